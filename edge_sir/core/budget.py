@@ -1,0 +1,41 @@
+"""How many cells there are, and how many must be freed for what comes in. Exact counts, never ratios."""
+
+from dataclasses import dataclass
+
+from edge_sir.errors import BudgetError
+
+__all__ = ["Budget", "Need"]
+
+_KEPT_PERCENT = 85  # a chunked eviction keeps at least this share of what the budget allows
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Room to be made: at least `n_must` rows go, at most `n_may`."""
+
+    n_must: int
+    n_may: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """`n_cells`: the most tokens ever resident, the incoming ones included (the paper's cache size)."""
+
+    n_cells: int
+
+    def __post_init__(self) -> None:
+        if self.n_cells < 1:
+            raise BudgetError(f"a budget of {self.n_cells} cells holds nothing; use at least 64")
+
+    def need(self, n_resident: int, n_incoming: int, *, exact: bool) -> Need:
+        """Room for `n_incoming` tokens beside `n_resident`.
+
+        `exact` frees just what is needed (the paper); otherwise down to a low-water mark may go, so
+        that a run of small slices does not pay for an eviction each.
+        """
+        n_allowed = max(0, self.n_cells - n_incoming)
+        n_must = max(0, n_resident - n_allowed)
+        if n_must == 0 or exact:
+            return Need(n_must, n_must)
+        n_low = -(-n_allowed * _KEPT_PERCENT // 100)
+        return Need(n_must, max(n_must, n_resident - n_low))

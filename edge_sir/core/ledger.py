@@ -1,0 +1,114 @@
+"""What is resident: one row per occupied cell, in the order of the stream.
+
+    stream    born  0   1   2   3   4   5   6   7   8   9  10  ...     every token ever decoded
+                    |   |       |   |           |   |       |
+    ledger    row   0   1       2   3           4   5       6          what is still in the cache
+              pos   0   1       2   3           4   5       6          packed: renumbered
+              pos   0   1       3   4           7   8      10          gaps: as decoded
+
+Three integers with three names everywhere: *row* is an index into the ledger, *pos* a llama.cpp
+position, *born* an index into the endless stream.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_sir.core.scores import SCORE_NAMES
+from edge_sir.errors import SessionError, StalePlanError
+
+__all__ = ["COLUMNS", "ROLES", "TokenLedger"]
+
+Column = NDArray[Any]
+
+ROLES = ("frame", "system", "user", "assistant", "thought", "tool")
+"""Role names; the ledger stores the index. A *frame* token is a template's marker, not anybody's words."""
+
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("token", "<i4"),
+    ("pos", "<i4"),
+    ("born", "<i8"),
+    ("turn", "<i4"),
+    ("message", "<i4"),  # running number of the message the token belongs to
+    ("sentence", "<i4"),  # running number of the sentence; a message's markers go with its sentences
+    ("role", "<i1"),
+    ("pinned", "|b1"),
+    *((name, "<f4") for name in SCORE_NAMES),
+)
+"""Name and dtype of every column. Score columns are NaN where nothing was computed."""
+
+
+class TokenLedger:
+    """Columns of equal length with room for `capacity` rows.
+
+    `epoch` counts the changes of what is resident; an eviction plan carries the epoch it was made for.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.epoch = 0
+        self._n = 0
+        self._columns = {name: np.zeros(capacity, dtype) for name, dtype in COLUMNS}
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, name: str) -> Column:
+        """Column `name`, [len(self)], a read-only view that the next change invalidates."""
+        view = self._columns[name][: self._n]
+        view.flags.writeable = False
+        return view
+
+    @property
+    def next_pos(self) -> int:
+        """The only position llama.cpp accepts next: one past the largest resident one (llama-batch.cpp)."""
+        return int(self._columns["pos"][self._n - 1]) + 1 if self._n else 0
+
+    def columns(self) -> dict[str, Column]:
+        """All columns by name, read-only views."""
+        return {name: self[name] for name, _ in COLUMNS}
+
+    def append(self, token: ArrayLike, values: Mapping[str, ArrayLike]) -> None:
+        """Adds one row per token; `values` maps column names to arrays or scalars.
+
+        Score columns that are not given become NaN, others zero. The row count is raised last, so an
+        interrupted append leaves the ledger as it was.
+        """
+        tokens = np.asarray(token, np.int32)
+        start, stop = self._n, self._n + len(tokens)
+        if stop > self.capacity:
+            raise SessionError(f"{stop} rows do not fit a ledger of {self.capacity}; evict first")
+        unknown = values.keys() - self._columns.keys()
+        if unknown:
+            raise SessionError(f"no such ledger column: {', '.join(sorted(unknown))}")
+        for name, column in self._columns.items():
+            default = np.nan if name in SCORE_NAMES else 0
+            column[start:stop] = values.get(name, default)
+        self._columns["token"][start:stop] = tokens
+        pos = self._columns["pos"][max(0, start - 1) : stop]
+        if np.any(np.diff(pos) <= 0):
+            raise SessionError("positions must grow along the ledger")
+        self.epoch += 1
+        self._n = stop
+
+    def update(self, name: str, rows: NDArray[Any] | slice, value: ArrayLike) -> None:
+        """Overwrites column `name` at `rows` (int or bool index, or a slice). What is resident does not change."""
+        self._columns[name][: self._n][rows] = value
+
+    def drop(self, rows: ArrayLike, epoch: int) -> None:
+        """Removes `rows` (sorted ints); raises StalePlanError unless `epoch` is the present one."""
+        if epoch != self.epoch:
+            raise StalePlanError(f"the plan was made for epoch {epoch}, the ledger is at {self.epoch}")
+        keep = np.ones(self._n, bool)
+        keep[np.asarray(rows, np.intp)] = False
+        n_kept = int(keep.sum())
+        for column in self._columns.values():
+            column[:n_kept] = column[: self._n][keep]
+        self.epoch += 1
+        self._n = n_kept
+
+    def renumber(self, pos: ArrayLike) -> None:
+        """Sets the position of every row after the cells were shifted. What is resident does not change."""
+        self._columns["pos"][: self._n] = pos

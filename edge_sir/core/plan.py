@@ -1,0 +1,64 @@
+"""An eviction as a value: decided by a policy, executed by the session, logged and replayed by others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_sir.errors import SessionError
+
+__all__ = ["EvictionPlan", "Move", "Run", "packing_moves", "runs_of"]
+
+Run = tuple[int, int]
+"""Half-open range of positions [p0, p1)."""
+
+Move = tuple[int, int, int]
+"""Half-open range of positions and what is added to them: [p0, p1) += delta."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvictionPlan:
+    """Which rows go.
+
+    rows: sorted, unique ledger rows, int64 [n]. epoch: the ledger state the plan was made for.
+    why: one word for people and logs.
+    """
+
+    rows: NDArray[np.int64]
+    epoch: int
+    why: str
+
+    def __post_init__(self) -> None:
+        rows = np.asarray(self.rows, np.int64)
+        if np.any(np.diff(rows) <= 0) or (len(rows) and rows[0] < 0):
+            raise SessionError(f"a plan's rows must be sorted, unique and not negative: {rows}")
+        rows.flags.writeable = False
+        object.__setattr__(self, "rows", rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def runs_of(rows: ArrayLike, pos: NDArray[np.integer]) -> list[Run]:
+    """The fewest position ranges that hold exactly the resident positions `pos[rows]`.
+
+    Neighbouring rows make one run even across a hole, since nothing lives in a hole: each
+    llama_memory_seq_rm scans every cell, so fewer runs are cheaper.
+    """
+    index = np.asarray(rows, np.intp)
+    if not len(index):
+        return []
+    borders = np.flatnonzero(np.diff(index) != 1) + 1
+    return [(int(pos[part[0]]), int(pos[part[-1]]) + 1) for part in np.split(index, borders)]
+
+
+def packing_moves(pos: NDArray[np.integer]) -> list[Move]:
+    """Moves that renumber the sorted positions `pos` to 0..n-1, in the order they must be applied.
+
+    Ascending, with deltas that only fall: a moved run lands below every run not yet moved, so
+    no cell is caught twice (llama_memory_seq_add; several calls cost one K-shift).
+    """
+    delta = np.arange(len(pos)) - pos
+    borders = np.flatnonzero(np.diff(delta)) + 1
+    parts = np.split(np.arange(len(pos)), borders) if len(pos) else []
+    return [(int(pos[p[0]]), int(pos[p[-1]]) + 1, int(delta[p[0]])) for p in parts if delta[p[0]]]

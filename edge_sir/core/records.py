@@ -1,0 +1,83 @@
+"""What a session tells about itself: its counts, and each loss as a value."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.scores import surprisal
+
+__all__ = ["Carry", "Eviction", "SessionStats"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Eviction:
+    """What one plan took: the ledger columns of the rows that went, [n] each, as they were."""
+
+    why: str
+    turn_now: int
+    n_resident: int
+    columns: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.columns["token"])
+
+
+@dataclass(slots=True)
+class SessionStats:
+    """Counts since the start. `evicted` counts tokens, `evictions` plans, `kshifts` graph runs.
+
+    tokens_in: decoded but not generated, markers included. packs and rereads: how often gap mode
+    reached the trained length and renumbered by K-shift or by decoding the survivors again.
+    """
+
+    decodes: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    resident: int = 0
+    max_resident: int = 0
+    resident_sum: int = 0
+    evicted: int = 0
+    evictions: int = 0
+    kshifts: int = 0
+    packs: int = 0
+    rereads: int = 0
+    evict_s: float = 0.0
+
+    @property
+    def mean_resident(self) -> float:
+        """Mean of the resident tokens, taken after every decode."""
+        return self.resident_sum / self.decodes if self.decodes else 0.0
+
+    def count_decode(self, n_tokens: int, n_resident: int, *, generated: bool) -> None:
+        """Counts one llama_decode of `n_tokens` after which `n_resident` cells are occupied."""
+        self.decodes += 1
+        self.resident = n_resident
+        self.resident_sum += n_resident
+        self.max_resident = max(self.max_resident, n_resident)
+        if generated:
+            self.tokens_out += n_tokens
+        else:
+            self.tokens_in += n_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """The last decoded row: it scores the token that comes next, once that is known.
+
+    scores: the row's scores by name. target: the token its surprisal was computed for, -1 for none.
+    logits: the row itself, float32 [n_vocab], where nothing was waiting behind it.
+    """
+
+    scores: dict[str, float]
+    target: int
+    logits: NDArray[np.float32] | None
+
+    def score(self, name: str, token: int) -> float:
+        """Score `name` of `token` if it comes next; NaN where it cannot be known."""
+        if name != "surprisal":
+            return self.scores.get(name, np.nan)
+        if self.target == token:
+            return self.scores.get(name, np.nan)
+        return float(surprisal(self.logits[None], [token])[0]) if self.logits is not None else np.nan

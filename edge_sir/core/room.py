@@ -1,0 +1,108 @@
+"""Making room, as arithmetic: how much, what may not go, and whether it can work at all."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_sir.core.budget import Budget, Need
+from edge_sir.core.ledger import TokenLedger
+from edge_sir.core.plan import EvictionPlan
+from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
+from edge_sir.errors import BudgetError, SessionError
+
+__all__ = ["MIN_TURN", "Room"]
+
+MIN_TURN = 32
+"""Cells that must stay free of sinks and pins, or no turn could pass."""
+
+_CHUNK_CELLS = 32  # room made at once where a policy makes it exactly, so that not every token evicts
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The rules that hold between a ledger, the policy that thins it and the budget."""
+
+    ledger: TokenLedger
+    policy: Policy
+    budget: Budget
+
+    def check_budget(self) -> None:
+        """Raises BudgetError if not even the sinks and one short turn fit."""
+        least = self.policy.n_sink + MIN_TURN
+        if self.budget.n_cells < least:
+            raise BudgetError(f"a budget of {self.budget.n_cells} cells is too small; use --budget {least} or more")
+
+    def check_pins(self, n_more: int, what: str) -> None:
+        """Raises BudgetError if `n_more` further fixed tokens would leave no room for a turn."""
+        n_missing_sinks = max(0, self.policy.n_sink - len(self.ledger))
+        n_fixed = int(self.fixed().sum()) + max(n_more, n_missing_sinks)
+        if self.policy.evicts and n_fixed + MIN_TURN > self.budget.n_cells:
+            raise BudgetError(
+                f"{what} ({n_more} tokens) does not fit: {n_fixed} of {self.budget.n_cells} cells would be fixed "
+                f"and a turn needs at least {MIN_TURN}; use --budget {n_fixed + MIN_TURN} or more"
+            )
+
+    def fixed(self) -> Mask:
+        """Sinks and pins: rows that never go, bool [n]."""
+        fixed: Mask = self.ledger["pinned"].copy()
+        fixed[: self.policy.n_sink] = True
+        return fixed
+
+    def slice_limit(self) -> int:
+        """A slice must leave room for what it refers to: at most half of what is not fixed."""
+        if not self.policy.evicts:
+            return self.budget.n_cells
+        return max(1, (self.budget.n_cells - int(self.fixed().sum())) // 2)
+
+    def plan(self, n: int, turn_now: int, n_whole_turn: int | None) -> EvictionPlan | None:
+        """What must go for `n` incoming tokens, None if they fit.
+
+        n_whole_turn: all that the turn will bring, for policies that make room once per turn.
+        Raises BudgetError if the fixed rows leave no room, SessionError if the policy broke its contract.
+        """
+        need = self._need(n, n_whole_turn)
+        if need.n_must == 0:
+            return None
+        protect = self._protected(need, turn_now)
+        n_may = min(need.n_may, int((~protect).sum()))
+        view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, need.n_must)
+        plan = self.policy.plan(view, n_may, protect.copy())
+        if not need.n_must <= len(plan) <= n_may or protect[plan.rows].any():
+            raise SessionError(
+                f"{type(self.policy).__name__} planned {len(plan)} rows, {int(protect[plan.rows].sum())} of them "
+                f"protected; asked for {need.n_must} to {n_may} unprotected ones"
+            )
+        return plan
+
+    def _need(self, n: int, n_whole_turn: int | None) -> Need:
+        """Room for the whole turn where the policy wants that and it fits, else for a chunk."""
+        exact = self.policy.per_turn
+        if n_whole_turn is None and len(self.ledger) + n <= self.budget.n_cells:
+            return Need(0, 0)
+        sizes = [n]
+        if exact:
+            sizes = [*([n_whole_turn] if n_whole_turn is not None else []), max(n, _CHUNK_CELLS), n]
+        n_fixed = int(self.fixed().sum())
+        for n_incoming in sizes:
+            need = self.budget.need(len(self.ledger), n_incoming, exact=exact)
+            if not self.policy.evicts or n_fixed + n_incoming <= self.budget.n_cells:
+                return need
+        raise BudgetError(
+            f"{n_fixed} of {self.budget.n_cells} cells are fixed by sinks and pins and {n} tokens do not fit "
+            "beside them: unpin something or raise --budget"
+        )
+
+    def _protected(self, need: Need, turn_now: int) -> Mask:
+        """Fixed rows and the running turn; of a turn too long for that, its markers and its newest part."""
+        fixed = self.fixed()
+        running: Mask = self.ledger["turn"] == turn_now
+        protect: Mask = fixed | running
+        if int((~protect).sum()) >= need.n_must:
+            return protect
+        protect = fixed | (running & (self.ledger["role"] == FRAME))
+        if int((~protect).sum()) < need.n_must:
+            protect = fixed
+        loose = np.flatnonzero(~protect)
+        n_newest = min(len(loose) - need.n_must, self.budget.n_cells // 4)
+        protect[loose[len(loose) - n_newest :]] = True
+        return protect

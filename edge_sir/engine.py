@@ -1,0 +1,209 @@
+"""The only seam to a model: what edge-sir asks of an inference engine and of its tokenizer.
+
+`edge_sir.llama` puts llama.cpp behind it, `edge_sir.testing` a toy with llama.cpp's rules in numpy;
+one contract suite (tests/contract) runs on both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "THINK_TAGS",
+    "Engine",
+    "EngineSpec",
+    "EngineTimes",
+    "Sampler",
+    "SamplingParams",
+    "Slice",
+    "SliceResult",
+    "TextCodec",
+]
+
+THINK_TAGS = ("<think>", "</think>")
+"""What surrounds the thought part of a reasoning model's reply."""
+
+Tokens = NDArray[np.int32]
+Row = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What a loaded model and its context are.
+
+    n_ctx: cells. n_batch: most tokens in one decode. n_ctx_train: the trained length in positions, 0 if
+    unknown. n_swa: sliding window, 0 for none. can_pack: whether moving cells to other positions is
+    known to be right, and `why`. kv_bytes: size of the K and V caches. fingerprint: of the model file.
+    """
+
+    model: str
+    n_ctx: int
+    n_batch: int
+    n_ctx_train: int
+    n_vocab: int
+    n_seq_max: int
+    n_swa: int
+    can_pack: bool
+    why: str
+    kv_bytes: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Tokens of one sequence to decode at positions p0, p0+1, ...
+
+    targets: the token that follows each row, int32 [n], -1 where unknown; it is what `surprisal` scores.
+    needs: score columns wanted per row. logits: whether the last row is wanted as a copy.
+    """
+
+    seq: int
+    tokens: Tokens
+    p0: int
+    targets: Tokens
+    needs: frozenset[str] = frozenset()
+    logits: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceResult:
+    """What came back for one slice.
+
+    scores: by name, float32 [n], row t as in `core.scores` (NaN where the target is unknown).
+    logits: the last row, float32 [n_vocab], the caller's to keep; None if it was not asked for.
+    """
+
+    scores: Mapping[str, Row]
+    logits: Row | None
+
+
+@dataclass(slots=True)
+class EngineTimes:
+    """Seconds spent so far, by what for."""
+
+    decode_s: float = 0.0
+    score_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How a token is drawn from logits, in llama.cpp's terms; temperature 0 is greedy.
+
+    A value that leaves a step without effect (top_k 0, top_p 1, min_p 0, repeat_penalty 1) skips it.
+    """
+
+    temperature: float = 0.7
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    seed: int = 0
+
+
+class Sampler(Protocol):
+    """A sampler chain with its state; one per turn."""
+
+    def sample(self, logits: Row) -> int:
+        """Draws a token from `logits` [n_vocab] and accepts it."""
+
+    def accept(self, token: int) -> None:
+        """Counts `token` as drawn (for the repetition penalty)."""
+
+    def close(self) -> None:
+        """Frees the chain; a second call does nothing."""
+
+
+class Engine(Protocol):
+    """A model with a KV cache of `spec.n_ctx` cells shared by `spec.n_seq_max` sequences.
+
+    Ranges of positions are half-open [p0, p1); p1 = -1 means to the end. All raise EngineError and
+    its subclasses; after a failed `decode` the cache holds what it held before.
+    """
+
+    @property
+    def spec(self) -> EngineSpec: ...
+
+    @property
+    def times(self) -> EngineTimes: ...
+
+    def decode(self, slices: Sequence[Slice]) -> list[SliceResult]:
+        """Decodes up to `spec.n_batch` tokens of different sequences in one step.
+
+        Each slice starts at its sequence's largest position + 1 (any start if the sequence is empty).
+        Raises BatchError, NoSlotError, AbortedError, ComputeError or ShiftError.
+        """
+
+    def remove(self, seq: int, p0: int, p1: int) -> None:
+        """Removes the cells with positions [p0, p1)."""
+
+    def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
+        """Adds `delta` to the positions in [p0, p1); keys follow at the next decode.
+
+        Raises CapabilityError where that would be wrong (`spec.can_pack`).
+        """
+
+    def copy(self, src: int, dst: int) -> None:
+        """Makes `dst` share all cells of `src`. Shared cells must not be shifted."""
+
+    def pos_range(self, seq: int) -> tuple[int, int]:
+        """Smallest and largest position of the sequence, (-1, -1) if it is empty."""
+
+    def flush(self, seq: int) -> None:
+        """Applies pending shifts, so that keys agree with positions."""
+
+    def dump(self, seq: int) -> bytes:
+        """The sequence's state, flushed first."""
+
+    def load(self, seq: int, state: bytes) -> None:
+        """Replaces the sequence by a dumped one; raises StateError and leaves it empty if refused."""
+
+    def sampler(self, params: SamplingParams) -> Sampler:
+        """A new sampler chain."""
+
+    def close(self) -> None:
+        """Frees everything; a second call does nothing."""
+
+
+class TextCodec(Protocol):
+    """Text to tokens and back."""
+
+    @property
+    def bos_text(self) -> str: ...
+
+    @property
+    def eos_text(self) -> str: ...
+
+    @property
+    def bos(self) -> int:
+        """The token a stream must begin with, -1 for none."""
+
+    def encode(self, text: str, *, special: bool) -> Tokens:
+        """Tokens of `text`, nothing added. Without `special`, no text can become a control token."""
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token, empty for a control token. A character may span tokens."""
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+
+
+@dataclass(slots=True)
+class SentenceEnds:
+    """Tells which tokens end a sentence, by their text; remembers what it has seen."""
+
+    codec: TextCodec
+    _known: dict[int, bool] = field(default_factory=dict)
+
+    def __call__(self, tokens: Tokens) -> NDArray[np.bool_]:
+        """bool [n]: the token's text ends in . ! ? ; or holds a line break, as do their wide forms."""
+        return np.fromiter((self._ends(int(t)) for t in tokens), bool, len(tokens))
+
+    def _ends(self, token: int) -> bool:
+        if token not in self._known:
+            text = self.codec.piece(token).decode("utf-8", "ignore")
+            self._known[token] = "\n" in text or text.rstrip().endswith((".", "!", "?", ";", "。", "！", "？"))
+        return self._known[token]

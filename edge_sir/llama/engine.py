@@ -1,0 +1,215 @@
+"""llama.cpp behind the Engine protocol."""
+
+import ctypes
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.scores import reduce_rows
+from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
+from edge_sir.errors import BatchError, CapabilityError, LoadError, NoSlotError, ShiftError, StateError
+from edge_sir.llama.batch import Batch
+from edge_sir.llama.gate import packing_verdict
+from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
+from edge_sir.llama.sampling import LlamaSampler
+from edge_sir.llama.text import LlamaText
+
+__all__ = ["EngineOptions", "LlamaEngine"]
+
+_PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
+
+# ggml type numbers and bytes per value
+_V_TYPES: dict[str, tuple[int, float]] = {"f16": (1, 2.0), "q8_0": (8, 34 / 32), "q4_0": (2, 18 / 32)}
+_FLASH = {"auto": -1, "off": 0, "on": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How a context is made.
+
+    chunk: most tokens per llama_decode; with all rows scored a chunk costs 4 * n_vocab bytes of memory
+    per token. threads: 0 for `default_threads`. Keys stay f16 because moving quantized keys ruins them.
+    """
+
+    threads: int = 0
+    kv_v: Literal["f16", "q8_0", "q4_0"] = "f16"
+    flash_attn: Literal["auto", "on", "off"] = "auto"
+    chunk: int = 128
+    n_seq_max: int = 1
+
+
+class LlamaEngine:
+    """One llama_context on a model. Not for use from two threads at once.
+
+    n_cells is rounded up to 256. owns_model: free the model with the engine.
+    Raises CapabilityError for options that exclude each other, LoadError
+    if llama.cpp cannot make the context.
+    """
+
+    def __init__(
+        self, model: NativeModel, n_cells: int, options: EngineOptions | None = None, *, owns_model: bool = False
+    ) -> None:
+        options = options or EngineOptions()
+        self._closing = ExitStack()  # last in, first out: the context before its model
+        if owns_model:
+            self._closing.callback(model.close)
+        try:
+            self._handle = _make_context(model, n_cells, options)
+        except BaseException:
+            self.close()
+            raise
+        self._closing.callback(lib.llama_free, self._handle)
+        self.model = model
+        self.text = LlamaText(model)
+        self.times = EngineTimes()
+        self._memory = lib.llama_get_memory(self._handle)
+        self._batch = Batch(options.chunk)
+        self._template = LlamaSampler.template(model.n_vocab)
+        self._shift_pending = False
+        self._shift_failed = False
+        self.spec = self._spec(options)
+
+    def _spec(self, options: EngineOptions) -> EngineSpec:
+        header, n_ctx = self.model.header, int(lib.llama_n_ctx(self._handle))
+        verdict = packing_verdict(header, n_ctx, bool(lib.llama_memory_can_shift(self._memory)))
+        return EngineSpec(
+            model=header.path.name,
+            n_ctx=n_ctx,
+            n_batch=options.chunk,
+            n_ctx_train=int(lib.llama_model_n_ctx_train(self.model.handle)),
+            n_vocab=self.model.n_vocab,
+            n_seq_max=options.n_seq_max,
+            n_swa=int(lib.llama_model_n_swa(self.model.handle)),
+            can_pack=verdict.can_pack,
+            why=verdict.why,
+            kv_bytes=round(n_ctx * header.kv_bytes_per_cell(2.0, _V_TYPES[options.kv_v][1])),
+            fingerprint=header.fingerprint,
+        )
+
+    # ---- decoding ------------------------------------------------------------------------------
+
+    def decode(self, slices: Sequence[Slice]) -> list[SliceResult]:
+        self._refuse_wrong_keys()
+        rows = self._batch.fill(slices, self.spec.n_vocab, self.spec.n_seq_max)
+        started = time.perf_counter()
+        n_failures = LOG.kshift_failures
+        status = lib.llama_decode(self._handle, self._batch.struct)
+        lib.llama_synchronize(self._handle)
+        decoded = time.perf_counter()
+        self.times.decode_s += decoded - started
+        self._shift_failed = LOG.kshift_failures > n_failures
+        self._refuse_wrong_keys()
+        if status != 0:
+            # After 1 and -1 the cache is as it was; after the others finished parts of the batch remain.
+            if status not in (1, -1):
+                for piece in slices:
+                    self.remove(piece.seq, piece.p0, -1)
+            raise decode_error(status)
+        self._shift_pending = False
+        logits = self._logits(rows[-1].stop)
+        results = [self._reduce(piece, logits[at]) for piece, at in zip(slices, rows, strict=True)]
+        self.times.score_s += time.perf_counter() - decoded
+        return results
+
+    def _logits(self, n_rows: int) -> NDArray[np.float32]:
+        """The output rows, float32 [n_rows, n_vocab]: llama.cpp's own buffer, gone at the next decode."""
+        if n_rows == 0:
+            return np.empty((0, self.spec.n_vocab), np.float32)
+        return np.ctypeslib.as_array(lib.llama_get_logits(self._handle), shape=(n_rows, self.spec.n_vocab))
+
+    @staticmethod
+    def _reduce(piece: Slice, logits: NDArray[np.float32]) -> SliceResult:
+        scores = reduce_rows(logits, piece.tokens, piece.targets, piece.needs)
+        return SliceResult(scores, logits[-1].copy() if piece.logits else None)
+
+    def _refuse_wrong_keys(self) -> None:
+        if self._shift_failed:
+            raise ShiftError(f"a K-shift failed, the cache is wrong: {LOG.last_error()}; start a new session")
+
+    # ---- memory --------------------------------------------------------------------------------
+
+    def remove(self, seq: int, p0: int, p1: int) -> None:
+        self._check_seq(seq)
+        lib.llama_memory_seq_rm(self._memory, seq, p0, p1)
+
+    def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
+        self._check_seq(seq)
+        if not self.spec.can_pack:
+            raise CapabilityError(f"{self.spec.model} cannot pack: {self.spec.why}; use --positions gaps")
+        lib.llama_memory_seq_add(self._memory, seq, p0, p1, delta)
+        self._shift_pending = True
+
+    def copy(self, src: int, dst: int) -> None:
+        self._check_seq(src)
+        self._check_seq(dst)
+        lib.llama_memory_seq_rm(self._memory, dst, -1, -1)
+        lib.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
+
+    def pos_range(self, seq: int) -> tuple[int, int]:
+        self._check_seq(seq)
+        low = lib.llama_memory_seq_pos_min(self._memory, seq)
+        return int(low), int(lib.llama_memory_seq_pos_max(self._memory, seq))
+
+    def flush(self, seq: int) -> None:
+        # No call forces a K-shift: it runs inside the next llama_decode, even if that finds no slot.
+        if not self._shift_pending:
+            return
+        p0 = self.pos_range(seq)[1] + 1
+        nothing = np.zeros(1, np.int32)
+        try:
+            self.decode([Slice(seq, nothing, p0, nothing - 1, logits=False)])
+        except NoSlotError:
+            self._shift_pending = False
+        self.remove(seq, p0, -1)
+
+    def dump(self, seq: int) -> bytes:
+        self._check_seq(seq)
+        self.flush(seq)
+        size = lib.llama_state_seq_get_size(self._handle, seq)
+        buffer = (ctypes.c_uint8 * size)()
+        n = lib.llama_state_seq_get_data(self._handle, buffer, size, seq)
+        return bytes(memoryview(buffer)[:n])
+
+    def load(self, seq: int, state: bytes) -> None:
+        self._check_seq(seq)
+        self.remove(seq, 0, -1)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        if not state or lib.llama_state_seq_set_data(self._handle, buffer, len(state), seq) == 0:
+            self.remove(seq, 0, -1)  # a damaged blob may have been restored in part
+            raise StateError(f"llama.cpp refused the saved state: {LOG.last_error()}")
+
+    def _check_seq(self, seq: int) -> None:
+        if not 0 <= seq < self.spec.n_seq_max:  # llama.cpp would end the process
+            raise BatchError(f"sequence {seq} is not one of {self.spec.n_seq_max}")
+
+    def sampler(self, params: SamplingParams) -> LlamaSampler:
+        return LlamaSampler(params, self._template)
+
+    def close(self) -> None:
+        self._closing.close()
+
+
+def _make_context(model: NativeModel, n_cells: int, options: EngineOptions) -> object:
+    if options.kv_v != "f16" and options.flash_attn == "off":
+        raise CapabilityError("a quantized V cache needs flash attention: use --flash-attn auto or --kv-v f16")
+    if not 0 < options.n_seq_max <= min(options.chunk, 256):  # llama.cpp would end the process
+        raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
+    params = lib.llama_context_default_params()
+    params.n_ctx = -(-n_cells // _PAD) * _PAD
+    params.n_batch = params.n_ubatch = options.chunk
+    params.n_seq_max = options.n_seq_max
+    params.n_threads = params.n_threads_batch = options.threads or default_threads()
+    params.flash_attn_type = _FLASH[options.flash_attn]
+    params.type_v = _V_TYPES[options.kv_v][0]
+    # One pool for all sequences (rows come back in batch order), and no cell recycled behind our back.
+    params.kv_unified = params.swa_full = True
+    params.no_perf = True
+    handle = lib.llama_init_from_model(model.handle, params)
+    if not handle:
+        raise LoadError(f"llama.cpp could not make a context of {params.n_ctx} cells: {LOG.last_error()}")
+    return handle

@@ -1,0 +1,108 @@
+"""The lowest stratum: the library, its log, its status codes and the model handle."""
+
+import ctypes
+import logging
+import os
+import threading
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+# Before the library is loaded: an abort must not spend seconds on a debugger's backtrace.
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+
+from llama_cpp import llama_cpp as lib
+
+from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, LoadError, NoSlotError
+from edge_sir.llama.gguf_check import GGUFHeader, check_model_file
+
+__all__ = ["LOG", "NativeModel", "decode_error", "default_threads", "lib"]
+
+_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml.h, ggml_log_level
+_CONTINUED = 5
+
+
+class NativeLog:
+    """llama.cpp's log lines as Python log records of the logger `llama.cpp`.
+
+    It replaces llama-cpp-python's own callback, whose level numbers are off by one so that errors are
+    dropped. A failed K-shift is known from here alone: llama_decode still returns 0 then.
+    """
+
+    def __init__(self) -> None:
+        self.kshift_failures = 0
+        self.errors: deque[str] = deque(maxlen=4)
+        self._logger = logging.getLogger("llama.cpp")
+        self._level = logging.DEBUG
+        self._callback = lib.llama_log_callback(self._receive)  # referenced for as long as llama.cpp may call it
+        self._started = False
+        self._lock = threading.Lock()
+
+    def install(self) -> None:
+        """Starts llama.cpp and takes over its log, once per process."""
+        with self._lock:
+            if not self._started:
+                lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+                lib.llama_backend_init()
+                self._started = True
+
+    def last_error(self) -> str:
+        """What llama.cpp last complained of, for messages."""
+        return self.errors[-1] if self.errors else "llama.cpp gave no reason"
+
+    def _receive(self, level: int, text: bytes, _: Any) -> None:
+        if level != _CONTINUED:
+            self._level = _LEVELS.get(level, logging.DEBUG)
+        line = text.decode("utf-8", "replace").strip()
+        if not line:
+            return
+        if self._level == logging.ERROR:
+            self.errors.append(line)
+            if "K-shift" in line:
+                self.kshift_failures += 1
+        self._logger.log(self._level, "%s", line)
+
+
+LOG = NativeLog()
+
+
+def default_threads() -> int:
+    """The cores this process may use, at most 8; of many logical ones half, since pairs share a core."""
+    n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, n if n <= 4 else n // 2)
+
+
+def decode_error(status: int) -> EngineError:
+    """The exception for a nonzero status of llama_decode (llama.h)."""
+    if status == 1:
+        return NoSlotError("llama_decode found no free cells for the batch")
+    if status == 2:
+        return AbortedError("llama_decode was aborted; the batch was rolled back")
+    if status == -1:
+        return BatchError(f"llama_decode refused the batch: {LOG.last_error()}")
+    return ComputeError(f"llama_decode failed with {status}, the batch was rolled back: {LOG.last_error()}")
+
+
+class NativeModel:
+    """A loaded model. One may serve several contexts; close them first.
+
+    Raises ModelFileError for a file that is missing, damaged or cannot chat (checked before llama.cpp
+    sees it), LoadError if llama.cpp refuses it. gpu_layers: layers to offload, -1 for all that fit.
+    """
+
+    def __init__(self, path: Path, *, gpu_layers: int = -1) -> None:
+        self.header: GGUFHeader = check_model_file(path)
+        LOG.install()
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 2**31 - 1
+        self.handle = lib.llama_model_load_from_file(os.fsencode(path), params)
+        if not self.handle:
+            raise LoadError(f"llama.cpp could not load {path}: {LOG.last_error()}")
+        self.vocab = lib.llama_model_get_vocab(self.handle)
+        self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocab))
+
+    def close(self) -> None:
+        """Frees the model; a second call does nothing."""
+        if self.handle:
+            lib.llama_model_free(self.handle)
+            self.handle = None

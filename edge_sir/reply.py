@@ -1,0 +1,135 @@
+"""Turns generated tokens into text as they come: characters, thoughts, stop strings."""
+
+import codecs
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_sir.engine import THINK_TAGS
+
+__all__ = ["Piece", "ReplyText"]
+
+_OPEN, _CLOSE = THINK_TAGS
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A bit of a reply to be shown; role is "assistant" or "thought"."""
+
+    text: str
+    role: str
+
+
+class ReplyText:
+    """The text of one reply.
+
+    A character may span tokens, and the beginning of a stop string or think tag must not be shown before
+    it is known not to be one; `push` gives out what is certain. thinking: the reply starts in a thought.
+    """
+
+    def __init__(self, stop: Sequence[str] = (), *, thinking: bool = False) -> None:
+        self._stop = [s for s in stop if s]
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._raw = ""
+        self._starts: list[int] = []  # where each token's text begins in _raw
+        self._shown = 0
+        self._answer_at: int | None = None  # where the answer begins, once known
+        self._thought_at: int | None = 0 if thinking else None
+        self._thought_end: int | None = None
+        self._end: int | None = None
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the last token pushed belongs to a thought."""
+        return self._thought_at is not None and (
+            self._thought_end is None or self._starts[-1] < self._thought_end + len(_CLOSE)
+        )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string came."""
+        return self._end is not None
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens were pushed."""
+        return len(self._starts)
+
+    @property
+    def n_after_stop(self) -> int:
+        """How many of the pushed tokens lie behind the start of the stop string."""
+        return sum(start >= self._end for start in self._starts) if self._end is not None else 0
+
+    @property
+    def text(self) -> str:
+        """The answer so far, without thought and stop string."""
+        return "" if self._answer_at is None else self._raw[self._answer_at : self._end].strip()
+
+    @property
+    def thought(self) -> str:
+        """The thought so far, without its tags."""
+        if self._thought_at is None:
+            return ""
+        return self._raw[self._thought_at : self._thought_end].strip()
+
+    def push(self, data: bytes) -> list[Piece]:
+        """Takes the bytes of one more token, and returns what can be shown now."""
+        self._starts.append(len(self._raw))
+        self._raw += self._decoder.decode(data)
+        return self._advance(False)
+
+    def finish(self) -> list[Piece]:
+        """No more will come: what was held back."""
+        self._raw += self._decoder.decode(b"", True)
+        return self._advance(True)
+
+    def _advance(self, final: bool) -> list[Piece]:
+        pieces: list[Piece] = []
+        if self._answer_at is None and self._thought_at is None:
+            self._decide(final)
+        if self._answer_at is None and self._thought_at is not None:
+            pieces += self._think(final)
+        if self._answer_at is not None and self._end is None:
+            pieces += self._answer(final)
+        return [p for p in pieces if p.text]
+
+    def _decide(self, final: bool) -> None:
+        """A thought can only open a reply: elsewhere the tag is text like any other."""
+        start = self._raw.lstrip()
+        if start.startswith(_OPEN):
+            self._thought_at = len(self._raw) - len(start) + len(_OPEN)
+            self._shown = self._thought_at
+        elif final or not _OPEN.startswith(start):
+            self._answer_at = 0
+
+    def _think(self, final: bool) -> list[Piece]:
+        closed = self._raw.find(_CLOSE, self._thought_at)
+        if closed < 0:
+            return [self._show(len(self._raw) if final else self._certain([_CLOSE]), "thought")]
+        piece = self._show(max(closed, self._shown), "thought")
+        self._thought_end = closed
+        self._answer_at = self._shown = closed + len(_CLOSE)
+        return [piece]
+
+    def _answer(self, final: bool) -> list[Piece]:
+        assert self._answer_at is not None
+        if self._shown == self._answer_at:  # nothing shown yet: leading blanks are not part of an answer
+            rest = self._raw[self._shown :]
+            self._shown += len(rest) - len(rest.lstrip())
+            self._answer_at = self._shown
+        hits = [at for at in (self._raw.find(s, self._answer_at) for s in self._stop) if at >= 0]
+        if hits:
+            self._end = min(hits)
+            return [self._show(max(self._end, self._shown), "assistant")]
+        return [self._show(len(self._raw) if final else self._certain(self._stop), "assistant")]
+
+    def _certain(self, words: Sequence[str]) -> int:
+        """Up to where the text cannot be the beginning of one of `words`."""
+        for at in range(max(self._shown, len(self._raw) - max(map(len, words), default=0)), len(self._raw)):
+            if any(w.startswith(self._raw[at:]) for w in words):
+                return at
+        return len(self._raw)
+
+    def _show(self, end: int, role: str) -> Piece:
+        piece = Piece(self._raw[self._shown : end], role)
+        self._shown = end
+        return piece

@@ -1,0 +1,362 @@
+"""One conversation in tokens: a step machine over a ledger, a policy and an engine.
+
+    session.feed(tokens, "user")
+    while (piece := session.next_slice()) is not None:
+        session.commit(engine.decode([piece])[0])
+
+A chat loop drives one session, a scheduler many through the same two calls. Memory is lost in one
+place, `_evict`, and each loss is a value that listeners get.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edge_sir._shield import shield
+from edge_sir.core.budget import Budget
+from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.pending import PendingTokens
+from edge_sir.core.plan import EvictionPlan, packing_moves, runs_of
+from edge_sir.core.policy import Policy
+from edge_sir.core.records import Carry, Eviction, SessionStats
+from edge_sir.core.room import Room
+from edge_sir.engine import Engine, Sampler, Slice, SliceResult, Tokens
+from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError
+
+__all__ = ["PositionMode", "Positions", "Session", "resolve_positions"]
+
+Positions = Literal["packed", "gaps", "auto"]
+PositionMode = Literal["packed", "gaps"]
+
+_NOTHING = Carry({}, -1, None)
+
+
+def resolve_positions(wanted: Positions, engine: Engine) -> PositionMode:
+    """`auto` packs where that is known to be right; asking for it elsewhere is a CapabilityError."""
+    if wanted == "packed" and not engine.spec.can_pack:
+        raise CapabilityError(f"{engine.spec.model} cannot pack: {engine.spec.why}; use --positions gaps")
+    if wanted == "auto":
+        return "packed" if engine.spec.can_pack else "gaps"
+    return wanted
+
+
+def _carry(piece: Slice, result: SliceResult) -> Carry:
+    last = {name: float(rows[-1]) for name, rows in result.scores.items()}
+    return Carry(last, int(piece.targets[-1]), result.logits)
+
+
+def _no_ends(tokens: Tokens) -> NDArray[np.bool_]:
+    return np.zeros(len(tokens), bool)
+
+
+class Session:
+    """A conversation in `budget.n_cells` cells of one sequence of the engine.
+
+    turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
+    what decay counts. After each commit the engine's largest position equals the ledger's, or the
+    session is poisoned and says so at every further call.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Policy,
+        budget: Budget,
+        *,
+        seq: int = 0,
+        positions: Positions = "auto",
+        sentence_ends: Callable[[Tokens], NDArray[np.bool_]] = _no_ends,
+        on_evict: Callable[[Eviction], None] | None = None,
+    ) -> None:
+        if budget.n_cells > engine.spec.n_ctx:
+            raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
+        self.engine = engine
+        self.policy = policy
+        self.budget = budget
+        self.seq = seq
+        self.mode: PositionMode = resolve_positions(positions, engine)
+        self.ledger = TokenLedger(budget.n_cells)
+        self.room = Room(self.ledger, policy, budget)
+        self.room.check_budget()
+        self.stats = SessionStats()
+        self.turn = 0
+        self.on_evict = on_evict
+        self._sentence_ends = sentence_ends
+        self._pending = PendingTokens()
+        self._born = 0
+        self._carry = _NOTHING
+        self._in_flight: Slice | None = None
+        self._poison = ""
+        self._turn_born = 0
+        self._turn_max_repeat = -np.inf
+        self._reserve: int | None = None  # None: this turn's room is made
+
+    # ---- what comes in -------------------------------------------------------------------------
+
+    def begin_turn(self, n_reply: int = 0) -> int:
+        """Starts the next turn and returns its number.
+
+        n_reply: tokens to reserve for the reply by policies that make room once per turn.
+        """
+        self.turn += 1
+        self._turn_born = self._born + len(self._pending)
+        self._turn_max_repeat = -np.inf
+        self._reserve = n_reply
+        return self.turn
+
+    def start_message(self) -> None:
+        """What is fed next belongs to a new message."""
+        self._pending.start_message()
+
+    def feed(self, tokens: ArrayLike, role: str, *, pinned: bool = False) -> None:
+        """Queues `tokens` int [n] of `role` (of `ROLES`) for decoding; nothing is decoded yet."""
+        array = np.asarray(tokens, np.int32)
+        self._pending.feed(array, ROLES.index(role), self.turn, pinned, self._sentence_ends(array))
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens fed but not decoded yet."""
+        return len(self._pending)
+
+    def discard_pending(self) -> int:
+        """Forgets what was fed but not decoded, and returns how many tokens that were."""
+        n = len(self._pending)
+        self._pending.clear()
+        return n
+
+    # ---- the step machine ----------------------------------------------------------------------
+
+    def next_slice(self, n_most: int | None = None) -> Slice | None:
+        """What to decode next, at most `n_most` tokens, after room was made for it; None if nothing waits.
+
+        Raises BudgetError if the pins leave no room, PoisonedError, or what the engine raises.
+        """
+        self._check_usable()
+        self._undo_in_flight()
+        if not len(self._pending):
+            return None
+        n = min(len(self._pending), n_most or self.engine.spec.n_batch, self.room.slice_limit())
+        self._make_room(n)
+        if self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n:
+            self._renumber()
+        self._in_flight = Slice(
+            seq=self.seq,
+            tokens=self._pending.head(n)["token"],
+            p0=self.ledger.next_pos,
+            targets=self._pending.targets(n),
+            needs=self.policy.needs,
+            logits=n == len(self._pending),
+        )
+        return self._in_flight
+
+    def commit(self, result: SliceResult, *, generated: bool = False) -> None:
+        """Takes what the engine returned for the last slice into the ledger."""
+        piece = self._in_flight
+        if piece is None:
+            raise SessionError("commit without a slice from next_slice")
+        n = len(piece.tokens)
+        with shield():
+            columns = self._pending.head(n)
+            token = columns.pop("token")
+            columns |= {"pos": piece.p0 + np.arange(n), "born": self._born + np.arange(n)}
+            self.ledger.append(token, columns | self._shifted_scores(piece, result))
+            self._pending.drop(n)
+            self._carry = _carry(piece, result)
+            self._note_repeats(result)
+            self._born += n
+            self._in_flight = None
+            self.stats.count_decode(n, len(self.ledger), generated=generated)
+        self._check_agreement()
+
+    def step(self, *, generated: bool = False) -> bool:
+        """One slice through this session's own engine; False if nothing waited."""
+        piece = self.next_slice()
+        if piece is None:
+            return False
+        self.commit(self.engine.decode([piece])[0], generated=generated)
+        return True
+
+    def sample(self, sampler: Sampler) -> int:
+        """Draws the next token from the last decoded row; feed it to have it decoded."""
+        if self._carry.logits is None or len(self._pending):
+            raise SessionError("nothing to sample from: decode what was fed first")
+        return sampler.sample(self._carry.logits)
+
+    # ---- what leaves ---------------------------------------------------------------------------
+
+    def truncate(self, turn: int) -> int:
+        """Drops everything from `turn` on (of turns that are still resident), as if never said.
+
+        Returns the number of tokens dropped. What was evicted meanwhile does not come back.
+        """
+        if turn < 1:
+            raise SessionError("turn 0 (the system prompt) cannot be truncated")
+        self.discard_pending()
+        first = int(np.searchsorted(self.ledger["turn"], turn))
+        n = self.rewind(len(self.ledger) - first)
+        self.turn = min(self.turn, turn - 1)
+        return n
+
+    def rewind(self, n: int) -> int:
+        """Drops the `n` newest resident tokens, and decodes the one before again for its logits."""
+        self._check_usable()
+        self._undo_in_flight()
+        if n == 0:
+            return 0
+        first = len(self.ledger) - n
+        if first < 0:
+            raise SessionError(f"cannot rewind {n} of {len(self.ledger)} tokens")
+        redo = max(0, first - 1)
+        kept = {name: column[redo:first].copy() for name, column in self.ledger.columns().items()}
+        with self._atomically(), shield():
+            self.engine.remove(self.seq, int(self.ledger["pos"][redo]), -1)
+            self.ledger.drop(np.arange(redo, len(self.ledger)), self.ledger.epoch)
+            self._carry = _NOTHING
+            if first > 0:
+                self._decode_again(kept)
+        self._check_agreement()
+        return n
+
+    def _decode_again(self, row: dict[str, NDArray[Any]]) -> None:
+        """Decodes one token that was just removed; next to a hole it moves up to its predecessor."""
+        token = row.pop("token")
+        unknown = np.full(1, -1, np.int32)
+        piece = Slice(self.seq, token, self.ledger.next_pos, unknown, self.policy.needs, True)
+        result = self.engine.decode([piece])[0]
+        self.ledger.append(token, row | {"pos": piece.p0})
+        self._carry = _carry(piece, result)
+
+    def end_turn(self) -> None:
+        """Lets the running turn's thoughts go; what was said stays."""
+        thought = self.ledger["role"] == ROLES.index("thought")
+        rows = np.flatnonzero(thought & (self.ledger["turn"] == self.turn))
+        if len(rows):
+            self._evict(EvictionPlan(rows, self.ledger.epoch, "thought"))
+
+    def relabel(self, n: int, role: str) -> None:
+        """Gives the `n` newest resident tokens another role."""
+        self.ledger.update("role", slice(len(self.ledger) - n, None), ROLES.index(role))
+
+    def pin(self, turn: int, pinned: bool = True) -> int:
+        """Pins what is resident of `turn` (or lets it loose) and returns how many tokens that are.
+
+        Raises BudgetError, with nothing changed, if the pins would leave no room for a turn.
+        """
+        rows = self.ledger["turn"] == turn
+        if pinned:
+            self.room.check_pins(int((rows & ~self.room.fixed()).sum()), f"pinning turn {turn}")
+        self.ledger.update("pinned", rows, pinned)
+        return int(rows.sum())
+
+    # ---- making room ---------------------------------------------------------------------------
+
+    def _make_room(self, n: int) -> None:
+        n_whole_turn = None if self._reserve is None else len(self._pending) + self._reserve
+        plan = self.room.plan(n, self.turn, n_whole_turn)
+        self._reserve = None
+        if plan is not None:
+            self._evict(plan)
+
+    def _evict(self, plan: EvictionPlan) -> None:
+        """The only place where memory is lost."""
+        started = time.perf_counter()
+        event = Eviction(
+            plan.why,
+            self.turn,
+            len(self.ledger),
+            {name: column[plan.rows] for name, column in self.ledger.columns().items()},
+        )
+        with self._atomically(), shield():
+            pos = self.ledger["pos"].copy()
+            self.ledger.drop(plan.rows, plan.epoch)
+            for p0, p1 in runs_of(plan.rows, pos):
+                self.engine.remove(self.seq, p0, p1)
+            if self.mode == "packed":
+                self._shift_together()
+            self.stats.evicted += len(plan)
+            self.stats.evictions += 1
+            self.stats.resident = len(self.ledger)
+            self.stats.evict_s += time.perf_counter() - started
+        self._check_agreement()
+        if self.on_evict is not None:
+            self.on_evict(event)
+
+    def _shift_together(self) -> None:
+        moves = packing_moves(self.ledger["pos"])
+        for p0, p1, delta in moves:
+            self.engine.shift(self.seq, p0, p1, delta)
+        if moves:
+            self.ledger.renumber(np.arange(len(self.ledger)))
+            self.stats.kshifts += 1
+
+    def _renumber(self) -> None:
+        """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""
+        with self._atomically(), shield():
+            if self.engine.spec.can_pack:
+                self._shift_together()
+                self.stats.packs += 1
+                return
+            self.engine.remove(self.seq, 0, -1)
+            tokens = self.ledger["token"].copy()
+            step = self.engine.spec.n_batch
+            for p0 in range(0, len(tokens), step):
+                part = tokens[p0 : p0 + step]
+                self.engine.decode([Slice(self.seq, part, p0, np.full(len(part), -1, np.int32), logits=False)])
+            self.ledger.renumber(np.arange(len(tokens)))
+            self.stats.rereads += 1
+
+    # ---- bookkeeping ---------------------------------------------------------------------------
+
+    def _shifted_scores(self, piece: Slice, result: SliceResult) -> dict[str, NDArray[np.float32]]:
+        """Row t scores token t + 1; the slice's first token is scored by the carried row."""
+        first = int(piece.tokens[0])
+        return {
+            name: np.concatenate([[self._carry.score(name, first)], rows[:-1]]).astype(np.float32)
+            for name, rows in result.scores.items()
+        }
+
+    def _note_repeats(self, result: SliceResult) -> None:
+        """The released code gives the first token of a chunk, here the turn, the chunk's maximum."""
+        rows = result.scores.get("self_repeat")
+        if rows is not None:
+            self._turn_max_repeat = max(self._turn_max_repeat, float(rows.max()))
+            self.ledger.update("self_repeat", self.ledger["born"] == self._turn_born, self._turn_max_repeat)
+
+    def _undo_in_flight(self) -> None:
+        """A slice that was handed out but never committed (an error, Ctrl-C) is taken out of the cache."""
+        if self._in_flight is not None:
+            self.engine.remove(self.seq, self._in_flight.p0, -1)
+            self._in_flight = None
+
+    def _check_usable(self) -> None:
+        if self._poison:
+            raise PoisonedError(f"the session cannot go on: {self._poison}")
+
+    def _check_agreement(self) -> None:
+        last = self.engine.pos_range(self.seq)[1]
+        expected = self.ledger.next_pos - 1
+        # A sliding-window cache forgets its end after a long truncation (llama_kv_cache_iswa::seq_pos_max).
+        if last != expected and not (self.engine.spec.n_swa and last == -1):
+            self._poison = f"the cache ends at position {last}, the ledger at {expected}"
+            self._check_usable()
+
+    def _atomically(self) -> "_Poisoning":
+        return _Poisoning(self)
+
+
+class _Poisoning:
+    """Marks the session as unusable if the block does not run to its end."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._session._check_usable()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # Delayed Ctrl-C arrives after the block did its work.
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
+            self._session._poison = f"an eviction or rewind broke off ({error})"

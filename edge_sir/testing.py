@@ -1,0 +1,218 @@
+"""A toy engine with llama.cpp's rules in numpy, and a byte tokenizer: tests in milliseconds, no model.
+
+Public and shipped, so that whoever writes a policy can test it. What the toy keeps of llama.cpp:
+positions must be consecutive per sequence, holes are legal, cells are finite, a shift moves
+positions at once and keys only at the next decode, and logits depend on relative positions alone.
+"""
+
+import io
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.scores import reduce_rows
+from edge_sir.engine import EngineSpec, EngineTimes, Row, SamplingParams, Slice, SliceResult, Tokens
+from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
+
+__all__ = ["ByteTokenizer", "ToyEngine", "ToySampler"]
+
+_FEATURES = 8
+
+
+class ByteTokenizer:
+    """Tokens 0-255 are bytes; above them come BOS, the control tokens of a ChatML template and think tags."""
+
+    SPECIALS = ("<s>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
+    CHAT_TEMPLATE = (
+        "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+
+    n_vocab = 256 + len(SPECIALS)
+    bos_text = SPECIALS[0]
+    eos_text = SPECIALS[2]
+    bos = 256
+
+    def encode(self, text: str, *, special: bool) -> Tokens:
+        out: list[int] = []
+        while text:
+            hits = [(text.find(s), i) for i, s in enumerate(self.SPECIALS) if s in text] if special else []
+            at, index = min(hits, default=(len(text), -1))
+            out += text[:at].encode()
+            if index >= 0:
+                out.append(256 + index)
+                at += len(self.SPECIALS[index])
+            text = text[at:]
+        return np.array(out, np.int32)
+
+    def piece(self, token: int) -> bytes:
+        if token < 256:
+            return bytes([token])
+        name = self.SPECIALS[token - 256]
+        return name.encode() if "think" in name else b""
+
+    def is_end(self, token: int) -> bool:
+        return token == 256 + self.SPECIALS.index("<|im_end|>")
+
+
+class ToyEngine:
+    """Logits of a row are a fixed random mixture of the visible tokens, weighted by relative position.
+
+    script: tokens that every sampler yields first, in order, so that a test can say what the model says.
+    """
+
+    def __init__(
+        self,
+        n_ctx: int = 256,
+        *,
+        n_batch: int = 64,
+        n_vocab: int = ByteTokenizer.n_vocab,
+        n_seq_max: int = 4,
+        n_ctx_train: int = 4096,
+        can_pack: bool = True,
+        seed: int = 0,
+        script: Sequence[int] = (),
+    ) -> None:
+        self.spec = EngineSpec(
+            model="toy",
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            n_ctx_train=n_ctx_train,
+            n_vocab=n_vocab,
+            n_seq_max=n_seq_max,
+            n_swa=0,
+            can_pack=can_pack,
+            why="the toy's logits depend on relative positions alone" if can_pack else "switched off",
+            kv_bytes=n_ctx * _FEATURES * 8,
+            fingerprint=f"toy-{n_vocab}-{seed}",
+        )
+        self.times = EngineTimes()
+        self.script = list(script)
+        self.fail_next: Exception | None = None
+        """Raised by the next decode, which then changes nothing."""
+        rng = np.random.default_rng(seed)
+        self._embed = rng.normal(size=(n_vocab, _FEATURES))
+        self._head = rng.normal(size=(_FEATURES, n_vocab))
+        self._token = np.zeros(n_ctx, np.int32)
+        self._pos = np.zeros(n_ctx, np.int64)
+        self._key_pos = np.zeros(n_ctx, np.int64)  # what the key was rotated to; a pending shift lags here
+        self._member = np.zeros((n_ctx, n_seq_max), bool)
+
+    def decode(self, slices: Sequence[Slice]) -> list[SliceResult]:
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
+        started = time.perf_counter()
+        self._check(slices)
+        self._key_pos[:] = self._pos
+        n_tokens = sum(len(s.tokens) for s in slices)
+        free = np.flatnonzero(~self._member.any(axis=1))
+        if len(free) < n_tokens:
+            raise NoSlotError(f"{n_tokens} tokens do not fit the {len(free)} free cells of {self.spec.n_ctx}")
+        results = []
+        for piece in slices:
+            cells, free = free[: len(piece.tokens)], free[len(piece.tokens) :]
+            self._token[cells] = piece.tokens
+            self._pos[cells] = self._key_pos[cells] = piece.p0 + np.arange(len(piece.tokens))
+            self._member[cells, piece.seq] = True
+            results.append(self._evaluate(piece))
+        self.times.decode_s += time.perf_counter() - started
+        return results
+
+    def _check(self, slices: Sequence[Slice]) -> None:
+        n_tokens = sum(len(s.tokens) for s in slices)
+        if not 0 < n_tokens <= self.spec.n_batch or any(len(s.tokens) == 0 for s in slices):
+            raise BatchError(f"a batch holds 1 to {self.spec.n_batch} tokens and no empty slice, not {n_tokens}")
+        if len({s.seq for s in slices}) < len(slices):
+            raise BatchError("one slice per sequence and batch")
+        for piece in slices:
+            last = self.pos_range(piece.seq)[1]
+            if piece.p0 < 0 or (last >= 0 and piece.p0 != last + 1):
+                raise BatchError(f"sequence {piece.seq} continues at {last + 1}, not {piece.p0}")
+            if piece.tokens.min() < 0 or piece.tokens.max() >= self.spec.n_vocab:
+                raise BatchError("a token is outside the vocabulary")
+
+    def _evaluate(self, piece: Slice) -> SliceResult:
+        mine = self._member[:, piece.seq]
+        key_pos, values = self._key_pos[mine], self._embed[self._token[mine]]
+        distance = (piece.p0 + np.arange(len(piece.tokens)))[:, None] - key_pos[None, :]
+        weight = np.where(distance >= 0, np.cos(0.3 * distance) + 1.5, 0.0) / (1.0 + np.abs(distance))
+        logits = ((weight @ values) @ self._head).astype(np.float32)
+        scores = reduce_rows(logits, piece.tokens, piece.targets, piece.needs)
+        return SliceResult(scores, logits[-1].copy() if piece.logits else None)
+
+    def _cells(self, seq: int, p0: int, p1: int) -> NDArray[np.bool_]:
+        if not 0 <= seq < self.spec.n_seq_max:
+            raise BatchError(f"sequence {seq} is not one of {self.spec.n_seq_max}")
+        stop = np.iinfo(np.int64).max if p1 < 0 else p1
+        return self._member[:, seq] & (self._pos >= p0) & (self._pos < stop)
+
+    def remove(self, seq: int, p0: int, p1: int) -> None:
+        self._member[self._cells(seq, p0, p1), seq] = False
+
+    def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
+        if not self.spec.can_pack:
+            raise CapabilityError(f"this model cannot move cells: {self.spec.why}")
+        self._pos[self._cells(seq, p0, p1)] += delta
+
+    def copy(self, src: int, dst: int) -> None:
+        self._member[:, dst] = self._member[:, src]
+
+    def pos_range(self, seq: int) -> tuple[int, int]:
+        mine = self._pos[self._cells(seq, 0, -1)]
+        return (int(mine.min()), int(mine.max())) if len(mine) else (-1, -1)
+
+    def flush(self, seq: int) -> None:
+        self._key_pos[:] = self._pos
+
+    def dump(self, seq: int) -> bytes:
+        self.flush(seq)
+        mine = self._member[:, seq]
+        buffer = io.BytesIO()
+        np.save(buffer, np.stack([self._token[mine].astype(np.int64), self._pos[mine]]), allow_pickle=False)
+        return buffer.getvalue()
+
+    def load(self, seq: int, state: bytes) -> None:
+        self.remove(seq, 0, -1)
+        try:
+            token, pos = np.load(io.BytesIO(state), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise StateError(f"the saved state is damaged: {error}") from None
+        cells = np.flatnonzero(~self._member.any(axis=1))[: len(pos)]
+        if len(cells) < len(pos):
+            raise StateError(f"the saved state needs {len(pos)} cells, {len(cells)} are free")
+        self._token[cells] = token
+        self._pos[cells] = self._key_pos[cells] = pos
+        self._member[cells, seq] = True
+
+    def sampler(self, params: SamplingParams) -> "ToySampler":
+        return ToySampler(params, self.script)
+
+    def close(self) -> None:
+        self._member[:] = False
+
+
+class ToySampler:
+    """Yields the script while it lasts, then greedy or temperature sampling."""
+
+    def __init__(self, params: SamplingParams, script: list[int]) -> None:
+        self._params = params
+        self._script = script
+        self._rng = np.random.default_rng(params.seed)
+
+    def sample(self, logits: Row) -> int:
+        if self._script:
+            return self._script.pop(0)
+        if self._params.temperature <= 0:
+            return int(logits.argmax())
+        scaled = (logits - logits.max()) / self._params.temperature
+        weights = np.exp(scaled.astype(np.float64))
+        return int(self._rng.choice(len(weights), p=weights / weights.sum()))
+
+    def accept(self, token: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
