@@ -73,7 +73,8 @@ class Chat:
     """A conversation without end in `budget` cells.
 
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
-    pinned. on_evict: called with what was let go. Raises BudgetError if the system prompt leaves no room.
+    pinned. on_evict: called with what was let go. owns_engine: close it with the chat. Raises BudgetError
+    if the system prompt leaves no room.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Chat:
         positions: Positions = "auto",
         seq: int = 0,
         on_evict: Callable[[Eviction], None] | None = None,
+        owns_engine: bool = False,
     ) -> None:
         self.engine = engine
         self.codec = codec
@@ -108,9 +110,21 @@ class Chat:
             on_evict=on_evict,
         )
         self.last_reply: Reply | None = None
+        self._owns_engine = owns_engine
         self._first = True
         self._reply_open = False
         self._start(system)
+
+    def __enter__(self) -> "Chat":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the engine if the chat owns it; a second call does nothing."""
+        if self._owns_engine:
+            self.engine.close()
 
     def _start(self, system: str | None) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""

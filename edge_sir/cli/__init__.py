@@ -1,0 +1,55 @@
+"""The command line: one module per subcommand, each with `add_parser` and `run`."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from edge_sir.cli import chat, config, models
+from edge_sir.errors import EdgeSirError, UserError
+
+__all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complaints in one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"edge-sir: {message} (`{self.prog} --help` shows the options)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand and returns its exit code: 0 done, 2 a mistake of the user's, 1 an engine failure.
+
+    130 after Ctrl-C. A bug ends in a traceback.
+    """
+    parser = _Parser(prog="edge-sir", description="A conversation without end in a fixed KV cache.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    for module in (chat, models, config):
+        module.add_parser(subparsers)
+    # A kill ends like Ctrl-C: files are written, what is open is closed.
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.basicConfig(format="edge-sir: %(message)s", level=logging.ERROR)
+    try:
+        args, unknown = parser.parse_known_args(argv)
+        if unknown:
+            chat.refuse_unknown(unknown[0], args.command)
+        return int(args.run(args))
+    except EdgeSirError as error:
+        print(f"edge-sir: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -1,0 +1,48 @@
+"""The flags of `Options`, derived from its fields."""
+
+import argparse
+import types
+import typing
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from edge_sir.options import Options, Sourced, config_file, gather, nearest
+
+__all__ = ["add_flags", "from_args", "nearest_flag"]
+
+
+def add_flags(parser: argparse.ArgumentParser, *, without: tuple[str, ...] = ()) -> None:
+    """Adds one flag per option, and --config. Values stay text: pydantic checks them all alike."""
+    for public, name in Options.names().items():
+        if public not in without:
+            field = Options.model_fields[name]
+            parser.add_argument(f"--{public.replace('_', '-')}", dest=public, **_arguments(field))
+    parser.add_argument("--config", metavar="FILE", help="TOML file with options")
+
+
+def from_args(args: argparse.Namespace) -> Sourced:
+    """The effective options: flags given, over environment, over TOML, over defaults. Raises ConfigError."""
+    given = {key: value for key in Options.names() if (value := getattr(args, key, None)) is not None}
+    return gather(given, file=config_file(args.config))
+
+
+def nearest_flag(word: str) -> str:
+    """`; did you mean '--...'?` for an unknown flag."""
+    return nearest(word.lstrip("-").partition("=")[0], Options.names()).replace("'", "'--", 1)
+
+
+def _arguments(field: FieldInfo) -> dict[str, Any]:
+    default = field.get_default()
+    shown = "" if default in (None, (), False) else f" (default: {default})"
+    settings: dict[str, Any] = {"help": f"{field.description}{shown}".replace("%", "%%"), "default": None}
+    kind = field.annotation
+    if kind is bool:
+        return settings | {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(kind) is tuple:
+        return settings | {"action": "append", "metavar": "TEXT"}
+    if typing.get_origin(kind) is typing.Literal:
+        return settings | {"metavar": "|".join(typing.get_args(kind))}
+    if isinstance(kind, types.UnionType):
+        kind = typing.get_args(kind)[0]
+    return settings | {"metavar": {int: "N", float: "X", str: "TEXT"}.get(typing.cast(type, kind), "FILE")}

@@ -1,0 +1,48 @@
+"""Says what was forgotten, in one line per turn of the conversation."""
+
+from collections import Counter
+
+from edge_sir.core.ledger import ROLES
+from edge_sir.core.records import Eviction
+from edge_sir.engine import TextCodec
+
+__all__ = ["Losses"]
+
+_N_WORDS = 6
+_SPOKEN = [ROLES.index(role) for role in ("user", "assistant", "tool")]
+
+
+class Losses:
+    """Collects evictions between two calls of `take`."""
+
+    def __init__(self) -> None:
+        self.codec: TextCodec | None = None
+        self._tokens: Counter[int] = Counter()
+        self._first_words: dict[int, str] = {}
+
+    def note(self, eviction: Eviction) -> None:
+        """An eviction listener. Thoughts leave by design and are not reported."""
+        if eviction.why == "thought":
+            return
+        columns = eviction.columns
+        self._tokens.update(columns["turn"].tolist())
+        for turn in set(columns["turn"].tolist()) - self._first_words.keys():
+            spoken = [r in _SPOKEN for r in columns["role"]]
+            tokens = columns["token"][(columns["turn"] == turn) & spoken]
+            self._first_words[turn] = self._words(tokens.tolist())
+
+    def take(self) -> str:
+        """What was let go since the last call, empty if nothing was."""
+        if not self._tokens:
+            return ""
+        n = sum(self._tokens.values())
+        parts = [f"{turn}{self._first_words[turn]}" for turn in sorted(self._tokens)]
+        self._tokens.clear()
+        self._first_words.clear()
+        return f"let go {n} tokens of turn{'s' if len(parts) > 1 else ''} {', '.join(parts)}"
+
+    def _words(self, tokens: list[int]) -> str:
+        if self.codec is None or not tokens:
+            return ""
+        text = b"".join(self.codec.piece(t) for t in tokens[:32]).decode("utf-8", "ignore").split()
+        return f" “{' '.join(text[:_N_WORDS])}{' …' if len(text) > _N_WORDS else ''}”"

@@ -1,0 +1,143 @@
+"""Every option once: its name, type, range, default and help. Flags, environment and TOML keys follow from here."""
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from edge_sir.errors import ConfigError
+from edge_sir.policies import from_spec
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather"]
+
+ENV_PREFIX = "EDGE_SIR_"
+_OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
+
+
+class Options(BaseModel):
+    """What a conversation is made from. Raises pydantic.ValidationError for values out of range."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        default="smollm2-135m-instruct", description="name from `edge-sir models list`, or path of a GGUF file"
+    )
+    budget: int = Field(default=1024, ge=1, description="most KV-cache cells ever occupied")
+    policy: str = Field(default="sir", description="what to forget: name[:key=value,...]")
+    positions: Literal["packed", "gaps", "auto"] = Field(
+        default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"
+    )
+    system: str | None = Field(default=None, description="system prompt; it is pinned")
+    max_tokens: int = Field(default=256, ge=1, description="longest reply in tokens")
+    temperature: float = Field(default=0.7, ge=0, le=10, description="0 always takes the likeliest token")
+    top_k: int = Field(default=40, ge=0, description="draw among the k likeliest tokens; 0 for all")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="draw among the likeliest tokens that sum up to p")
+    min_p: float = Field(default=0.05, ge=0, lt=1, description="drop tokens less likely than this share of the best")
+    repeat_penalty: float = Field(default=1.1, gt=0, le=10, description="make recent tokens less likely; 1 for off")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of all draws; equal seeds give equal replies")
+    stop: tuple[str, ...] = Field(default=(), description="end a reply before this text; may be given several times")
+    threads: int = Field(default=0, ge=0, le=512, description="CPU threads; 0 chooses")
+    gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1 for all that fit")
+    kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache (keys stay f16)")
+    flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention")
+    chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
+    chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
+    stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")
+    json_output: bool = Field(default=False, alias="json", description="print one JSON object per turn")
+    quiet: bool = Field(default=False, description="only replies and errors")
+
+    @field_validator("policy")
+    @classmethod
+    def _policy_exists(cls, spec: str) -> str:
+        from_spec(spec)
+        return spec
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @classmethod
+    def names(cls) -> dict[str, str]:
+        """Field name by public name: as in TOML and, with dashes, on the command line."""
+        return {field.alias or name: name for name, field in cls.model_fields.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """Validated options, and for each public name where its value came from."""
+
+    options: Options
+    sources: dict[str, str]
+
+
+def config_file(chosen: str | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The TOML file to read: the chosen one, $EDGE_SIR_CONFIG, ./edge-sir.toml or the user's, if there is one."""
+    explicit = chosen or environ.get(ENV_PREFIX + "CONFIG")
+    if explicit:
+        return Path(explicit).expanduser()
+    usual = (Path("edge-sir.toml"), Path(platformdirs.user_config_dir("edge-sir")) / "config.toml")
+    return next((path for path in usual if path.is_file()), None)
+
+
+def gather(flags: Mapping[str, Any], *, file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Sourced:
+    """Flags over environment over TOML over defaults. `flags` holds only what was given.
+
+    Raises ConfigError for an unknown or invalid option, naming where it came from.
+    """
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(Options.names(), "default")
+    for source, layer in (
+        (str(file), _from_toml(file)),
+        ("environment", _from_environment(environ)),
+        ("flag", flags),
+    ):
+        for key, value in layer.items():
+            name = key.replace("-", "_")
+            if name not in sources:
+                raise ConfigError(f"unknown option '{key}' ({source}){nearest(name, sources)}")
+            values[name], sources[name] = value, source
+    try:
+        return Sourced(Options.model_validate(values), sources)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, sources)) from None
+
+
+def nearest(word: str, valid: Mapping[str, Any]) -> str:
+    """`; did you mean ...?` with the valid name closest to `word`."""
+    close = difflib.get_close_matches(word.replace("-", "_"), valid, n=1, cutoff=0.0)
+    return f"; did you mean '{close[0].replace('_', '-')}'?"
+
+
+def _from_toml(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    names = {key.removeprefix(ENV_PREFIX): value for key, value in environ.items() if key.startswith(ENV_PREFIX)}
+    return {name.lower(): value for name, value in names.items() if name not in _OTHER_ENV}
+
+
+def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{name.replace('_', '-')} ({sources.get(name, 'given')}): {message}, not {first['input']!r}"

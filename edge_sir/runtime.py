@@ -1,0 +1,87 @@
+"""Puts the parts together: from options to a chat on a real model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_sir import models
+from edge_sir.chat import Chat
+from edge_sir.core.records import Eviction
+from edge_sir.engine import SamplingParams
+from edge_sir.errors import ConfigError, TemplateError
+from edge_sir.options import Options
+from edge_sir.policies import from_spec
+from edge_sir.template import ChatTemplate
+
+__all__ = ["find_model", "open_chat"]
+
+
+def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None) -> Chat:
+    """Loads a model and opens a conversation on it; close it, or use it in a `with` block.
+
+    A model of the manifest that is not here yet is downloaded. on_evict is called with all that is let go.
+    Raises UserError for what the caller can mend, EngineError for what llama.cpp refuses.
+    """
+    # llama.cpp takes half a second to import; nothing but an open chat needs it.
+    from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.native import NativeModel
+
+    options = options or Options()
+    policy = from_spec(options.policy)
+    found = find_model(options.model, quiet=options.quiet)
+    model = NativeModel(found.path, gpu_layers=options.gpu_layers)
+    n_cells = options.budget if policy.evicts else model.header.n_ctx_train
+    engine_options = EngineOptions(
+        threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
+    )
+    engine = LlamaEngine(model, n_cells, engine_options, owns_model=True)
+    try:
+        text = engine.text
+        source = _template_source(options.chat_template, found.chat_template, model.header.chat_template, found.path)
+        return Chat(
+            engine,
+            text,
+            ChatTemplate(source, bos=text.bos_text, eos=text.eos_text),
+            policy,
+            n_cells,
+            sampling=_sampling(options),
+            max_tokens=options.max_tokens,
+            stop=(*options.stop, *found.stop),
+            system=options.system,
+            positions=options.positions,
+            on_evict=on_evict,
+            owns_engine=True,
+        )
+    except BaseException:
+        engine.close()
+        raise
+
+
+def find_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
+    """The model's file, fetched if the manifest knows it and it is not here. Raises ModelError."""
+    entry = models.find_model(name_or_path)
+    if not isinstance(entry, Path) and models.model_state(entry) != "ready":
+        models.fetch(entry, accept_licence=False, quiet=quiet)
+    return models.resolve(name_or_path)
+
+
+def _template_source(file: Path | None, known: str | None, own: str | None, model: Path) -> str:
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the chat template {file}: {error}") from None
+    source = known or own
+    if not source:
+        raise TemplateError(f"{model} has no chat template; give one with --chat-template FILE")
+    return source
+
+
+def _sampling(options: Options) -> SamplingParams:
+    return SamplingParams(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repeat_penalty=options.repeat_penalty,
+        seed=options.seed,
+    )
