@@ -9,11 +9,11 @@ import numpy as np
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
-from edge_sir.engine import THINK_TAGS, Engine, Sampler, SamplingParams, SentenceEnds, TextCodec
+from edge_sir.engine import THINK_TAGS, Engine, Sampler, SamplingParams, SentenceEnds, TextCodec, Tokens
 from edge_sir.errors import ConfigError
 from edge_sir.reply import Piece, ReplyText
 from edge_sir.session import Positions, Session
-from edge_sir.template import ChatTemplate, Markers
+from edge_sir.template import ChatTemplate
 
 __all__ = ["Chat", "ChatStats", "Reply"]
 
@@ -128,18 +128,15 @@ class Chat:
 
     def _start(self, system: str | None) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""
-        parts = [("system", self.template.preamble, True)]
+        parts = [("system", self.codec.encode(self.template.preamble, special=True))]
         if system is not None:
-            markers = self.template.markers("system")
-            parts = [("frame", markers.open, True), ("system", system, False), ("frame", markers.close, True)]
-        encoded = [(role, self.codec.encode(text, special=special)) for role, text, special in parts]
-        first = next((int(tokens[0]) for _, tokens in encoded if len(tokens)), None)
+            parts = self._encode("system", system)
+        first = next((int(tokens[0]) for _, tokens in parts if len(tokens)), None)
         if self.codec.bos >= 0 and first != self.codec.bos:
-            encoded.insert(0, ("frame", np.array([self.codec.bos], np.int32)))
-        self.session.room.check_pins(sum(len(tokens) for _, tokens in encoded), "the system prompt")
-        self.session.start_message()
-        for role, tokens in encoded:
-            self.session.feed(tokens, role, pinned=True)
+            parts.insert(0, ("frame", np.array([self.codec.bos], np.int32)))
+        self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
+        self._feed(parts, pinned=True)
+        self._first = True  # for the first message proper
         self._drain()
 
     # ---- whole messages ------------------------------------------------------------------------
@@ -154,13 +151,12 @@ class Chat:
             raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
         self._close_open_reply()
         pinned = pinned or role == "system"
-        markers = self._markers(role)
+        parts = self._encode(role, text)
         if pinned:
-            n = sum(len(self.codec.encode(t, special=False)) for t in (markers.open, text, markers.close))
-            self.session.room.check_pins(n, f"this {role} message")
+            self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), f"this {role} message")
         if role == "user":
             self.session.begin_turn()
-        self._feed_message(role, text, markers, pinned)
+        self._feed(parts, pinned)
         self._drain()
         if role == "assistant":
             self.session.end_turn()
@@ -203,7 +199,7 @@ class Chat:
         n_close = len(self.codec.encode(markers.close, special=True))
         # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
         self.session.begin_turn(min(n_most, self.session.budget.n_cells // 4) + n_close)
-        self._feed_message("user", text, self._markers("user"), False)
+        self._feed(self._encode("user", text))
         reply = self._open_reply()
         self._drain()
         sampler = self._sampler(sampling or self.sampling)
@@ -265,16 +261,20 @@ class Chat:
 
     # ---- helpers -------------------------------------------------------------------------------
 
-    def _markers(self, role: str) -> Markers:
-        first, self._first = self._first, False
-        return self.template.markers(role, first=first)
+    def _encode(self, role: str, text: str) -> list[tuple[str, Tokens]]:
+        """A message as (role, tokens). Only markers may become control tokens, never what somebody said."""
+        markers = self.template.markers(role, first=self._first)
+        return [
+            ("frame", self.codec.encode(markers.open, special=True)),
+            (role, self.codec.encode(text, special=False)),
+            ("frame", self.codec.encode(markers.close, special=True)),
+        ]
 
-    def _feed_message(self, role: str, text: str, markers: Markers, pinned: bool) -> None:
-        """Queues one message. Only markers may become control tokens, never what somebody said."""
+    def _feed(self, parts: Sequence[tuple[str, Tokens]], pinned: bool = False) -> None:
+        self._first = False
         self.session.start_message()
-        self.session.feed(self.codec.encode(markers.open, special=True), "frame", pinned=pinned)
-        self.session.feed(self.codec.encode(text, special=False), role, pinned=pinned)
-        self.session.feed(self.codec.encode(markers.close, special=True), "frame", pinned=pinned)
+        for role, tokens in parts:
+            self.session.feed(tokens, role, pinned=pinned)
 
     def _drain(self) -> None:
         while self.session.step():
@@ -283,11 +283,7 @@ class Chat:
     def _sampler(self, params: SamplingParams) -> Sampler:
         """A chain for this turn, seeded from (seed, turn), so that a resumed conversation draws the same."""
         seed = np.random.SeedSequence((params.seed, self.session.turn)).generate_state(1)[0]
-        sampler = self.engine.sampler(replace(params, seed=int(seed)))
-        if params.repeat_penalty != 1:
-            for token in self.session.ledger["token"][-params.repeat_last_n :]:
-                sampler.accept(int(token))
-        return sampler
+        return self.engine.sampler(replace(params, seed=int(seed)))
 
     def stats(self) -> ChatStats:
         """The figures so far."""

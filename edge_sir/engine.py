@@ -143,11 +143,11 @@ class Engine(Protocol):
     def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         """Adds `delta` to the positions in [p0, p1); keys follow at the next decode.
 
-        Raises CapabilityError where that would be wrong (`spec.can_pack`).
+        Raises CapabilityError where that would be wrong: `spec.can_pack` is false, or cells are shared.
         """
 
     def copy(self, src: int, dst: int) -> None:
-        """Makes `dst` share all cells of `src`. Shared cells must not be shifted."""
+        """Makes `dst` share all cells of `src`; neither can be shifted until one of them is emptied."""
 
     def pos_range(self, seq: int) -> tuple[int, int]:
         """Smallest and largest position of the sequence, (-1, -1) if it is empty."""

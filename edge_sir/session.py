@@ -73,6 +73,11 @@ class Session:
     ) -> None:
         if budget.n_cells > engine.spec.n_ctx:
             raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
+        if 0 < engine.spec.n_ctx_train < budget.n_cells:
+            raise BudgetError(
+                f"a budget of {budget.n_cells} cells exceeds the {engine.spec.n_ctx_train} positions that "
+                f"{engine.spec.model} was trained on; use --budget {engine.spec.n_ctx_train} or less"
+            )
         self.engine = engine
         self.policy = policy
         self.budget = budget

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.scores import reduce_rows
+from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, Row, SamplingParams, Slice, SliceResult, Tokens
 from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
 
@@ -92,6 +93,7 @@ class ToyEngine:
         self.script = list(script)
         self.fail_next: Exception | None = None
         """Raised by the next decode, which then changes nothing."""
+        self._sharing = Sharing()
         rng = np.random.default_rng(seed)
         self._embed = rng.normal(size=(n_vocab, _FEATURES))
         self._head = rng.normal(size=(_FEATURES, n_vocab))
@@ -151,14 +153,18 @@ class ToyEngine:
 
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._member[self._cells(seq, p0, p1), seq] = False
+        if p0 <= 0 and p1 < 0:
+            self._sharing.unlink(seq)
 
     def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         if not self.spec.can_pack:
             raise CapabilityError(f"this model cannot move cells: {self.spec.why}")
+        self._sharing.check_may_shift(seq)
         self._pos[self._cells(seq, p0, p1)] += delta
 
     def copy(self, src: int, dst: int) -> None:
         self._member[:, dst] = self._member[:, src]
+        self._sharing.link(src, dst)
 
     def pos_range(self, seq: int) -> tuple[int, int]:
         mine = self._pos[self._cells(seq, 0, -1)]

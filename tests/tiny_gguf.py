@@ -18,7 +18,7 @@ CHATML = (
 )
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
 # Every merged piece needs its parts in the list: SentencePiece only ever joins two neighbours.
-_PIECES = "th he in er an re on at nd ng ▁t ▁a ▁th ▁the ▁an ▁and ing ▁i ▁in ▁s ou ▁y ▁you lo ll he hel hello".split()
+_PIECES = "th he in er an re on at nd ng ▁t ▁a ▁th ▁the ▁an ▁and ing ▁i ▁in ▁s ou ▁y ▁you lo ll hel hello"
 
 Metadata = dict[str, Any]
 Tensors = dict[str, NDArray[np.float32]]
@@ -31,7 +31,7 @@ def vocabulary() -> tuple[list[str], list[float], list[int]]:
     rows += [(f"<0x{byte:02X}>", 0.0, kind.BYTE) for byte in range(256)]
     rows += [(text, 0.0, kind.CONTROL) for text in CONTROL_TOKENS]
     characters = ["▁", *map(chr, range(0x21, 0x7F))]
-    pieces = [*dict.fromkeys(_PIECES), *characters]
+    pieces = [*_PIECES.split(), *characters]
     rows += [(text, -float(rank), kind.NORMAL) for rank, text in enumerate(pieces)]
     texts, scores, kinds = zip(*rows, strict=True)
     return list(texts), list(scores), [int(k) for k in kinds]
@@ -84,7 +84,10 @@ def write_gemma3(
     chat_template: str | None = CHATML,
     metadata: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a gemma3 model: a sliding window of `n_swa` tokens in all layers but every sixth."""
+    """Write a gemma3 model: a sliding window of `n_swa` tokens in all layers but every sixth.
+
+    `n_layer` must be 6 or more: llama.cpp ends the process if all layers have a window.
+    """
     n_ff = 2 * n_embd
     entries = _hyperparameters("gemma3", n_layer, n_embd, n_head, n_head_kv, n_ctx_train, n_ff)
     entries |= {
@@ -99,12 +102,8 @@ def write_gemma3(
     tensors = {"token_embd.weight": _weight(rng, N_VOCAB, n_embd)}
     for il in range(n_layer):
         tensors |= _block(rng, il, n_embd, head_dim, n_head, n_head_kv, n_ff)
-        for name, width in (
-            ("post_attention", n_embd),
-            ("post_ffw", n_embd),
-            ("attn_q", head_dim),
-            ("attn_k", head_dim),
-        ):
+        norms = {"post_attention": n_embd, "post_ffw": n_embd, "attn_q": head_dim, "attn_k": head_dim}
+        for name, width in norms.items():
             tensors[f"blk.{il}.{name}_norm.weight"] = np.full(width, 2.0, np.float32)
     tensors["output_norm.weight"] = np.ones(n_embd, np.float32)
     # Tied embeddings would make random weights repeat the last token, so the output has its own.
@@ -185,7 +184,7 @@ def _tokenizer(chat_template: str | None) -> Metadata:
 
 def _weight(rng: np.random.Generator, n_out: int, n_in: int, gain: float = 1.0) -> NDArray[np.float32]:
     """[n_out, n_in]: maps inputs of unit variance to outputs with a standard deviation of `gain`."""
-    return (rng.standard_normal((n_out, n_in)) * (gain / np.sqrt(n_in))).astype(np.float32)
+    return rng.normal(0.0, gain * n_in**-0.5, (n_out, n_in)).astype(np.float32)
 
 
 def _block(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.scores import reduce_rows
+from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
 from edge_sir.errors import BatchError, CapabilityError, LoadError, NoSlotError, ShiftError, StateError
 from edge_sir.llama.batch import Batch
@@ -70,6 +71,7 @@ class LlamaEngine:
         self._memory = lib.llama_get_memory(self._handle)
         self._batch = Batch(options.chunk)
         self._template = LlamaSampler.template(model.n_vocab)
+        self._sharing = Sharing()
         self._shift_pending = False
         self._shift_failed = False
         self.spec = self._spec(options)
@@ -136,11 +138,14 @@ class LlamaEngine:
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._check_seq(seq)
         lib.llama_memory_seq_rm(self._memory, seq, p0, p1)
+        if p0 <= 0 and p1 < 0:
+            self._sharing.unlink(seq)
 
     def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         self._check_seq(seq)
         if not self.spec.can_pack:
             raise CapabilityError(f"{self.spec.model} cannot pack: {self.spec.why}; use --positions gaps")
+        self._sharing.check_may_shift(seq)
         lib.llama_memory_seq_add(self._memory, seq, p0, p1, delta)
         self._shift_pending = True
 
@@ -149,6 +154,7 @@ class LlamaEngine:
         self._check_seq(dst)
         lib.llama_memory_seq_rm(self._memory, dst, -1, -1)
         lib.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
+        self._sharing.link(src, dst)
 
     def pos_range(self, seq: int) -> tuple[int, int]:
         self._check_seq(seq)

@@ -1,0 +1,187 @@
+"""Figures, their spread and how they are shown: pure functions, no clock, no model."""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "TARGETS",
+    "Figure",
+    "bootstrap",
+    "growth",
+    "head_flop_ratio",
+    "paired",
+    "report",
+    "robust_slope",
+    "slope",
+    "table",
+]
+
+Floats = NDArray[np.float64]
+
+TARGETS = {
+    "prefill_scored_ratio": ("<=", 1.20),
+    "prefill_scored_ratio_gemma": ("", 0.0),
+    "overflow_decode_steps": ("<=", 3.0),
+    "reread_over_overflow": (">=", 100.0),
+    "decode_vs_bare": (">=", 0.95),
+    "late_vs_early_turn_speed": (">=", 0.97),
+    "rss_growth_mb_per_1000_turns": ("<=", 2.0),
+}
+"""Which way and how far each figure should be; "" for one that is only shown."""
+
+_LEVEL = 0.95  # of bootstrap intervals
+_N_DRAWS = 1000
+_BLOCK = 20  # neighbouring turns drawn together, since memory grows in steps
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured figure.
+
+    spread: what low and high are. limit: the best that the hardware or the arithmetic allows, and
+    limit_is: how that was found. value is None where the figure cannot be measured; note says why.
+    """
+
+    key: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    spread: str = ""
+    limit: float | None = None
+    limit_is: str = ""
+    note: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def target(self) -> float | None:
+        way, bound = TARGETS[self.key]
+        return bound if way else None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the target is reached; None without a target or a value."""
+        way, bound = TARGETS[self.key]
+        if not way or self.value is None:
+            return None
+        return self.value <= bound if way == "<=" else self.value >= bound
+
+    def as_json(self) -> dict[str, Any]:
+        """The figure for programs, in plain types."""
+        way, _ = TARGETS[self.key]
+        return {
+            "value": _rounded(self.value),
+            "low": _rounded(self.low),
+            "high": _rounded(self.high),
+            "spread": self.spread,
+            "target": self.target,
+            "target_is": {"<=": "most", ">=": "least", "": None}[way],
+            "reached": self.reached,
+            "limit": _rounded(self.limit),
+            "limit_is": self.limit_is or None,
+            "over_limit": _rounded(self.value / self.limit) if self.value is not None and self.limit else None,
+            "note": self.note or None,
+            "detail": {name: _rounded(value) for name, value in self.detail.items()},
+        }
+
+
+def bootstrap(
+    n: int, statistic: Callable[[NDArray[np.intp]], float], *, block: int = 1, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % interval of `statistic(index)` over indices int [n] drawn anew, in runs of `block`."""
+    random = np.random.default_rng(seed)
+    n_blocks = -(-n // block)
+    values = []
+    for _ in range(_N_DRAWS):
+        starts = random.integers(0, n, n_blocks)
+        index = (starts[:, None] + np.arange(block)).ravel()[:n] % n
+        values.append(statistic(index))
+    tail = (1 - _LEVEL) / 2
+    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
+
+
+def paired(key: str, top: ArrayLike, bottom: ArrayLike, **rest: Any) -> Figure:
+    """median(top) / median(bottom) of measurements taken side by side, [n] each."""
+    a, b = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
+    low, high = bootstrap(len(a), lambda i: float(np.median(a[i]) / np.median(b[i])))
+    return Figure(key, float(np.median(a) / np.median(b)), low, high, f"95 % of {len(a)} pairs", **rest)
+
+
+def slope(y: ArrayLike) -> float:
+    """Least squares: growth of `y` per step."""
+    values = np.asarray(y, np.float64)
+    x = np.arange(len(values)) - (len(values) - 1) / 2
+    return float(x @ values / (x @ x))
+
+
+def robust_slope(y: ArrayLike) -> float:
+    """Theil and Sen's: the median slope over all pairs of steps."""
+    values = np.asarray(y, np.float64)
+    i, j = np.triu_indices(len(values), 1)
+    return float(np.median((values[j] - values[i]) / (j - i)))
+
+
+def growth(key: str, rss_mb: ArrayLike, **rest: Any) -> Figure:
+    """Growth of memory per 1000 turns; `rss_mb` is float [n turns]."""
+    y = np.asarray(rss_mb, np.float64)
+    fit = slope(y)
+    line = fit * np.arange(len(y))
+    residual = y - line
+    low, high = bootstrap(len(y), lambda i: slope(line + residual[i]), block=_BLOCK)
+    detail = {"robust_slope": 1000 * robust_slope(y), "first_mb": y[0], "last_mb": y[-1], "turns": len(y)}
+    return Figure(key, 1000 * fit, 1000 * low, 1000 * high, f"95 % over {len(y)} turns", detail=detail, **rest)
+
+
+def head_flop_ratio(n_body: int, n_head: int) -> float:
+    """What scoring every row costs at least: all weights over those without the LM head (n parameters each)."""
+    return (n_body + n_head) / n_body
+
+
+def report(host: Mapping[str, Any], figures: Sequence[Figure]) -> dict[str, Any]:
+    """The whole run for programs."""
+    return {"host": dict(host), "figures": {figure.key: figure.as_json() for figure in figures}}
+
+
+def table(host: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+    """The whole run for people."""
+    rows = [("figure", "value", "spread", "target", "reached", "limit")]
+    for figure in figures:
+        way, bound = TARGETS[figure.key]
+        verdict = {None: "", True: "yes", False: "NO"}[figure.reached]
+        spread = f"{_short(figure.low)} to {_short(figure.high)}" if figure.low is not None else ""
+        target = f"{way} {bound:g}" if way else ""
+        rows.append((figure.key, _short(figure.value), spread, target, verdict, _short(figure.limit)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([*_host_lines(host), "", *lines, "", *_notes(figures)])
+
+
+def _host_lines(host: Mapping[str, Any]) -> list[str]:
+    return [f"{name.replace('_', ' ')}: {value}" for name, value in host.items()]
+
+
+def _notes(figures: Sequence[Figure]) -> list[str]:
+    lines = []
+    for figure in figures:
+        parts = [figure.note] if figure.note else []
+        if figure.limit is not None:
+            parts.append(f"limit: {figure.limit_is}")
+        parts += [f"{name} {_short(value)}" for name, value in figure.detail.items()]
+        lines += textwrap.wrap(f"{figure.key}: {'; '.join(parts)}", 116, subsequent_indent="  ")
+    return lines
+
+
+def _rounded(value: Any) -> Any:
+    """Six significant digits, as a plain number."""
+    return float(f"{float(value):.6g}") if isinstance(value, float | np.floating) else value
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
