@@ -7,7 +7,7 @@ gap mode, which never touches a key.
 
 from dataclasses import dataclass
 
-from edge_sir.llama.gguf_check import GGUFHeader
+from edge_sir.llama.gguf_header import GGUFHeader
 
 __all__ = ["Verdict", "packing_verdict"]
 

@@ -14,7 +14,8 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 from llama_cpp import llama_cpp as lib
 
 from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, LoadError, NoSlotError
-from edge_sir.llama.gguf_check import GGUFHeader, check_model_file
+from edge_sir.llama.gguf_check import check_model_file
+from edge_sir.llama.gguf_header import GGUFHeader
 
 __all__ = ["LOG", "NativeModel", "decode_error", "default_threads", "lib"]
 
