@@ -111,8 +111,9 @@ class Chat:
         )
         self.last_reply: Reply | None = None
         self._owns_engine = owns_engine
-        self._first = True
-        self._reply_open = False
+        self._has_system = system is not None
+        self._spoken = False  # whether anything follows turn 0
+        self._reply_state: Literal["closed", "open", "closing"] = "closed"
         self._start(system)
 
     def __enter__(self) -> "Chat":
@@ -128,15 +129,16 @@ class Chat:
 
     def _start(self, system: str | None) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""
-        parts = [("system", self.codec.encode(self.template.preamble, special=True))]
+        template, codec = self.template, self.codec
+        opening = template.preamble + template.markers("user", first=True).open
+        parts = [("system", codec.encode(template.preamble, special=True))]
         if system is not None:
+            opening = template.markers("system", first=True).open
             parts = self._encode("system", system)
-        first = next((int(tokens[0]) for _, tokens in parts if len(tokens)), None)
-        if self.codec.bos >= 0 and first != self.codec.bos:
-            parts.insert(0, ("frame", np.array([self.codec.bos], np.int32)))
+        if codec.bos >= 0 and codec.encode(opening, special=True)[:1].tolist() != [codec.bos]:
+            parts.insert(0, ("frame", np.array([codec.bos], np.int32)))
         self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
         self._feed(parts, pinned=True)
-        self._first = True  # for the first message proper
         self._drain()
 
     # ---- whole messages ------------------------------------------------------------------------
@@ -157,6 +159,7 @@ class Chat:
         if role == "user":
             self.session.begin_turn()
         self._feed(parts, pinned)
+        self._spoken = True
         self._drain()
         if role == "assistant":
             self.session.end_turn()
@@ -172,8 +175,10 @@ class Chat:
 
     def truncate(self, turn: int) -> int:
         """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
-        self._reply_open = False
-        return self.session.truncate(turn)
+        n = self.session.truncate(turn)
+        self._reply_state = "closed"
+        self._spoken = self.session.turn > 0
+        return n
 
     # ---- turns ---------------------------------------------------------------------------------
 
@@ -200,6 +205,7 @@ class Chat:
         # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
         self.session.begin_turn(min(n_most, self.session.budget.n_cells // 4) + n_close)
         self._feed(self._encode("user", text))
+        self._spoken = True
         reply = self._open_reply()
         self._drain()
         sampler = self._sampler(sampling or self.sampling)
@@ -216,7 +222,7 @@ class Chat:
                 thought=reply.thought,
                 finish=finish,
                 n_tokens=self.session.stats.tokens_out - n_before,
-                resident=self.session.stats.resident,
+                resident=len(self.session.ledger),
                 evicted=self.session.stats.evicted - evicted,
             )
 
@@ -229,14 +235,14 @@ class Chat:
             was_thinking = reply.thinking
             pieces = reply.push(self.codec.piece(token))
             if reply.stopped:
-                self.session.rewind(reply.n_after_stop - 1)  # the last token was not decoded
+                self.session.rewind(max(0, reply.n_after_stop - 1))  # the last token was not decoded
                 yield from pieces
                 return "stop"
             self.session.feed([token], "thought" if reply.thinking else "assistant")
-            yield from pieces
             self.session.step(generated=True)
             if reply.thinking and not was_thinking:
                 self.session.relabel(reply.n_tokens, "thought")  # the tag took several tokens
+            yield from pieces
         yield from reply.finish()
         return "length"
 
@@ -248,22 +254,25 @@ class Chat:
         self.session.feed(self.codec.encode(before, special=True), "frame")
         if thinks:
             self.session.feed(self.codec.encode(thinks + after, special=True), "thought")
-        self._reply_open = True
+        self._reply_state = "open"
         return ReplyText(self.stop, thinking=bool(thinks))
 
     def _close_open_reply(self) -> None:
         """Ends a reply with its marker, however it ended, and lets its thoughts go."""
-        if self._reply_open:
+        if self._reply_state == "open":
             self.session.feed(self.codec.encode(self.template.markers("assistant").close, special=True), "frame")
-            self._reply_open = False
+            self._reply_state = "closing"
+        if self._reply_state == "closing":
             self._drain()
             self.session.end_turn()
+            self._reply_state = "closed"
 
     # ---- helpers -------------------------------------------------------------------------------
 
     def _encode(self, role: str, text: str) -> list[tuple[str, Tokens]]:
         """A message as (role, tokens). Only markers may become control tokens, never what somebody said."""
-        markers = self.template.markers(role, first=self._first)
+        first = not self._spoken
+        markers = self.template.markers(role, first=first, after_system=first and self._has_system)
         return [
             ("frame", self.codec.encode(markers.open, special=True)),
             (role, self.codec.encode(text, special=False)),
@@ -271,7 +280,6 @@ class Chat:
         ]
 
     def _feed(self, parts: Sequence[tuple[str, Tokens]], pinned: bool = False) -> None:
-        self._first = False
         self.session.start_message()
         for role, tokens in parts:
             self.session.feed(tokens, role, pinned=pinned)
@@ -297,7 +305,7 @@ class Chat:
             turns=session.turn,
             tokens_in=counts.tokens_in,
             tokens_out=counts.tokens_out,
-            resident=counts.resident,
+            resident=len(session.ledger),
             max_resident=counts.max_resident,
             mean_resident=round(counts.mean_resident, 2),
             evicted=counts.evicted,

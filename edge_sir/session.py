@@ -141,6 +141,7 @@ class Session:
         """
         self._check_usable()
         self._undo_in_flight()
+        self._check_agreement()
         if not len(self._pending):
             return None
         n = min(len(self._pending), n_most or self.engine.spec.n_batch, self.room.slice_limit())
@@ -209,11 +210,11 @@ class Session:
         """Drops the `n` newest resident tokens, and decodes the one before again for its logits."""
         self._check_usable()
         self._undo_in_flight()
+        first = len(self.ledger) - n
+        if not 0 <= n <= len(self.ledger):
+            raise SessionError(f"cannot rewind {n} of {len(self.ledger)} tokens")
         if n == 0:
             return 0
-        first = len(self.ledger) - n
-        if first < 0:
-            raise SessionError(f"cannot rewind {n} of {len(self.ledger)} tokens")
         redo = max(0, first - 1)
         kept = {name: column[redo:first].copy() for name, column in self.ledger.columns().items()}
         with self._atomically(), shield():
@@ -222,6 +223,7 @@ class Session:
             self._carry = _NOTHING
             if first > 0:
                 self._decode_again(kept)
+            self.stats.rewound += n
         self._check_agreement()
         return n
 
@@ -283,7 +285,6 @@ class Session:
                 self._shift_together()
             self.stats.evicted += len(plan)
             self.stats.evictions += 1
-            self.stats.resident = len(self.ledger)
             self.stats.evict_s += time.perf_counter() - started
         self._check_agreement()
         if self.on_evict is not None:

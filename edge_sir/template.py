@@ -42,7 +42,7 @@ class ChatTemplate:
         self._constants = {"bos_token": bos, "eos_token": eos}
         try:
             self._template = _environment().from_string(source)
-        except jinja2.TemplateError as error:
+        except Exception as error:  # a template is somebody's program: whatever happens is its fault
             raise TemplateError(f"the chat template does not compile: {_one_line(error)}") from None
         before, user_close = self._around("user")
         start, between, after_reply, last = self._around("user", "assistant", "user")
@@ -53,44 +53,52 @@ class ChatTemplate:
         if not after_reply.startswith(reply_close) or start != before:
             raise TemplateError("the chat template rewrites earlier turns; give a plain one with --chat-template")
         user_open = after_reply[len(reply_close) :]
-        self._first_open = None if before.endswith(user_open) else before
-        self.preamble = before[: len(before) - len(user_open)] if self._first_open is None else ""
+        self.preamble, self._first_open = _split_end(before, user_open)
         self.generation = generation[len(user_close) :]
         self._markers = {
             "user": Markers(user_open, user_close),
             "assistant": Markers(between[len(user_close) :], reply_close),
         }
-        self._markers["tool"] = self._tool_markers(user_close, reply_close)
-        self._system = self._system_markers(user_open)
+        for role in ("tool", "system"):
+            self._markers[role] = self._later_markers(role, reply_close, user_open)
+        self._system, self._open_after_system = self._system_markers(user_open)
 
-    def markers(self, role: str, *, first: bool = False) -> Markers:
+    def markers(self, role: str, *, first: bool = False, after_system: bool = False) -> Markers:
         """Around a message of `role` (user, assistant, tool, system).
 
-        first: it is the first of the conversation, after `preamble` or a system prompt.
+        first: it is the conversation's first message. after_system: only a system prompt stands before it,
+        in place of `preamble`.
         """
-        if role == "system":
-            return self._system or Markers("", "\n\n")
-        if role == "user" and first and self._first_open is not None:
-            return Markers(self._first_open, self._markers["user"].close)
-        return self._markers[role]
+        if role == "system" and first:
+            return self._system
+        markers = self._markers[role]
+        if role == "user" and after_system:
+            return Markers(self._open_after_system, markers.close)
+        if role == "user" and first:
+            return Markers(self._first_open, markers.close)
+        return markers
 
-    def _tool_markers(self, user_close: str, reply_close: str) -> Markers:
-        """Most templates know no tool role, or not without a call before it: then it speaks as a user."""
+    def _later_markers(self, role: str, reply_close: str, user_open: str) -> Markers:
+        """In mid-conversation. Where the template knows no such message there, it is written like a user's."""
         try:
-            parts = self._around("user", "assistant", "tool")
+            _, _, opening, close, _ = self._around("user", "assistant", role, "user")
         except TemplateError:
             return self._markers["user"]
-        if not parts[2].startswith(reply_close):
+        if not (opening.startswith(reply_close) and close.endswith(user_open)):
             return self._markers["user"]
-        return Markers(parts[2][len(reply_close) :], parts[3])
+        return Markers(opening[len(reply_close) :], _split_end(close, user_open)[0])
 
-    def _system_markers(self, user_open: str) -> Markers | None:
+    def _system_markers(self, user_open: str) -> tuple[Markers, str]:
+        """Around a system prompt, and what opens the user message after it.
+
+        A template without a system role gets the prompt as the beginning of the first user message.
+        """
         try:
             before, between, _ = self._around("system", "user")
         except TemplateError:
-            return None
-        close = between[: len(between) - len(user_open)] if between.endswith(user_open) else between
-        return Markers(before, close)
+            return Markers(self.preamble + self._first_open, "\n\n"), ""
+        close, opening = _split_end(between, user_open)
+        return Markers(before, close), opening
 
     def _around(self, *roles: str, generate: bool = False) -> list[str]:
         """What stands before, between and after placeholder messages of these roles: len(roles) + 1 texts."""
@@ -104,8 +112,13 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Mapping[str, str]], generate: bool) -> str:
         try:
             return self._template.render(messages=messages, add_generation_prompt=generate, **self._constants)
-        except Exception as error:  # a template is somebody's program: whatever it raises is its fault
+        except Exception as error:
             raise TemplateError(f"the chat template fails: {_one_line(error)}") from None
+
+
+def _split_end(text: str, end: str) -> tuple[str, str]:
+    """`text` without `end` and `end`; all of it and nothing where it does not end so."""
+    return (text[: len(text) - len(end)], end) if text.endswith(end) else (text, "")
 
 
 def _environment() -> jinja2.Environment:

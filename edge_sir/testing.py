@@ -41,7 +41,7 @@ class ByteTokenizer:
         while text:
             hits = [(text.find(s), i) for i, s in enumerate(self.SPECIALS) if s in text] if special else []
             at, index = min(hits, default=(len(text), -1))
-            out += text[:at].encode()
+            out += text[:at].encode(errors="replace")
             if index >= 0:
                 out.append(256 + index)
                 at += len(self.SPECIALS[index])

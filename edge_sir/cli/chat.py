@@ -110,7 +110,7 @@ def _talk(chat: Chat, losses: Losses, options: Options) -> None:
         lost = losses.take()
         if not options.quiet:
             session = chat.session
-            _dim(f"[{session.stats.resident}/{session.budget.n_cells} cells]{' ' + lost if lost else ''}")
+            _dim(f"[{len(session.ledger)}/{session.budget.n_cells} cells]{' ' + lost if lost else ''}")
 
 
 def _ask() -> str | None:

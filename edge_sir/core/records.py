@@ -28,17 +28,18 @@ class Eviction:
 class SessionStats:
     """Counts since the start. `evicted` counts tokens, `evictions` plans, `kshifts` graph runs.
 
-    tokens_in: decoded but not generated, markers included. packs and rereads: how often gap mode
+    tokens_in: decoded but not generated, markers included. rewound: tokens taken back (a stop string,
+    truncate); what came in less what was evicted and rewound is resident. packs and rereads: how often gap mode
     reached the trained length and renumbered by K-shift or by decoding the survivors again.
     """
 
     decodes: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    resident: int = 0
     max_resident: int = 0
     resident_sum: int = 0
     evicted: int = 0
+    rewound: int = 0
     evictions: int = 0
     kshifts: int = 0
     packs: int = 0
@@ -53,7 +54,6 @@ class SessionStats:
     def count_decode(self, n_tokens: int, n_resident: int, *, generated: bool) -> None:
         """Counts one llama_decode of `n_tokens` after which `n_resident` cells are occupied."""
         self.decodes += 1
-        self.resident = n_resident
         self.resident_sum += n_resident
         self.max_resident = max(self.max_resident, n_resident)
         if generated:

@@ -67,10 +67,11 @@ class Room:
         n_may = min(need.n_may, int((~protect).sum()))
         view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, need.n_must)
         plan = self.policy.plan(view, n_may, protect.copy())
-        if not need.n_must <= len(plan) <= n_may or protect[plan.rows].any():
+        n_wrong = int(protect[plan.rows].sum()) if len(plan) and plan.rows[-1] < len(protect) else len(plan)
+        if n_wrong or not need.n_must <= len(plan) <= n_may:
             raise SessionError(
-                f"{type(self.policy).__name__} planned {len(plan)} rows, {int(protect[plan.rows].sum())} of them "
-                f"protected; asked for {need.n_must} to {n_may} unprotected ones"
+                f"{type(self.policy).__name__} planned {len(plan)} rows, {n_wrong} of them protected or unknown; "
+                f"asked for {need.n_must} to {n_may} of those that may go"
             )
         return plan
 

@@ -55,8 +55,10 @@ class PaperPolicy(Policy):
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
         n_kept = len(view) - n_drop
-        n_top = max(0, n_kept - self.n_sink - self.n_recent)
-        kept = _keep(self.score(view), protect, n_top, n_kept)
+        n_top = max(0, n_kept - int(protect.sum()) - self.n_recent)
+        # The released code ranks sinks among the others; pins, which it does not know, are set apart.
+        pins = protect & (np.arange(len(view)) >= self.n_sink)
+        kept = _keep(np.where(pins, -np.inf, self.score(view)), protect, n_top, n_kept)
         return EvictionPlan(np.setdiff1d(np.arange(len(view)), kept), view.epoch, "room")
 
 
