@@ -18,6 +18,7 @@ __all__ = [
     "EngineTimes",
     "Sampler",
     "SamplingParams",
+    "SentenceEnds",
     "Slice",
     "SliceResult",
     "TextCodec",

@@ -40,6 +40,7 @@ __all__ = [
     "ModelEntry",
     "ModelState",
     "ResolvedModel",
+    "Source",
     "VerifyResult",
     "entry_path",
     "fetch",

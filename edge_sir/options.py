@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather"]
+__all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest"]
 
 ENV_PREFIX = "EDGE_SIR_"
 _OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
@@ -60,7 +60,10 @@ class Options(BaseModel):
     @field_validator("policy")
     @classmethod
     def _policy_exists(cls, spec: str) -> str:
-        from_spec(spec)
+        try:
+            from_spec(spec)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return spec
 
     @field_validator("stop", mode="before")
@@ -140,4 +143,5 @@ def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     message = first["msg"].removeprefix("Value error, ")
-    return f"{name.replace('_', '-')} ({sources.get(name, 'given')}): {message}, not {first['input']!r}"
+    given = "" if first["type"] == "value_error" else f", not {first['input']!r}"
+    return f"{name.replace('_', '-')} ({sources.get(name, 'given')}): {message}{given}"

@@ -35,6 +35,7 @@ class ReplyText:
         self._answer_at: int | None = None  # where the answer begins, once known
         self._thought_at: int | None = 0 if thinking else None
         self._thought_end: int | None = None
+        self._answering = False
         self._end: int | None = None
 
     @property
@@ -111,16 +112,15 @@ class ReplyText:
         return [piece]
 
     def _answer(self, final: bool) -> list[Piece]:
-        assert self._answer_at is not None
-        if self._shown == self._answer_at:  # nothing shown yet: leading blanks are not part of an answer
-            rest = self._raw[self._shown :]
-            self._shown += len(rest) - len(rest.lstrip())
-            self._answer_at = self._shown
         hits = [at for at in (self._raw.find(s, self._answer_at) for s in self._stop) if at >= 0]
         if hits:
             self._end = min(hits)
-            return [self._show(max(self._end, self._shown), "assistant")]
-        return [self._show(len(self._raw) if final else self._certain(self._stop), "assistant")]
+        until = self._certain(self._stop) if not hits and not final else min(hits, default=len(self._raw))
+        if not self._answering:  # leading blanks are not shown
+            rest = self._raw[self._shown : until]
+            self._shown += len(rest) - len(rest.lstrip())
+            self._answering = self._shown < until
+        return [self._show(max(until, self._shown), "assistant")]
 
     def _certain(self, words: Sequence[str]) -> int:
         """Up to where the text cannot be the beginning of one of `words`."""

@@ -24,9 +24,7 @@ _homes = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def isolated_home(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees the user's files or EDGE_SIR_ variables, but for the folder where the weights lie."""
     home = tmp_path_factory.getbasetemp() / f"home{next(_homes)}"
     home.mkdir()
@@ -55,7 +53,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_llama_path(tiny_folder: Path) -> Path:
     """A llama of two layers with random weights."""
-    from tests.tiny_gguf import write_llama
+    from tiny_gguf import write_llama
 
     return write_llama(tiny_folder / "llama.gguf")
 
@@ -63,7 +61,7 @@ def tiny_llama_path(tiny_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gemma3_path(tiny_folder: Path) -> Path:
     """A gemma3 whose window of 32 tokens is smaller than any context."""
-    from tests.tiny_gguf import write_gemma3
+    from tiny_gguf import write_gemma3
 
     return write_gemma3(tiny_folder / "gemma3.gguf", n_swa=32)
 
@@ -71,7 +69,7 @@ def tiny_gemma3_path(tiny_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gemma3_wide_path(tiny_folder: Path) -> Path:
     """A gemma3 whose window of 512 tokens holds a context of 256 cells."""
-    from tests.tiny_gguf import write_gemma3
+    from tiny_gguf import write_gemma3
 
     return write_gemma3(tiny_folder / "gemma3-wide.gguf", n_swa=512)
 

@@ -82,7 +82,9 @@ class Room:
             return Need(0, 0)
         sizes = [n]
         if exact:
-            sizes = [*([n_whole_turn] if n_whole_turn is not None else []), max(n, _CHUNK_CELLS), n]
+            sizes = [max(n, _CHUNK_CELLS), n]
+            if n_whole_turn is not None:
+                sizes.insert(0, max(n, n_whole_turn))
         n_fixed = int(self.fixed().sum())
         for n_incoming in sizes:
             need = self.budget.need(len(self.ledger), n_incoming, exact=exact)

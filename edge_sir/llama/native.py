@@ -17,7 +17,7 @@ from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError,
 from edge_sir.llama.gguf_check import check_model_file
 from edge_sir.llama.gguf_header import GGUFHeader
 
-__all__ = ["LOG", "NativeModel", "decode_error", "default_threads", "lib"]
+__all__ = ["LOG", "NativeLog", "NativeModel", "decode_error", "default_threads", "lib"]
 
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}  # ggml.h, ggml_log_level
 _CONTINUED = 5

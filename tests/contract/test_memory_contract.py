@@ -1,0 +1,350 @@
+"""What every engine must do, toy or llama.cpp, with the cells of its cache: remove, shift, copy, save."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from engines import ALL, CHEAP, N_CTX, N_SEQ_MAX, PACKING, Kind, apart, kind_of, ranges, read, some_tokens
+
+from edge_sir.core.plan import packing_moves
+from edge_sir.engine import Engine, EngineSpec
+from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
+from edge_sir.testing import ToyEngine
+
+CHEAP_PACKING = [name for name in CHEAP if name in PACKING]
+HOLES = [(4, 9), (15, 16), (20, 27)]
+N = 40
+
+
+@pytest.fixture(params=ALL)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return kind_of(request)
+
+
+@pytest.fixture(params=PACKING)
+def packing(request: pytest.FixtureRequest) -> Kind:
+    return kind_of(request)
+
+
+def with_holes(engine: Engine, seq: int = 0) -> list[int]:
+    """Reads N tokens, removes HOLES, and returns the positions that remain."""
+    read(engine, seq, some_tokens(engine, N))
+    for p0, p1 in HOLES:
+        engine.remove(seq, p0, p1)
+    return [p for p in range(N) if not any(p0 <= p < p1 for p0, p1 in HOLES)]
+
+
+def pack(engine: Engine, positions: list[int], seq: int = 0) -> None:
+    for p0, p1, delta in packing_moves(np.array(positions)):
+        engine.shift(seq, p0, p1, delta)
+
+
+# ---- remove ------------------------------------------------------------------------------------
+
+
+def test_an_empty_sequence_has_no_positions(kind: Kind) -> None:
+    engine = kind.make()
+    assert ranges(engine) == [(-1, -1)] * N_SEQ_MAX
+    engine.remove(0, 0, -1)
+    assert engine.pos_range(0) == (-1, -1)
+
+
+def test_the_range_follows_what_is_removed(kind: Kind) -> None:
+    engine = kind.make()
+    read(engine, 1, some_tokens(engine, 20))
+    engine.remove(1, 5, 8)
+    assert engine.pos_range(1) == (0, 19)
+    engine.remove(1, 0, 2)
+    engine.remove(1, 15, -1)
+    assert engine.pos_range(1) == (2, 14)
+    engine.remove(1, 0, -1)
+    assert engine.pos_range(1) == (-1, -1)
+
+
+def test_a_removed_tail_was_never_there(kind: Kind) -> None:
+    engine, untouched = kind.make(), kind.make()
+    tokens = some_tokens(engine, 20)
+    read(engine, 0, [*tokens, *some_tokens(engine, 6, seed=1)])
+    engine.remove(0, 20, -1)
+    assert apart(read(engine, 0, [77]), read(untouched, 0, [*tokens, 77])) < kind.same
+
+
+def test_what_is_removed_in_the_middle_is_seen_no_more(kind: Kind) -> None:
+    engine, whole = kind.make(), kind.make()
+    with_holes(engine)
+    read(whole, 0, some_tokens(whole, N))
+    assert apart(read(engine, 0, [77, 78]), read(whole, 0, [77, 78])) > 0.1
+
+
+def test_how_a_range_is_cut_does_not_matter(kind: Kind) -> None:
+    engine, piecewise = kind.make(), kind.make()
+    with_holes(engine)
+    read(piecewise, 0, some_tokens(piecewise, N))
+    for p0, p1 in reversed(HOLES):
+        for p in range(p0, p1):
+            piecewise.remove(0, p, p + 1)
+        piecewise.remove(0, p0, p1)  # nothing is there any more
+    assert apart(read(engine, 0, [77]), read(piecewise, 0, [77])) < kind.same
+
+
+@pytest.mark.parametrize("kind", CHEAP, indirect=True)
+def test_removed_cells_are_free_again(kind: Kind) -> None:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, N_CTX))
+    for _ in range(3):  # the endless conversation: room in the middle, tokens at the end
+        engine.remove(0, *(engine.pos_range(0)[1] - np.array([60, 30])).tolist())
+        read(engine, 0, some_tokens(engine, 30))
+    with pytest.raises(NoSlotError):
+        read(engine, 0, [21])
+
+
+# ---- shift -------------------------------------------------------------------------------------
+
+
+def test_moving_everything_leaves_the_next_logits_unchanged(packing: Kind) -> None:
+    engine, still = packing.make(), packing.make()
+    tokens = some_tokens(engine, N)
+    read(engine, 0, tokens)
+    read(still, 0, tokens)
+    engine.shift(0, 0, -1, 100)
+    assert engine.pos_range(0) == (100, 100 + N - 1)
+    assert apart(read(engine, 0, [77, 78]), read(still, 0, [77, 78])) < packing.moved
+    engine.shift(0, 0, -1, -90)
+    assert apart(read(engine, 0, [79]), read(still, 0, [79])) < packing.moved
+
+
+def test_packing_moves_leave_no_hole(packing: Kind) -> None:
+    engine = packing.make()
+    positions = with_holes(engine)
+    pack(engine, positions)
+    assert engine.pos_range(0) == (0, len(positions) - 1)
+    for p in range(len(positions)):  # each position is held once
+        engine.remove(0, 0, p)
+        assert engine.pos_range(0) == (p, len(positions) - 1)
+
+
+def test_several_moves_add_up_however_they_are_cut(packing: Kind) -> None:
+    engine, detour = packing.make(), packing.make()
+    pack(engine, with_holes(engine))
+    positions = with_holes(detour)
+    detour.shift(0, 0, -1, 50)
+    detour.flush(0)
+    pack(detour, [p + 50 for p in positions])
+    assert apart(read(engine, 0, [77, 78]), read(detour, 0, [77, 78])) < packing.moved
+
+
+@pytest.mark.parametrize("packing", CHEAP_PACKING, indirect=True)
+def test_packing_changes_what_the_model_sees(packing: Kind) -> None:
+    engine, holes = packing.make(), packing.make()
+    pack(engine, with_holes(engine))
+    with_holes(holes)
+    assert apart(read(engine, 0, [77]), read(holes, 0, [77])) > packing.moved
+
+
+def test_a_shift_moves_one_sequence_alone(packing: Kind) -> None:
+    engine = packing.make()
+    read(engine, 0, some_tokens(engine, 10))
+    read(engine, 1, some_tokens(engine, 10, seed=1))
+    engine.shift(0, 0, -1, 20)
+    assert ranges(engine)[:2] == [(20, 29), (0, 9)]
+    alone = packing.make()
+    read(alone, 1, some_tokens(alone, 10, seed=1))
+    assert apart(read(engine, 1, [77]), read(alone, 1, [77])) < packing.same
+
+
+@pytest.mark.parametrize("name", ["toy", "tiny_gemma3"])
+def test_a_shift_is_refused_where_it_would_be_wrong(request: pytest.FixtureRequest, name: str) -> None:
+    if name == "toy":
+        engine: Engine = ToyEngine(can_pack=False)
+    else:
+        engine = request.getfixturevalue("make_llama_engine")(request.getfixturevalue(name), threads=1)
+    read(engine, 0, some_tokens(engine, 10))
+    assert not engine.spec.can_pack
+    with pytest.raises(CapabilityError, match=engine.spec.why):
+        engine.shift(0, 0, -1, 5)
+    assert engine.pos_range(0) == (0, 9)
+    read(engine, 0, [21])
+
+
+def test_flushing_changes_nothing_one_can_see(kind: Kind) -> None:
+    engine = kind.make()
+    engine.flush(0)
+    read(engine, 0, some_tokens(engine, 10))
+    if engine.spec.can_pack:
+        engine.shift(0, 0, -1, 5)
+    before = ranges(engine)
+    engine.flush(0)
+    engine.flush(1)
+    assert ranges(engine) == before
+
+
+@pytest.mark.parametrize("packing", CHEAP_PACKING, indirect=True)
+def test_a_full_cache_can_be_flushed(packing: Kind) -> None:
+    engine = packing.make()
+    read(engine, 0, some_tokens(engine, N_CTX))
+    engine.shift(0, 0, -1, 7)
+    engine.flush(0)
+    assert engine.pos_range(0) == (7, N_CTX + 6)
+
+
+# ---- copy --------------------------------------------------------------------------------------
+
+
+def test_a_copy_shares_its_cells_and_then_goes_its_own_way(kind: Kind) -> None:
+    engine = kind.make()
+    prefix = some_tokens(engine, 140)  # of 256 cells: twice would not fit
+    read(engine, 0, prefix)
+    engine.copy(0, 1)
+    assert ranges(engine)[:2] == [(0, 139)] * 2
+    mine, other = read(engine, 0, [40, 41]), read(engine, 1, [50])
+    assert ranges(engine)[:2] == [(0, 141), (0, 140)]
+    alone = kind.make()
+    read(alone, 0, prefix)
+    assert apart(other, read(alone, 0, [50])) < kind.same
+    alone.remove(0, 140, -1)
+    assert apart(mine, read(alone, 0, [40, 41])) < kind.same
+
+
+def test_removing_a_copy_leaves_the_original(kind: Kind) -> None:
+    engine = kind.make()
+    prefix = some_tokens(engine, 20)
+    read(engine, 0, prefix)
+    engine.copy(0, 1)
+    engine.remove(1, 5, -1)
+    assert ranges(engine)[:2] == [(0, 19), (0, 4)]
+    assert apart(read(engine, 0, [77]), read(kind.make(), 0, [*prefix, 77])) < kind.same
+
+
+def test_a_copy_replaces_what_was_there(kind: Kind) -> None:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, 10))
+    read(engine, 1, some_tokens(engine, 30, seed=1))
+    engine.copy(0, 1)
+    assert ranges(engine)[:2] == [(0, 9)] * 2
+    engine.remove(0, 0, -1)
+    engine.copy(0, 1)
+    assert ranges(engine)[:2] == [(-1, -1)] * 2
+
+
+def test_a_copy_onto_itself_changes_nothing(kind: Kind) -> None:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, 10))
+    engine.copy(0, 0)
+    assert engine.pos_range(0) == (0, 9)
+    if engine.spec.can_pack:
+        engine.shift(0, 0, -1, 1)
+
+
+def test_shared_cells_must_not_move(packing: Kind) -> None:
+    engine = packing.make()
+    read(engine, 0, some_tokens(engine, 10))
+    engine.copy(0, 1)
+    for seq in (0, 1):
+        with pytest.raises(CapabilityError, match="shares cells"):
+            engine.shift(seq, 0, -1, 5)
+    assert ranges(engine)[:2] == [(0, 9)] * 2
+    engine.remove(1, 0, -1)
+    engine.shift(0, 0, -1, 5)
+    assert engine.pos_range(0) == (5, 14)
+
+
+# ---- dump and load -----------------------------------------------------------------------------
+
+
+def test_a_dump_is_loaded_and_goes_on_as_before(kind: Kind) -> None:
+    engine, fresh = kind.make(), kind.make()
+    with_holes(engine)
+    state = engine.dump(0)
+    assert engine.pos_range(0) == (0, N - 1)
+    read(fresh, 2, some_tokens(fresh, 5, seed=3))  # replaced
+    fresh.load(2, state)
+    engine.load(1, state)
+    # The smallest position is not compared: of a sliding window llama.cpp saves and reports only the window.
+    assert fresh.pos_range(2)[1] == engine.pos_range(1)[1] == N - 1
+    expected = read(engine, 0, [77, 78])
+    assert apart(read(fresh, 2, [77, 78]), expected) < kind.same
+    assert apart(read(engine, 1, [77, 78]), expected) < kind.same
+
+
+def test_a_dump_after_a_shift_holds_moved_keys(packing: Kind) -> None:
+    """llama.cpp itself would store the new positions with the old keys."""
+    shifted, flushed, fresh = packing.make(), packing.make(), packing.make()
+    for engine in (shifted, flushed):
+        pack(engine, with_holes(engine))
+    flushed.flush(0)
+    for seq, engine in enumerate((shifted, flushed)):
+        fresh.load(seq, engine.dump(0))
+    n = shifted.pos_range(0)[1] + 1
+    assert ranges(fresh)[:2] == [(0, n - 1)] * 2
+    expected = read(flushed, 0, [77, 78])
+    for seq in (0, 1):
+        assert apart(read(fresh, seq, [77, 78]), expected) < packing.same
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "half": lambda state: state[: len(state) // 2],
+    "without its last byte": lambda state: state[:-1],
+    "with a wrong beginning": lambda state: b"\x00\x01\x02\x03\x04\x05\x06\x07" + state[8:],
+    "a few bytes": lambda _: b"edge-sir",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_refused_and_leaves_the_sequence_empty(kind: Kind, damage: str) -> None:
+    engine = kind.make()
+    tokens = some_tokens(engine, 10)
+    read(engine, 0, tokens)
+    read(engine, 1, some_tokens(engine, 30, seed=1))
+    with pytest.raises(StateError):
+        engine.load(1, DAMAGES[damage](engine.dump(1)))
+    assert ranges(engine)[:2] == [(0, 9), (-1, -1)]
+    assert apart(read(engine, 1, [*tokens, 77]), read(engine, 0, [77])) < kind.same
+
+
+@pytest.mark.parametrize("kind", CHEAP, indirect=True)
+def test_a_state_that_finds_no_cells_is_refused(kind: Kind) -> None:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, 200))
+    state = engine.dump(0)
+    with pytest.raises(StateError):
+        engine.load(1, state)
+    assert ranges(engine)[:2] == [(0, 199), (-1, -1)]
+
+
+def test_an_empty_sequence_can_be_saved(kind: Kind) -> None:
+    engine = kind.make()
+    read(engine, 1, some_tokens(engine, 10))
+    engine.load(1, engine.dump(0))
+    assert engine.pos_range(1) == (-1, -1)
+
+
+# ---- what does not exist -----------------------------------------------------------------------
+
+CALLS: dict[str, Callable[[Engine, int], object]] = {
+    "remove": lambda engine, seq: engine.remove(seq, 0, -1),
+    "shift": lambda engine, seq: engine.shift(seq, 0, -1, 1),
+    "copy from": lambda engine, seq: engine.copy(seq, 0),
+    "copy to": lambda engine, seq: engine.copy(0, seq),
+    "pos_range": lambda engine, seq: engine.pos_range(seq),
+    "dump": lambda engine, seq: engine.dump(seq),
+    "load": lambda engine, seq: engine.load(seq, engine.dump(0)),
+}
+
+
+@pytest.mark.parametrize("seq", [-1, N_SEQ_MAX, 300])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_sequence_that_does_not_exist_is_refused(kind: Kind, call: str, seq: int) -> None:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, 10))
+    with pytest.raises(BatchError):
+        CALLS[call](engine, seq)
+    assert ranges(engine) == [(0, 9)] + [(-1, -1)] * (N_SEQ_MAX - 1)
+
+
+def test_the_spec_says_what_was_asked_for(kind: Kind) -> None:
+    spec: EngineSpec = kind.make().spec
+    assert (spec.n_ctx, spec.n_seq_max) == (N_CTX, N_SEQ_MAX)
+    assert spec.can_pack == (kind.name != "tiny_gemma3")
+    assert spec.why and spec.model and spec.fingerprint
+    assert spec.kv_bytes > 0

@@ -1,0 +1,42 @@
+"""Chats on the toy engine, whose words are a script."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from driving import role_rows
+
+from edge_sir.chat import Chat
+from edge_sir.policies import from_spec
+from edge_sir.template import ChatTemplate
+from edge_sir.testing import ByteTokenizer, ToyEngine
+
+CODEC = ByteTokenizer()
+TEMPLATE = ChatTemplate(CODEC.CHAT_TEMPLATE, bos=CODEC.bos_text, eos=CODEC.eos_text)
+END = 256 + CODEC.SPECIALS.index("<|im_end|>")
+
+
+def script(*replies: str) -> list[int]:
+    """Tokens of replies that the model will give, each with its end."""
+    return [token for reply in replies for token in [*CODEC.encode(reply, special=True).tolist(), END]]
+
+
+def make_chat(replies: Iterable[str] = (), *, policy: str = "sir", budget: int = 256, **options: Any) -> Chat:
+    engine = options.pop("engine", None) or ToyEngine(512)
+    engine.script[:] = script(*replies)
+    options = {"codec": CODEC, "template": TEMPLATE} | options
+    return Chat(engine, policy=from_spec(policy), budget=budget, **options)
+
+
+def transcript(chat: Chat) -> str:
+    """What is resident, control tokens spelled out."""
+    spelled = [
+        CODEC.SPECIALS[token - 256].encode() if token >= 256 else bytes([token])
+        for token in chat.session.ledger["token"].tolist()
+    ]
+    return b"".join(spelled).decode("utf-8", "replace")
+
+
+def said(chat: Chat, role: str) -> str:
+    """What is resident of one role."""
+    tokens = chat.session.ledger["token"][role_rows(chat.session, role)]
+    return b"".join(CODEC.piece(int(t)) for t in tokens).decode("utf-8", "replace")

@@ -1,0 +1,158 @@
+"""The layer picture of the design, read off every module's imports."""
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edge_sir
+
+ROOT = Path(edge_sir.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): path
+    for path in sorted(ROOT.rglob("*.py"))
+}
+
+# Module or package: what of edge_sir it may import, itself aside. A package stands for all that is in it.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "_shield": set(),
+    "core": {"errors"},
+    "policies": {"core", "errors"},
+    "engine": {"core", "errors"},
+    "llama": {"core", "engine", "errors"},
+    "testing": {"core", "engine", "errors"},
+    "template": {"errors"},
+    "reply": {"engine"},
+    "options": {"policies", "errors"},
+    "models": {"errors"},
+    "session": {"_shield", "core", "engine", "errors"},
+    "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
+    "trace": {"core", "errors", "policies"},
+    "chat": {"core", "engine", "errors", "reply", "session", "snapshot", "template", "trace"},
+    "batch": {"core", "engine", "errors", "reply", "session", "snapshot", "template", "trace"},
+}
+# The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
+BELOW = set(MAY_IMPORT)
+MAY_IMPORT["runtime"] = BELOW
+MAY_IMPORT[""] = BELOW - {"llama"} | {"runtime"}
+MAY_IMPORT["eval"] = MAY_IMPORT["server"] = BELOW | {"", "runtime"}
+MAY_IMPORT["cli"] = BELOW | {"", "runtime", "eval", "server"}
+MAY_IMPORT["__main__"] = {"cli"}
+
+
+def imports_of(name: str, path: Path) -> set[str]:
+    """Absolute names of all that a module imports, wherever in it."""
+    package = ["edge_sir", *name.split(".")] if path.name == "__init__.py" else ["edge_sir", *name.split(".")[:-1]]
+    package = [part for part in package if part]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            # `from edge_sir import models` may name a module or a value of the package.
+            submodules = {f"{origin}.{alias.name}" for alias in node.names} & {f"edge_sir.{m}" for m in MODULES}
+            found |= submodules or {origin}
+    return found
+
+
+IMPORTS = {name: imports_of(name, path) for name, path in MODULES.items()}
+
+
+def box(module: str) -> str:
+    """The box of the picture that a module of edge_sir stands in."""
+    return module.removeprefix("edge_sir").lstrip(".").partition(".")[0]
+
+
+def ours(name: str) -> set[str]:
+    """The boxes that a module imports from, its own aside."""
+    return {box(i) for i in IMPORTS[name] if i.partition(".")[0] == "edge_sir"} - {box(name)}
+
+
+def test_the_walk_sees_imports() -> None:
+    """The control: names that must be found, at the top of a module, inside a function, and of a module."""
+    assert "edge_sir.core.budget" in IMPORTS["session"]
+    assert "edge_sir.llama.engine" in IMPORTS["runtime"]
+    assert "edge_sir.models" in IMPORTS["runtime"]
+    assert "llama_cpp" in {name.partition(".")[0] for name in IMPORTS["llama.native"]}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_what_lies_below_it(name: str) -> None:
+    assert box(name) in MAY_IMPORT, "a new module: give it a place in the picture above"
+    assert ours(name) <= MAY_IMPORT[box(name)]
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if box(m) == "core"])
+def test_the_core_needs_numpy_alone(name: str) -> None:
+    foreign = {i.partition(".")[0] for i in IMPORTS[name]} - set(sys.stdlib_module_names)
+    assert foreign <= {"numpy", "edge_sir"}
+    assert not {"os", "pathlib", "io", "logging", "socket", "subprocess"} & IMPORTS[name]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_llama_package_knows_llama_cpp(name: str) -> None:
+    foreign = {i.partition(".")[0] for i in IMPORTS[name]}
+    assert "llama_cpp" not in foreign or box(name) == "llama"
+
+
+def test_llama_cpp_is_not_loaded_before_a_model_is() -> None:
+    modules = [f"edge_sir.{name}".rstrip(".") for name in MODULES if box(name) not in ("llama", "__main__")]
+    code = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    loaded = json.loads(run.stdout)
+    assert set(modules) <= set(loaded) and "llama_cpp" not in loaded
+
+
+# ---- what is public ----------------------------------------------------------------------------
+
+
+def public_definitions(path: Path) -> set[str]:
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name for node in body if isinstance(node, kinds) and not node.name.startswith("_")}
+
+
+def declared(path: Path) -> list[str] | None:
+    """The module's `__all__`, read without importing it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets):
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_all_lists_just_what_a_module_defines_for_others(name: str) -> None:
+    names = declared(MODULES[name])
+    definitions = public_definitions(MODULES[name])
+    if names is None:
+        assert not definitions
+        return
+    assert definitions <= set(names)
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if box(m) != "llama" and declared(MODULES[m]) is not None])
+def test_every_listed_name_exists(name: str) -> None:
+    module = importlib.import_module(f"edge_sir.{name}".rstrip("."))
+    assert [n for n in module.__all__ if not hasattr(module, n)] == []
+
+
+def test_the_package_exports_its_imports_sorted() -> None:
+    exported = {
+        alias.asname or alias.name
+        for node in ast.parse(MODULES[""].read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert set(edge_sir.__all__) == exported
+    # Constants, classes, functions: the order that ruff keeps.
+    assert edge_sir.__all__ == sorted(edge_sir.__all__, key=lambda n: (not n.isupper(), n.islower(), n))
+    assert all(hasattr(edge_sir, name) for name in edge_sir.__all__)

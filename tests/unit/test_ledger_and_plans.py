@@ -1,0 +1,331 @@
+"""Ledger, plans, budget and queue against naive twins in plain Python lists."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_sir.core.budget import Budget
+from edge_sir.core.ledger import COLUMNS, ROLES, TokenLedger
+from edge_sir.core.pending import PendingTokens
+from edge_sir.core.plan import EvictionPlan, packing_moves, runs_of
+from edge_sir.core.scores import SCORE_NAMES
+from edge_sir.errors import BudgetError, SessionError, StalePlanError
+
+quick = settings(deadline=None, max_examples=80)
+FRAME, USER = ROLES.index("frame"), ROLES.index("user")
+
+positions = st.lists(st.integers(0, 200), unique=True, max_size=40).map(sorted)
+
+
+@st.composite
+def positions_and_rows(draw: st.DrawFn) -> tuple[list[int], list[int]]:
+    pos = draw(positions)
+    mask = draw(st.lists(st.booleans(), min_size=len(pos), max_size=len(pos)))
+    return pos, [row for row, goes in enumerate(mask) if goes]
+
+
+# ---- ledger ------------------------------------------------------------------------------------
+
+operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(0, 5), st.integers(0, 3)),
+        st.tuples(st.just("drop"), st.integers(0, 2**20), st.just(0)),
+        st.tuples(st.just("update"), st.integers(0, 2**20), st.integers(0, 5)),
+        st.tuples(st.just("renumber"), st.just(0), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+def chosen(bits: int, n: int) -> list[int]:
+    return [row for row in range(n) if bits >> row % 20 & 1]
+
+
+def apply(ledger: TokenLedger, twin: list[dict[str, Any]], operation: tuple[str, int, int], born: int) -> None:
+    """Does the same to the ledger and to a list of rows."""
+    kind, a, b = operation
+    if kind == "append":
+        p0 = ledger.next_pos + b
+        tokens = np.arange(born, born + a)
+        values = {"pos": p0 + np.arange(a), "born": tokens, "turn": b, "pinned": tokens % 2 == 0}
+        ledger.append(tokens, values | {"entropy": tokens / 2})
+        for i in range(a):
+            row = {"token": born + i, "pos": p0 + i, "born": born + i, "turn": b, "pinned": (born + i) % 2 == 0}
+            zeros = {"message": 0, "sentence": 0, "role": 0}
+            twin.append(zeros | row | {"surprisal": None, "entropy": (born + i) / 2, "self_repeat": None})
+    elif kind == "drop":
+        rows = chosen(a, len(twin))
+        ledger.drop(rows, ledger.epoch)
+        twin[:] = [row for i, row in enumerate(twin) if i not in rows]
+    elif kind == "update":
+        rows = chosen(a, len(twin))
+        ledger.update("role", np.array(rows, np.intp), b)
+        for i in rows:
+            twin[i]["role"] = b
+    else:
+        ledger.renumber(np.arange(len(ledger)))
+        for i, row in enumerate(twin):
+            row["pos"] = i
+
+
+def rows_of(ledger: TokenLedger) -> list[dict[str, Any]]:
+    columns = {name: column.tolist() for name, column in ledger.columns().items()}
+    rows = [{name: column[i] for name, column in columns.items()} for i in range(len(ledger))]
+    return [{k: None if v != v else v for k, v in row.items()} for row in rows]
+
+
+@quick
+@given(operations)
+def test_ledger_does_what_a_list_of_rows_does(todo: list[tuple[str, int, int]]) -> None:
+    ledger, twin = TokenLedger(200), []
+    for born, operation in enumerate(todo):
+        n_before, epoch = len(ledger), ledger.epoch
+        apply(ledger, twin, operation, 10 * born)
+        assert rows_of(ledger) == twin
+        assert ledger.next_pos == (twin[-1]["pos"] + 1 if twin else 0)
+        assert ledger.epoch > epoch or len(ledger) == n_before
+
+
+def filled(n: int, capacity: int = 64) -> TokenLedger:
+    ledger = TokenLedger(capacity)
+    ledger.append(np.arange(n), {"pos": np.arange(n), "born": np.arange(n)})
+    return ledger
+
+
+def test_columns_have_the_declared_types_and_length() -> None:
+    columns = filled(3).columns()
+    assert {name: column.dtype for name, column in columns.items()} == {n: np.dtype(t) for n, t in COLUMNS}
+    assert {len(column) for column in columns.values()} == {3}
+
+
+def test_scores_that_were_not_given_are_nan() -> None:
+    assert all(np.isnan(filled(2)[name]).all() for name in SCORE_NAMES)
+
+
+def test_columns_are_read_only() -> None:
+    ledger = filled(2)
+    for column in (ledger["pos"], *ledger.columns().values()):
+        with pytest.raises(ValueError, match="read-only"):
+            column[0] = 1
+    ledger.update("pinned", slice(None), True)  # ... but not for the ledger itself
+    assert ledger["pinned"].all()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "values", "message"),
+    [
+        (np.arange(4), {"pos": np.arange(3, 7)}, "evict first"),
+        ([1], {"pos": 3, "colour": 1}, "colour"),
+        ([1], {"pos": 2}, "grow"),
+        ([1, 2], {"pos": [4, 4]}, "grow"),
+    ],
+)
+def test_a_refused_append_changes_nothing(tokens: Any, values: dict[str, Any], message: str) -> None:
+    ledger = filled(3, capacity=6)
+    before, epoch = rows_of(ledger), ledger.epoch
+    with pytest.raises(SessionError, match=message):
+        ledger.append(tokens, values)
+    assert (rows_of(ledger), ledger.epoch) == (before, epoch)
+
+
+@pytest.mark.parametrize("change", ["append", "drop"])
+def test_a_plan_does_not_outlive_a_change(change: str) -> None:
+    ledger = filled(5)
+    plan = EvictionPlan(np.array([1]), ledger.epoch, "room")
+    if change == "append":
+        ledger.append([9], {"pos": 5})
+    else:
+        ledger.drop([4], ledger.epoch)
+    before = rows_of(ledger)
+    with pytest.raises(StalePlanError, match=f"epoch {plan.epoch}"):
+        ledger.drop(plan.rows, plan.epoch)
+    assert rows_of(ledger) == before
+
+
+def test_a_plan_survives_what_changes_no_residents() -> None:
+    ledger = filled(5)
+    epoch = ledger.epoch
+    ledger.update("role", slice(2, None), USER)
+    ledger.renumber(np.arange(5) + 7)
+    ledger.drop([0], epoch)
+    assert ledger["pos"].tolist() == [8, 9, 10, 11]
+
+
+# ---- plans -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [[2, 1], [1, 1], [-1, 3]])
+def test_a_plan_refuses_rows_out_of_order(rows: list[int]) -> None:
+    with pytest.raises(SessionError, match="sorted, unique and not negative"):
+        EvictionPlan(np.array(rows), 0, "room")
+
+
+def test_a_plan_is_a_frozen_value() -> None:
+    plan = EvictionPlan([1, 4], 3, "room")  # type: ignore[arg-type]
+    assert len(plan) == 2 and plan.rows.dtype == np.int64
+    with pytest.raises(ValueError, match="read-only"):
+        plan.rows[0] = 0
+    assert len(EvictionPlan(np.empty(0, np.int64), 0, "room")) == 0
+
+
+@quick
+@given(positions_and_rows())
+def test_runs_hold_exactly_the_planned_positions(case: tuple[list[int], list[int]]) -> None:
+    pos, rows = case
+    runs = runs_of(rows, np.array(pos, np.int32))
+    removed = [p for p in pos if any(p0 <= p < p1 for p0, p1 in runs)]
+    assert removed == [pos[row] for row in rows]
+
+
+@quick
+@given(positions_and_rows())
+def test_runs_are_as_few_as_can_be(case: tuple[list[int], list[int]]) -> None:
+    """Between two runs something stays, or they would be one; and every run removes something."""
+    pos, rows = case
+    runs = runs_of(rows, np.array(pos, np.int32))
+    stays = set(pos) - {pos[row] for row in rows}
+    assert all(any(p1 <= p < q0 for p in stays) for (_, p1), (q0, _) in pairwise(runs))
+    assert all(set(range(p0, p1)) & set(pos) for p0, p1 in runs)
+
+
+@quick
+@given(positions)
+def test_moves_pack_without_collision(pos: list[int]) -> None:
+    cells = {p: token for token, p in enumerate(pos)}
+    for p0, p1, delta in packing_moves(np.array(pos, np.int32)):
+        assert delta < 0 and p0 + delta >= 0
+        moved = {p + delta: token for p, token in cells.items() if p0 <= p < p1}
+        rest = {p: token for p, token in cells.items() if not p0 <= p < p1}
+        assert moved and not moved.keys() & rest.keys()
+        cells = rest | moved
+    assert cells == dict(enumerate(range(len(pos))))
+
+
+@quick
+@given(positions)
+def test_moves_are_as_few_as_can_be(pos: list[int]) -> None:
+    """One for each distance that anything has to go."""
+    assert len(packing_moves(np.array(pos, np.int32))) == len({p - i for i, p in enumerate(pos)} - {0})
+
+
+# ---- budget ------------------------------------------------------------------------------------
+
+
+@quick
+@given(st.integers(1, 300), st.integers(0, 300), st.integers(0, 300), st.booleans())
+def test_need_is_what_a_loop_would_find(n_cells: int, n_resident: int, n_incoming: int, exact: bool) -> None:
+    need = Budget(n_cells).need(n_resident, n_incoming, exact=exact)
+    n_allowed = max(0, n_cells - n_incoming)
+    n_must = next(n for n in range(n_resident + 1) if n_resident - n <= n_allowed)
+    assert need.n_must == n_must
+    if exact or n_must == 0:
+        assert need.n_may == n_must
+    else:
+        n_left = n_resident - need.n_may
+        assert need.n_may >= n_must and n_left * 100 >= 85 * n_allowed
+        assert (n_left - 1) * 100 < 85 * n_allowed or n_left == 0  # no higher mark than that
+
+
+@pytest.mark.parametrize("n_cells", [0, -5])
+def test_a_budget_holds_something(n_cells: int) -> None:
+    with pytest.raises(BudgetError, match=str(n_cells)):
+        Budget(n_cells)
+
+
+# ---- what waits --------------------------------------------------------------------------------
+
+queue_operations = st.lists(
+    st.one_of(
+        st.just(("message", [], 0)),
+        st.tuples(st.just("feed"), st.lists(st.booleans(), max_size=6), st.sampled_from([FRAME, USER])),
+        st.tuples(st.just("drop"), st.just([]), st.integers(0, 6)),
+    ),
+    max_size=15,
+)
+
+
+@quick
+@given(queue_operations)
+def test_the_queue_does_what_a_list_does(todo: list[tuple[str, list[bool], int]]) -> None:
+    queue, twin, message, fed = PendingTokens(), [], 0, 0
+    for kind, ends, number in todo:
+        if kind == "message":
+            queue.start_message()
+            message += 1
+        elif kind == "feed":
+            tokens = list(range(fed, fed + len(ends)))
+            queue.feed(tokens, number, message + 1, bool(number), np.array(ends, bool))
+            twin += [(t, number, bool(number), message, message + 1) for t in tokens]
+            fed += len(ends)
+        else:
+            queue.drop(min(number, len(twin)))
+            twin = twin[number:]
+        names = ("token", "role", "pinned", "message", "turn")
+        columns = queue.head(len(queue))
+        assert list(zip(*(columns[name].tolist() for name in names), strict=True)) == twin
+        n = len(twin) // 2
+        assert queue.targets(n).tolist() == [row[0] for row in twin[1 : n + 1]]
+    known = [row[0] for row in twin[1:]]
+    assert queue.targets(len(twin)).tolist() == ([*known, -1] if twin else [])
+    queue.clear()
+    assert len(queue) == 0
+
+
+def test_the_queue_has_the_types_of_the_ledger() -> None:
+    queue = PendingTokens()
+    queue.feed([1, 2], USER, 1, True, np.zeros(2, bool))
+    declared = dict(COLUMNS)
+    assert all(column.dtype == declared[name] for name, column in queue.head(1).items())
+
+
+def sentences_of(*messages: str) -> list[str]:
+    """Feeds messages spelled as text, `[` and `]` being markers; returns the text of each sentence number."""
+    queue = PendingTokens()
+    for message in messages:
+        queue.start_message()
+        for char in message:
+            role = FRAME if char in "[]" else USER
+            queue.feed([ord(char)], role, 0, False, np.array([char in ".]"]))
+    columns = queue.head(len(queue))
+    found: dict[int, str] = {}
+    for token, sentence in zip(columns["token"], columns["sentence"], strict=True):
+        found[int(sentence)] = found.get(int(sentence), "") + chr(token)
+    assert list(found) == sorted(found)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentences"),
+    [
+        (["[ab.cd.]"], ["[ab.", "cd.]"]),
+        (["[ab]"], ["[ab]"]),
+        (["[ab.]", "[cd]"], ["[ab.]", "[cd]"]),
+        (["[ab]", "[c.d]"], ["[ab]", "[c.", "d]"]),
+        (["[]", "[a]"], ["[]", "[a]"]),
+        (["[]]a.]]b.]"], ["[]]a.]]", "b.]"]),  # markers never start a sentence, what follows them may
+        (["ab.", "cd"], ["ab.", "cd"]),
+    ],
+)
+def test_markers_belong_to_the_sentences_of_their_message(messages: list[str], sentences: list[str]) -> None:
+    assert sentences_of(*messages) == sentences
+
+
+@quick
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), st.data())
+def test_sentence_numbers_do_not_depend_on_how_a_message_is_fed(
+    tokens: list[tuple[bool, bool]], data: st.DataObject
+) -> None:
+    """Generated tokens come one by one, a user's message at once."""
+    role = data.draw(st.sampled_from([FRAME, USER]))
+    cut = data.draw(st.integers(0, len(tokens)))
+    ends = np.array([end for end, _ in tokens])
+    whole, parts = PendingTokens(), PendingTokens()
+    for queue, pieces in ((whole, [ends]), (parts, [ends[:cut], ends[cut:]])):
+        queue.start_message()
+        for piece in pieces:
+            queue.feed(np.zeros(len(piece)), role, 0, False, piece)
+    assert whole.head(99)["sentence"].tolist() == parts.head(99)["sentence"].tolist()
