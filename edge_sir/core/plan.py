@@ -29,7 +29,7 @@ class EvictionPlan:
     why: str
 
     def __post_init__(self) -> None:
-        rows = np.asarray(self.rows, np.int64)
+        rows = np.array(self.rows, np.int64)  # a copy: it is made read-only
         if np.any(np.diff(rows) <= 0) or (len(rows) and rows[0] < 0):
             raise SessionError(f"a plan's rows must be sorted, unique and not negative: {rows}")
         rows.flags.writeable = False

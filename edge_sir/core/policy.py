@@ -53,7 +53,7 @@ class Policy(ABC):
     """Base of all policies; a frozen dataclass whose fields are the keys of `--policy name:key=value`.
 
     decay: factor per turn of age on a score, 0 < decay <= 1. n_sink: rows at the head of the ledger that
-    never go. n_recent: rows at its tail that are kept by their place. seed: for policies that draw.
+    never go. n_recent: newest rows beside the running turn that are kept by their place. seed: for policies that draw.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -82,6 +82,11 @@ class Policy(ABC):
         Pure and deterministic. The session guarantees that enough rows are unprotected.
         """
 
+    def candidates(self, protect: Mask, n_drop: int) -> NDArray[np.intp]:
+        """Rows that may go: unprotected ones but the `n_recent` newest of them, which yield only to need."""
+        free = np.flatnonzero(~protect)
+        return free[: len(free) - self.n_recent] if self.n_recent <= len(free) - n_drop else free
+
     def decayed(self, scores: NDArray[np.floating[Any]], view: LedgerView) -> Scores:
         """`scores * decay ** age` (paper, section 3.3); an unscored token (NaN) ranks above all others."""
         age = view.turn_now - view["turn"]
@@ -97,10 +102,7 @@ class ScorePolicy(Policy):
         """One float per row; higher is kept longer."""
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
-        free = ~protect
-        if self.n_recent and int(free[: -self.n_recent].sum()) >= n_drop:
-            free[-self.n_recent :] = False
-        rows = drop_lowest(self.score(view), np.flatnonzero(free), n_drop)
+        rows = drop_lowest(self.score(view), self.candidates(protect, n_drop), n_drop)
         return EvictionPlan(rows, view.epoch, "room")
 
 

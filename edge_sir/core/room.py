@@ -8,7 +8,7 @@ from edge_sir.core.budget import Budget, Need
 from edge_sir.core.ledger import TokenLedger
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
-from edge_sir.errors import BudgetError, SessionError
+from edge_sir.errors import BudgetError, SessionError, StalePlanError
 
 __all__ = ["MIN_TURN", "Room"]
 
@@ -58,7 +58,7 @@ class Room:
         """What must go for `n` incoming tokens, None if they fit.
 
         n_whole_turn: all that the turn will bring, for policies that make room once per turn.
-        Raises BudgetError if the fixed rows leave no room, SessionError if the policy broke its contract.
+        Raises BudgetError if the fixed rows leave no room, SessionError or StalePlanError if the policy broke its contract.
         """
         need = self._need(n, n_whole_turn)
         if need.n_must == 0:
@@ -67,6 +67,10 @@ class Room:
         n_may = min(need.n_may, int((~protect).sum()))
         view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, need.n_must)
         plan = self.policy.plan(view, n_may, protect.copy())
+        if plan.epoch != self.ledger.epoch:
+            raise StalePlanError(
+                f"{type(self.policy).__name__} planned for epoch {plan.epoch}, not {self.ledger.epoch}"
+            )
         n_wrong = int(protect[plan.rows].sum()) if len(plan) and plan.rows[-1] < len(protect) else len(plan)
         if n_wrong or not need.n_must <= len(plan) <= n_may:
             raise SessionError(

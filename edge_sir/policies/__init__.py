@@ -36,7 +36,7 @@ def from_spec(spec: str) -> Policy:
 
     Raises ConfigError for an unknown name or key (naming the nearest valid one) or a bad value.
     """
-    name, _, rest = spec.strip().partition(":")
+    name, _, rest = (part.strip() for part in spec.partition(":"))
     cls = policy_class(name)
     types = get_type_hints(cls)
     fields = {f.name: types[f.name] for f in dataclasses.fields(cls)}

@@ -18,8 +18,6 @@ class Interval(Policy):
     per_turn: ClassVar[bool] = True
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
-        free = np.flatnonzero(~protect)
-        recent = free[len(free) - self.n_recent :] if 0 < self.n_recent <= len(free) - n_drop else free[:0]
-        rest = free[: len(free) - len(recent)]
+        rest = self.candidates(protect, n_drop)
         kept = rest[np.linspace(0, len(rest) - 1, len(rest) - n_drop).round().astype(int)]
         return EvictionPlan(np.setdiff1d(rest, kept), view.epoch, "room")

@@ -43,12 +43,9 @@ class Sir(Policy):
             raise ConfigError(f"max_unit must be at least 1, not {self.max_unit}")
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
-        free = np.flatnonzero(~protect)
-        if 0 < self.n_recent <= len(free) - n_drop:
-            free = free[: len(free) - self.n_recent]
         gone: list[Rows] = []
         n_gone = 0
-        for unit in self._worst_first(view, free):
+        for unit in self._worst_first(view, self.candidates(protect, n_drop)):
             if n_gone >= view.n_must:
                 break
             if n_gone + len(unit) > n_drop:
