@@ -236,6 +236,7 @@ class Chat:
             pieces = reply.push(self.codec.piece(token))
             if reply.stopped:
                 self.session.rewind(max(0, reply.n_after_stop - 1))  # the last token was not decoded
+                self.session.feed(self.codec.encode(reply.before_stop, special=False), "assistant")
                 yield from pieces
                 return "stop"
             self.session.feed([token], "thought" if reply.thinking else "assistant")

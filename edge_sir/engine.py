@@ -151,7 +151,10 @@ class Engine(Protocol):
         """Makes `dst` share all cells of `src`; neither can be shifted until one of them is emptied."""
 
     def pos_range(self, seq: int) -> tuple[int, int]:
-        """Smallest and largest position of the sequence, (-1, -1) if it is empty."""
+        """Smallest and largest position of the sequence, (-1, -1) if it is empty.
+
+        With a sliding window the smallest is the window's; the session asks for the largest alone.
+        """
 
     def flush(self, seq: int) -> None:
         """Applies pending shifts, so that keys agree with positions."""

@@ -61,6 +61,11 @@ class ReplyText:
         return sum(start >= self._end for start in self._starts) if self._end is not None else 0
 
     @property
+    def before_stop(self) -> str:
+        """What the last token said before the stop string that begins inside it."""
+        return self._raw[self._starts[-1] : self._end] if self._end is not None else ""
+
+    @property
     def text(self) -> str:
         """The answer so far, without thought and stop string."""
         return "" if self._answer_at is None else self._raw[self._answer_at : self._end].strip()

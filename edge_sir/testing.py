@@ -133,8 +133,8 @@ class ToyEngine:
             last = self.pos_range(piece.seq)[1]
             if piece.p0 < 0 or (last >= 0 and piece.p0 != last + 1):
                 raise BatchError(f"sequence {piece.seq} continues at {last + 1}, not {piece.p0}")
-            if piece.tokens.min() < 0 or piece.tokens.max() >= self.spec.n_vocab:
-                raise BatchError("a token is outside the vocabulary")
+            if piece.tokens.min() < 0 or max(piece.tokens.max(), piece.targets.max()) >= self.spec.n_vocab:
+                raise BatchError("a token or target is outside the vocabulary")
 
     def _evaluate(self, piece: Slice) -> SliceResult:
         mine = self._member[:, piece.seq]
@@ -163,8 +163,10 @@ class ToyEngine:
         self._pos[self._cells(seq, p0, p1)] += delta
 
     def copy(self, src: int, dst: int) -> None:
-        self._member[:, dst] = self._member[:, src]
-        self._sharing.link(src, dst)
+        cells, _ = self._cells(src, 0, -1), self._cells(dst, 0, -1)
+        if src != dst:
+            self._member[:, dst] = cells
+            self._sharing.link(src, dst)
 
     def pos_range(self, seq: int) -> tuple[int, int]:
         mine = self._pos[self._cells(seq, 0, -1)]
@@ -175,7 +177,7 @@ class ToyEngine:
 
     def dump(self, seq: int) -> bytes:
         self.flush(seq)
-        mine = self._member[:, seq]
+        mine = self._cells(seq, 0, -1)
         buffer = io.BytesIO()
         np.save(buffer, np.stack([self._token[mine].astype(np.int64), self._pos[mine]]), allow_pickle=False)
         return buffer.getvalue()
@@ -201,24 +203,31 @@ class ToyEngine:
 
 
 class ToySampler:
-    """Yields the script while it lasts, then greedy or temperature sampling."""
+    """Yields the script while it lasts, then greedy or temperature sampling with the repetition penalty."""
 
     def __init__(self, params: SamplingParams, script: list[int]) -> None:
         self._params = params
         self._script = script
         self._rng = np.random.default_rng(params.seed)
+        self._accepted: list[int] = []
 
     def sample(self, logits: Row) -> int:
-        if self._script:
-            return self._script.pop(0)
-        if self._params.temperature <= 0:
+        token = self._script.pop(0) if self._script else self._draw(logits.astype(np.float64))
+        self.accept(token)
+        return token
+
+    def _draw(self, logits: NDArray[np.float64]) -> int:
+        params = self._params
+        recent = sorted(set(self._accepted[-params.repeat_last_n :]))
+        penalty = params.repeat_penalty
+        logits[recent] = np.where(logits[recent] > 0, logits[recent] / penalty, logits[recent] * penalty)
+        if params.temperature <= 0:
             return int(logits.argmax())
-        scaled = (logits - logits.max()) / self._params.temperature
-        weights = np.exp(scaled.astype(np.float64))
+        weights = np.exp((logits - logits.max()) / params.temperature)
         return int(self._rng.choice(len(weights), p=weights / weights.sum()))
 
     def accept(self, token: int) -> None:
-        pass
+        self._accepted.append(token)
 
     def close(self) -> None:
         pass

@@ -58,7 +58,7 @@ class Room:
         """What must go for `n` incoming tokens, None if they fit.
 
         n_whole_turn: all that the turn will bring, for policies that make room once per turn.
-        Raises BudgetError if the fixed rows leave no room, SessionError or StalePlanError if the policy broke its contract.
+        Raises BudgetError if the fixed rows leave no room, SessionError if the policy broke its contract.
         """
         need = self._need(n, n_whole_turn)
         if need.n_must == 0:

@@ -48,8 +48,8 @@ class Batch:
         rows = []
         for piece, size in zip(slices, sizes, strict=True):
             at = slice(n, n + size)
-            if piece.p0 < 0 or piece.tokens.min() < 0 or piece.tokens.max() >= n_vocab:
-                raise BatchError(f"sequence {piece.seq}: a token or position is out of range")
+            if piece.p0 < 0 or piece.tokens.min() < 0 or max(piece.tokens.max(), piece.targets.max()) >= n_vocab:
+                raise BatchError(f"sequence {piece.seq}: a token, target or position is out of range")
             self._token[at] = piece.tokens
             self._pos[at] = np.arange(piece.p0, piece.p0 + size)
             self._seq[at] = piece.seq

@@ -152,6 +152,8 @@ class LlamaEngine:
     def copy(self, src: int, dst: int) -> None:
         self._check_seq(src)
         self._check_seq(dst)
+        if src == dst:
+            return
         lib.llama_memory_seq_rm(self._memory, dst, -1, -1)
         lib.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
         self._sharing.link(src, dst)

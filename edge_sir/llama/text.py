@@ -31,16 +31,22 @@ class LlamaText:
 
     def encode(self, text: str, *, special: bool) -> Tokens:
         data = text.encode("utf-8", "replace")
-        tokens = np.empty(len(data) + 8, np.int32)
+        tokens = self._tokenize(data, len(data) + 8, special)
+        if not special:
+            # SentencePiece merging does not look at token types: "<s" + ">" may become the real <s>.
+            for token in [int(t) for t in np.unique(tokens) if lib.llama_vocab_is_control(self._vocab, int(t))]:
+                letters = [self.encode(letter, special=False) for letter in self._name(token)]
+                parts = np.split(tokens, np.flatnonzero(tokens == token))
+                tokens = np.concatenate([parts[0], *(x for part in parts[1:] for x in (*letters, part[1:]))])
+        return tokens
+
+    def _tokenize(self, data: bytes, capacity: int, special: bool) -> Tokens:
+        tokens = np.empty(capacity, np.int32)
         pointer = tokens.ctypes.data_as(ctypes.POINTER(lib.llama_token))
-        n = lib.llama_tokenize(self._vocab, data, len(data), pointer, len(tokens), False, special)
-        if n < 0:
-            tokens = np.empty(-n, np.int32)
-            pointer = tokens.ctypes.data_as(ctypes.POINTER(lib.llama_token))
-            n = lib.llama_tokenize(self._vocab, data, len(data), pointer, len(tokens), False, special)
-        if n < 0:
+        n = lib.llama_tokenize(self._vocab, data, len(data), pointer, capacity, False, special)
+        if n == -(2**31):
             raise EngineError(f"llama_tokenize failed on a text of {len(data)} bytes")
-        return tokens[:n].copy()
+        return self._tokenize(data, -n, special) if n < 0 else tokens[:n].copy()
 
     def piece(self, token: int) -> bytes:
         if token in self._tags:
