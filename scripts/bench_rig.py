@@ -1,12 +1,14 @@
 """What the figures are measured with: bare llama.cpp, a clock, text to decode, the memory's speed."""
 
 import mmap
+import resource
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,15 +17,28 @@ from edge_sir.engine import SamplingParams, TextCodec
 from edge_sir.llama.native import NativeModel, lib
 from edge_sir.llama.sampling import LlamaSampler
 
-__all__ = ["Bare", "Setup", "clock_of", "copy_bytes_per_s", "parameters", "prose", "say"]
+__all__ = [
+    "Bare",
+    "Chain",
+    "Columns",
+    "Setup",
+    "Tokens",
+    "clock_of",
+    "copy_bytes_per_s",
+    "parameters",
+    "prose",
+    "rss_mb",
+    "say",
+]
 
 Tokens = NDArray[np.int32]
+Columns = dict[str, NDArray[Any]]
 
 _WORDS = (
     "river stone lamp garden winter letter bridge sailor morning copper window forest bread candle mountain doctor "
     "silver road kitchen horse tower music island paper shadow engine harbour orchard thunder violin market feather"
-).split()
-_VERBS = "found carried forgot painted repaired followed sold remembered opened borrowed".split()
+)
+_VERBS = "found carried forgot painted repaired followed sold remembered opened borrowed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +159,11 @@ class Chain(LlamaSampler):
 def prose(codec: TextCodec, n: int, *, seed: int = 0) -> Tokens:
     """`n` tokens of varied English sentences."""
     random = np.random.default_rng(seed)
+    words, verbs = _WORDS.split(), _VERBS.split()
     parts: list[Tokens] = []
     while sum(map(len, parts)) < n:
-        a, b, c = random.choice(_WORDS, 3)
-        text = f" The {a} maker {random.choice(_VERBS)} {random.integers(2, 99)} {b}s near the {c}."
+        a, b, c = random.choice(words, 3)
+        text = f" The {a} maker {random.choice(verbs)} {random.integers(2, 99)} {b}s near the {c}."
         parts.append(codec.encode(text, special=False))
     return np.concatenate(parts)[:n]
 
@@ -165,7 +181,7 @@ def parameters(model: NativeModel) -> tuple[int, int, int]:
     return n_params - 2 * head, head, round(n_bytes * (1 - head / n_params))
 
 
-def copy_bytes_per_s(threads: int, *, n_bytes: int = 1 << 27, repeats: int = 5) -> float:
+def copy_bytes_per_s(threads: int, *, n_bytes: int = 1 << 26, repeats: int = 5) -> float:
     """The memory's speed: bytes read and written per second by `threads` copying at once; the best of some."""
     pairs = [(np.ones(n_bytes // 8), np.zeros(n_bytes // 8)) for _ in range(threads)]
     best = float("inf")
@@ -181,10 +197,9 @@ def copy_bytes_per_s(threads: int, *, n_bytes: int = 1 << 27, repeats: int = 5) 
 
 
 def rss_mb() -> float:
-    """Resident set size of this process."""
+    """Resident set size of this process; where /proc is missing its peak, which shows growth as well."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE / 1e6
-    raise OSError("no /proc/self/statm on this system")
-
-
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "TARGETS",
     "Figure",
+    "Floats",
     "bootstrap",
     "growth",
     "head_flop_ratio",
     "paired",
     "report",
+    "robust_line",
     "robust_slope",
     "slope",
     "table",
@@ -35,7 +37,6 @@ TARGETS = {
 """Which way and how far each figure should be; "" for one that is only shown."""
 
 _LEVEL = 0.95  # of bootstrap intervals
-_N_DRAWS = 1000
 _BLOCK = 20  # neighbouring turns drawn together, since memory grows in steps
 
 
@@ -90,13 +91,13 @@ class Figure:
 
 
 def bootstrap(
-    n: int, statistic: Callable[[NDArray[np.intp]], float], *, block: int = 1, seed: int = 0
+    n: int, statistic: Callable[[NDArray[np.intp]], float], *, block: int = 1, n_draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """The 95 % interval of `statistic(index)` over indices int [n] drawn anew, in runs of `block`."""
     random = np.random.default_rng(seed)
     n_blocks = -(-n // block)
     values = []
-    for _ in range(_N_DRAWS):
+    for _ in range(n_draws):
         starts = random.integers(0, n, n_blocks)
         index = (starts[:, None] + np.arange(block)).ravel()[:n] % n
         values.append(statistic(index))
@@ -105,10 +106,10 @@ def bootstrap(
 
 
 def paired(key: str, top: ArrayLike, bottom: ArrayLike, **rest: Any) -> Figure:
-    """median(top) / median(bottom) of measurements taken side by side, [n] each."""
-    a, b = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
-    low, high = bootstrap(len(a), lambda i: float(np.median(a[i]) / np.median(b[i])))
-    return Figure(key, float(np.median(a) / np.median(b)), low, high, f"95 % of {len(a)} pairs", **rest)
+    """The median of top / bottom, measurements taken side by side, [n] each: what slows both cancels."""
+    ratios = np.asarray(top, np.float64) / np.asarray(bottom, np.float64)
+    low, high = bootstrap(len(ratios), lambda i: float(np.median(ratios[i])))
+    return Figure(key, float(np.median(ratios)), low, high, f"95 % of {len(ratios)} pairs", **rest)
 
 
 def slope(y: ArrayLike) -> float:
@@ -125,6 +126,23 @@ def robust_slope(y: ArrayLike) -> float:
     return float(np.median((values[j] - values[i]) / (j - i)))
 
 
+def robust_line(values: Floats, chosen: NDArray[np.intp] | None = None) -> Floats:
+    """Theil and Sen's line through `values` [n_reps, n_chunks], NaN where not measured, at each chunk.
+
+    A chunk's time grows linearly with what is resident, and a busy machine makes outliers. chosen: int
+    indices into the flattened values, for a bootstrap.
+    """
+    n_chunks = values.shape[1]
+    index = np.arange(values.size) if chosen is None else chosen
+    y, x = values.ravel()[index], index % n_chunks
+    x, y = x[~np.isnan(y)], y[~np.isnan(y)]
+    i, j = np.triu_indices(len(x), 1)
+    apart = x[i] != x[j]
+    rise = np.median((y[j] - y[i])[apart] / (x[j] - x[i])[apart]) if apart.any() else 0.0
+    line: Floats = np.median(y - rise * x) + rise * np.arange(n_chunks)
+    return line
+
+
 def growth(key: str, rss_mb: ArrayLike, **rest: Any) -> Figure:
     """Growth of memory per 1000 turns; `rss_mb` is float [n turns]."""
     y = np.asarray(rss_mb, np.float64)
@@ -133,7 +151,8 @@ def growth(key: str, rss_mb: ArrayLike, **rest: Any) -> Figure:
     residual = y - line
     low, high = bootstrap(len(y), lambda i: slope(line + residual[i]), block=_BLOCK)
     detail = {"robust_slope": 1000 * robust_slope(y), "first_mb": y[0], "last_mb": y[-1], "turns": len(y)}
-    return Figure(key, 1000 * fit, 1000 * low, 1000 * high, f"95 % over {len(y)} turns", detail=detail, **rest)
+    fit, low, high = (round(1000 * value, 6) for value in (fit, low, high))
+    return Figure(key, fit, low, high, f"95 % over {len(y)} turns", detail=detail, **rest)
 
 
 def head_flop_ratio(n_body: int, n_head: int) -> float:

@@ -160,8 +160,12 @@ def run_one(model: NativeModel, template: ChatTemplate, spec: str, budget: int, 
         turns, gold, options = dialogue(seed, lambda text: len(codec.encode(text, special=False)))
         chat = Chat(engine, codec, template, policy, n_cells, system=SYSTEM)
         for user, assistant in turns:
-            chat.add("user", user)
-            chat.add("assistant", assistant)
+            # As one piece, so that a policy that makes room once per turn knows all that comes.
+            chat.session.begin_turn()
+            chat._feed(chat._encode("user", user))
+            chat._spoken = True
+            chat._feed(chat._encode("assistant", assistant))
+            chat._drain()
         chat.session.begin_turn()
         chat._feed(chat._encode("user", "Which grocery do you have to buy?"))
         chat._open_reply()

@@ -35,7 +35,8 @@ def reduce_rows(logits: Floats, tokens: ArrayLike, targets: ArrayLike, names: Co
     n, n_vocab = logits.shape
     token_ids, target_ids = np.asarray(tokens, np.intp), np.asarray(targets, np.intp)
     out = {name: np.full(n, np.nan, logits.dtype) for name in names}
-    if n == 0 or not out:
+    # A generated token is scored once its successor is known (records.Carry), not here as well.
+    if n == 0 or not out.keys() - ({"surprisal"} if np.all(target_ids < 0) else set()):
         return out
     block = min(n, max(1, _BLOCK_VALUES // n_vocab))
     shifted = np.empty((block, n_vocab), logits.dtype)

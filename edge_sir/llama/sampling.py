@@ -37,8 +37,9 @@ class LlamaSampler:
         return candidates
 
     def sample(self, logits: Row) -> int:
-        # Samplers sort and shorten the array in place, so it starts afresh each time.
-        self._candidates[:] = self._template
+        # Samplers sort and shorten the array in place, so it starts afresh each time. As bytes, because numpy
+        # copies structures one by one: 0.4 ms instead of 0.03 ms for 49,152 of them.
+        self._candidates.view(np.uint8)[:] = self._template.view(np.uint8)
         self._candidates["logit"] = logits
         array = self._array
         array.data = ctypes.cast(self._candidates.ctypes.data, lib.llama_token_data_p)
