@@ -11,6 +11,7 @@ from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
 from edge_sir.engine import THINK_TAGS, Engine, Sampler, SamplingParams, SentenceEnds, TextCodec, Tokens
 from edge_sir.errors import ConfigError
+from edge_sir.policies import to_spec
 from edge_sir.reply import Piece, ReplyText
 from edge_sir.session import Positions, Session
 from edge_sir.template import ChatTemplate
@@ -113,6 +114,7 @@ class Chat:
         self._owns_engine = owns_engine
         self._has_system = system is not None
         self._spoken = False  # whether anything follows turn 0
+        self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         self._reply_state: Literal["closed", "open", "closing"] = "closed"
         self._start(system)
 
@@ -134,7 +136,7 @@ class Chat:
         parts = [("system", codec.encode(template.preamble, special=True))]
         if system is not None:
             opening = template.markers("system", first=True).open
-            parts = self._encode("system", system)
+            parts = self._encode("system", system, starting=True)
         if codec.bos >= 0 and codec.encode(opening, special=True)[:1].tolist() != [codec.bos]:
             parts.insert(0, ("frame", np.array([codec.bos], np.int32)))
         self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
@@ -175,8 +177,9 @@ class Chat:
 
     def truncate(self, turn: int) -> int:
         """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
+        if turn <= self.session.turn:
+            self._reply_state = "closed"
         n = self.session.truncate(turn)
-        self._reply_state = "closed"
         self._spoken = self.session.turn > 0
         return n
 
@@ -197,6 +200,8 @@ class Chat:
         Leaving early (close, Ctrl-C) stops the reply; what was said of it stays, closed by its
         end marker. After an error the message is still queued, and goes in with the next turn.
         """
+        self.last_reply = None
+        self._unsent.append(text)
         self._close_open_reply()
         evicted = self.session.stats.evicted
         n_most = self.max_tokens if max_tokens is None else max_tokens
@@ -204,10 +209,14 @@ class Chat:
         n_close = len(self.codec.encode(markers.close, special=True))
         # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
         self.session.begin_turn(min(n_most, self.session.budget.n_cells // 4) + n_close)
-        self._feed(self._encode("user", text))
-        self._spoken = True
+        for said in self._unsent:
+            self._feed(self._encode("user", said))
+            self._spoken = True
+        self._unsent.clear()
         reply = self._open_reply()
         self._drain()
+        if not self.session.policy.evicts:
+            n_most = min(n_most, self.session.budget.n_cells - len(self.session.ledger) - n_close)
         sampler = self._sampler(sampling or self.sampling)
         finish: Finish = "interrupted"
         n_before = self.session.stats.tokens_out
@@ -215,16 +224,18 @@ class Chat:
             finish = yield from self._generate(reply, sampler, n_most)
         finally:
             sampler.close()
-            self._close_open_reply()
-            self.last_reply = Reply(
-                turn=self.session.turn,
-                text=reply.text,
-                thought=reply.thought,
-                finish=finish,
-                n_tokens=self.session.stats.tokens_out - n_before,
-                resident=len(self.session.ledger),
-                evicted=self.session.stats.evicted - evicted,
-            )
+            try:
+                self._close_open_reply()
+            finally:
+                self.last_reply = Reply(
+                    turn=self.session.turn,
+                    text=reply.text,
+                    thought=reply.thought,
+                    finish=finish,
+                    n_tokens=self.session.stats.tokens_out - n_before,
+                    resident=len(self.session.ledger),
+                    evicted=self.session.stats.evicted - evicted,
+                )
 
     def _generate(self, reply: ReplyText, sampler: Sampler, n_most: int) -> Generator[Piece, None, Finish]:
         for _ in range(n_most):
@@ -270,10 +281,10 @@ class Chat:
 
     # ---- helpers -------------------------------------------------------------------------------
 
-    def _encode(self, role: str, text: str) -> list[tuple[str, Tokens]]:
+    def _encode(self, role: str, text: str, *, starting: bool = False) -> list[tuple[str, Tokens]]:
         """A message as (role, tokens). Only markers may become control tokens, never what somebody said."""
-        first = not self._spoken
-        markers = self.template.markers(role, first=first, after_system=first and self._has_system)
+        first = not self._spoken and (starting or role != "system")
+        markers = self.template.markers(role, first=first, after_system=first and self._has_system and not starting)
         return [
             ("frame", self.codec.encode(markers.open, special=True)),
             (role, self.codec.encode(text, special=False)),
@@ -299,7 +310,7 @@ class Chat:
         session, spec, times = self.session, self.engine.spec, self.engine.times
         counts = session.stats
         return ChatStats(
-            policy=type(session.policy).__module__.rpartition(".")[2].replace("_", "-"),
+            policy=to_spec(session.policy),
             position_mode=session.mode,
             budget=session.budget.n_cells,
             n_ctx=spec.n_ctx,

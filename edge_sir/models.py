@@ -265,7 +265,9 @@ def fetch(entry: ModelEntry, *, accept_licence: bool, quiet: bool) -> Path:
         return target
     if entry.accept_licence and not accept_licence:
         terms = f"the {entry.licence} ({entry.licence_url})"
-        raise LicenceError(f"{entry.name} is under {terms}; if you agree to them, add --accept-licence")
+        raise LicenceError(
+            f"{entry.name} is under {terms}; if you agree, run `edge-sir models get {entry.name} --accept-licence`"
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(entry, target.parent)

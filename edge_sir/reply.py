@@ -108,7 +108,7 @@ class ReplyText:
             self._answer_at = 0
 
     def _think(self, final: bool) -> list[Piece]:
-        closed = self._raw.find(_CLOSE, self._thought_at)
+        closed = self._raw.find(_CLOSE, self._shown)
         if closed < 0:
             return [self._show(len(self._raw) if final else self._certain([_CLOSE]), "thought")]
         piece = self._show(max(closed, self._shown), "thought")
@@ -117,7 +117,7 @@ class ReplyText:
         return [piece]
 
     def _answer(self, final: bool) -> list[Piece]:
-        hits = [at for at in (self._raw.find(s, self._answer_at) for s in self._stop) if at >= 0]
+        hits = [at for at in (self._raw.find(s, self._shown) for s in self._stop) if at >= 0]
         if hits:
             self._end = min(hits)
         until = self._certain(self._stop) if not hits and not final else min(hits, default=len(self._raw))

@@ -7,12 +7,12 @@ from edge_sir import models
 from edge_sir.chat import Chat
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
-from edge_sir.errors import ConfigError, TemplateError
+from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
 
-__all__ = ["find_model", "open_chat"]
+__all__ = ["ensure_model", "open_chat"]
 
 
 def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None) -> Chat:
@@ -27,9 +27,15 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
 
     options = options or Options()
     policy = from_spec(options.policy)
-    found = find_model(options.model, quiet=options.quiet)
+    found = ensure_model(options.model, quiet=options.quiet)
     model = NativeModel(found.path, gpu_layers=options.gpu_layers)
     n_cells = options.budget if policy.evicts else model.header.n_ctx_train
+    if n_cells > model.header.n_ctx_train:  # before memory is taken for it
+        model.close()
+        raise BudgetError(
+            f"a budget of {n_cells} cells exceeds the {model.header.n_ctx_train} positions that {options.model} was "
+            f"trained on; use --budget {model.header.n_ctx_train} or less"
+        )
     engine_options = EngineOptions(
         threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
     )
@@ -45,7 +51,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
             n_cells,
             sampling=_sampling(options),
             max_tokens=options.max_tokens,
-            stop=(*options.stop, *found.stop),
+            stop=options.stop if options.chat_template else (*options.stop, *found.stop),
             system=options.system,
             positions=options.positions,
             on_evict=on_evict,
@@ -56,7 +62,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
         raise
 
 
-def find_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
+def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
     """The model's file, fetched if the manifest knows it and it is not here. Raises ModelError."""
     entry = models.find_model(name_or_path)
     if not isinstance(entry, Path) and models.model_state(entry) != "ready":
@@ -67,9 +73,10 @@ def find_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
 def _template_source(file: Path | None, known: str | None, own: str | None, model: Path) -> str:
     if file is not None:
         try:
-            return file.read_text(encoding="utf-8")
+            return file.expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read the chat template {file}: {error}") from None
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise ConfigError(f"cannot read the chat template {file}: {reason}") from None
     source = known or own
     if not source:
         raise TemplateError(f"{model} has no chat template; give one with --chat-template FILE")

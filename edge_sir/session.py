@@ -144,7 +144,8 @@ class Session:
         self._check_agreement()
         if not len(self._pending):
             return None
-        n = min(len(self._pending), n_most or self.engine.spec.n_batch, self.room.slice_limit())
+        n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
+        n = n if n_most is None else min(n, max(1, n_most))
         self._make_room(n)
         if self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n:
             self._renumber()
@@ -200,6 +201,8 @@ class Session:
         """
         if turn < 1:
             raise SessionError("turn 0 (the system prompt) cannot be truncated")
+        if turn > self.turn:
+            return 0
         self.discard_pending()
         first = int(np.searchsorted(self.ledger["turn"], turn))
         n = self.rewind(len(self.ledger) - first)
@@ -276,19 +279,20 @@ class Session:
             len(self.ledger),
             {name: column[plan.rows] for name, column in self.ledger.columns().items()},
         )
-        with self._atomically(), shield():
-            pos = self.ledger["pos"].copy()
-            self.ledger.drop(plan.rows, plan.epoch)
-            for p0, p1 in runs_of(plan.rows, pos):
-                self.engine.remove(self.seq, p0, p1)
-            if self.mode == "packed":
-                self._shift_together()
-            self.stats.evicted += len(plan)
-            self.stats.evictions += 1
-            self.stats.evict_s += time.perf_counter() - started
-        self._check_agreement()
-        if self.on_evict is not None:
-            self.on_evict(event)
+        with shield():  # also around the report: a loss must not go unsaid
+            with self._atomically():
+                pos = self.ledger["pos"].copy()
+                self.ledger.drop(plan.rows, plan.epoch)
+                for p0, p1 in runs_of(plan.rows, pos):
+                    self.engine.remove(self.seq, p0, p1)
+                if self.mode == "packed":
+                    self._shift_together()
+                self.stats.evicted += len(plan)
+                self.stats.evictions += 1
+                self.stats.evict_s += time.perf_counter() - started
+            self._check_agreement()
+            if self.on_evict is not None:
+                self.on_evict(event)
 
     def _shift_together(self) -> None:
         moves = packing_moves(self.ledger["pos"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
-from edge_sir.errors import BatchError, CapabilityError, LoadError, NoSlotError, ShiftError, StateError
+from edge_sir.errors import BatchError, CapabilityError, ComputeError, LoadError, NoSlotError, ShiftError, StateError
 from edge_sir.llama.batch import Batch
 from edge_sir.llama.gate import packing_verdict
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
@@ -73,7 +73,7 @@ class LlamaEngine:
         self._template = LlamaSampler.template(model.n_vocab)
         self._sharing = Sharing()
         self._shift_pending = False
-        self._shift_failed = False
+        self._n_failures_before = LOG.kshift_failures
         self.spec = self._spec(options)
 
     def _spec(self, options: EngineOptions) -> EngineSpec:
@@ -99,12 +99,10 @@ class LlamaEngine:
         self._refuse_wrong_keys()
         rows = self._batch.fill(slices, self.spec.n_vocab, self.spec.n_seq_max)
         started = time.perf_counter()
-        n_failures = LOG.kshift_failures
         status = lib.llama_decode(self._handle, self._batch.struct)
         lib.llama_synchronize(self._handle)
         decoded = time.perf_counter()
         self.times.decode_s += decoded - started
-        self._shift_failed = LOG.kshift_failures > n_failures
         self._refuse_wrong_keys()
         if status != 0:
             # After 1 and -1 the cache is as it was; after the others finished parts of the batch remain.
@@ -130,14 +128,15 @@ class LlamaEngine:
         return SliceResult(scores, logits[-1].copy() if piece.logits else None)
 
     def _refuse_wrong_keys(self) -> None:
-        if self._shift_failed:
+        if LOG.kshift_failures > self._n_failures_before:
             raise ShiftError(f"a K-shift failed, the cache is wrong: {LOG.last_error()}; start a new session")
 
     # ---- memory --------------------------------------------------------------------------------
 
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._check_seq(seq)
-        lib.llama_memory_seq_rm(self._memory, seq, p0, p1)
+        if not lib.llama_memory_seq_rm(self._memory, seq, p0, p1):
+            raise ComputeError(f"llama.cpp cannot remove positions {p0} to {p1} from this kind of cache")
         if p0 <= 0 and p1 < 0:
             self._sharing.unlink(seq)
 

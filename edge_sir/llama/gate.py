@@ -30,9 +30,9 @@ def packing_verdict(header: GGUFHeader, n_ctx: int, can_shift: bool) -> Verdict:
         return Verdict(False, "llama.cpp cannot shift this kind of cache")
     if header.architecture not in _PLAIN_ROPE:
         return Verdict(False, f"shifting keys is not proven for the architecture '{header.architecture}'")
-    if scaling not in (None, "none"):
+    if scaling != "none":
         return Verdict(False, f"RoPE scaling '{scaling}' may rescale keys at every shift")
-    if header.rope_dim not in (None, header.head_dim_k):
+    if header.rope_dim != header.head_dim_k:
         return Verdict(False, "only part of each key is rotated")
     if 0 < header.n_swa < n_ctx:
         return Verdict(

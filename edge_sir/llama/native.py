@@ -13,7 +13,7 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 
 from llama_cpp import llama_cpp as lib
 
-from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, LoadError, NoSlotError
+from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, ModelFileError, NoSlotError
 from edge_sir.llama.gguf_check import check_model_file
 from edge_sir.llama.gguf_header import GGUFHeader
 
@@ -88,17 +88,24 @@ class NativeModel:
     """A loaded model. One may serve several contexts; close them first.
 
     Raises ModelFileError for a file that is missing, damaged or cannot chat (checked before llama.cpp
-    sees it), LoadError if llama.cpp refuses it. gpu_layers: layers to offload, -1 for all that fit.
+    sees it) or that llama.cpp refuses. gpu_layers: layers to offload, -1 for all that fit.
     """
 
     def __init__(self, path: Path, *, gpu_layers: int = -1) -> None:
         self.header: GGUFHeader = check_model_file(path)
         LOG.install()
+        LOG.errors.clear()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 2**31 - 1
         self.handle = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
-            raise LoadError(f"llama.cpp could not load {path}: {LOG.last_error()}")
+            reason = LOG.errors[0] if LOG.errors else LOG.last_error()  # the later ones only say that it failed
+            raise ModelFileError(f"llama.cpp could not load {path}: {reason}; download the file again or use another")
+        if lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle):
+            self.close()
+            raise ModelFileError(
+                f"{path} keeps a recurrent state, from which nothing can be removed; use a model with attention alone"
+            )
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocab))
 

@@ -22,6 +22,12 @@ class LlamaText:
         self.bos = bos if lib.llama_vocab_get_add_bos(self._vocab) else -1
         self.bos_text = self._name(bos)
         self.eos_text = self._name(eos)
+        # Tokens marked USER_DEFINED are parsed in any text. Those that the template writes are role markers.
+        self._markers: set[int] = set()
+        for token in set(self.encode(model.header.chat_template or "", special=True).tolist()):
+            user_defined = lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+            if user_defined and len(self._name(token)) > 2 and not self._name(token).isspace():
+                self._markers.add(token)
         # Some models make their think tags control tokens, which have no text; people must see where they stand.
         self._tags = {}
         for tag in THINK_TAGS:
@@ -34,7 +40,7 @@ class LlamaText:
         tokens = self._tokenize(data, len(data) + 8, special)
         if not special:
             # SentencePiece merging does not look at token types: "<s" + ">" may become the real <s>.
-            for token in [int(t) for t in np.unique(tokens) if lib.llama_vocab_is_control(self._vocab, int(t))]:
+            for token in [t for t in np.unique(tokens).tolist() if self._is_marker(t)]:
                 letters = [self.encode(letter, special=False) for letter in self._name(token)]
                 parts = np.split(tokens, np.flatnonzero(tokens == token))
                 tokens = np.concatenate([parts[0], *(x for part in parts[1:] for x in (*letters, part[1:]))])
@@ -62,6 +68,9 @@ class LlamaText:
 
     def is_end(self, token: int) -> bool:
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+    def _is_marker(self, token: int) -> bool:
+        return token in self._markers or bool(lib.llama_vocab_is_control(self._vocab, token))
 
     def _name(self, token: int) -> str:
         return lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""

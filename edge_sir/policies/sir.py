@@ -1,7 +1,7 @@
 """edge-sir's own policy: whole units go or stay, by the mean surprisal of what they say.
 
 Single high-surprisal tokens out of many sentences make a salad that hurts a model even when the wanted
-fact is whole; the same number of cells holding whole turns does far better (docs/method.md).
+fact is whole; the same number of cells holding whole turns does far better (scripts/grocery.py shows it).
 """
 
 from dataclasses import dataclass

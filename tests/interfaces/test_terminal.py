@@ -1,0 +1,277 @@
+"""`edge-sir chat` on a terminal: the other end of a pseudo terminal types and reads."""
+
+import errno
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+PROMPT = ">>> "
+INTERRUPT, END = "\x03", "\x04"
+ENDLESS = ("--max-tokens", "1000000", "--temperature", "0")
+# The child makes the pseudo terminal its own, or Ctrl-C would reach nobody.
+_LAUNCH = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, "-m", "edge_sir", *sys.argv[1:]])
+"""
+
+
+class Terminal:
+    """A person at a terminal; `seen` is all that was shown on it, `errors` a separate stderr (if there is one)."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", fd: int) -> None:
+        self.process, self._fd = process, fd
+        self.seen = ""
+        self._mark = 0
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def wait_for_prompt(self) -> str:
+        """Reads until the prompt waits: Python loses a signal between showing it and waiting for a key."""
+        shown = self.wait_for(f"(^|\n){PROMPT}")
+        while self._read(0.3):
+            pass
+        return shown
+
+    def wait_for(self, pattern: str, seconds: float = 40) -> str:
+        """Reads until `pattern` comes, and returns what was shown since the last wait."""
+        until = time.monotonic() + seconds
+        while not (found := re.compile(pattern).search(self.seen, self._mark)):
+            assert time.monotonic() < until, f"no {pattern!r} in {self.seen[self._mark :]!r}"
+            if not self._read(0.1) and self.process.poll() is not None and not self._read(0):
+                raise AssertionError(f"left without {pattern!r}: {self.seen[self._mark :]!r}")
+        shown = self.seen[self._mark : found.end()]
+        self._mark = found.end()
+        return shown
+
+    def wait_for_end(self) -> int:
+        until = time.monotonic() + 40
+        while self.process.poll() is None and time.monotonic() < until:
+            self._read(0.1)
+        while self._read(0):
+            pass
+        return self.process.wait(timeout=1)
+
+    @property
+    def errors(self) -> str:
+        """What a stderr that is no terminal got; only after the end."""
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+    def _read(self, seconds: float) -> bool:
+        if not select.select([self._fd], [], [], seconds)[0]:
+            return False
+        try:
+            data = os.read(self._fd, 65536)
+        except OSError as error:  # Linux says so when the other end is closed
+            if error.errno != errno.EIO:
+                raise
+            return False
+        self.seen += data.decode("utf-8", "replace")
+        return bool(data)
+
+
+@pytest.fixture
+def terminal(workdir: Path, clean_env: dict[str, str], talker_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Opens a terminal with `edge-sir chat *args` on it; stderr is a pipe unless `apart=False`."""
+    with ExitStack() as closing:
+
+        def start(*args: str, apart: bool = True, env: dict[str, str] | None = None) -> Terminal:
+            ours, theirs = pty.openpty()
+            closing.callback(os.close, ours)
+            base = ("chat", "--model", str(talker_path), "--budget", "96", "--max-tokens", "8")
+            process = subprocess.Popen(
+                [sys.executable, "-c", _LAUNCH, *base, *args],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=subprocess.PIPE if apart else theirs,
+                cwd=workdir,
+                env=clean_env | (env or {}),
+                start_new_session=True,
+            )
+            os.close(theirs)
+            closing.enter_context(process)
+            closing.callback(process.kill)
+            return Terminal(process, ours)
+
+        yield start
+
+
+# ---- talking -------------------------------------------------------------------------------------
+
+
+def test_prompt_reply_and_occupancy(terminal: Callable) -> None:
+    person = terminal()
+    person.wait_for_prompt()
+    for _ in range(2):
+        person.type("hello\n")
+        assert person.wait_for_prompt().replace("hello", "", 1).removesuffix(PROMPT).strip()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    lines = person.errors.splitlines()
+    assert "96 cells" in lines[0] and "Ctrl-C" in lines[1]
+    assert re.fullmatch(r"\[\d+/96 cells\]", lines[2])
+    occupied = [int(n) for n in re.findall(r"\[(\d+)/96 cells\]", "\n".join(lines))]
+    assert len(occupied) == 2 and 0 < occupied[0] < occupied[1] <= 96
+    assert "cells" not in person.seen
+
+
+def test_a_reply_is_shown_as_it_comes(terminal: Callable) -> None:
+    person = terminal(*ENDLESS)
+    person.wait_for_prompt()
+    person.type("hello\n")
+    shown = person.wait_for(r"hello\r?\n(?s:.{200})")
+    shown += person.wait_for(r"(?s:.{200})")
+    assert PROMPT not in shown
+
+
+def test_what_was_forgotten_is_told(terminal: Callable) -> None:
+    person = terminal("--budget", "64")
+    person.wait_for_prompt()
+    for _ in range(4):
+        person.type("hello you there\n")
+        person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert re.search(r"\[\d+/64 cells\] let go \d+ tokens of turns? \d+ “hello you there", person.errors)
+
+
+def test_blank_lines_are_no_turns(terminal: Callable, workdir: Path) -> None:
+    person = terminal("--stats", "s.json")
+    for text in ("\n", "   \n", "hello\n", END):
+        person.wait_for_prompt()
+        person.type(text)
+    assert person.wait_for_end() == 0
+    assert json.loads((workdir / "s.json").read_text())["turns"] == 1
+
+
+def test_quiet_shows_nothing_but_replies(terminal: Callable) -> None:
+    person = terminal("--quiet", "--budget", "64")
+    person.wait_for_prompt()
+    for _ in range(4):
+        person.type("hello you there\n")
+        person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert person.errors == ""
+
+
+# ---- stopping ------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_stops_the_reply_and_nothing_else(terminal: Callable, workdir: Path) -> None:
+    person = terminal(*ENDLESS, "--stats", "s.json")
+    person.wait_for_prompt()
+    for _ in range(3):
+        person.type("hello\n")
+        person.wait_for(r"hello\r?\n(?s:.{50})")
+        person.type(INTERRUPT)
+        person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    figures = json.loads((workdir / "s.json").read_text())
+    assert figures["turns"] == 3 and figures["max_resident"] <= 96
+    assert person.errors.count("/96 cells]") == 3
+    assert "Traceback" not in person.seen
+
+
+def test_ctrl_c_while_a_long_message_is_read(terminal: Callable, workdir: Path) -> None:
+    """What was read of it stays; the rest goes in with the next turn, as after any error."""
+    person = terminal("--chunk", "1", "--stats", "s.json")
+    person.wait_for_prompt()
+    person.type("hello you there " * 200 + "\n")  # below the 4096 bytes of a terminal's line
+    time.sleep(0.2)
+    person.type(INTERRUPT)
+    person.wait_for_prompt()
+    person.type("hello\n")
+    person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert json.loads((workdir / "s.json").read_text())["max_resident"] <= 96
+    assert "Traceback" not in person.seen + person.errors
+
+
+def test_ctrl_d_leaves(terminal: Callable, workdir: Path) -> None:
+    person = terminal("--stats", "s.json")
+    person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert json.loads((workdir / "s.json").read_text())["turns"] == 0
+    assert person.seen.endswith("\n")
+
+
+def test_ctrl_c_twice_at_the_prompt_leaves(terminal: Callable, workdir: Path) -> None:
+    person = terminal("--stats", "s.json")
+    person.wait_for_prompt()
+    person.type(INTERRUPT)
+    assert "Ctrl-D" in person.wait_for("once more.*")
+    person.wait_for_prompt()
+    person.type(INTERRUPT)
+    assert person.wait_for_end() == 0
+    assert json.loads((workdir / "s.json").read_text())["turns"] == 0
+    assert "Traceback" not in person.seen + person.errors
+
+
+def test_ctrl_c_once_does_not_leave(terminal: Callable) -> None:
+    person = terminal()
+    person.wait_for_prompt()
+    for _ in range(2):
+        person.type(INTERRUPT)
+        person.wait_for("once more.*")
+        person.wait_for_prompt()
+        person.type("hello\n")
+        person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+
+
+def test_a_kill_at_the_prompt_ends_the_run(terminal: Callable, workdir: Path) -> None:
+    person = terminal("--stats", "s.json")
+    person.wait_for_prompt()
+    person.process.terminate()
+    assert person.wait_for_end() == 143
+    assert (workdir / "s.json").exists()
+
+
+# ---- looks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("env", "dim"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)])
+def test_notes_are_dim_unless_no_color_is_set(terminal: Callable, env: dict[str, str], dim: bool) -> None:
+    person = terminal(apart=False, env=env)
+    person.wait_for_prompt()
+    person.type("hello\n")
+    person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert ("\x1b[2m" in person.seen and "\x1b[0m" in person.seen) == dim
+    if not dim:
+        assert "\x1b" not in person.seen.replace("\x1b[?2004", "")
+
+
+def test_a_stderr_that_is_no_terminal_gets_no_colours(terminal: Callable) -> None:
+    person = terminal()
+    person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert "\x1b" not in person.errors
+
+
+def test_json_on_a_terminal_has_no_prompt(terminal: Callable) -> None:
+    person = terminal("--json")
+    person.type("hello\n")
+    assert json.loads(person.wait_for(r'\{"turn".*\}').partition("\n")[2])["turn"] == 1
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert PROMPT not in person.seen
