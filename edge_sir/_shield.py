@@ -1,4 +1,4 @@
-"""Keeps Ctrl-C out of the few lines where ledger and cache must change together."""
+"""Keeps Ctrl-C and kill out of the few lines where ledger and cache must change together."""
 
 import signal
 import threading
@@ -11,21 +11,23 @@ __all__ = ["shield"]
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Delays KeyboardInterrupt to the end of the block.
+    """Delays what SIGINT and SIGTERM do to the end of the block.
 
-    Only in the main thread and with Python's own handler: elsewhere no KeyboardInterrupt is raised.
+    Only in the main thread, where Python runs handlers. Somebody else's SIGINT handler is left alone.
     """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    handlers = {n: h for n in (signal.SIGINT, signal.SIGTERM) if callable(h := signal.getsignal(n))}
+    if handlers.get(signal.SIGINT) is not signal.default_int_handler:
+        handlers.pop(signal.SIGINT, None)
     came: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
     try:
+        for number in handlers:
+            signal.signal(number, lambda number, frame: came.append((number, frame)))
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if came:
-        signal.default_int_handler(*came[0])
+        handlers[signal.Signals(came[0][0])](*came[0])

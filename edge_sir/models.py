@@ -224,12 +224,14 @@ def resolve(name_or_path: str) -> ResolvedModel:
 
     A path to a file that has a manifest file's name and size gets that entry as well, so that a model
     keeps its template and stop strings wherever its file lies.
-    Raises ModelError (unknown name) or ModelFileError (absent, of a wrong size, or no GGUF file).
+    Raises ModelError (unknown name) or ModelFileError (absent or of a wrong size); what is in the file is
+    judged when it is loaded.
     """
     manifest = load_manifest()
     found = find_model(name_or_path, manifest)
     if isinstance(found, Path):
-        _require_gguf(found)
+        if not found.is_file():
+            raise ModelFileError(f"{found} is no file; check the path, or see `edge-sir models list`")
         known = (found.name, found.stat().st_size)
         entries = (e for e in manifest.models if (e.file, e.size_bytes) == known)
         return ResolvedModel(found, next(entries, None))
@@ -237,7 +239,6 @@ def resolve(name_or_path: str) -> ResolvedModel:
     if state != "ready":
         trouble = "is not here yet" if state == "absent" else f"has a file of the wrong size, {path}"
         raise ModelFileError(f"{found.name} {trouble}; run `edge-sir models get {found.name}`")
-    _require_gguf(path)
     return ResolvedModel(path, found)
 
 
@@ -285,18 +286,6 @@ def fetch(entry: ModelEntry, *, accept_licence: bool, quiet: bool) -> Path:
         trouble = f"cannot write {entry.name} to {target.parent} ({error.strerror or error})"
         raise DownloadError(f"{trouble}; mend that or set EDGE_SIR_MODELS_DIR to another folder") from error
     return target
-
-
-def _require_gguf(path: Path) -> None:
-    """Raise ModelFileError unless `path` is a readable file that starts like a GGUF file."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelFileError(f"cannot read {path} ({reason}); `edge-sir models list` shows models") from error
-    if magic != b"GGUF":
-        raise ModelFileError(f"{path} is {'not a GGUF' if magic else 'an empty'} file; give a GGUF model")
 
 
 def _sha256(path: Path) -> str:

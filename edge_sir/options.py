@@ -12,7 +12,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edge_sir.errors import ConfigError
-from edge_sir.policies import from_spec
+from edge_sir.policies import from_spec, names
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,19 +22,25 @@ else:
 __all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest"]
 
 ENV_PREFIX = "EDGE_SIR_"
+_PLAIN = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
 _OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
 
 
 class Options(BaseModel):
     """What a conversation is made from. Raises pydantic.ValidationError for values out of range."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(
         default="smollm2-135m-instruct", description="name from `edge-sir models list`, or path of a GGUF file"
     )
-    budget: int = Field(default=1024, ge=1, description="most KV-cache cells ever occupied")
-    policy: str = Field(default="sir", description="what to forget: name[:key=value,...]")
+    budget: int = Field(
+        default=1024,
+        ge=1,
+        lt=2**31,
+        description="most KV-cache cells ever occupied",
+    )
+    policy: str = Field(default="sir", description=f"what to forget: name[:key=value,...] of {', '.join(names())}")
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"
     )
@@ -48,7 +54,7 @@ class Options(BaseModel):
     seed: int = Field(default=0, ge=0, lt=2**32, description="of all draws; equal seeds give equal replies")
     stop: tuple[str, ...] = Field(default=(), description="end a reply before this text; may be given several times")
     threads: int = Field(default=0, ge=0, le=512, description="CPU threads; 0 chooses")
-    gpu_layers: int = Field(default=-1, ge=-1, description="layers on the GPU; -1 for all that fit")
+    gpu_layers: int = Field(default=-1, ge=-1, lt=2**31, description="layers on the GPU; -1 for all that fit")
     kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache (keys stay f16)")
     flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention")
     chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
@@ -89,7 +95,10 @@ def config_file(chosen: str | None = None, environ: Mapping[str, str] = os.envir
     """The TOML file to read: the chosen one, $EDGE_SIR_CONFIG, ./edge-sir.toml or the user's, if there is one."""
     explicit = chosen or environ.get(ENV_PREFIX + "CONFIG")
     if explicit:
-        return Path(explicit).expanduser()
+        try:
+            return Path(explicit).expanduser()
+        except RuntimeError:  # ~somebody who does not exist
+            return Path(explicit)
     usual = (Path("edge-sir.toml"), Path(platformdirs.user_config_dir("edge-sir")) / "config.toml")
     return next((path for path in usual if path.is_file()), None)
 
@@ -118,9 +127,9 @@ def gather(flags: Mapping[str, Any], *, file: Path | None = None, environ: Mappi
 
 
 def nearest(word: str, valid: Mapping[str, Any]) -> str:
-    """`; did you mean ...?` with the valid name closest to `word`."""
-    close = difflib.get_close_matches(word.replace("-", "_"), valid, n=1, cutoff=0.0)
-    return f"; did you mean '{close[0].replace('_', '-')}'?"
+    """`; did you mean ...?` with the valid name closest to `word`, nothing if none is close."""
+    close = difflib.get_close_matches(word.replace("-", "_"), valid, n=1, cutoff=0.5)
+    return f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""
 
 
 def _from_toml(file: Path | None) -> dict[str, Any]:
@@ -130,18 +139,18 @@ def _from_toml(file: Path | None) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     names = {key.removeprefix(ENV_PREFIX): value for key, value in environ.items() if key.startswith(ENV_PREFIX)}
-    return {name.lower(): value for name, value in names.items() if name not in _OTHER_ENV}
+    return {name.lower(): value for name, value in names.items() if value and name not in _OTHER_ENV}
 
 
 def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    message = first["msg"].removeprefix("Value error, ")
+    message = _PLAIN.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] == "value_error" else f", not {first['input']!r}"
     return f"{name.replace('_', '-')} ({sources.get(name, 'given')}): {message}{given}"

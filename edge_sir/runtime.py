@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_sir import models
+from edge_sir._shield import shield
 from edge_sir.chat import Chat
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
@@ -28,12 +29,13 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     options = options or Options()
     policy = from_spec(options.policy)
     found = ensure_model(options.model, quiet=options.quiet)
-    model = NativeModel(found.path, gpu_layers=options.gpu_layers)
+    with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+        model = NativeModel(found.path, gpu_layers=options.gpu_layers)
     n_cells = options.budget if policy.evicts else model.header.n_ctx_train
     if n_cells > model.header.n_ctx_train:  # before memory is taken for it
         model.close()
         raise BudgetError(
-            f"a budget of {n_cells} cells exceeds the {model.header.n_ctx_train} positions that {options.model} was "
+            f"a budget of {n_cells} cells exceeds the {model.header.n_ctx_train} positions that {found.path.name} was "
             f"trained on; use --budget {model.header.n_ctx_train} or less"
         )
     engine_options = EngineOptions(

@@ -183,7 +183,9 @@ class Session:
         piece = self.next_slice()
         if piece is None:
             return False
-        self.commit(self.engine.decode([piece])[0], generated=generated)
+        with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+            result = self.engine.decode([piece])[0]
+        self.commit(result, generated=generated)
         return True
 
     def sample(self, sampler: Sampler) -> int:

@@ -15,6 +15,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -44,7 +45,10 @@ def _question(r: random.Random) -> tuple[str, str]:
         [
             (f"What is the most surprising thing about {topic}?", f"Many people are surprised how old {topic} are."),
             (f"Why do people in {r.choice(CITIES)} care so much about {topic}?", "It has to do with local history."),
-            (f"Could you explain {topic} to a child in two sentences?", f"Think of {topic} as a puzzle. We look at it."),
+            (
+                f"Could you explain {topic} to a child in two sentences?",
+                f"Think of {topic} as a puzzle. We look at it.",
+            ),
             ("How far away is the Moon?", "On average about 384,000 kilometres from the Earth."),
             ("Who wrote Pride and Prejudice?", "Jane Austen wrote it; it was published in 1813."),
             ("What makes the sky blue?", "Air scatters short blue waves of sunlight more than long red ones."),
@@ -72,7 +76,10 @@ def _listing(r: random.Random) -> tuple[str, str]:
         [
             ("Name four cities for a long trip.", f"1. {a}\n2. {b}\n3. {c}\n4. {d}"),
             ("Who is on the list for Friday?", f"- {x}\n- {y}\n- {z}\nThat makes three people."),
-            ("Give me three ways to relax.", "- Read a novel in the garden.\n- Take a warm bath.\n- Call an old friend."),
+            (
+                "Give me three ways to relax.",
+                "- Read a novel in the garden.\n- Take a warm bath.\n- Call an old friend.",
+            ),
         ]
     )
 
@@ -93,7 +100,10 @@ def _code(r: random.Random) -> tuple[str, str]:
     n = r.randint(2, 9)
     return r.choice(
         [
-            (f"for i in range({n}):\n    print(i ** 2)\nWhat does this print?", f"The squares from 0 to {(n - 1) ** 2}."),
+            (
+                f"for i in range({n}):\n    print(i ** 2)\nWhat does this print?",
+                f"The squares from 0 to {(n - 1) ** 2}.",
+            ),
             ("How do I reverse a list in Python?", "Use `items[::-1]` or call `items.reverse()` to do it in place."),
             ("git says I am in a detached HEAD state?", "You checked out a commit. Run `git switch main` to go back."),
         ]
@@ -103,8 +113,8 @@ def _code(r: random.Random) -> tuple[str, str]:
 def _paste(r: random.Random) -> tuple[str, str]:
     name, city = r.choice(NAMES), r.choice(CITIES)
     return (
-        f"Please read this: The council of {city} met on Tuesday to discuss the old tram depot. {name} proposed to turn "
-        f"it into a library with {r.randint(2, 9)} reading rooms, while others wanted a swimming pool. After "
+        f"Please read this: The council of {city} met on Tuesday to discuss the old tram depot. {name} proposed to "
+        f"turn it into a library with {r.randint(2, 9)} reading rooms, while others wanted a swimming pool. After "
         f"{r.randint(2, 6)} hours the vote was postponed until the engineers have looked at the roof.",
         f"I have read it. The council of {city} postponed the vote on the old tram depot.",
     )
@@ -231,7 +241,7 @@ def main() -> None:
             for seed in range(args.offset, args.offset + args.n):
                 rows.append(run_one(model, template, spec, budget, seed, args.threads))
                 if args.out:
-                    with open(args.out, "a") as file:
+                    with Path(args.out).open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
             print(list(table(rows))[-1], file=sys.stderr, flush=True)
     print("\n".join(table(rows)))

@@ -1,6 +1,7 @@
 """The command line: one module per subcommand, each with `add_parser` and `run`."""
 
 import argparse
+import importlib.metadata
 import logging
 import os
 import signal
@@ -29,19 +30,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 after Ctrl-C. A bug ends in a traceback.
     """
     parser = _Parser(prog="edge-sir", description="A conversation without end in a fixed KV cache.")
+    parser.add_argument("--version", action="version", version=f"edge-sir {importlib.metadata.version('edge-sir')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for module in (chat, models, config):
         module.add_parser(subparsers)
     # A kill ends like Ctrl-C: files are written, what is open is closed.
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(number, _terminate)
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # whatever bytes come in, whatever a terminal cannot show
     logging.basicConfig(format="edge-sir: %(message)s", level=logging.ERROR)
+    logging.getLogger("llama.cpp").setLevel(logging.CRITICAL)  # what matters of it comes back as an exception
     try:
         args, unknown = parser.parse_known_args(argv)
         if unknown:
             chat.refuse_unknown(unknown[0], args.command)
         return int(args.run(args))
     except EdgeSirError as error:
-        print(f"edge-sir: {error}", file=sys.stderr)
+        # What it quotes (a file name, an argument) may hold line breaks and control codes.
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
+        print(f"edge-sir: {line}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         return 130
@@ -49,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output is gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:  # our own files are checked before: this is a full disk, a terminal that went away
+        print(f"edge-sir: {error}", file=sys.stderr)
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

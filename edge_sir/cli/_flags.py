@@ -29,12 +29,12 @@ def from_args(args: argparse.Namespace) -> Sourced:
 
 def nearest_flag(word: str) -> str:
     """`; did you mean '--...'?` for an unknown flag."""
-    return nearest(word.lstrip("-").partition("=")[0], Options.names()).replace("'", "'--", 1)
+    return nearest(word.lstrip("-").partition("=")[0], {**Options.names(), "config": ""}).replace("'", "'--", 1)
 
 
 def _arguments(field: FieldInfo) -> dict[str, Any]:
     default = field.get_default()
-    shown = "" if default in (None, (), False) else f" (default: {default})"
+    shown = "" if default is None or default is False or default == () else f" (default: {default})"
     settings: dict[str, Any] = {"help": f"{field.description}{shown}".replace("%", "%%"), "default": None}
     kind = field.annotation
     if kind is bool:

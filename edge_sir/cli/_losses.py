@@ -2,11 +2,13 @@
 
 from collections import Counter
 
+import numpy as np
+
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 
-__all__ = ["Losses"]
+__all__ = ["Losses", "shown"]
 
 _N_WORDS = 6
 _SPOKEN = [ROLES.index(role) for role in ("user", "assistant", "tool")]
@@ -26,8 +28,8 @@ class Losses:
             return
         columns = eviction.columns
         self._tokens.update(columns["turn"].tolist())
+        spoken = np.isin(columns["role"], _SPOKEN)
         for turn in set(columns["turn"].tolist()) - self._first_words.keys():
-            spoken = [r in _SPOKEN for r in columns["role"]]
             tokens = columns["token"][(columns["turn"] == turn) & spoken]
             self._first_words[turn] = self._words(tokens.tolist())
 
@@ -45,4 +47,9 @@ class Losses:
         if self.codec is None or not tokens:
             return ""
         text = b"".join(self.codec.piece(t) for t in tokens[:32]).decode("utf-8", "ignore").split()
-        return f" “{' '.join(text[:_N_WORDS])}{' …' if len(text) > _N_WORDS else ''}”"
+        return f" “{shown(' '.join(text[:_N_WORDS]))}{' …' if len(text) > _N_WORDS else ''}”"
+
+
+def shown(text: str) -> str:
+    """`text` without control codes, which a terminal would obey."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")

@@ -6,15 +6,14 @@ import dataclasses
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 from edge_sir.chat import Chat
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
-from edge_sir.cli._losses import Losses
-from edge_sir.errors import ConfigError
+from edge_sir.cli._losses import Losses, shown
+from edge_sir.errors import ConfigError, EdgeSirError, PoisonedError
 from edge_sir.options import Options
 from edge_sir.runtime import open_chat
 
@@ -46,20 +45,19 @@ def refuse_unknown(word: str, command: str) -> NoReturn:
 def run(args: argparse.Namespace) -> int:
     """Holds the conversation until the input ends; returns the exit code."""
     options = from_args(args).options
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a reply may hold what an old terminal cannot show
     with _stats_file(options.stats) as write_stats:
         losses = Losses()
         with open_chat(options, on_evict=losses.note) as chat:
             losses.codec = chat.codec
             try:
-                if sys.stdin.isatty() and not options.json_output:
+                if sys.stdin is not None and sys.stdin.isatty() and not options.json_output:
                     _talk(chat, losses, options)
                 else:
                     _answer_lines(chat, losses, options)
-            finally:
                 write_stats(chat)
+            except BaseException:  # Ctrl-C and kill, too; they may have come while the figures were written
+                write_stats(chat)
+                raise
     return 0
 
 
@@ -84,6 +82,8 @@ def _answer_lines(chat: Chat, losses: Losses, options: Options) -> None:
 
 def _lines() -> Iterator[str]:
     """The user's turns: lines of standard input as text, whatever bytes they hold; empty ones are no turns."""
+    if sys.stdin is None:  # closed by the caller
+        return
     for line in sys.stdin.buffer:
         text = line.decode("utf-8", "replace").strip("\r\n")
         if text.strip():
@@ -106,7 +106,13 @@ def _talk(chat: Chat, losses: Losses, options: Options) -> None:
         try:
             _show_reply(chat, text)
         except KeyboardInterrupt:
-            print(flush=True)
+            print(_style("assistant"), flush=True)
+            if chat.last_reply is None:
+                _dim("stopped while reading; what you typed goes in with your next message")
+        except PoisonedError:
+            raise
+        except EdgeSirError as error:
+            print(f"\nedge-sir: {error}", file=sys.stderr)
         lost = losses.take()
         if not options.quiet:
             session = chat.session
@@ -117,7 +123,10 @@ def _ask() -> str | None:
     """One line from the person; None when they leave (Ctrl-D, or Ctrl-C twice)."""
     for warned in (False, True):
         try:
-            return input(_PROMPT)
+            if sys.stdout.isatty():
+                return input(_PROMPT)
+            print(_PROMPT, end="", file=sys.stderr, flush=True)  # standard output may be a file of replies
+            return input()
         except EOFError:
             print()
             return None
@@ -133,7 +142,7 @@ def _show_reply(chat: Chat, text: str) -> None:
             if piece.role != role:
                 print(f"\n{_style(piece.role)}", end="")
                 role = piece.role
-            print(piece.text, end="", flush=True)
+            print(shown(piece.text) if sys.stdout.isatty() else piece.text, end="", flush=True)
         if role != "assistant":
             print(_style("assistant"), end="")
     print(flush=True)
@@ -159,8 +168,16 @@ def _colours(on_terminal: bool) -> bool:
 @contextlib.contextmanager
 def _stats_file(path: Path | None) -> "Iterator[_WriteStats]":
     """A function that writes the chat's figures to `path`. Checked at once: not after hours of talk."""
-    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-        raise ConfigError(f"cannot write the figures to {path}; give --stats a file in a folder that can be written")
+    if path is not None:
+        try:
+            path = path.expanduser().resolve()  # a link keeps pointing where it does
+            if path.exists() and not path.is_file():  # a folder, or a device that must not become a file
+                raise OSError
+            _part(path).touch()
+            _part(path).unlink()
+        except (OSError, ValueError, RuntimeError):
+            trouble = f"cannot write the figures to {path}"
+            raise ConfigError(f"{trouble}; give --stats a file in a folder that can be written") from None
     yield _WriteStats(path)
 
 
@@ -172,6 +189,10 @@ class _WriteStats:
         if self.path is None:
             return
         text = json.dumps(dataclasses.asdict(chat.stats()), indent=2)
-        with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, encoding="utf-8") as file:
-            file.write(text + "\n")
-        Path(file.name).replace(self.path)
+        _part(self.path).write_text(text + "\n", encoding="utf-8")
+        _part(self.path).replace(self.path)
+
+
+def _part(path: Path) -> Path:
+    """Written first and then renamed, so that nobody reads half a file."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")

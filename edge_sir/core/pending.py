@@ -48,8 +48,10 @@ class PendingTokens:
             "sentence": self._sentences(role, ends),
             "turn": np.full(len(token), turn),
         }
-        for name, column in self._columns.items():
-            self._columns[name] = np.concatenate([column, new[name].astype(column.dtype)])
+        # One assignment, so that an interrupted feed queues nothing.
+        self._columns = {
+            name: np.concatenate([column, new[name].astype(column.dtype)]) for name, column in self._columns.items()
+        }
 
     def _sentences(self, role: int, ends: NDArray[np.bool_]) -> NDArray[np.int64]:
         # A closing marker belongs to the sentence before it, so a sentence starts with its first content.

@@ -39,7 +39,7 @@ class Room:
         if self.policy.evicts and n_fixed + MIN_TURN > self.budget.n_cells:
             raise BudgetError(
                 f"{what} ({n_more} tokens) does not fit: {n_fixed} of {self.budget.n_cells} cells would be fixed "
-                f"and a turn needs at least {MIN_TURN}; use --budget {n_fixed + MIN_TURN} or more"
+                f"and a turn needs at least {MIN_TURN}; use --budget {n_fixed + MIN_TURN} or more, or shorten it"
             )
 
     def fixed(self) -> Mask:

@@ -204,6 +204,11 @@ class LlamaEngine:
 def _make_context(model: NativeModel, n_cells: int, options: EngineOptions) -> object:
     if options.kv_v != "f16" and options.flash_attn == "off":
         raise CapabilityError("a quantized V cache needs flash attention: use --flash-attn auto or --kv-v f16")
+    if options.kv_v != "f16" and model.header.head_dim_v % 32:
+        raise CapabilityError(
+            f"{model.header.path.name} has heads of {model.header.head_dim_v} values, which do not fill the blocks "
+            "of 32 of a quantized V cache; use --kv-v f16"
+        )
     if not 0 < options.n_seq_max <= min(options.chunk, 256):  # llama.cpp would end the process
         raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
     params = lib.llama_context_default_params()

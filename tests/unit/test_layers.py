@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "session": {"_shield", "core", "engine", "errors"},
     "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
     "trace": {"core", "errors", "policies"},
-    "chat": {"core", "engine", "errors", "reply", "session", "snapshot", "template", "trace"},
+    "chat": {"core", "engine", "errors", "policies", "reply", "session", "snapshot", "template", "trace"},
     "batch": {"core", "engine", "errors", "reply", "session", "snapshot", "template", "trace"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
