@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_sir import models
 from edge_sir._shield import shield
@@ -13,6 +14,9 @@ from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
 
+if TYPE_CHECKING:
+    from edge_sir.llama.engine import LlamaEngine
+
 __all__ = ["ensure_model", "open_chat"]
 
 
@@ -22,35 +26,22 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     A model of the manifest that is not here yet is downloaded. on_evict is called with all that is let go.
     Raises UserError for what the caller can mend, EngineError for what llama.cpp refuses.
     """
-    # llama.cpp takes half a second to import; nothing but an open chat needs it.
-    from edge_sir.llama.engine import EngineOptions, LlamaEngine
-    from edge_sir.llama.native import NativeModel
-
     options = options or Options()
     policy = from_spec(options.policy)
     found = ensure_model(options.model, quiet=options.quiet)
-    with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
-        model = NativeModel(found.path, gpu_layers=options.gpu_layers)
-    n_cells = options.budget if policy.evicts else model.header.n_ctx_train
-    if n_cells > model.header.n_ctx_train:  # before memory is taken for it
-        model.close()
-        raise BudgetError(
-            f"a budget of {n_cells} cells exceeds the {model.header.n_ctx_train} positions that {found.path.name} was "
-            f"trained on; use --budget {model.header.n_ctx_train} or less"
-        )
-    engine_options = EngineOptions(
-        threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
-    )
-    engine = LlamaEngine(model, n_cells, engine_options, owns_model=True)
+    engine = None
     try:
+        with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+            engine = _load(found.path, options, keep_all=not policy.evicts)
         text = engine.text
-        source = _template_source(options.chat_template, found.chat_template, model.header.chat_template, found.path)
+        own = engine.model.header.chat_template
+        source = _template_source(options.chat_template, found.chat_template, own, found.path)
         return Chat(
             engine,
             text,
             ChatTemplate(source, bos=text.bos_text, eos=text.eos_text),
             policy,
-            n_cells,
+            options.budget if policy.evicts else engine.spec.n_ctx_train,
             sampling=_sampling(options),
             max_tokens=options.max_tokens,
             stop=options.stop if options.chat_template else (*options.stop, *found.stop),
@@ -60,8 +51,29 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
             owns_engine=True,
         )
     except BaseException:
-        engine.close()
+        if engine is not None:
+            engine.close()
         raise
+
+
+def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
+    # llama.cpp takes half a second to import; nothing but an open chat needs it.
+    from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.native import NativeModel
+
+    model = NativeModel(path, gpu_layers=options.gpu_layers)
+    n_ctx_train = model.header.n_ctx_train
+    n_cells = n_ctx_train if keep_all else options.budget
+    if n_cells > n_ctx_train:  # before memory is taken for it
+        model.close()
+        raise BudgetError(
+            f"a budget of {n_cells} cells exceeds the {n_ctx_train} positions that {path.name} was trained on; "
+            f"use --budget {n_ctx_train} or less"
+        )
+    engine_options = EngineOptions(
+        threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
+    )
+    return LlamaEngine(model, n_cells, engine_options, owns_model=True)
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:

@@ -40,7 +40,7 @@ def test_a_name_that_is_not_known(refused: Callable) -> None:
 
 def test_a_folder(refused: Callable, workdir: Path) -> None:
     (workdir / "folder.gguf").mkdir()
-    assert "irectory" in refused("--model", "folder.gguf")
+    assert "is no file" in refused("--model", "folder.gguf")
 
 
 @pytest.mark.parametrize(
@@ -263,12 +263,11 @@ def test_numbers_out_of_range(refused_here: Callable, flag: str) -> None:
     [
         ({"EDGE_SIR_BUDGETT": "96"}, "did you mean 'budget'"),
         ({"EDGE_SIR_": "96"}, "environment"),
-        ({"EDGE_SIR_BUDGET": ""}, "budget (environment)"),
         ({"EDGE_SIR_QUIET": "perhaps"}, "quiet (environment)"),
         ({"EDGE_SIR_POLICY": "sirr"}, "did you mean 'sir'"),
         ({"EDGE_SIR_CONFIG": "nowhere.toml"}, "nowhere.toml"),
     ],
-    ids=["unknown", "nameless", "empty", "boolean", "policy", "config"],
+    ids=["unknown", "nameless", "boolean", "policy", "config"],
 )
 def test_bad_environment(refused_here: Callable, env: dict[str, str], words: str) -> None:
     assert words in refused_here(env=env)
