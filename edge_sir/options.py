@@ -37,7 +37,6 @@ class Options(BaseModel):
     budget: int = Field(
         default=1024,
         ge=1,
-        lt=2**31,
         description="most KV-cache cells ever occupied",
     )
     policy: str = Field(default="sir", description=f"what to forget: name[:key=value,...] of {', '.join(names())}")

@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # whatever bytes come in, whatever a terminal cannot show
-    logging.basicConfig(format="edge-sir: %(message)s", level=logging.ERROR)
-    logging.getLogger("llama.cpp").setLevel(logging.CRITICAL)  # what matters of it comes back as an exception
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name != "llama.cpp")  # what matters of it comes back as an exception
+    logging.basicConfig(format="edge-sir: %(message)s", level=logging.ERROR, handlers=[handler])
     try:
         args, unknown = parser.parse_known_args(argv)
         if unknown:
