@@ -8,14 +8,18 @@ from types import FrameType
 
 __all__ = ["shield"]
 
+_inside = False  # signal handlers belong to the process, and so does this
+
 
 @contextmanager
 def shield() -> Iterator[None]:
     """Delays what SIGINT and SIGTERM do to the end of the block.
 
-    Only in the main thread, where Python runs handlers. Somebody else's SIGINT handler is left alone.
+    Only in the main thread, where Python runs handlers. Somebody else's SIGINT handler is left alone. Inside
+    another shield it does nothing, and costs nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    global _inside
+    if _inside or threading.current_thread() is not threading.main_thread():
         yield
         return
     handlers = {n: h for n in (signal.SIGINT, signal.SIGTERM) if callable(h := signal.getsignal(n))}
@@ -23,11 +27,13 @@ def shield() -> Iterator[None]:
         handlers.pop(signal.SIGINT, None)
     came: list[tuple[int, FrameType | None]] = []
     try:
+        _inside = True
         for number in handlers:
             signal.signal(number, lambda number, frame: came.append((number, frame)))
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        _inside = False
     if came:
         handlers[signal.Signals(came[0][0])](*came[0])

@@ -184,8 +184,7 @@ class Session:
         if piece is None:
             return False
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
-            result = self.engine.decode([piece])[0]
-        self.commit(result, generated=generated)
+            self.commit(self.engine.decode([piece])[0], generated=generated)
         return True
 
     def sample(self, sampler: Sampler) -> int:

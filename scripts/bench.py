@@ -30,7 +30,7 @@ from edge_sir import models
 from edge_sir.errors import EdgeSirError, ModelError
 from edge_sir.llama.native import NativeModel, default_threads
 from edge_sir.options import Options
-from edge_sir.runtime import find_model
+from edge_sir.runtime import ensure_model
 
 _GEMMA = "gemma-3-270m"
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if threads > 1 and os.getloadavg()[0] > 0.5:
         say("other processes are busy, which threads that wait for each other do not stand well; see --threads 1")
     try:
-        path = find_model(args.model, quiet=True).path
+        path = ensure_model(args.model, quiet=True).path
         host = _host(setup, path)
         figures = _measure(setup, path)
     except EdgeSirError as error:

@@ -40,22 +40,20 @@ def reduce_rows(logits: Floats, tokens: ArrayLike, targets: ArrayLike, names: Co
         return out
     block = min(n, max(1, _BLOCK_VALUES // n_vocab))
     shifted = np.empty((block, n_vocab), logits.dtype)
-    weights = np.empty_like(shifted)
+    weights = np.empty_like(shifted) if "entropy" in out else shifted
     for start in range(0, n, block):
         rows = slice(start, min(start + block, n))
         x, index = logits[rows], np.arange(rows.stop - rows.start)
-        top = x.max(axis=1, keepdims=True)
         d, e = shifted[: len(x)], weights[: len(x)]
-        np.subtract(x, top, out=d)
-        np.exp(d, out=e)
+        np.subtract(x, x.max(axis=1, keepdims=True), out=d)
+        at_target, at_token = d[index, target_ids[rows]], d[index, token_ids[rows]]
+        np.exp(d, out=e)  # in place where nothing more is read from d
         total = e.sum(axis=1)
         log_total = np.log(total)
         if "surprisal" in out:
-            wanted = target_ids[rows]
-            value = log_total - d[index, wanted]
-            out["surprisal"][rows] = np.where(wanted >= 0, value, np.nan)
+            out["surprisal"][rows] = np.where(target_ids[rows] >= 0, log_total - at_target, np.nan)
         if "self_repeat" in out:
-            out["self_repeat"][rows] = log_total - d[index, token_ids[rows]]
+            out["self_repeat"][rows] = log_total - at_token
         if "entropy" in out:
             np.maximum(d, np.finfo(d.dtype).min, out=d)  # a logit of -inf has weight 0, not 0 * inf
             out["entropy"][rows] = log_total - np.einsum("ij,ij->i", e, d) / total

@@ -31,7 +31,7 @@ class Sir(Policy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
 
-    decay: float = 0.98
+    decay: float = 0.995
     unit: Unit = "turn"
     max_unit: int = 96
 
