@@ -111,7 +111,7 @@ class ReplyText:
         closed = self._raw.find(_CLOSE, self._shown)
         if closed < 0:
             return [self._show(len(self._raw) if final else self._certain([_CLOSE]), "thought")]
-        piece = self._show(max(closed, self._shown), "thought")
+        piece = self._show(closed, "thought")
         self._thought_end = closed
         self._answer_at = self._shown = closed + len(_CLOSE)
         return [piece]

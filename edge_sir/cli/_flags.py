@@ -12,12 +12,11 @@ from edge_sir.options import Options, Sourced, config_file, gather, nearest
 __all__ = ["add_flags", "from_args", "nearest_flag"]
 
 
-def add_flags(parser: argparse.ArgumentParser, *, without: tuple[str, ...] = ()) -> None:
+def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds one flag per option, and --config. Values stay text: pydantic checks them all alike."""
     for public, name in Options.names().items():
-        if public not in without:
-            field = Options.model_fields[name]
-            parser.add_argument(f"--{public.replace('_', '-')}", dest=public, **_arguments(field))
+        field = Options.model_fields[name]
+        parser.add_argument(f"--{public.replace('_', '-')}", dest=public, **_arguments(field))
     parser.add_argument("--config", metavar="FILE", help="TOML file with options")
 
 
