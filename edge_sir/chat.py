@@ -9,8 +9,9 @@ import numpy as np
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
-from edge_sir.engine import THINK_TAGS, Engine, Sampler, SamplingParams, SentenceEnds, TextCodec, Tokens
+from edge_sir.engine import Engine, Sampler, SamplingParams, SentenceEnds, TextCodec
 from edge_sir.errors import ConfigError
+from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
 from edge_sir.reply import Piece, ReplyText
 from edge_sir.session import Positions, Session
@@ -112,11 +113,11 @@ class Chat:
         )
         self.last_reply: Reply | None = None
         self._owns_engine = owns_engine
-        self._has_system = system is not None
+        self._encoder = MessageEncoder(codec, template, system)
         self._spoken = False  # whether anything follows turn 0
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         self._reply_state: Literal["closed", "open", "closing"] = "closed"
-        self._start(system)
+        self._start()
 
     def __enter__(self) -> "Chat":
         return self
@@ -129,16 +130,9 @@ class Chat:
         if self._owns_engine:
             self.engine.close()
 
-    def _start(self, system: str | None) -> None:
+    def _start(self) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""
-        template, codec = self.template, self.codec
-        opening = template.preamble + template.markers("user", first=True).open
-        parts = [("system", codec.encode(template.preamble, special=True))]
-        if system is not None:
-            opening = template.markers("system", first=True).open
-            parts = self._encode("system", system, starting=True)
-        if codec.bos >= 0 and codec.encode(opening, special=True)[:1].tolist() != [codec.bos]:
-            parts.insert(0, ("frame", np.array([codec.bos], np.int32)))
+        parts = self._encoder.opening()
         self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
         self._feed(parts, pinned=True)
         self._drain()
@@ -155,7 +149,7 @@ class Chat:
             raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
         self._close_open_reply()
         pinned = pinned or role == "system"
-        parts = self._encode(role, text)
+        parts = self._encoder.message(role, text, first=not self._spoken)
         if pinned:
             self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), f"this {role} message")
         if role == "user":
@@ -205,12 +199,11 @@ class Chat:
         self._close_open_reply()
         evicted = self.session.stats.evicted
         n_most = self.max_tokens if max_tokens is None else max_tokens
-        markers = self.template.markers("assistant")
-        n_close = len(self.codec.encode(markers.close, special=True))
+        n_close = len(self._encoder.assistant_close)
         # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
         self.session.begin_turn(min(n_most, self.session.budget.n_cells // 4) + n_close)
         for said in self._unsent:
-            self._feed(self._encode("user", said))
+            self._feed(self._encoder.message("user", said, first=not self._spoken))
             self._spoken = True
         self._unsent.clear()
         reply = self._open_reply()
@@ -259,20 +252,15 @@ class Chat:
         return "length"
 
     def _open_reply(self) -> ReplyText:
-        opening = self.template.generation
-        tag = THINK_TAGS[0]
-        before, thinks, after = opening.partition(tag) if opening.rstrip().endswith(tag) else (opening, "", "")
-        self.session.start_message()
-        self.session.feed(self.codec.encode(before, special=True), "frame")
-        if thinks:
-            self.session.feed(self.codec.encode(thinks + after, special=True), "thought")
+        parts = self._encoder.reply_opening()
+        self._feed(parts)
         self._reply_state = "open"
-        return ReplyText(self.stop, thinking=bool(thinks))
+        return ReplyText(self.stop, thinking=parts[-1][0] == "thought")
 
     def _close_open_reply(self) -> None:
         """Ends a reply with its marker, however it ended, and lets its thoughts go."""
         if self._reply_state == "open":
-            self.session.feed(self.codec.encode(self.template.markers("assistant").close, special=True), "frame")
+            self.session.feed(self._encoder.assistant_close, "frame")
             self._reply_state = "closing"
         if self._reply_state == "closing":
             self._drain()
@@ -281,17 +269,7 @@ class Chat:
 
     # ---- helpers -------------------------------------------------------------------------------
 
-    def _encode(self, role: str, text: str, *, starting: bool = False) -> list[tuple[str, Tokens]]:
-        """A message as (role, tokens). Only markers may become control tokens, never what somebody said."""
-        first = not self._spoken and (starting or role != "system")
-        markers = self.template.markers(role, first=first, after_system=first and self._has_system and not starting)
-        return [
-            ("frame", self.codec.encode(markers.open, special=True)),
-            (role, self.codec.encode(text, special=False)),
-            ("frame", self.codec.encode(markers.close, special=True)),
-        ]
-
-    def _feed(self, parts: Sequence[tuple[str, Tokens]], pinned: bool = False) -> None:
+    def _feed(self, parts: Sequence[Part], pinned: bool = False) -> None:
         self.session.start_message()
         for role, tokens in parts:
             self.session.feed(tokens, role, pinned=pinned)

@@ -28,13 +28,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {"core", "engine", "errors"},
     "template": {"errors"},
     "reply": {"engine"},
+    "messages": {"engine", "template"},
     "options": {"policies", "errors"},
     "models": {"errors"},
     "session": {"_shield", "core", "engine", "errors"},
     "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
     "trace": {"core", "errors", "policies"},
-    "chat": {"core", "engine", "errors", "policies", "reply", "session", "snapshot", "template", "trace"},
-    "batch": {"core", "engine", "errors", "reply", "session", "snapshot", "template", "trace"},
+    "chat": {"core", "engine", "errors", "messages", "policies", "reply", "session", "snapshot", "template", "trace"},
+    "batch": {"core", "engine", "errors", "messages", "reply", "session", "snapshot", "template", "trace"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
 BELOW = set(MAY_IMPORT)
