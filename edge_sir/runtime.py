@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edge_sir import models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
+from edge_sir.core.budget import Budget
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, TemplateError
@@ -64,12 +65,11 @@ def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
     model = NativeModel(path, gpu_layers=options.gpu_layers)
     n_ctx_train = model.header.n_ctx_train
     n_cells = n_ctx_train if keep_all else options.budget
-    if n_cells > n_ctx_train:  # before memory is taken for it
+    try:
+        Budget(n_cells).check_trained_length(n_ctx_train, path.name)  # before memory is taken for it
+    except BudgetError:
         model.close()
-        raise BudgetError(
-            f"a budget of {n_cells} cells exceeds the {n_ctx_train} positions that {path.name} was trained on; "
-            f"use --budget {n_ctx_train} or less"
-        )
+        raise
     engine_options = EngineOptions(
         threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
     )
