@@ -281,8 +281,7 @@ class Session:
             on_evict=self.on_evict,
             also_score=self._needs,
         )
-        rows = {name: column.copy() for name, column in self.ledger.columns().items()}
-        other.ledger.append(rows.pop("token"), rows)
+        other.ledger.append(self.ledger["token"], self.ledger.columns())
         other.stats = replace(self.stats)
         other.turn, other._born, other._carry = self.turn, self._born, self._carry
         other._turn_born, other._turn_max_repeat = self._turn_born, self._turn_max_repeat
