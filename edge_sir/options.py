@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +125,7 @@ def gather(flags: Mapping[str, Any], *, file: Path | None = None, environ: Mappi
         raise ConfigError(_one_line(error, sources)) from None
 
 
-def nearest(word: str, valid: Mapping[str, Any]) -> str:
+def nearest(word: str, valid: Iterable[str]) -> str:
     """`; did you mean ...?` with the valid name closest to `word`, nothing if none is close."""
     close = difflib.get_close_matches(word.replace("-", "_"), valid, n=1, cutoff=0.5)
     return f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""
