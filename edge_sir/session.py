@@ -170,7 +170,7 @@ class Session:
             columns = self._pending.head(n)
             token = columns.pop("token")
             columns |= {"pos": piece.p0 + np.arange(n), "born": self._born + np.arange(n)}
-            self.ledger.append(token, columns | self._shifted_scores(piece, result))
+            self.ledger.append(token, columns | self._carry.shifted(result.scores, int(token[0])))
             self._pending.drop(n)
             self._carry = _carry(piece, result)
             self._note_repeats(result)
@@ -190,9 +190,14 @@ class Session:
 
     def sample(self, sampler: Sampler) -> int:
         """Draws the next token from the last decoded row; feed it to have it decoded."""
+        return sampler.sample(self.last_logits)
+
+    @property
+    def last_logits(self) -> NDArray[np.float32]:
+        """The last decoded row, float32 [n_vocab]: what comes next. Raises SessionError if something waits."""
         if self._carry.logits is None or len(self._pending):
             raise SessionError("nothing to sample from: decode what was fed first")
-        return sampler.sample(self._carry.logits)
+        return self._carry.logits
 
     # ---- what leaves ---------------------------------------------------------------------------
 
@@ -263,7 +268,9 @@ class Session:
         self.ledger.update("pinned", rows, pinned)
         return int(rows.sum())
 
-    def fork(self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0) -> "Session":
+    def fork(
+        self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
+    ) -> "Session":
         """A session of its own that goes on from here, with another policy or budget if wanted.
 
         The caller has put the same cells into `seq` of `engine` (Engine.copy, or dump and load).
@@ -279,7 +286,7 @@ class Session:
             positions=self.mode,
             sentence_ends=self._sentence_ends,
             on_evict=self.on_evict,
-            also_score=self._needs,
+            also_score=also_score,
         )
         other.ledger.append(self.ledger["token"], self.ledger.columns())
         other.stats = replace(self.stats)
@@ -347,14 +354,6 @@ class Session:
             self.stats.rereads += 1
 
     # ---- bookkeeping ---------------------------------------------------------------------------
-
-    def _shifted_scores(self, piece: Slice, result: SliceResult) -> dict[str, NDArray[np.float32]]:
-        """Row t scores token t + 1; the slice's first token is scored by the carried row."""
-        first = int(piece.tokens[0])
-        return {
-            name: np.concatenate([[self._carry.score(name, first)], rows[:-1]]).astype(np.float32)
-            for name, rows in result.scores.items()
-        }
 
     def _note_repeats(self, result: SliceResult) -> None:
         """The released code gives the first token of a chunk, here the turn, the chunk's maximum."""

@@ -1,0 +1,267 @@
+"""Plays a dialogue on one session, and values the options of its questions."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.budget import Budget
+from edge_sir.core.policy import Policy
+from edge_sir.core.scores import surprisal
+from edge_sir.engine import Engine, SentenceEnds, Slice, Tokens
+from edge_sir.errors import BatchError
+from edge_sir.eval.controls import Gold
+from edge_sir.eval.records import Row
+from edge_sir.eval.script import Line, Script
+from edge_sir.eval.stage import N_OPTIONS
+from edge_sir.eval.task import Ask, Read, Say
+from edge_sir.messages import Part
+from edge_sir.session import Positions, Session
+
+__all__ = ["Player", "option_logprobs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Where a fact stands in the stream: its turn, and the born numbers of the tokens that carry it."""
+
+    turn: int
+    born: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Player:
+    """A session and how far it has come in a script. rows: the answers so far, without the arm's name."""
+
+    script: Script
+    session: Session
+    at: int = 0
+    rows: list[Row] = field(default_factory=list)
+    chosen: dict[int, int] = field(default_factory=dict)
+    facts: dict[str, list[Told]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @classmethod
+    def start(
+        cls,
+        script: Script,
+        engine: Engine,
+        policy: Policy,
+        n_cells: int,
+        *,
+        positions: Positions = "auto",
+        also_score: frozenset[str] = frozenset(),
+    ) -> "Player":
+        """A new session that has heard the opening, pinned as a whole. Raises BudgetError if that does not fit."""
+        if script.plain:
+            also_score |= {"surprisal"}
+        ends = SentenceEnds(script.codec)
+        session = Session(
+            engine, policy, Budget(n_cells), positions=positions, sentence_ends=ends, also_score=also_score
+        )
+        player = cls(script, session)
+        opening = script.opening()
+        session.room.check_pins(sum(len(tokens) for _, tokens in opening), "the system prompt")
+        player._feed(opening, pinned=True)
+        return player
+
+    def fork(self, engine: Engine, policy: Policy, n_cells: int) -> "Player":
+        """A player that goes on from here under another policy; `engine` holds the same cells already."""
+        also = frozenset({"surprisal"} if self.script.plain else ())
+        session = self.session.fork(engine, policy, Budget(n_cells), also_score=also)
+        facts = {name: list(told) for name, told in self.facts.items()}
+        if isinstance(policy, Gold):
+            policy.turns.update(t.turn for told in facts.values() for t in told)
+        return Player(self.script, session, self.at, list(self.rows), dict(self.chosen), facts, self.seconds)
+
+    # ---- playing -------------------------------------------------------------------------------
+
+    def next_size(self) -> int:
+        """Most tokens that the next step brings."""
+        return self.script.line(self.at).n_tokens
+
+    def play(self) -> None:
+        """The next step."""
+        started = time.perf_counter()
+        line, self.at = self.script.line(self.at), self.at + 1
+        step = line.step
+        if isinstance(step, Say):
+            self._say(line, step)
+        elif isinstance(step, Read):
+            self._read(line, step)
+        elif step.reply == "none":
+            self._probe(line, step)
+        else:
+            self._ask(line, step)
+        self.seconds += time.perf_counter() - started
+        if len(self.rows) and self.rows[-1].seconds == 0:
+            self.rows[-1] = replace(self.rows[-1], seconds=self.seconds)
+
+    def _say(self, line: Line, step: Say) -> None:
+        session = self.session
+        start = self._born()
+        session.begin_turn()
+        if step.fact:
+            born = [np.arange(start + a, start + b) for a, b in line.gold]
+            told = Told(session.turn, np.concatenate(born) if born else np.empty(0, np.int64))
+            self.facts.setdefault(step.fact, []).append(told)
+            if isinstance(session.policy, Gold):
+                session.policy.turns.add(session.turn)
+        self._feed(line.parts)
+
+    def _read(self, line: Line, step: Read) -> None:
+        n = sum(len(tokens) for _, tokens in line.parts)
+        self.session.begin_turn()
+        self._feed(line.parts)
+        scores = self.session.ledger["surprisal"][-n:].astype(float)
+        self._answer(step.metric, -1, -1, [-float(np.nanmean(scores))] if np.isfinite(scores).any() else [0.0], [])
+
+    def _ask(self, line: Line, step: Ask, facts: Sequence[Told] | None = None) -> int:
+        """Puts a question and leaves the reply in the conversation; the number of the chosen option."""
+        session = self.session
+        session.begin_turn(line.n_reply)
+        self._feed(line.parts)
+        values = option_logprobs(session, line.options, rank=line.rank)
+        chosen = int(np.argmax(values))
+        told = self.facts.get(step.fact, []) if facts is None else facts
+        self._answer(step.metric, step.gold, chosen, values, told)
+        self.chosen[self.at - 1] = chosen
+        if step.reply != "none":
+            said = line.options[chosen if step.reply == "chosen" else step.gold]
+            session.feed(said, "assistant")
+            if line.end is not None:
+                session.feed(line.end[1], line.end[0])
+            self._drain()
+        return chosen
+
+    def _probe(self, line: Line, step: Ask) -> None:
+        """A question that leaves no trace: the last one is asked as it is, others on a copy that is undone."""
+        if self.at == len(self.script):
+            self._ask(line, step)
+            return
+        session, engine = self.session, self.session.engine
+        state = engine.dump(session.seq)
+        self.session = session.fork(engine, session.policy, session.budget)
+        try:
+            self._ask(line, step)
+        finally:
+            self.session = session
+        engine.remove(session.seq, 0, -1)
+        engine.load(session.seq, state)
+
+    def ask_alone(self, i: int, rounds: int, engine: Engine, n_cells: int) -> None:
+        """The few-shot baseline: question `i` after a fresh prompt of the `rounds` steps before it."""
+        alone = Player.start(self.script, engine, self.session.policy, n_cells)
+        started = time.perf_counter()
+        window = range(max(0, i - rounds), i)
+        for j in window:
+            line = self.script.line(j, first=j == window[0])
+            alone.session.begin_turn()
+            alone._feed([*line.parts, *self._reply_of(j, line)])
+        line = self.script.line(i, first=not window)
+        assert isinstance(line.step, Ask)
+        alone.at, alone.rows = i + 1, []
+        self.chosen[i] = alone._ask(line, replace(line.step, reply="none"))
+        self.seconds += time.perf_counter() - started
+        self.rows.append(replace(alone.rows[0], index=len(self.rows), seconds=self.seconds))
+
+    def _reply_of(self, j: int, line: Line) -> list[Part]:
+        """What was answered to question `j`, nothing for another step."""
+        if not isinstance(line.step, Ask):
+            return []
+        said = line.options[self.chosen.get(j, 0) if line.step.reply == "chosen" else line.step.gold]
+        return [("assistant", said), *([line.end] if line.end else [])]
+
+    # ---- helpers -------------------------------------------------------------------------------
+
+    def _feed(self, parts: Sequence[Part], *, pinned: bool = False) -> None:
+        # As one piece, so that a policy that makes room once per turn knows all that comes.
+        for role, tokens in parts:
+            if role == "frame":
+                self.session.start_message()
+            self.session.feed(tokens, role, pinned=pinned)
+        self._drain()
+
+    def _drain(self) -> None:
+        while self.session.step():
+            pass
+
+    def _born(self) -> int:
+        """The born number of the next token."""
+        ledger = self.session.ledger
+        return int(ledger["born"][-1]) + 1 if len(ledger) else 0
+
+    def _answer(self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[Told]) -> None:
+        session, stats = self.session, self.session.stats
+        born = np.concatenate([t.born for t in told]) if told else np.empty(0, np.int64)
+        resident = float(np.isin(born, session.ledger["born"]).mean()) if len(born) else None
+        row = Row(
+            policy="",
+            budget=0,
+            dialogue=self.script.dialogue.id,
+            index=len(self.rows),
+            turn=session.turn,
+            metric=metric,
+            gold=gold,
+            chosen=chosen,
+            correct=gold >= 0 and gold == chosen,
+            logprobs=tuple(values),
+            gold_logprob=float(values[max(gold, 0)]),
+            gold_resident=resident,
+            distance=int(self._born() - born.max()) if len(born) else None,
+            resident=len(session.ledger),
+            tokens=stats.tokens_in,
+            evicted=stats.evicted,
+            seconds=0.0,
+        )
+        self.rows.append(row)
+
+
+def option_logprobs(session: Session, options: Sequence[Tokens], *, rank: bool = True) -> list[float]:
+    """log P of each option after what is in the cache, in nats; the whole of it, or (not rank) its first token.
+
+    The options are decoded together, each on a copy of the sequence in the cells beside the budget, and removed
+    again: what is in the cache is decoded once. Raises BatchError for an option longer than a batch.
+    """
+    logits = session.last_logits
+    first = [
+        -float(x) for x in surprisal(np.broadcast_to(logits, (len(options), len(logits))), [o[0] for o in options])
+    ]
+    if not rank:
+        return first
+    rest: list[float] = []
+    for group in _groups(options, session.engine.spec.n_batch):
+        rest += _rest(session, group)
+    return [a + b for a, b in zip(first, rest, strict=True)]
+
+
+def _groups(options: Sequence[Tokens], n_batch: int) -> Iterator[list[Tokens]]:
+    """The options in order, as many at a time as one decode takes."""
+    group: list[Tokens] = []
+    for option in options:
+        if len(option) > n_batch:
+            raise BatchError(f"an option of {len(option)} tokens does not fit a batch of {n_batch}")
+        if len(group) == N_OPTIONS or sum(map(len, group)) + len(option) > n_batch:
+            yield group
+            group = []
+        group.append(option)
+    yield group
+
+
+def _rest(session: Session, options: Sequence[Tokens]) -> list[float]:
+    """log P of each option's second and later tokens, one decode for all."""
+    engine, p0 = session.engine, session.ledger.next_pos
+    seqs = range(session.seq + 1, session.seq + 1 + len(options))
+    slices = []
+    for seq, option in zip(seqs, options, strict=True):
+        engine.copy(session.seq, seq)
+        targets = np.append(option[1:], -1).astype(np.int32)
+        slices.append(Slice(seq, option, p0, targets, frozenset({"surprisal"}), logits=False))
+    try:
+        results = engine.decode(slices)
+    finally:
+        for seq in seqs:
+            engine.remove(seq, 0, -1)
+    return [-float(r.scores["surprisal"][:-1].sum()) for r in results]
