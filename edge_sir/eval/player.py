@@ -178,10 +178,12 @@ class Player:
 
     def _feed(self, parts: Sequence[Part], *, pinned: bool = False) -> None:
         # As one piece, so that a policy that makes room once per turn knows all that comes.
+        before = "frame"
         for role, tokens in parts:
-            if role == "frame":
+            if role == before == "frame":  # one message's end, the next one's beginning
                 self.session.start_message()
             self.session.feed(tokens, role, pinned=pinned)
+            before = role
         self._drain()
 
     def _drain(self) -> None:
@@ -226,9 +228,8 @@ def option_logprobs(session: Session, options: Sequence[Tokens], *, rank: bool =
     again: what is in the cache is decoded once. Raises BatchError for an option longer than a batch.
     """
     logits = session.last_logits
-    first = [
-        -float(x) for x in surprisal(np.broadcast_to(logits, (len(options), len(logits))), [o[0] for o in options])
-    ]
+    rows = np.broadcast_to(logits, (len(options), len(logits)))
+    first = [-float(x) for x in surprisal(rows, [option[0] for option in options])]
     if not rank:
         return first
     rest: list[float] = []
