@@ -1,8 +1,9 @@
 """Plays a dialogue on one session, and values the options of its questions."""
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +40,9 @@ class Player:
     session: Session
     at: int = 0
     rows: list[Row] = field(default_factory=list)
-    chosen: dict[int, int] = field(default_factory=dict)
     facts: dict[str, list[Told]] = field(default_factory=dict)
     seconds: float = 0.0
+    _started: float = 0.0
 
     @classmethod
     def start(
@@ -74,7 +75,7 @@ class Player:
         facts = {name: list(told) for name, told in self.facts.items()}
         if isinstance(policy, Gold):
             policy.turns.update(t.turn for told in facts.values() for t in told)
-        return Player(self.script, session, self.at, list(self.rows), dict(self.chosen), facts, self.seconds)
+        return Player(self.script, session, self.at, list(self.rows), facts, self.seconds)
 
     # ---- playing -------------------------------------------------------------------------------
 
@@ -84,95 +85,68 @@ class Player:
 
     def play(self) -> None:
         """The next step."""
-        started = time.perf_counter()
         line, self.at = self.script.line(self.at), self.at + 1
-        step = line.step
-        if isinstance(step, Say):
-            self._say(line, step)
-        elif isinstance(step, Read):
-            self._read(line, step)
-        elif step.reply == "none":
-            self._probe(line, step)
+        if isinstance(line.step, Say):
+            self.say(line.parts, line)
+        elif isinstance(line.step, Read):
+            self._read(line, line.step)
+        elif line.step.reply == "none" and self.at < len(self.script):
+            self._probe(line)
         else:
-            self._ask(line, step)
-        self.seconds += time.perf_counter() - started
-        if len(self.rows) and self.rows[-1].seconds == 0:
-            self.rows[-1] = replace(self.rows[-1], seconds=self.seconds)
+            self.ask(line)
 
-    def _say(self, line: Line, step: Say) -> None:
-        session = self.session
-        start = self._born()
-        session.begin_turn()
-        if step.fact:
-            born = [np.arange(start + a, start + b) for a, b in line.gold]
-            told = Told(session.turn, np.concatenate(born) if born else np.empty(0, np.int64))
-            self.facts.setdefault(step.fact, []).append(told)
-            if isinstance(session.policy, Gold):
-                session.policy.turns.add(session.turn)
-        self._feed(line.parts)
+    def say(self, parts: Sequence[Part], line: Line | None = None) -> None:
+        """A turn that asks nothing; of `line`, notes where its fact stands."""
+        with self._clock():
+            session, start = self.session, self._born()
+            session.begin_turn()
+            if line is not None and isinstance(line.step, Say) and line.step.fact:
+                born = [np.arange(start + a, start + b) for a, b in line.gold]
+                told = Told(session.turn, np.concatenate(born) if born else np.empty(0, np.int64))
+                self.facts.setdefault(line.step.fact, []).append(told)
+                if isinstance(session.policy, Gold):
+                    session.policy.turns.add(session.turn)
+            self._feed(parts)
 
-    def _read(self, line: Line, step: Read) -> None:
-        n = sum(len(tokens) for _, tokens in line.parts)
-        self.session.begin_turn()
-        self._feed(line.parts)
-        scores = self.session.ledger["surprisal"][-n:].astype(float)
-        self._answer(step.metric, -1, -1, [-float(np.nanmean(scores))] if np.isfinite(scores).any() else [0.0], [])
+    def ask(self, line: Line) -> None:
+        """A question; what its step says stays in the conversation as the reply."""
+        step, session = line.step, self.session
+        assert isinstance(step, Ask)
+        with self._clock():
+            session.begin_turn(line.n_reply)
+            self._feed(line.parts)
+            values = option_logprobs(session, line.options, rank=line.rank)
+            chosen = int(np.argmax(values))
+            told = self.facts.get(step.fact, [])
+            self._answer(step.metric, step.gold, chosen, values, told)
+            if step.reply != "none":
+                session.feed(line.options[chosen if step.reply == "chosen" else step.gold], "assistant")
+                if line.end is not None:
+                    session.feed(line.end[1], line.end[0])
+                self._drain()
 
-    def _ask(self, line: Line, step: Ask, facts: Sequence[Told] | None = None) -> int:
-        """Puts a question and leaves the reply in the conversation; the number of the chosen option."""
-        session = self.session
-        session.begin_turn(line.n_reply)
-        self._feed(line.parts)
-        values = option_logprobs(session, line.options, rank=line.rank)
-        chosen = int(np.argmax(values))
-        told = self.facts.get(step.fact, []) if facts is None else facts
-        self._answer(step.metric, step.gold, chosen, values, told)
-        self.chosen[self.at - 1] = chosen
-        if step.reply != "none":
-            said = line.options[chosen if step.reply == "chosen" else step.gold]
-            session.feed(said, "assistant")
-            if line.end is not None:
-                session.feed(line.end[1], line.end[0])
-            self._drain()
-        return chosen
-
-    def _probe(self, line: Line, step: Ask) -> None:
-        """A question that leaves no trace: the last one is asked as it is, others on a copy that is undone."""
-        if self.at == len(self.script):
-            self._ask(line, step)
-            return
+    def _probe(self, line: Line) -> None:
+        """A question that leaves no trace: it is asked on a fork, and the cells are put back."""
         session, engine = self.session, self.session.engine
-        state = engine.dump(session.seq)
+        with self._clock():
+            state = engine.dump(session.seq)
         self.session = session.fork(engine, session.policy, session.budget)
         try:
-            self._ask(line, step)
+            self.ask(line)
         finally:
             self.session = session
-        engine.remove(session.seq, 0, -1)
-        engine.load(session.seq, state)
+        with self._clock():
+            engine.load(session.seq, state)
 
-    def ask_alone(self, i: int, rounds: int, engine: Engine, n_cells: int) -> None:
-        """The few-shot baseline: question `i` after a fresh prompt of the `rounds` steps before it."""
-        alone = Player.start(self.script, engine, self.session.policy, n_cells)
-        started = time.perf_counter()
-        window = range(max(0, i - rounds), i)
-        for j in window:
-            line = self.script.line(j, first=j == window[0])
-            alone.session.begin_turn()
-            alone._feed([*line.parts, *self._reply_of(j, line)])
-        line = self.script.line(i, first=not window)
-        assert isinstance(line.step, Ask)
-        alone.at, alone.rows = i + 1, []
-        self.chosen[i] = alone._ask(line, replace(line.step, reply="none"))
-        self.seconds += time.perf_counter() - started
-        self.rows.append(replace(alone.rows[0], index=len(self.rows), seconds=self.seconds))
-
-    def _reply_of(self, j: int, line: Line) -> list[Part]:
-        """What was answered to question `j`, nothing for another step."""
-        if not isinstance(line.step, Ask):
-            return []
-        said = line.options[self.chosen.get(j, 0) if line.step.reply == "chosen" else line.step.gold]
-        return [("assistant", said), *([line.end] if line.end else [])]
+    def _read(self, line: Line, step: Read) -> None:
+        with self._clock():
+            n = sum(len(tokens) for _, tokens in line.parts)
+            self.session.begin_turn()
+            self._feed(line.parts)
+            scores = self.session.ledger["surprisal"][-n:].astype(float)
+            known = scores[np.isfinite(scores)]
+            value = -float(known.mean()) if len(known) else 0.0
+            self._answer(step.metric, -1, -1, [value], [])
 
     # ---- helpers -------------------------------------------------------------------------------
 
@@ -189,6 +163,13 @@ class Player:
     def _drain(self) -> None:
         while self.session.step():
             pass
+
+    @contextlib.contextmanager
+    def _clock(self) -> Iterator[None]:
+        """Adds what the block takes to `seconds`."""
+        self._started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - self._started
 
     def _born(self) -> int:
         """The born number of the next token."""
@@ -216,7 +197,7 @@ class Player:
             resident=len(session.ledger),
             tokens=stats.tokens_in,
             evicted=stats.evicted,
-            seconds=0.0,
+            seconds=self.seconds + time.perf_counter() - self._started,
         )
         self.rows.append(row)
 

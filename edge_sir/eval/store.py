@@ -27,6 +27,7 @@ class Store:
     def __init__(self, folder: Path | None, config: Mapping[str, Any]) -> None:
         self.folder = folder
         self.rows: list[Row] = []
+        self._done: set[tuple[str, int, str]] = set()
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,14 +43,16 @@ class Store:
         else:
             _write_json(known, config)
         self.rows = _whole_groups(_read_rows(folder / "rows.jsonl"))
+        self._done = _finished(self.rows)
 
     def is_done(self, policy: str, budget: int, dialogue: str) -> bool:
         """Whether this dialogue was played to its end under this arm."""
-        return any(r.last and (r.policy, r.budget, r.dialogue) == (policy, budget, dialogue) for r in self.rows)
+        return (policy, budget, dialogue) in self._done
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keeps all rows of one dialogue under one arm."""
         self.rows += rows
+        self._done |= _finished(rows)
         if self.folder is not None:
             _append(self.folder / "rows.jsonl", [row.to_json() for row in rows])
 
@@ -65,6 +68,10 @@ def load_run(folder: Path) -> tuple[dict[str, Any], list[Row], list[dict[str, An
         raise ConfigError(f"{folder} holds no evaluation (no run.json in it)")
     passes = _read_lines(folder / "passes.jsonl")
     return _read_json(folder / "run.json"), _whole_groups(_read_rows(folder / "rows.jsonl")), passes
+
+
+def _finished(rows: Sequence[Row]) -> set[tuple[str, int, str]]:
+    return {(row.policy, row.budget, row.dialogue) for row in rows if row.last}
 
 
 def _whole_groups(rows: Sequence[Row]) -> list[Row]:
