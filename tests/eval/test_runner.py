@@ -102,7 +102,8 @@ def test_options_are_valued_by_all_their_tokens_and_the_closing_mark() -> None:
     (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
     history = (
         "<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nI like plums.<|im_end|>\n"
-        "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?<|im_end|>\n<|im_start|>assistant\nYou like"
+        "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?<|im_end|>\n"
+        "<|im_start|>assistant\nYou like"
     )
     expected = [by_hand(history, option + ".", ToyEngine(512)) for option in QUESTION.options]
     np.testing.assert_allclose(row.logprobs, expected, rtol=1e-4)
@@ -113,8 +114,8 @@ def test_first_token_lists_the_options_and_looks_at_the_letter_alone() -> None:
     (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"], answer="first-token")
     history = (
         "<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nI like plums.<|im_end|>\n"
-        "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?\n(A) plums (B) figs (C) pears (D) limes"
-        "<|im_end|>\n<|im_start|>assistant\nThe answer is ("
+        "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?\n"
+        "(A) plums (B) figs (C) pears (D) limes<|im_end|>\n<|im_start|>assistant\nThe answer is ("
     )
     np.testing.assert_allclose(row.logprobs, [by_hand(history, x, ToyEngine(512)) for x in "ABCD"], rtol=1e-4)
 
@@ -194,7 +195,7 @@ def test_few_shot_is_a_fresh_prompt_of_the_last_rounds() -> None:
 # ---- going on after a kill ---------------------------------------------------------------------
 
 
-class Killed(Exception):
+class Kill(KeyboardInterrupt):
     pass
 
 
@@ -207,9 +208,9 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     def kill_after_four(rows: object) -> None:
         seen.append("x")
         if len(seen) == 4:
-            raise Killed
+            raise Kill
 
-    with pytest.raises(Killed):
+    with pytest.raises(Kill):
         run(toy_stage(), dialogues, arms, Store(tmp_path, config), on_rows=kill_after_four)
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"policy": "sir", "budget": 160, "dial')  # the kill came in the middle of a line
