@@ -55,7 +55,7 @@ class Options(BaseModel):
     threads: int = Field(default=0, ge=0, le=512, description="CPU threads; 0 chooses")
     gpu_layers: int = Field(default=-1, ge=-1, lt=2**31, description="layers on the GPU; -1 for all that fit")
     kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache (keys stay f16)")
-    flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention")
+    flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention; auto: not on a CPU")
     chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
     stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")

@@ -6,32 +6,40 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.records import Row
 from edge_sir.eval.runner import Arm, run
 from edge_sir.eval.stage import Stage
 from edge_sir.eval.store import Store
-from edge_sir.eval.task import Answer, Dialogue, Setup
+from edge_sir.eval.task import Answer, Ask, Dialogue, Setup, Step, Task
 from edge_sir.session import Positions
 
-__all__ = ["Request", "Result", "evaluate"]
+__all__ = ["N_TOKENS", "Request", "Result", "evaluate"]
+
+N_TOKENS = 1200
+"""About how long a generated dialogue is; the paper's grocery dialogues have 1,224 tokens on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an evaluation is asked for; see `edge-sir eval --help`. out: its folder, None to keep nothing."""
+    """What an evaluation is asked for; see `edge-sir eval --help`.
+
+    metrics: the questions that are valued, empty for all. out: its folder, None to keep nothing.
+    """
 
     task: str
     n: int | None = None
     offset: int = 0
     seed: int = 0
     lead: int | None = None
-    n_tokens: int = 1200
+    n_tokens: int = N_TOKENS
     answer: Answer = "rank"
+    metrics: tuple[str, ...] = ()
     positions: Positions = "auto"
     data: Path | None = None
     out: Path | None = None
@@ -66,7 +74,9 @@ def evaluate(
         data=request.data,
         n_tokens=request.n_tokens,
     )
-    dialogues = list(task.dialogues(setup, request.n or task.n_default, request.offset))
+    _check_metrics(task, request)
+    every = task.dialogues(setup, request.n or task.n_default, request.offset)
+    dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
     config = _config(stage, request)
     store = Store(request.out, config)
     on_start(sum(not store.is_done(arm.spec, arm.budget, d.id) for arm in arms for d in dialogues))
@@ -75,6 +85,21 @@ def evaluate(
     rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue) in wanted]
     order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
     return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
+
+
+def _check_metrics(task: Task, request: Request) -> None:
+    for metric in request.metrics:
+        if metric not in task.metrics:
+            raise ConfigError(f"{request.task} has no metric '{metric}'; it has {', '.join(task.metrics)}")
+
+
+def _without_probes(dialogue: Dialogue, metrics: tuple[str, ...]) -> Dialogue:
+    """The dialogue without questions that are not valued and leave no trace."""
+
+    def stays(step: Step) -> bool:
+        return not (metrics and isinstance(step, Ask) and step.reply == "none" and step.metric not in metrics)
+
+    return replace(dialogue, steps=tuple(filter(stays, dialogue.steps)))
 
 
 def _timed(
@@ -89,7 +114,16 @@ def _timed(
     started, before = time.perf_counter(), stage.times()
     n_before = len(store.rows)
     try:
-        run(stage, dialogues, arms, store, answer=request.answer, positions=request.positions, on_rows=on_rows)
+        run(
+            stage,
+            dialogues,
+            arms,
+            store,
+            answer=request.answer,
+            metrics=request.metrics,
+            positions=request.positions,
+            on_rows=on_rows,
+        )
     finally:
         seconds, after = time.perf_counter() - started, stage.times()
         if len(store.rows) > n_before:
@@ -111,6 +145,7 @@ def _config(stage: Stage, request: Request) -> dict[str, Any]:
         "model": stage.model,
         "model_sha256": stage.sha256,
         "answer": request.answer,
+        "metrics": list(request.metrics),
         "seed": request.seed,
         "lead": request.lead,
         "n_tokens": request.n_tokens,

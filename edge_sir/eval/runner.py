@@ -55,13 +55,14 @@ def run(
     store: Store,
     *,
     answer: Answer = "rank",
+    metrics: tuple[str, ...] = (),
     positions: Positions = "auto",
     on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> None:
     """Plays what the store does not have yet. on_rows: called with the rows of each dialogue under each arm."""
     for dialogue in dialogues:
         todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id)]
-        script = Script(dialogue, stage.codec, stage.template, answer)
+        script = Script(dialogue, stage.codec, stage.template, answer, metrics)
         for rows in play_dialogue(stage, script, todo, positions=positions):
             store.add(rows)
             on_rows(rows)

@@ -4,7 +4,7 @@ import string
 from dataclasses import dataclass, field
 
 from edge_sir.engine import TextCodec, Tokens
-from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Say, Step
+from edge_sir.eval.task import Answer, Dialogue, Read, Say, Step
 from edge_sir.messages import MessageEncoder, Part
 from edge_sir.template import ChatTemplate
 
@@ -40,12 +40,16 @@ class Line:
 
 @dataclass(slots=True)
 class Script:
-    """A dialogue under one tokenizer, template and way to answer. Lines are made when they are played."""
+    """A dialogue under one tokenizer, template and way to answer. Lines are made when they are played.
+
+    metrics: the questions that are valued, empty for all; of the others, those with a right reply are told.
+    """
 
     dialogue: Dialogue
     codec: TextCodec
     template: ChatTemplate
     answer: Answer
+    metrics: tuple[str, ...] = ()
     _encoder: MessageEncoder = field(init=False)
     _lines: dict[tuple[int, bool], Line] = field(init=False, default_factory=dict)
 
@@ -90,14 +94,12 @@ class Script:
             listed = " ".join(f"({x}) {o.strip()}" for x, o in zip(letters, step.options, strict=True))
             user, stem, options = f"{user}\n{listed}", "The answer is (", [f"{x})" for x in letters]
         asked = self._encoder.message("user", user, first=first)
-        begun = [*self._encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]
-        return Line(
-            step,
-            (*asked, *begun),
-            tuple(self.codec.encode(option, special=False) for option in options),
-            rank,
-            ("frame", self._encoder.assistant_close),
-        )
+        parts = [*asked, *self._encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]
+        encoded = tuple(self.codec.encode(option, special=False) for option in options)
+        end = ("frame", self._encoder.assistant_close)
+        if self.metrics and step.metric not in self.metrics and step.reply == "gold":
+            return Line(Say(user, options[step.gold]), (*parts, ("assistant", encoded[step.gold]), end))
+        return Line(step, tuple(parts), encoded, rank, end)
 
     def _say(self, step: Say, first: bool) -> Line:
         user = self._encoder.message("user", step.user, first=first)
@@ -120,8 +122,3 @@ class Script:
                 before, upto = (len(self.codec.encode(t, special=False)) for t in (text[:at], text[: at + len(word)]))
                 spans.append((min(before, upto - 1), upto))
         return spans
-
-
-def is_probe(step: Step) -> bool:
-    """Whether the step leaves no trace."""
-    return isinstance(step, Ask) and step.reply == "none"

@@ -117,6 +117,11 @@ class Task(ABC):
     data_files: ClassVar[str] = ""
     """What `--data` must hold; empty if the task takes no data."""
 
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (cls.__doc__ or "").partition("\n")[0]
+
     @abstractmethod
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         """Dialogue number `index`; raises ConfigError if the data has no such dialogue."""

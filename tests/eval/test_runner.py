@@ -261,3 +261,19 @@ def test_a_row_survives_json() -> None:
 
 def test_an_ask_defaults_to_a_probe() -> None:
     assert Ask("?", "", ("a", "b"), 0).reply == "none"
+
+
+def test_questions_that_are_not_valued_are_told_with_their_right_answer() -> None:
+    asked = replace(QUESTION, reply="gold", metric="other")
+    told = dialogue(FACT, asked, QUESTION)
+    stage = toy_stage()
+    texts = []
+    for metrics in ((), ("recall",)):
+        script = Script(told, stage.codec, stage.template, "rank", metrics)
+        player = Player.start(script, stage.engine(512), from_spec("keep-all"), 512)
+        for _ in told.steps:
+            player.play()
+        texts.append(player.session.ledger["token"].tolist())
+        last = player.rows[-1]
+        assert len(player.rows) == (1 if metrics else 2) and last.metric == "recall" and last.distance is not None
+    assert texts[0] == texts[1]
