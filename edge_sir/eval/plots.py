@@ -97,9 +97,11 @@ def retention_by_decay(summaries: Sequence[Summary], path: Path) -> Path | None:
 def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_groups: int = 6) -> Path | None:
     """Accuracy against the tokens between fact and question: a panel per budget, a line per policy.
 
+    Of a family of metrics such as recall_1k, recall_3k, all count.
     Distances fall into up to `n_groups` groups of about equal size, the same for all arms, each drawn at its median.
     """
-    unique = {(r.policy, r.budget, r.dialogue, r.index): r for r in rows if r.metric == summary.metric}
+    stem = _parted(summary.metric)[0]
+    unique = {(r.policy, r.budget, r.dialogue, r.index): r for r in rows if _parted(r.metric)[0] == stem}
     asked = [row for row in unique.values() if row.distance is not None and row.gold >= 0]
     n_arms = len({(row.policy, row.budget) for row in asked})
     distances = [row.distance or 0 for row in asked]
@@ -107,7 +109,7 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
     if len(groups) < 2:
         return None
     budgets = sorted({row.budget for row in asked if row.budget}) or [0]
-    title = f"{summary.task}: {_words(summary.metric)} against distance"
+    title = f"{summary.task}: {_words(stem)} against distance"
     with figure(path, len(budgets), title=title, note=_note([summary], "line"), size=(3.9, 3.6)) as (made, panels):
         for axes, budget in zip(panels, budgets, strict=True):
             arms = dict.fromkeys(row.policy for row in asked if row.budget in (0, budget))
@@ -118,9 +120,9 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
             across(axes, summary.chance, "chance", chance=True)
             axes.set_title(f"{budget} cells" if budget else "")
             middles = [float(np.median(group)) for group in groups]
-            ticks(axes, middles, [_tokens(middle) for middle in middles])
+            ticks(axes, middles, [_short(middle) for middle in middles])
             axes.set_xlabel("tokens between fact and question (log scale)")
-            share_axis(axes, _words(summary.metric) + " (share of questions)")
+            share_axis(axes, _words(stem) + " (share of questions)")
             axes.label_outer()
         legend(made, panels[-1])
     return path
@@ -135,18 +137,19 @@ def recall_by_number(summary: Summary, path: Path, *, x_label: str = "") -> Path
     if len(family) < 2:
         return None
     budgets = sorted({entry.budget for entry in summary.entries if entry.budget}) or [0]
-    stem = next(iter(family.values())).rpartition("_")[0]
-    step = 0.012 * (max(family) - min(family))
+    stem = _parted(next(iter(family.values())))[0]
+    log = max(family) > 16 * max(1, min(family))
+    step = 0.014 if log else 0.012 * (max(family) - min(family))
     with figure(
         path, len(budgets), title=f"{summary.task}: {_words(stem)} by number", note=_note([summary]), size=(3.9, 3.6)
     ) as (made, panels):
         for axes, budget in zip(panels, budgets, strict=True):
             points = {e.policy: _of_family(summary, e, family) for e in summary.entries if e.budget in (0, budget)}
-            draw(axes, policy_lines(points), step=step)
+            draw(axes, policy_lines(points), step=step, log=log)
             across(axes, summary.chance, "chance", chance=True)
             axes.set_title(f"{budget} cells" if budget else "")
-            ticks(axes, sorted(family))
-            axes.set_xlabel(x_label or f"N of {stem}_N")
+            ticks(axes, sorted(family), [_short(number) for number in sorted(family)])
+            axes.set_xlabel((x_label or f"N of {stem}_N") + (" (log scale)" if log else ""))
             share_axis(axes, _words(stem) + " (share of questions)")
             axes.label_outer()
         legend(made, panels[-1])
@@ -252,9 +255,16 @@ def _family(summary: Summary) -> dict[int, str]:
     found: dict[str, dict[int, str]] = {}
     every = dict.fromkeys([summary.metric, *(name for e in summary.entries for name in e.others)])
     for name in every:
-        if match := re.fullmatch(r"(.+)_(\d+)", name):
-            found.setdefault(match[1], {})[int(match[2])] = name
+        stem, number = _parted(name)
+        if number is not None:
+            found.setdefault(stem, {})[number] = name
     return next((family for family in found.values() if len(family) > 1), {})
+
+
+def _parted(metric: str) -> tuple[str, int | None]:
+    """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of others none."""
+    match = re.fullmatch(r"(.+)_(\d+)(k?)", metric)
+    return (match[1], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
 
 
 def _of_family(summary: Summary, entry: Entry, family: dict[int, str]) -> list[Point]:
@@ -266,7 +276,7 @@ def _words(metric: str) -> str:
     return metric.replace("_", " ")
 
 
-def _tokens(n: float) -> str:
+def _short(n: float) -> str:
     return f"{n:.0f}" if n < 1000 else f"{n / 1000:.3g}k"
 
 
@@ -275,4 +285,6 @@ def _note(summaries: Sequence[Summary], per: str = "point") -> str:
     counts = [entry.n for summary in summaries for entry in summary.entries]
     low, high = min(counts), max(counts)
     models = ", ".join(dict.fromkeys(summary.model for summary in summaries))
-    return f"{models}, n = {low if low == high else f'{low} to {high}'} questions per {per}, 95 % intervals"
+    note = f"{models}, n = {low if low == high else f'{low} to {high}'} questions per {per}, 95 % intervals"
+    unfit = any(summary.measurable is False for summary in summaries)
+    return note + ("; not measurable with this model: keep-all's interval touches chance" if unfit else "")

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, share, signed, spread, table
 from edge_sir.eval.summary import REFERENCES, Entry, Summary, Versus
+from edge_sir.eval.task import Task, names, task
 
 __all__ = ["command", "is_plain", "made_with", "run_report", "run_table", "setting"]
 
@@ -55,8 +56,8 @@ def run_table(summary: Summary) -> str:
         columns.append(("perplexity", lambda e: spread(e.perplexity, e.perplexity_ci, four)))
     else:
         columns.append((_title(summary.metric), lambda e: share(e.accuracy)))
-        names = _other_names(summary)
-        columns += [(_title(name), _other(name)) for name in names if len(names) <= 2]
+        others = _other_names(summary)
+        columns += [(_title(name), _other(name)) for name in others if len(others) <= 2]
         columns.append(("retention", lambda e: figure(e.retention, "{:.2f}")))
     columns.append(("gold log-prob.", lambda e: spread(e.gold_logprob, e.gold_logprob_ci)))
     if any(e.gold_resident is not None for e in summary.entries):
@@ -102,9 +103,7 @@ def command(summary: Summary, run: Mapping[str, Any]) -> str:
     for budget in sorted({entry.budget for entry in summary.entries if entry.budget}):
         words += ["--budget", str(budget)]
     if not is_plain(summary):
-        # A task of one endless dialogue counts its rounds.
-        sizes = [entry.n if entry.n_dialogues == 1 else entry.n_dialogues for entry in summary.entries]
-        words += ["--n", str(run.get("n") or max(sizes, default=0))]
+        words += ["--n", str(run.get("n") or _played(summary))]
     for key, flag in (("offset", "--offset"), ("seed", "--seed"), ("lead", "--lead"), ("n_tokens", "--tokens")):
         if run.get(key) is not None:
             words += [flag, str(run[key])]
@@ -177,11 +176,11 @@ def _test(versus: Versus) -> str:
 
 def _other_metrics(summary: Summary) -> str | None:
     """Its own table where the main one would become too wide."""
-    names = _other_names(summary)
-    if len(names) <= 2:
+    others = _other_names(summary)
+    if len(others) <= 2:
         return None
     columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
-    return _columns_table(summary, columns + [(_title(name), _other(name)) for name in names])
+    return _columns_table(summary, columns + [(_title(name), _other(name)) for name in others])
 
 
 def _legend(summary: Summary) -> str:
@@ -222,6 +221,12 @@ def is_plain(summary: Summary) -> bool:
 
 def _title(metric: str) -> str:
     return metric.replace("_", " ")
+
+
+def _played(summary: Summary) -> int:
+    """What --n counts: dialogues, or of a task that has its own way to make them (rps) the rounds in each."""
+    in_rounds = summary.task in names() and type(task(summary.task)).dialogues is not Task.dialogues
+    return max((e.n // e.n_dialogues if in_rounds else e.n_dialogues for e in summary.entries), default=0)
 
 
 def _span(values: Sequence[int]) -> str:

@@ -124,7 +124,11 @@ class Summary:
 def summarize(
     rows: Sequence[Row], *, task: str, model: str, answer: str, metrics: Sequence[str], chance: float
 ) -> Summary:
-    """One entry per arm in order of appearance. metrics: the task's, the first of which is its accuracy."""
+    """One entry per arm in order of appearance.
+
+    metrics: the task's; the first of them that rows count for is the accuracy.
+    """
+    metrics = sorted(metrics, key={row.metric for row in rows}.__contains__, reverse=True)  # stable
     arms: dict[tuple[str, int], _Rows] = {}
     for row in rows:
         arms.setdefault((row.policy, row.budget), {}).setdefault((row.dialogue, row.index), row)

@@ -122,6 +122,13 @@ def test_further_metrics_have_their_own_share() -> None:
     assert found.gold_logprob == -2.0  # of the recall's rows alone
 
 
+def test_a_metric_that_was_not_asked_for_is_passed_over() -> None:
+    found = summary([row("sir", 256, "d0", metric="commonsense")], metrics=("recall", "commonsense"))
+    assert found.metric == "commonsense"
+    assert found.entries[0].n == 1
+    assert summary([], metrics=("recall", "commonsense")).metric == "recall"
+
+
 def test_several_questions_per_dialogue() -> None:
     rows = [
         row(

@@ -52,7 +52,7 @@ class FactTask(Task):
         """Facts and question of one dialogue."""
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
-        """About `setup.n_tokens` tokens, short of that only if the facts and three exchanges do not fit."""
+        """About `setup.n_tokens` tokens; more only if the facts and the exchanges that must stand before do not fit."""
         r = setup.rng(index)
         plot = self.plot(r)
         told = sum(length(fact, setup.count_tokens) for fact in plot.facts)

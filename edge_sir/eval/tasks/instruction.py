@@ -6,9 +6,9 @@ from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
 _KINDS = (
     (
-        "From now on, when I say goodbye, you say {}.",
-        "I have to go now, goodbye!",
-        "When you say goodbye, I say",
+        "From now on, your answer to 'knock knock' is {}.",
+        "Knock knock!",
+        "My answer to 'knock knock' is",
         ("ahoy", "cheers", "amen", "farewell", "peace", "onward", "shalom", "hooray"),
     ),
     (
@@ -24,15 +24,15 @@ _KINDS = (
         ("sunshine", "window", "river", "thunder", "velvet", "marmalade", "obsidian", "yesterday"),
     ),
     (
-        "Whenever I want a joke, tell me the one about the {}.",
+        "Whenever I want a joke, I want to hear the one about the {}.",
         "I want a joke!",
-        "Here is the one about the",
+        "You want to hear the one about the",
         ("penguin", "tailor", "ghost", "farmer", "king", "snail", "dragon", "mermaid"),
     ),
     (
-        "Every letter that you write for me ends with the word {}.",
+        "All letters that you write for me have to end with the word {}.",
         "Please write a letter to the bank for me.",
-        "Dear bank, all is well. This letter ends with the word",
+        "Dear bank, all is well. All letters that I write for you have to end with the word",
         ("truly", "always", "gratefully", "yours", "humbly", "love", "regards", "sincerely"),
     ),
 )

@@ -35,7 +35,7 @@ class Long(Task):
         topics = r.sample(TOPICS, len(places))
         told = [(place, *fact(r, topic, metric)) for (metric, place), topic in zip(places, topics, strict=True)]
         asks = [ask for _, _, ask in told]
-        talk = _endless(r, avoid=[option.strip() for ask in asks for option in ask.options])
+        talk = _endless(r, avoid=[option for ask in asks for option in ask.options])
         backwards: list[Say] = []
         distance = 0
         for place, say, _ in told:

@@ -1,9 +1,10 @@
 """Facts among turns that mix predictable and random text in a known proportion.
 
 Under control: every turn of a dialogue has about 40 tokens, of which 10, 50 or 90 % are random words and ids and the
-rest is what any model can go on with (counting, the alphabet, proverbs). One turn holds a common word besides, another
-a random code; these turns are as long and as random as the others. A policy that keeps what surprises is helped where the fact is rarer than its
-surroundings and hurt where it is plainer; one that keeps at random is neither.
+rest is what any model can go on with (counting, the alphabet, proverbs). In one turn stands a common word besides, in
+another a random code; these turns are as long as the others and mixed in the same proportion. A policy that keeps what
+surprises is helped where the fact is rarer than its surroundings and hurt where it is plainer; one that keeps at random
+is neither.
 """
 
 import random
@@ -43,7 +44,9 @@ class Mix(Task):
         n_turns = max(round(setup.n_tokens / (TURN + 12)), lead + 4)
         steps = [Say(_mixed(r, setup, share / 100), "OK.") for _ in range(n_turns)]
         facts = {"word": r.sample(_WORDS, 4), "code": [_code(r) for _ in range(4)]}
-        places = (lead, r.randint(lead + 1, n_turns - 2))
+        places = sorted(r.sample(range(lead, n_turns - 1), 2))
+        if setup.lead is not None:
+            places[0] = lead
         asks = []
         for kind, place in zip(r.sample(list(facts), 2), places, strict=True):
             gold = r.randrange(4)

@@ -9,7 +9,7 @@ _KINDS = (
         "When I travel, I always sit by the {}.",
         "Please reserve a seat for me.",
         "Of course. When you travel, you always sit by the",
-        ("window", "aisle", "door", "exit", "stairs", "kitchen", "engine", "piano"),
+        ("aisle", "door", "ladder", "exit", "stairs", "kitchen", "engine", "piano"),
     ),
     (
         "I always take my tea with {}.",
@@ -18,16 +18,16 @@ _KINDS = (
         ("honey", "lemon", "milk", "ginger", "mint", "cinnamon", "cardamom", "rum"),
     ),
     (
-        "Good music has to be {}, always.",
+        "The only music I can stand is {}.",
         "Please put some music on.",
-        "With pleasure. Good music has to be",
+        "With pleasure. The only music you can stand is",
         ("jazz", "tango", "opera", "reggae", "blues", "folk", "techno", "fado"),
     ),
     (
-        "I never drive, I always travel by {}.",
+        "I never drive, I always go everywhere by {}.",
         "How do I get to my aunt?",
-        "Let me see. You always travel by",
-        ("bus", "tram", "bike", "boat", "taxi", "plane", "sledge", "zeppelin"),
+        "You never drive, you always go everywhere by",
+        ("bus", "tram", "bike", "boat", "taxi", "ferry", "sledge", "zeppelin"),
     ),
     (
         "The colour I always wear is {}.",

@@ -4,10 +4,12 @@ A first experiment on retention against decay. Tokens are those of what is said,
 more than double them; so 64 cells hold the question's turn, the opening and little else. Use `--budget 64`.
 """
 
+from dataclasses import replace
+
 from edge_sir.eval.task import Ask, Dialogue, Say, Setup, Step, Task
 
 LENGTHS = (10, 20, 30, 40, 50)
-"""Tokens of a dialogue, at the least."""
+"""Tokens said from the fact on, at the least."""
 
 _SYSTEM = "Remember."  # short: it is pinned, and a budget of 64 cells must hold it beside the question
 _THINGS = {
@@ -52,18 +54,16 @@ class Short(Task):
         thing = r.choice(list(_THINGS))
         options = r.sample(_THINGS[thing].split(", "), 4)
         gold = r.randrange(4)
-        talk = [Say(user, assistant) for user, assistant in r.sample(_TALK, len(_TALK))]
         fact = Say(f"My {thing} is {options[gold]}.", "OK.", fact=thing, gold=(options[gold],))
-        steps: list[Step] = []
-        n = 0
+        ask = Ask(f"My {thing}?", f"Your {thing} is", tuple(f" {o}" for o in options), gold, fact=thing)
+        steps: list[Step] = [Say(*pair) for pair in r.choices(_TALK, k=setup.lead or 0)]
         lengths = list(LENGTHS)
-        for say in (*talk[: setup.lead or 0], fact, *talk[setup.lead or 0 :]):
+        n = 0
+        for say in (fact, *(Say(*pair) for pair in r.sample(_TALK, len(_TALK)))):
             steps.append(say)
             n += setup.count_tokens(say.user) + setup.count_tokens(say.assistant)
-            while lengths and n >= lengths[0] and fact in steps:
-                metric = f"recall_{lengths.pop(0)}"
-                asked = tuple(f" {option}" for option in options)
-                steps.append(Ask(f"My {thing}?", f"Your {thing} is", asked, gold, metric=metric, fact=thing))
+            while lengths and n >= lengths[0]:
+                steps.append(replace(ask, metric=f"recall_{lengths.pop(0)}"))
             if not lengths:
                 break
         return Dialogue(f"{setup.seed}-{index}", tuple(steps), _SYSTEM)
