@@ -143,6 +143,7 @@ def _config(stage: Stage, request: Request) -> dict[str, Any]:
     return {
         "task": request.task,
         "model": stage.model,
+        "model_given": stage.given,
         "model_sha256": stage.sha256,
         "answer": request.answer,
         "metrics": list(request.metrics),

@@ -97,7 +97,7 @@ def made_with(run: Mapping[str, Any]) -> str:
 
 def command(summary: Summary, run: Mapping[str, Any]) -> str:
     """The command that makes these rows again; the place of the data is PATH, nobody else has it where we do."""
-    words = ["edge-sir", "eval", summary.task, "--model", summary.model]
+    words = ["edge-sir", "eval", summary.task, "--model", str(run.get("model_given", summary.model))]
     for entry_policy in dict.fromkeys(entry.policy for entry in summary.entries):
         words += ["--policy", shlex.quote(entry_policy)]
     for budget in sorted({entry.budget for entry in summary.entries if entry.budget}):

@@ -92,6 +92,8 @@ class Script:
         options = [option + step.close for option in step.options]
         if not rank:
             listed = " ".join(f"({x}) {o.strip()}" for x, o in zip(letters, step.options, strict=True))
+            # A question may list its options in plain words for ranking.
+            user = user.removesuffix("\n" + ", ".join(o.strip() for o in step.options))
             user, stem, options = f"{user}\n{listed}", "The answer is (", [f"{x})" for x in letters]
         asked = self._encoder.message("user", user, first=first)
         parts = [*asked, *self._encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]

@@ -21,13 +21,18 @@ _STEP = 256  # sizes are rounded up, so that dialogues of about one length share
 
 @dataclass(slots=True)
 class Stage:
-    """A model's text side, and `engine(n_cells)`. open_engine: makes an Engine of so many cells and sequences."""
+    """A model's text side, and `engine(n_cells)`.
+
+    open_engine: makes an Engine of so many cells and sequences. model: the file's stem. given: what to write after
+    `--model` to get it, a file without its folder.
+    """
 
     codec: TextCodec
     template: ChatTemplate
     open_engine: Callable[[int, int], Engine]
     n_ctx_train: int
     model: str
+    given: str
     sha256: str = ""
     on_close: Callable[[], None] = lambda: None
     _engines: "OrderedDict[int, Engine]" = field(default_factory=OrderedDict)
@@ -90,5 +95,12 @@ def open_stage(model: str, *, threads: int = 0, chat_template: Path | None = Non
         native.close()
         raise
     return Stage(
-        codec, template, open_engine, native.header.n_ctx_train, found.path.stem, digest.hexdigest(), native.close
+        codec,
+        template,
+        open_engine,
+        native.header.n_ctx_train,
+        model=found.path.stem,
+        given=found.path.name if found.entry is None else model,
+        sha256=digest.hexdigest(),
+        on_close=native.close,
     )

@@ -19,7 +19,7 @@ def toy_stage(n_ctx_train: int = 4096) -> Stage:
     def open_engine(n_cells: int, n_seq: int) -> ToyEngine:
         return ToyEngine(n_cells, n_seq_max=n_seq, n_ctx_train=n_ctx_train)
 
-    return Stage(codec, template, open_engine, n_ctx_train, "toy", "0" * 64)
+    return Stage(codec, template, open_engine, n_ctx_train, "toy", "toy", "0" * 64)
 
 
 FACT = Say("I like plums.", "OK.", fact="fruit", gold=("plums",))

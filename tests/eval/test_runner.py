@@ -277,3 +277,11 @@ def test_questions_that_are_not_valued_are_told_with_their_right_answer() -> Non
         last = player.rows[-1]
         assert len(player.rows) == (1 if metrics else 2) and last.metric == "recall" and last.distance is not None
     assert texts[0] == texts[1]
+
+
+def test_first_token_does_not_list_options_twice() -> None:
+    stage = toy_stage()
+    asked = Ask("Which?\nplums, figs", "It is", (" plums", " figs"), 0)
+    line = Script(dialogue(asked), stage.codec, stage.template, "first-token").line(0)
+    said = bytes(t for _, tokens in line.parts for t in tokens.tolist() if t < 256).decode()
+    assert "Which?\n(A) plums (B) figs\n" in said
