@@ -14,7 +14,7 @@ from edge_sir.core.policy import LedgerView, Policy, ScorePolicy, Scores
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec
 
-__all__ = ["FewShot", "Gold", "arm_policy"]
+__all__ = ["FewShot", "Gold", "arm_policy", "scores_needed"]
 
 
 @dataclass(frozen=True, kw_only=True)

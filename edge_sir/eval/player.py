@@ -25,7 +25,7 @@ __all__ = ["Player", "option_logprobs"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class _Told:
     """Where a fact stands in the stream: its turn, and the born numbers of the tokens that carry it."""
 
     turn: int
@@ -40,7 +40,7 @@ class Player:
     session: Session
     at: int = 0
     rows: list[Row] = field(default_factory=list)
-    facts: dict[str, list[Told]] = field(default_factory=dict)
+    facts: dict[str, list[_Told]] = field(default_factory=dict)
     seconds: float = 0.0
     _started: float = 0.0
 
@@ -102,7 +102,7 @@ class Player:
             session.begin_turn()
             if line is not None and isinstance(line.step, Say) and line.step.fact:
                 born = [np.arange(start + a, start + b) for a, b in line.gold]
-                told = Told(session.turn, np.concatenate(born) if born else np.empty(0, np.int64))
+                told = _Told(session.turn, np.concatenate(born) if born else np.empty(0, np.int64))
                 self.facts.setdefault(line.step.fact, []).append(told)
                 if isinstance(session.policy, Gold):
                     session.policy.turns.add(session.turn)
@@ -176,7 +176,7 @@ class Player:
         ledger = self.session.ledger
         return int(ledger["born"][-1]) + 1 if len(ledger) else 0
 
-    def _answer(self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[Told]) -> None:
+    def _answer(self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[_Told]) -> None:
         session, stats = self.session, self.session.stats
         born = np.concatenate([t.born for t in told]) if told else np.empty(0, np.int64)
         resident = float(np.isin(born, session.ledger["born"]).mean()) if len(born) else None

@@ -1,100 +1,68 @@
-"""edge-sir's own policy: whole units go or stay, by the mean surprisal of what they say.
+"""edge-sir's own policy: every turn keeps its most surprising words, the more the fewer it still has.
 
-Single high-surprisal tokens out of many sentences make a salad that hurts a model even when the wanted
-fact is whole; the same number of cells holding whole turns does far better (scripts/grocery.py shows it).
+Ranking tokens by surprisal alone (`sirllm`) lets a few odd turns fill the cache; keeping whole turns (`units`) forgets
+all others. Here what a turn is worth grows with diminishing returns,
+
+    V(turn) = decay ** age * (sum of the surprisal of its resident tokens) ** power,
+
+and the tokens go whose loss costs least of that: the predictable words of all turns first, one more word of a turn that
+keeps many before the last word of a turn that keeps few. docs/results shows what it was chosen against.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.plan import EvictionPlan
-from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
+from edge_sir.core.ledger import ROLES
+from edge_sir.core.policy import FRAME, LedgerView, ScorePolicy, Scores
 from edge_sir.errors import ConfigError
 
 __all__ = ["Sir"]
 
-Unit = Literal["turn", "message", "sentence"]
-Rows = NDArray[np.intp]
+_ASSISTANT = ROLES.index("assistant")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sir(Policy):
-    """Drops the units with the lowest decayed mean surprisal of their content.
+class Sir(ScorePolicy):
+    """Drops the tokens with the least marginal value to their turn.
 
-    unit: where units are cut. max_unit: tokens; a longer unit is cut at its sentence borders.
-    Role markers are not valued; they go and stay with their unit. A unit that need not go
-    as a whole is thinned from its end, so that what stays of it reads on.
+    power: of a turn's summed surprisal, above 0 and at most 1; 1 ranks tokens by themselves, small powers give
+    all turns much the same number of cells. reply_weight: of surprisal in what the model said itself, 0 to 1; it
+    can say that again, what the user said it cannot. Role markers are worth nothing and go first.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
 
-    decay: float = 0.995
-    unit: Unit = "turn"
-    max_unit: int = 96
+    decay: float = 0.99
+    power: float = 0.2
+    reply_weight: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.unit not in get_args(Unit):
-            raise ConfigError(f"unit must be one of {', '.join(get_args(Unit))}, not '{self.unit}'")
-        if self.max_unit < 1:
-            raise ConfigError(f"max_unit must be at least 1, not {self.max_unit}")
+        if not 0 < self.power <= 1:
+            raise ConfigError(f"power must be above 0 and at most 1, not {self.power}")
+        if not 0 <= self.reply_weight <= 1:
+            raise ConfigError(f"reply_weight must be between 0 and 1, not {self.reply_weight}")
 
-    def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
-        gone: list[Rows] = []
-        n_gone = 0
-        for unit in self._worst_first(view, self.candidates(protect, n_drop)):
-            if n_gone >= view.n_must:
-                break
-            if n_gone + len(unit) > n_drop:
-                unit = _thin(view, unit, n_drop - n_gone)
-            gone.append(unit)
-            n_gone += len(unit)
-        rows = np.sort(np.concatenate(gone)) if gone else np.empty(0, np.intp)
-        return EvictionPlan(rows.astype(np.int64), view.epoch, "room")
+    def score(self, view: LedgerView) -> Scores:
+        return self.decayed(self._marginal(self._weighted(view), view["turn"]), view)
 
-    def _worst_first(self, view: LedgerView, free: Rows) -> list[Rows]:
-        units = self._units(view, free)
-        values = [self._value(view, rows) for rows in units]
-        # Of equal units the older stays, as everywhere.
-        order = np.lexsort((-np.arange(len(units)), np.asarray(values)))
-        return [units[i] for i in order]
+    def _weighted(self, view: LedgerView) -> Scores:
+        """Surprisal of each token in nats, weighted by who said it; NaN where it is unknown."""
+        weight = np.where(view["role"] == _ASSISTANT, self.reply_weight, 1.0)
+        return np.where(view["role"] == FRAME, 0.0, weight * view["surprisal"])
 
-    def _units(self, view: LedgerView, free: Rows) -> list[Rows]:
-        """Splits the rows that may go into units, in the order of the stream."""
-        units: list[Rows] = []
-        for unit in _split(free, view[self.unit]):
-            if len(unit) <= self.max_unit:
-                units.append(unit)
-                continue
-            part: list[Rows] = []
-            for sentence in _split(unit, view["sentence"]):
-                if part and sum(map(len, part)) + len(sentence) > self.max_unit:
-                    units.append(np.concatenate(part))
-                    part = []
-                part.append(sentence)
-            units.append(np.concatenate(part))
-        return units
-
-    def _value(self, view: LedgerView, unit: Rows) -> float:
-        """Mean surprisal of the unit's content in nats, decayed; markers alone are worth nothing."""
-        content = unit[view["role"][unit] != FRAME]
-        surprisal = view["surprisal"][content]
-        known = surprisal[~np.isnan(surprisal)]
-        if not len(known):
-            return -1.0
-        age = view.turn_now - int(view["turn"][unit[-1]])
-        return float(known.mean()) * self.decay**age
-
-
-def _split(rows: Rows, keys: NDArray[np.integer]) -> list[Rows]:
-    return np.split(rows, np.flatnonzero(np.diff(keys[rows])) + 1) if len(rows) else []
-
-
-def _thin(view: LedgerView, unit: Rows, n: int) -> Rows:
-    """The last `n` rows of the unit, content before markers."""
-    is_frame = view["role"][unit] == FRAME
-    order = np.concatenate([unit[~is_frame][::-1], unit[is_frame][::-1]])
-    return np.sort(order[:n])
+    def _marginal(self, surprisal: Scores, turn: NDArray[np.integer]) -> Scores:
+        """V(turn) with the token less V without it, of a turn that has this token and all more surprising ones."""
+        known = np.nan_to_num(surprisal, nan=0.0)
+        order = np.lexsort((-known, turn))
+        total = np.cumsum(known[order])
+        starts = np.flatnonzero(np.diff(turn[order], prepend=-1))
+        before = np.r_[0.0, total][starts]
+        with_it = total - np.repeat(before, np.diff(np.r_[starts, len(turn)]))
+        without = np.maximum(with_it - known[order], 0.0)
+        gain = np.empty_like(known)
+        gain[order] = with_it**self.power - without**self.power
+        return np.where(np.isnan(surprisal), np.nan, gain)

@@ -14,7 +14,17 @@ from edge_sir.policies import from_spec
 from edge_sir.session import Session
 from edge_sir.testing import ToyEngine
 
-EVICTING = ("entropy", "interval", "random", "sir", "sir:unit=sentence", "sirllm", "sirllm-published", "streaming")
+EVICTING = (
+    "entropy",
+    "interval",
+    "random",
+    "sir",
+    "units",
+    "units:unit=sentence",
+    "sirllm",
+    "sirllm-published",
+    "streaming",
+)
 
 
 def make_session(policy: str = "sir", budget: int = 64, engine: ToyEngine | None = None, **options: Any) -> Session:

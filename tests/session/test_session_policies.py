@@ -118,14 +118,23 @@ def test_room_is_made_in_batches_not_per_token(policy: str) -> None:
     assert len(session.ledger) >= 0.75 * 128
 
 
-def test_sir_lets_whole_turns_go() -> None:
-    session = make_session("sir", 160)
+def test_units_lets_whole_turns_go() -> None:
+    session = make_session("units", 160)
     for turn in range(30):
         say(session, words(20, seed=turn))
     _, counts = np.unique(session.ledger["turn"], return_counts=True)
     thinned = counts[counts < 20]
     assert len(counts) - len(thinned) >= 5
     assert len(thinned) <= 3  # the sinks' turn among them
+
+
+def test_sir_keeps_something_of_every_turn() -> None:
+    session = make_session("sir", 160)
+    for turn in range(30):
+        say(session, words(20, seed=turn))
+    turns, counts = np.unique(session.ledger["turn"], return_counts=True)
+    assert turns.tolist() == list(range(1, 31))
+    assert counts[1:-1].max() <= 3 * counts[1:-1].min()
 
 
 def test_keep_all_keeps_all_and_then_says_so() -> None:

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": {"errors"},
     "policies": {"core", "errors"},
     "engine": {"core", "errors"},
-    "llama": {"core", "engine", "errors"},
+    "llama": {"_shield", "core", "engine", "errors"},
     "testing": {"core", "engine", "errors"},
     "template": {"errors"},
     "reply": {"engine"},

@@ -1,5 +1,6 @@
 """One conformance table over all policies, then what each of them keeps."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,9 +40,11 @@ def dropped(spec: str, view: LedgerView, protect: np.ndarray, n_drop: int | None
 # ---- what holds for every policy ---------------------------------------------------------------
 
 KEYS = ["", "n_sink=0", "n_recent=6", "n_recent=500", "decay=0.5", "seed=3", "n_sink=9,n_recent=1,decay=0.9"]
-SIR_KEYS = ["unit=message", "unit=sentence", "max_unit=1", "max_unit=5,unit=message,n_recent=3"]
+UNITS_KEYS = ["unit=message", "unit=sentence", "max_unit=1", "max_unit=5,unit=message,n_recent=3"]
+SIR_KEYS = ["power=1", "power=0.05,reply_weight=0", "reply_weight=1,n_recent=3"]
 EVICTING = [name for name in names() if policy_class(name).evicts]
-SPECS = [f"{name}:{keys}" for name in EVICTING for keys in KEYS] + [f"sir:{keys}" for keys in SIR_KEYS]
+SPECS = [f"{name}:{keys}" for name in EVICTING for keys in KEYS] + [f"units:{keys}" for keys in UNITS_KEYS]
+SPECS += [f"sir:{keys}" for keys in SIR_KEYS]
 N = 60
 
 
@@ -198,12 +201,65 @@ def test_decay_keeps_order_within_a_turn() -> None:
     assert plans[0] == plans[1] == sorted(np.argsort(surprisal)[:9].tolist())
 
 
-# ---- sir: whole units --------------------------------------------------------------------------
+# ---- sir: the least marginal value to its turn goes first ---------------------------------------
+
+A, M = ROLES.index("assistant"), FRAME
+
+MARGINAL: dict[str, tuple[str, int, dict[str, Sequence[float]], list[int]]] = {
+    # V = sqrt(sum): the 4 beside a 9 is worth sqrt(13) - 3 = 0.61, the lone 1 is worth 1.
+    "the second word of a turn is worth less than the only one of another": (
+        "power=0.5",
+        1,
+        {"surprisal": [9, 4, 1], "turn": [0, 0, 1]},
+        [1],
+    ),
+    "with power 1 tokens stand for themselves": ("power=1", 1, {"surprisal": [9, 4, 1], "turn": [0, 0, 1]}, [2]),
+    # sqrt(16) - sqrt(9) = 1 beats sqrt(1) - 0 = 1 by nothing: of equal ones the newer goes.
+    "of equal tokens the newer goes": ("power=0.5", 1, {"surprisal": [9, 7, 1], "turn": [0, 0, 1]}, [2]),
+    "markers go first, the newer before the older": (
+        "",
+        2,
+        {"surprisal": [9, 9, 1, 9], "turn": [0, 0, 1, 1], "role": [M, USER, USER, M]},
+        [0, 3],
+    ),
+    # 6 * 0.5 = 3 is less than 4.
+    "what the model said counts half": ("", 1, {"surprisal": [6, 4], "turn": [0, 1], "role": [A, USER]}, [0]),
+    "unless told otherwise": ("reply_weight=1", 1, {"surprisal": [6, 4], "turn": [0, 1], "role": [A, USER]}, [1]),
+    # Ages 3 and 1: sqrt(9) / 8 = 0.375, sqrt(1) / 2 = 0.5.
+    "age counts": ("power=0.5,decay=0.5", 1, {"surprisal": [9, 1], "turn": [0, 2]}, [0]),
+    "what was not scored is kept": ("", 1, {"surprisal": [np.nan, 9, 8], "turn": [0, 0, 1]}, [2]),
+    "a turn loses its least surprising word first": ("", 2, {"surprisal": [2, 8, 1, 5], "turn": [0] * 4}, [0, 2]),
+}
+
+
+@pytest.mark.parametrize(("keys", "n", "columns", "expected"), MARGINAL.values(), ids=MARGINAL)
+def test_sir(keys: str, n: int, columns: dict[str, Sequence[float]], expected: list[int]) -> None:
+    keys = ",".join(filter(None, ["n_sink=0", "" if "decay" in keys else "decay=1", keys]))
+    view = make_view(n, turn_now=3, **{"role": [USER] * len(columns["turn"]), **columns})
+    assert dropped(f"sir:{keys}", view, mask(len(view))) == expected
+
+
+@pytest.mark.parametrize("power", [0.1, 0.3, 0.9])
+def test_sir_drops_what_lowers_the_value_of_all_turns_least(power: float) -> None:
+    """Of a concave sum, taking the smallest margins is best: no other choice of as many rows keeps more value."""
+    rng = np.random.default_rng(0)
+    turn, surprisal = np.sort(rng.integers(0, 3, 9)), rng.exponential(3, 9)
+    view = make_view(4, turn_now=3, turn=turn, role=[USER] * 9, surprisal=surprisal)
+
+    def value(gone: Sequence[int]) -> float:
+        kept = np.delete(np.arange(9), gone)
+        return sum(surprisal[kept[turn[kept] == t]].sum() ** power for t in range(3))
+
+    chosen = dropped(f"sir:n_sink=0,decay=1,power={power}", view, mask(9))
+    assert value(chosen) == pytest.approx(max(value(gone) for gone in itertools.combinations(range(9), 4)))
+
+
+# ---- units: they go or stay whole --------------------------------------------------------------------------
 
 Unit = tuple[int, int, int, str]
 
 
-def sir_view(units: Sequence[Unit], n_must: int, turn_now: int = 0) -> LedgerView:
+def units_view(units: Sequence[Unit], n_must: int, turn_now: int = 0) -> LedgerView:
     """A view from (turn, message, sentence, text): a digit is its surprisal, `?` unscored, `[` and `]` markers."""
     rows = [(*unit[:3], char) for unit in units for char in unit[3]]
     return make_view(
@@ -217,10 +273,10 @@ def sir_view(units: Sequence[Unit], n_must: int, turn_now: int = 0) -> LedgerVie
     )
 
 
-def sir_keeps(units: Sequence[Unit], n_must: int, n_may: int, keys: str = "", turn_now: int = 0) -> str:
+def units_keep(units: Sequence[Unit], n_must: int, n_may: int, keys: str = "", turn_now: int = 0) -> str:
     """What stays of the text, with a bar between units."""
-    view = sir_view(units, n_must, turn_now)
-    gone = set(dropped(f"sir:{keys}", view, np.zeros(len(view), bool), n_may))
+    view = units_view(units, n_must, turn_now)
+    gone = set(dropped(f"units:{keys}", view, np.zeros(len(view), bool), n_may))
     kept, row = [], 0
     for unit in units:
         kept.append("".join(char for i, char in enumerate(unit[3], row) if i not in gone))
@@ -232,7 +288,7 @@ THREE: list[Unit] = [(0, 0, 0, "[55]"), (1, 1, 1, "[14]"), (2, 2, 2, "[99]")]
 FINE: list[Unit] = [(0, 0, 0, "[22"), (0, 0, 1, "88]"), (0, 1, 2, "[66"), (0, 1, 3, "44]"), (1, 2, 4, "[77]")]
 LONG: list[Unit] = [(0, 0, 0, "[33"), (0, 0, 1, "111"), (0, 0, 2, "222]"), (1, 1, 3, "[44]")]
 
-SIR: dict[str, tuple[list[Unit], int, int, str, str]] = {
+UNITS: dict[str, tuple[list[Unit], int, int, str, str]] = {
     "the unit of the lowest mean goes as a whole": (THREE, 1, 4, "", "[55]||[99]"),
     "markers go with their unit": (THREE, 4, 4, "", "[55]||[99]"),
     "units go until there is room": (THREE, 5, 8, "", "||[99]"),
@@ -258,22 +314,22 @@ SIR: dict[str, tuple[list[Unit], int, int, str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("units", "n_must", "n_may", "keys", "kept"), SIR.values(), ids=SIR)
-def test_sir(units: list[Unit], n_must: int, n_may: int, keys: str, kept: str) -> None:
-    assert sir_keeps(units, n_must, n_may, keys, turn_now=5) == kept
+@pytest.mark.parametrize(("units", "n_must", "n_may", "keys", "kept"), UNITS.values(), ids=UNITS)
+def test_units(units: list[Unit], n_must: int, n_may: int, keys: str, kept: str) -> None:
+    assert units_keep(units, n_must, n_may, keys, turn_now=5) == kept
 
 
-def test_sir_values_what_stays_of_a_unit_by_that_alone() -> None:
+def test_units_values_what_stays_of_a_unit_by_that_alone() -> None:
     """A protected row is neither counted in its unit nor dropped with it."""
-    view = sir_view([(0, 0, 0, "[91]"), (1, 1, 1, "[33]")], 1)
-    assert dropped("sir:decay=1", view, mask(8, 1), 4) == [0, 2, 3]
+    view = units_view([(0, 0, 0, "[91]"), (1, 1, 1, "[33]")], 1)
+    assert dropped("units:decay=1", view, mask(8, 1), 4) == [0, 2, 3]
 
 
 # ---- from_spec ---------------------------------------------------------------------------------
 
 
 def test_the_policies_are_those_of_the_design() -> None:
-    expected = "entropy interval keep-all random sir sirllm sirllm-published streaming"
+    expected = "entropy interval keep-all random sir sirllm sirllm-published streaming units"
     assert names() == expected.split()
 
 
@@ -286,7 +342,7 @@ def test_every_name_gives_a_policy_that_can_be_made_again_from_its_fields(name: 
 
 
 def test_values_get_the_type_of_their_field() -> None:
-    policy: Any = from_spec("sir:decay=0.5, n-sink = 2,unit=message,max_unit=7,")
+    policy: Any = from_spec("units:decay=0.5, n-sink = 2,unit=message,max_unit=7,")
     assert (policy.decay, policy.n_sink, policy.unit, policy.max_unit) == (0.5, 2, "message", 7)
     assert type(from_spec("sir:decay=1").decay) is float
 
@@ -310,8 +366,10 @@ def test_values_get_the_type_of_their_field() -> None:
         ("streaming:n_sink=-1", "n_sink must not be negative, not -1"),
         ("streaming:n_recent=-1", "n_recent must not be negative"),
         ("random:seed=-1", "seed must not be negative"),
-        ("sir:unit=word", "unit must be one of turn, message, sentence, not 'word'"),
-        ("sir:max_unit=0", "max_unit must be at least 1, not 0"),
+        ("units:unit=word", "unit must be one of turn, message, sentence, not 'word'"),
+        ("units:max_unit=0", "max_unit must be at least 1, not 0"),
+        ("sir:power=0", "power must be above 0 and at most 1, not 0.0"),
+        ("sir:reply_weight=2", "reply_weight must be between 0 and 1, not 2.0"),
     ],
 )
 def test_a_bad_spec_is_refused_in_one_line(spec: str, message: str) -> None:

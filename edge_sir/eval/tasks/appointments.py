@@ -4,6 +4,8 @@ import random
 
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["Appointments"]
+
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _TIMES = ("noon", "nine", "half past four", "8:15", "eleven", "2:30", "ten to six", "7:40", "three", "quarter past one")
 _MONTHS = ("January", "March", "April", "June", "July", "August", "September", "October", "December")

@@ -5,6 +5,8 @@ import random
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 from edge_sir.eval.tasks._things import GROCERIES
 
+__all__ = ["Correction"]
+
 _WISHES = ("I want you to buy {}.", "Please buy {} for me.", "When you go out later, buy {}.")
 
 _CORRECTIONS = (

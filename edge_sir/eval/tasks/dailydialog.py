@@ -15,6 +15,8 @@ from edge_sir.eval.task import Ask, Dialogue, Setup, Task
 from edge_sir.eval.tasks._paper.dialogues import DIALOGUES
 from edge_sir.eval.tasks._paper.files import Item, check_range, find, item, read_jsonl
 
+__all__ = ["DailyDialog"]
+
 FILE = "dailydialog.jsonl"
 N_QUESTIONS = 2_000
 """Rows of the file that count, as in the paper."""

@@ -12,6 +12,8 @@ from edge_sir.eval.chatter import chatter, length
 from edge_sir.eval.task import Dialogue, Say, Setup, Step, Task
 from edge_sir.eval.tasks._paper.topics import TOPICS, fact
 
+__all__ = ["Forgetting"]
+
 ROUNDS = (5, 10, 20, 40)
 """Exchanges between the fact and the probe."""
 

@@ -16,6 +16,8 @@ from edge_sir.eval.tasks._paper import commonsense
 from edge_sir.eval.tasks._paper.files import Item, check_range, find, item, read_jsonl
 from edge_sir.eval.tasks._paper.groceries import GROCERIES
 
+__all__ = ["Grocery"]
+
 FILE = "grocery_keys.jsonl"
 
 _TOKENS_PER_QUESTION = 60  # with its options and answer; 20 questions at the default length, as in the paper

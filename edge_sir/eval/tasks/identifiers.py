@@ -6,6 +6,8 @@ from collections.abc import Callable
 from edge_sir.eval._words import words
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["Identifiers"]
+
 _WORDS = words("login,cache,parser,index,queue,upload,search,report,logger,router,worker,schema,cursor,socket")
 _PARTS = words("max,retry,user,total,token,buffer,next,frame,batch,limit,offset,input")
 

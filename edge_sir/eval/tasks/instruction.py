@@ -4,6 +4,8 @@ import random
 
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["Instruction"]
+
 _KINDS = (
     (
         "From now on, your answer to 'knock knock' is {}.",

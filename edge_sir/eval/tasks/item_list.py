@@ -5,6 +5,8 @@ import random
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 from edge_sir.eval.tasks._things import GROCERIES
 
+__all__ = ["ItemList"]
+
 _FACTS = (
     "My shopping list has three things on it: {}, {} and {}.",
     "On my shopping list are {}, {} and {}.",

@@ -12,6 +12,8 @@ from edge_sir.eval.chatter import chatter, length
 from edge_sir.eval.task import Dialogue, Say, Setup, Task
 from edge_sir.eval.tasks._paper.topics import TOPICS, fact
 
+__all__ = ["Long"]
+
 DISTANCES = {"recall_1k": 1_000, "recall_3k": 3_000, "recall_10k": 10_000, "recall_30k": 30_000, "recall_100k": 100_000}
 """Tokens between a fact and the end, by metric."""
 

@@ -11,6 +11,8 @@ import random
 
 from edge_sir.eval.task import Ask, Dialogue, Say, Setup, Task
 
+__all__ = ["Mix"]
+
 SHARES = (50, 10, 90)
 """Percent of random tokens in a turn; dialogue 0 has the first, dialogue 1 the second, and so on round."""
 TURN = 40

@@ -5,6 +5,8 @@ import random
 from edge_sir.eval._words import words
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["Names"]
+
 _NAMES = words(
     "Anna,Tom,Mary,John,Peter,Lucy,Paul,Emma,George,Alice,Frank,Helen,Martin,Sarah,David,Laura,Greta,Oscar,Sven,Nina,"
     "Thorvald,Xiomara,Eudora,Balthazar,Ottilie,Zebedee,Saoirse,Ignatius,Calliope,Wolfgang"

@@ -5,6 +5,8 @@ import random
 from edge_sir.eval._words import words
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["NeverMentioned"]
+
 _THINGS = words(
     "towel,rope,lamp,knife,hat,map,book,pen,blanket,mirror,pillow,whistle,compass,raincoat,hammock,thermos,tripod,"
     "harmonica,magnifier,monocle,kimono,chessboard,corkscrew,metronome"

@@ -5,6 +5,8 @@ import random
 from edge_sir.eval._words import words
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["Order"]
+
 _PLACES = words(
     "museum,harbour,market,church,zoo,library,theatre,stadium,castle,school,bakery,cemetery,planetarium,"
     "brewery,vineyard,monastery"

@@ -14,6 +14,8 @@ from edge_sir.eval.task import Dialogue, Read, Setup, Task
 from edge_sir.eval.tasks._paper.files import find, read_text
 from edge_sir.eval.tasks._paper.prose import prose
 
+__all__ = ["Perplexity"]
+
 PIECE = 64
 """Tokens of a step, about."""
 UNIT = 1_000

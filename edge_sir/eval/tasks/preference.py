@@ -4,6 +4,8 @@ import random
 
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["Preference"]
+
 _KINDS = (
     (
         "When I travel, I always sit by the {}.",

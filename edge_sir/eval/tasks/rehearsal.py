@@ -5,6 +5,8 @@ import random
 from edge_sir.eval._words import words
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["Rehearsal"]
+
 _PLACES = words(
     "doormat,bench,stone,bucket,stairs,roof,tree,chair,table,flowerpot,birdbath,gnome,wheelbarrow,sundial,trampoline,"
     "hydrangea"

@@ -16,6 +16,8 @@ from edge_sir.errors import ConfigError
 from edge_sir.eval.task import Ask, Dialogue, Setup, Task
 from edge_sir.eval.tasks._paper.files import check_range, find, item, read_jsonl
 
+__all__ = ["Rps"]
+
 MOVES = ("rock", "paper", "scissors")
 """Each is beaten by the next, the last by the first."""
 PLAYERS = {"rock": (0.5, 0.3, 0.2), "paper": (0.2, 0.5, 0.3), "scissors": (0.3, 0.2, 0.5)}

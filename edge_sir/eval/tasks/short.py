@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from edge_sir.eval.task import Ask, Dialogue, Say, Setup, Step, Task
 
+__all__ = ["Short"]
+
 LENGTHS = (10, 20, 30, 40, 50)
 """Tokens said from the fact on, at the least."""
 

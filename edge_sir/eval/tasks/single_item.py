@@ -5,6 +5,8 @@ import random
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 from edge_sir.eval.tasks._things import GROCERIES
 
+__all__ = ["SingleItem"]
+
 _FACTS = (
     ("I want you to buy {}.", "You said that you want me to buy"),
     ("Please buy {} for me.", "You said: please buy"),

@@ -5,6 +5,8 @@ import random
 from edge_sir.eval._words import words
 from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 
+__all__ = ["SingleItemGerman"]
+
 _THINGS = words(
     "Milch,Brot,Tee,Reis,Käse,Eier,Wasser,Butter,Kaffee,Zucker,Honig,Mehl,Fisch,Senf,Olivenöl,Haferflocken,"
     "Erdnussbutter,Sojasauce,Meersalz,Rotwein,Safran,Kohlrabi,Marzipan,Kapern,Meerrettich,Artischocken"

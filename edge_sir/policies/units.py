@@ -1,0 +1,100 @@
+"""Whole units go or stay, by the mean surprisal of what they say.
+
+What is kept reads on, which helps a model use it; but at a tight budget most turns are gone altogether, and
+of twenty things that were said a question may be about any. docs/results has it beside `sir`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.plan import EvictionPlan
+from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
+from edge_sir.errors import ConfigError
+
+__all__ = ["Units"]
+
+Unit = Literal["turn", "message", "sentence"]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units(Policy):
+    """Drops the units with the lowest decayed mean surprisal of their content.
+
+    unit: where units are cut. max_unit: tokens; a longer unit is cut at its sentence borders.
+    Role markers are not valued; they go and stay with their unit. A unit that need not go
+    as a whole is thinned from its end, so that what stays of it reads on.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
+
+    decay: float = 0.995
+    unit: Unit = "turn"
+    max_unit: int = 96
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unit not in get_args(Unit):
+            raise ConfigError(f"unit must be one of {', '.join(get_args(Unit))}, not '{self.unit}'")
+        if self.max_unit < 1:
+            raise ConfigError(f"max_unit must be at least 1, not {self.max_unit}")
+
+    def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
+        gone: list[Rows] = []
+        n_gone = 0
+        for unit in self._worst_first(view, self.candidates(protect, n_drop)):
+            if n_gone >= view.n_must:
+                break
+            if n_gone + len(unit) > n_drop:
+                unit = _thin(view, unit, n_drop - n_gone)
+            gone.append(unit)
+            n_gone += len(unit)
+        rows = np.sort(np.concatenate(gone)) if gone else np.empty(0, np.intp)
+        return EvictionPlan(rows.astype(np.int64), view.epoch, "room")
+
+    def _worst_first(self, view: LedgerView, free: Rows) -> list[Rows]:
+        units = self._units(view, free)
+        values = [self._value(view, rows) for rows in units]
+        # Of equal units the older stays, as everywhere.
+        order = np.lexsort((-np.arange(len(units)), np.asarray(values)))
+        return [units[i] for i in order]
+
+    def _units(self, view: LedgerView, free: Rows) -> list[Rows]:
+        """Splits the rows that may go into units, in the order of the stream."""
+        units: list[Rows] = []
+        for unit in _split(free, view[self.unit]):
+            if len(unit) <= self.max_unit:
+                units.append(unit)
+                continue
+            part: list[Rows] = []
+            for sentence in _split(unit, view["sentence"]):
+                if part and sum(map(len, part)) + len(sentence) > self.max_unit:
+                    units.append(np.concatenate(part))
+                    part = []
+                part.append(sentence)
+            units.append(np.concatenate(part))
+        return units
+
+    def _value(self, view: LedgerView, unit: Rows) -> float:
+        """Mean surprisal of the unit's content in nats, decayed; markers alone are worth nothing."""
+        content = unit[view["role"][unit] != FRAME]
+        surprisal = view["surprisal"][content]
+        known = surprisal[~np.isnan(surprisal)]
+        if not len(known):
+            return -1.0
+        age = view.turn_now - int(view["turn"][unit[-1]])
+        return float(known.mean()) * self.decay**age
+
+
+def _split(rows: Rows, keys: NDArray[np.integer]) -> list[Rows]:
+    return np.split(rows, np.flatnonzero(np.diff(keys[rows])) + 1) if len(rows) else []
+
+
+def _thin(view: LedgerView, unit: Rows, n: int) -> Rows:
+    """The last `n` rows of the unit, content before markers."""
+    is_frame = view["role"][unit] == FRAME
+    order = np.concatenate([unit[~is_frame][::-1], unit[is_frame][::-1]])
+    return np.sort(order[:n])
