@@ -31,8 +31,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     found = ensure_model(options.model, quiet=options.quiet)
     engine = None
     try:
-        with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
-            engine = _load(found.path, options, keep_all=not policy.evicts)
+        engine = _load(found.path, options, keep_all=not policy.evicts)
         text = engine.text
         own = engine.model.header.chat_template
         source = _template_source(options.chat_template, found.chat_template, own, found.path)
@@ -57,23 +56,32 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
 
 
 def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
-    # llama.cpp takes half a second to import; nothing but an open chat needs it.
-    from edge_sir.llama.engine import EngineOptions, LlamaEngine
-    from edge_sir.llama.native import NativeModel
+    from edge_sir.llama.admission import admit
+    from edge_sir.llama.gguf_check import check_model_file
 
-    model = NativeModel(path, gpu_layers=options.gpu_layers)
-    n_ctx_train = model.header.n_ctx_train
-    n_cells = n_ctx_train if keep_all else options.budget
-    if n_cells > n_ctx_train:  # before memory is taken for it
-        model.close()
+    header = check_model_file(path)
+    n_cells = header.n_ctx_train if keep_all else options.budget
+    if n_cells > header.n_ctx_train:  # before memory is taken for it
         raise BudgetError(
-            f"a budget of {n_cells} cells exceeds the {n_ctx_train} positions that {path.name} was trained on; "
-            f"use --budget {n_ctx_train} or less"
+            f"a budget of {n_cells} cells exceeds the {header.n_ctx_train} positions that {path.name} was trained on; "
+            f"use --budget {header.n_ctx_train} or less"
         )
-    engine_options = EngineOptions(
-        threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
-    )
-    return LlamaEngine(model, n_cells, engine_options, owns_model=True)
+    shift_test = admit(header, gpu_layers=options.gpu_layers, threads=options.threads)
+
+    with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+        # llama.cpp takes half a second to import; nothing but an open chat needs it.
+        from edge_sir.llama.engine import EngineOptions, LlamaEngine
+        from edge_sir.llama.native import NativeModel
+
+        engine_options = EngineOptions(
+            threads=options.threads,
+            kv_k=options.kv_k,
+            kv_v=options.kv_v,
+            flash_attn=options.flash_attn,
+            chunk=options.chunk,
+        )
+        model = NativeModel(path, gpu_layers=options.gpu_layers, header=header)
+        return LlamaEngine(model, n_cells, engine_options, owns_model=True, shift_test=shift_test)
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:

@@ -152,7 +152,7 @@ def write_qwen2vl(path: Path) -> Path:
 def write_smollm3(path: Path) -> Path:
     """Every fourth layer knows no positions, which llama.cpp's K-shift overlooks."""
     rng = np.random.default_rng(5)
-    return _save(path, "smollm3", {}, _around(rng, _llama_like(rng, 4)), n_layer=4)
+    return _save(path, "smollm3", {}, _around(rng, _llama_like(rng, 8)), n_layer=8)
 
 
 def write_stablelm(path: Path) -> Path:
