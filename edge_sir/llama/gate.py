@@ -6,13 +6,23 @@ a trial moved keys without moving logits (trial.py, run once per file by admissi
 gap mode, which never touches a key and is right for every model with plain attention.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from edge_sir.errors import CapabilityError
 from edge_sir.llama.gguf_header import GGUFHeader
 
-__all__ = ["KV_TYPES", "KVType", "ShiftTest", "Verdict", "check_kv_types", "known_harm", "packing_verdict"]
+__all__ = [
+    "KV_TYPES",
+    "KVType",
+    "ShiftTest",
+    "Verdict",
+    "backend_note",
+    "check_kv_types",
+    "known_harm",
+    "packing_verdict",
+]
 
 KVType = Literal["f16", "q8_0", "q4_0"]
 
@@ -121,3 +131,15 @@ def check_kv_types(header: GGUFHeader, kv_k: str, kv_v: str, flash_attn: str) ->
                 f"{header.path.name} has heads of {width} values, which do not fill the blocks of 32 of a quantized "
                 f"{kind} cache; use --kv-{kind.lower()} f16"
             )
+
+
+def backend_note(backends: Iterable[str], kv_k: str, kv_v: str) -> str:
+    """What a pair of cache types costs on a backend (as ggml names them), empty for nothing special."""
+    if kv_k == kv_v:
+        return ""
+    names = {name.upper() for name in backends}
+    if names & {"MTL", "METAL"}:
+        return "slow on Metal, whose flash attention needs K and V of one type; attention runs on the CPU"
+    if names & {"CUDA", "ROCM", "MUSA"}:
+        return "slow on CUDA, whose standard build has flash attention for K and V of one type only"
+    return ""
