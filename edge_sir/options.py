@@ -32,7 +32,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(
-        default="smollm2-135m-instruct", description="name from `edge-sir models list`, or path of a GGUF file"
+        default="smollm2-135m-instruct",
+        description="name from `edge-sir models list`, path of a GGUF file, or hf:OWNER/REPO:FILE",
     )
     budget: int = Field(
         default=1024,

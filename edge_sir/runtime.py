@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_sir import models
+from edge_sir import hub, models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
 from edge_sir.core.records import Eviction
@@ -85,7 +85,9 @@ def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
-    """The model's file, fetched if the manifest knows it and it is not here. Raises ModelError."""
+    """The model's file, fetched if it is not here and the manifest or `hf:` says from where. Raises ModelError."""
+    if (file := hub.parse(name_or_path)) is not None:
+        return models.ResolvedModel(hub.fetch(file, quiet=quiet))
     entry = models.find_model(name_or_path)
     if not isinstance(entry, Path) and models.model_state(entry) != "ready":
         models.fetch(entry, accept_licence=False, quiet=quiet)

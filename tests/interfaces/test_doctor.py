@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-
-
 def test_without_a_model_it_tells_of_the_machine(run_cli: Callable) -> None:
     result = run_cli("doctor").succeeded()
     assert b"llama-cpp-python" in result.out and b"(cpu, CPU)" in result.out
