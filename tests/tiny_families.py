@@ -246,7 +246,7 @@ def write_mamba(path: Path) -> Path:
     return _save(path, "mamba", extra, _around(rng, tensors), n_layer=2)
 
 
-def write_jamba(path: Path) -> Path:
+def write_jamba(path: Path, extra: dict[str, Any] | None = None) -> Path:
     """A recurrent layer and one with attention."""
     rng = np.random.default_rng(10)
     attention = block(rng, 1, _WIDTH, _WIDTH // _N_HEAD, _N_HEAD, 2, _N_FF)
@@ -254,7 +254,8 @@ def write_jamba(path: Path) -> Path:
     tensors = _mamba_layer(rng, 0) | attention | feed_forward
     norms = {"ssm_dt_norm": _DT_RANK, "ssm_b_norm": _D_STATE, "ssm_c_norm": _D_STATE}
     tensors |= {f"blk.0.{name}.weight": _ones(width) for name, width in norms.items()}
-    return _save(path, "jamba", _SSM | {"attention.head_count_kv": [0, 2]}, _around(rng, tensors), n_layer=2)
+    named = _SSM | {"attention.head_count_kv": [0, 2]} | (extra or {})
+    return _save(path, "jamba", named, _around(rng, tensors), n_layer=2)
 
 
 def _gemma3(n_swa: int) -> Callable[[Path], Path]:
