@@ -152,7 +152,9 @@ def write_qwen2vl(path: Path) -> Path:
 def write_smollm3(path: Path) -> Path:
     """Every fourth layer knows no positions, which llama.cpp's K-shift overlooks."""
     rng = np.random.default_rng(5)
-    return _save(path, "smollm3", {}, _around(rng, _llama_like(rng, 8)), n_layer=8)
+    tensors = _llama_like(rng, 4)
+    tensors["blk.3.attn_output.weight"] *= 3  # so that the layer in question has a say
+    return _save(path, "smollm3", {}, _around(rng, tensors), n_layer=4)
 
 
 def write_stablelm(path: Path) -> Path:

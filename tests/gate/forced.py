@@ -1,10 +1,11 @@
-"""What happens where the gate refuses, measured: `python forced.py FILE TYPE_OF_K N_SWA` in a process of its own.
+"""What happens where the gate refuses, measured: `python forced.py FILE [TYPE_OF_K N_SWA]` in its own process.
 
 Keys are moved forty times, as an endless conversation would soon have done; where a sliding window is the reason,
 old cells come back into the window after they were overwritten. Prints {"moved", "tolerance"} if it survives.
 """
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -44,9 +45,15 @@ def force(family: Family, folder: Path) -> Damage:
     return Damage(0.0, 1.0, told[-1].rpartition("/")[2])
 
 
-def _env() -> dict[str, str]:
-    import os
+def removals(family: Family, folder: Path) -> tuple[bool, bool]:
+    """Whether llama.cpp says that it removed tokens of the middle, and of the end, of a recurrent model."""
+    command = [sys.executable, __file__, str(family.file(folder))]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_env(), check=True)
+    middle, tail = json.loads(child.stdout.splitlines()[-1])
+    return middle, tail
 
+
+def _env() -> dict[str, str]:
     folders = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])}
 
@@ -64,6 +71,22 @@ def main(path: str, type_k: str, n_swa: str) -> None:
     else:
         moved = shift_test(model, read_plainly(model, options)[0], options, MOVES).moved
     sys.stdout.write(json.dumps({"moved": moved, "tolerance": tolerance}) + "\n")
+
+
+def remove_from_state(path: str) -> None:
+    """With bare llama.cpp, since edge-sir loads no such model."""
+    from edge_sir.llama.native import LOG, lib
+
+    LOG.install()
+    model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
+    params = lib.llama_context_default_params()
+    params.n_ctx, params.n_threads = 256, 1
+    context = lib.llama_init_from_model(model, params)
+    tokens = (lib.llama_token * 40)(*range(30, 70))
+    assert lib.llama_decode(context, lib.llama_batch_get_one(tokens, 40)) == 0
+    memory = lib.llama_get_memory(context)
+    answers = [bool(lib.llama_memory_seq_rm(memory, 0, p0, p1)) for p0, p1 in ((8, 20), (30, -1))]
+    sys.stdout.write(json.dumps(answers) + "\n")
 
 
 def _lost_window(model: Any, options: Any, n_swa: int) -> float:
@@ -96,4 +119,4 @@ def _lost_window(model: Any, options: Any, n_swa: int) -> float:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) > 2 else remove_from_state(sys.argv[1])
