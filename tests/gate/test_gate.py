@@ -1,5 +1,7 @@
 """What the gate decides, family by family, in the way a user's model is let in: header, child process, engine."""
 
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -253,6 +255,27 @@ def test_modules_in_the_working_folder_are_not_run(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert run_probe(header, threads=1).reached("done")
+
+
+def test_ctrl_c_while_a_file_is_tried_ends_the_child(header: GGUFHeader, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = []
+
+    def interrupted(child: "subprocess.Popen[bytes]", _: GGUFHeader) -> None:
+        children.append(child)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge_sir.llama.admission._wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        admit(header)
+    assert children[0].returncode == -signal.SIGKILL
+    assert VerdictStore("any").path.parent.exists() is False  # nothing was remembered
+
+
+def test_a_hanging_child_is_stopped(header: GGUFHeader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_sir.llama.admission._ANNOUNCE_AFTER_S", 0.01)
+    monkeypatch.setattr("edge_sir.llama.admission._LEAST_PATIENCE_S", 0.01)
+    with pytest.raises(ModelFileError, match="it hangs"):
+        admit(header)
 
 
 # ---- what a child's end means ------------------------------------------------------------------------
