@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _GATE = 1  # raise it when what a trial does changes, so that old verdicts are forgotten
 _ANNOUNCE_AFTER_S = 5.0
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, getattr(signal, "SIGBUS", signal.SIGSEGV))
 _LEAST_PATIENCE_S, _BYTES_PER_S = 300.0, 5e6  # a slow card must not look like a hang
 
 
@@ -42,6 +43,11 @@ class ChildReport:
     status: int | None
     stages: Sequence[dict[str, Any]]
     stderr: str
+
+    @property
+    def crashed(self) -> bool:
+        """Whether llama.cpp ended the process, rather than somebody else."""
+        return self.status is not None and -self.status in _CRASHES
 
     def reached(self, stage: str) -> Any:
         """The value under `stage` in the first line that has it, None if none does."""
@@ -58,14 +64,22 @@ def admit(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0) -> Shif
     known = store.read()
     if known is not None:
         return known.test
-    test = judge(header, run_probe(header, gpu_layers=gpu_layers, threads=threads))
-    store.write(test)
+    try:
+        report = run_probe(header, gpu_layers=gpu_layers, threads=threads)
+    except OSError as error:  # no process can be started here: then nothing is proven, and gaps are always right
+        _log.warning("%s could not be tried in a process of its own: %s", header.path.name, error)
+        return ShiftTest(died=f"not tried: {error}")
+    test = judge(header, report)
+    if report.reached("done") or report.crashed:  # not a kill for want of memory, which may not happen again
+        store.write(test)
     return test
 
 
 def judge(header: GGUFHeader, report: ChildReport) -> ShiftTest | None:
     """The trial's outcome from a child's report. Raises ModelFileError where the child could not use the file."""
     refusal = report.reached("refused")
+    if refusal is not None and report.reached("read"):
+        return ShiftTest(died=refusal)
     if refusal is not None:
         raise ModelFileError(refusal)
     if report.reached("done"):
@@ -74,12 +88,16 @@ def judge(header: GGUFHeader, report: ChildReport) -> ShiftTest | None:
     end = _how_it_ended(report)
     if report.reached("read"):
         return ShiftTest(died=end)
+    if report.status == -getattr(signal, "SIGKILL", 9):
+        raise header.error("was being tried when the process was killed, as for want of memory", "use a smaller model")
     doing = "reading a text with it" if report.reached("loaded") else "loading it"
     raise header.error(f"{doing} ends llama.cpp ({end})", OTHER if report.reached("loaded") else AGAIN)
 
 
 def run_probe(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0) -> ChildReport:
-    """Has a child process load and try the file."""
+    """Has a child process load and try the file. Raises OSError where none can be started."""
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError("there is no Python interpreter to run")
     request = json.dumps({"path": str(header.path.absolute()), "gpu_layers": gpu_layers, "threads": threads})
     # Not -m: that would put the working folder before the packages of this process.
     run = "import runpy; runpy.run_module('edge_sir.llama.probe', {}, '__main__')"

@@ -61,8 +61,8 @@ class ShiftTest:
     """What a trial found. RoPE is relative, so moving all cells alike must not change a logit.
 
     moved: root mean square change of logits after moving keys five times, in standard deviations of the logits.
-    rounding: their change when the same attention is summed in another order. died: how llama.cpp ended the
-    process instead, empty if it did not.
+    rounding: their change when the same attention is summed in another order. died: why there is no result, as
+    how llama.cpp ended the process; empty if there is one.
     """
 
     moved: float = 0.0
@@ -80,7 +80,7 @@ class ShiftTest:
 
     def __str__(self) -> str:
         if self.died:
-            return f"moving keys ends llama.cpp ({self.died})"
+            return f"keys could not be moved ({self.died})"
         compared = "within" if self.passed else "beyond"
         return f"moving keys moved logits by {self.moved:.2g} sd, {compared} the {self.tolerance:.2g} of rounding"
 

@@ -125,9 +125,9 @@ def cut_short(original: Original, rng: random.Random) -> bytes:
 
 
 KINDS: dict[str, tuple[Callable[[Original, random.Random], bytes], int]] = {
-    "flipped anywhere": (flipped_anywhere, 150),
+    "flipped anywhere": (flipped_anywhere, 70),
     "flipped hyperparameter": (flipped_hyperparameter, 200),
-    "flipped tensor description": (flipped_tensor_description, 100),
+    "flipped tensor description": (flipped_tensor_description, 180),
     "huge count": (huge_count, 150),
     "wrong type": (wrong_type, 150),
     "wild value": (wild_value, 150),

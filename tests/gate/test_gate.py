@@ -301,6 +301,38 @@ def test_a_death_while_moving_keys_means_gaps(header: GGUFHeader) -> None:
     assert test is not None and not test.passed and "GGML_ASSERT" in str(test)
 
 
+def test_an_error_while_moving_keys_means_gaps(header: GGUFHeader) -> None:
+    test = judge(header, ChildReport(0, [LOADED, READ, {"refused": "a K-shift failed"}], ""))
+    assert test is not None and not test.passed and "a K-shift failed" in str(test)
+
+
+def test_a_kill_is_not_blamed_on_the_file(header: GGUFHeader) -> None:
+    with pytest.raises(ModelFileError, match="want of memory; use a smaller model"):
+        judge(header, ChildReport(-9, [LOADED], ""))
+
+
+@pytest.mark.parametrize(("status", "kept"), [(-6, True), (-11, True), (-9, False), (1, False), (None, False)])
+def test_only_what_would_happen_again_is_remembered(
+    header: GGUFHeader, monkeypatch: pytest.MonkeyPatch, status: int | None, kept: bool
+) -> None:
+    children = []
+    report = ChildReport(status, [LOADED, READ], ABORTED)
+    monkeypatch.setattr("edge_sir.llama.admission.run_probe", lambda *_, **__: children.append(1) or report)
+    for _ in range(2):
+        test = admit(header)
+        assert test is not None and not test.passed
+    assert len(children) == (1 if kept else 2)
+
+
+@pytest.mark.parametrize("executable", ["", "/nowhere/python"])
+def test_where_no_process_can_be_started_gaps_are_right(
+    header: GGUFHeader, monkeypatch: pytest.MonkeyPatch, executable: str
+) -> None:
+    monkeypatch.setattr("sys.executable", executable)
+    test = admit(header)
+    assert test is not None and not test.passed and "not tried" in str(test)
+
+
 def test_a_hang_is_named(header: GGUFHeader) -> None:
     with pytest.raises(ModelFileError, match="it hangs"):
         judge(header, ChildReport(None, [], ""))
