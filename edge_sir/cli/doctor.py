@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sir.cli._flags import flag_arguments
-from edge_sir.errors import BudgetError, CapabilityError, ConfigError
+from edge_sir.core.budget import Budget
+from edge_sir.errors import CapabilityError, ConfigError
 from edge_sir.options import Options, config_file, gather
 from edge_sir.runtime import ensure_model
 
@@ -85,8 +86,7 @@ def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, ba
     from edge_sir.llama.survey import measure_memory, measure_speed
 
     header = check_model_file(path)
-    if options.budget > header.n_ctx_train:
-        raise BudgetError(f"{path.name} was trained on {header.n_ctx_train} positions; use --budget with at most that")
+    Budget(options.budget).check_trained_length(header.n_ctx_train, path.name)
     test = admit(header, gpu_layers=options.gpu_layers, threads=options.threads)
     made_with = EngineOptions(
         options.threads, options.kv_k, options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
