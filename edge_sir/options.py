@@ -32,7 +32,8 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(
-        default="smollm2-135m-instruct", description="name from `edge-sir models list`, or path of a GGUF file"
+        default="smollm2-135m-instruct",
+        description="name from `edge-sir models list`, path of a GGUF file, or hf:OWNER/REPO:FILE",
     )
     budget: int = Field(
         default=1024,
@@ -54,7 +55,10 @@ class Options(BaseModel):
     stop: tuple[str, ...] = Field(default=(), description="end a reply before this text; may be given several times")
     threads: int = Field(default=0, ge=0, le=512, description="CPU threads; 0 chooses")
     gpu_layers: int = Field(default=-1, ge=-1, lt=2**31, description="layers on the GPU; -1 for all that fit")
-    kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache (keys stay f16)")
+    kv_k: Literal["f16", "q8_0", "q4_0"] = Field(
+        default="f16", description="type of the K cache; quantized keys cannot be renumbered (positions=gaps)"
+    )
+    kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache")
     flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention; auto: not on a CPU")
     chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_sir import models
+from edge_sir import hub, models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
 from edge_sir.core.budget import Budget
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
-from edge_sir.errors import BudgetError, ConfigError, TemplateError
+from edge_sir.errors import ConfigError, TemplateError
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
@@ -32,8 +32,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     found = ensure_model(options.model, quiet=options.quiet)
     engine = None
     try:
-        with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
-            engine = _load(found.path, options, keep_all=not policy.evicts)
+        engine = _load(found.path, options, keep_all=not policy.evicts)
         text = engine.text
         return Chat(
             engine,
@@ -56,26 +55,34 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
 
 
 def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
-    # llama.cpp takes half a second to import; nothing but an open chat needs it.
-    from edge_sir.llama.engine import EngineOptions, LlamaEngine
-    from edge_sir.llama.native import NativeModel
+    from edge_sir.llama.admission import admit
+    from edge_sir.llama.gguf_check import check_model_file
 
-    model = NativeModel(path, gpu_layers=options.gpu_layers)
-    n_ctx_train = model.header.n_ctx_train
-    n_cells = n_ctx_train if keep_all else options.budget
-    try:
-        Budget(n_cells).check_trained_length(n_ctx_train, path.name)  # before memory is taken for it
-    except BudgetError:
-        model.close()
-        raise
-    engine_options = EngineOptions(
-        threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
-    )
-    return LlamaEngine(model, n_cells, engine_options, owns_model=True)
+    header = check_model_file(path)
+    n_cells = header.n_ctx_train if keep_all else options.budget
+    Budget(n_cells).check_trained_length(header.n_ctx_train, path.name)  # before memory is taken for it
+    shift_test = admit(header, gpu_layers=options.gpu_layers, threads=options.threads)
+
+    with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+        # llama.cpp takes half a second to import; nothing but an open chat needs it.
+        from edge_sir.llama.engine import EngineOptions, LlamaEngine
+        from edge_sir.llama.native import NativeModel
+
+        engine_options = EngineOptions(
+            threads=options.threads,
+            kv_k=options.kv_k,
+            kv_v=options.kv_v,
+            flash_attn=options.flash_attn,
+            chunk=options.chunk,
+        )
+        model = NativeModel(path, gpu_layers=options.gpu_layers, header=header)
+        return LlamaEngine(model, n_cells, engine_options, owns_model=True, shift_test=shift_test)
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
-    """The model's file, fetched if the manifest knows it and it is not here. Raises ModelError."""
+    """The model's file, fetched if it is not here and the manifest or `hf:` says from where. Raises ModelError."""
+    if (file := hub.parse(name_or_path)) is not None:
+        return models.ResolvedModel(hub.fetch(file, quiet=quiet))
     entry = models.find_model(name_or_path)
     if not isinstance(entry, Path) and models.model_state(entry) != "ready":
         models.fetch(entry, accept_licence=False, quiet=quiet)

@@ -8,6 +8,7 @@ A chat loop drives one session, a scheduler many through the same two calls. Mem
 place, `_evict`, and each loss is a value that listeners get.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from copy import copy
@@ -32,6 +33,8 @@ __all__ = ["PositionMode", "Positions", "Session", "resolve_positions"]
 
 Positions = Literal["packed", "gaps", "auto"]
 PositionMode = Literal["packed", "gaps"]
+
+_log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
 
@@ -339,6 +342,9 @@ class Session:
 
     def _renumber(self) -> None:
         """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""
+        done = "moved together" if self.engine.spec.can_pack else "read again"
+        n, n_ctx_train = len(self.ledger), self.engine.spec.n_ctx_train
+        _log.warning("the trained length of %d positions is reached: %d tokens are %s", n_ctx_train, n, done)
         with self._atomically(), shield():
             if self.engine.spec.can_pack:
                 self._shift_together()

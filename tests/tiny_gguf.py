@@ -55,18 +55,18 @@ def write_llama(
 ) -> Path:
     """Write a llama model. `metadata` adds and replaces entries; a value of None leaves an entry out."""
     head_dim, n_ff = n_embd // n_head, 2 * n_embd
-    entries = _hyperparameters("llama", n_layer, n_embd, n_head, n_head_kv, n_ctx_train, n_ff)
+    entries = hyperparameters("llama", n_layer, n_embd, n_head, n_head_kv, n_ctx_train, n_ff)
     entries["llama.rope.dimension_count"] = head_dim
-    entries |= _tokenizer(chat_template)
+    entries |= tokenizer(chat_template)
     if rope_scaling is not None:
         entries["llama.rope.scaling.type"], entries["llama.rope.scaling.factor"] = rope_scaling
         entries["llama.rope.scaling.original_context_length"] = n_ctx_train
     rng = np.random.default_rng(seed)
-    tensors = {"token_embd.weight": _weight(rng, N_VOCAB, n_embd, gain=8.0)}
+    tensors = {"token_embd.weight": weight(rng, N_VOCAB, n_embd, gain=8.0)}
     for il in range(n_layer):
-        tensors |= _block(rng, il, n_embd, head_dim, n_head, n_head_kv, n_ff)
+        tensors |= block(rng, il, n_embd, head_dim, n_head, n_head_kv, n_ff)
     tensors["output_norm.weight"] = np.ones(n_embd, np.float32)
-    tensors["output.weight"] = _weight(rng, N_VOCAB, n_embd, gain=3.0)
+    tensors["output.weight"] = weight(rng, N_VOCAB, n_embd, gain=3.0)
     return write_gguf(path, "llama", entries | dict(metadata or {}), tensors)
 
 
@@ -89,32 +89,32 @@ def write_gemma3(
     `n_layer` must be 6 or more: llama.cpp ends the process if all layers have a window.
     """
     n_ff = 2 * n_embd
-    entries = _hyperparameters("gemma3", n_layer, n_embd, n_head, n_head_kv, n_ctx_train, n_ff)
+    entries = hyperparameters("gemma3", n_layer, n_embd, n_head, n_head_kv, n_ctx_train, n_ff)
     entries |= {
         "gemma3.attention.key_length": head_dim,
         "gemma3.attention.value_length": head_dim,
         "gemma3.attention.sliding_window": n_swa,
         "gemma3.rope.freq_base": 1_000_000.0,
     }
-    entries |= _tokenizer(chat_template)
+    entries |= tokenizer(chat_template)
     rng = np.random.default_rng(seed)
     # llama.cpp multiplies gemma's embeddings by sqrt(n_embd).
-    tensors = {"token_embd.weight": _weight(rng, N_VOCAB, n_embd)}
+    tensors = {"token_embd.weight": weight(rng, N_VOCAB, n_embd)}
     for il in range(n_layer):
-        tensors |= _block(rng, il, n_embd, head_dim, n_head, n_head_kv, n_ff)
+        tensors |= block(rng, il, n_embd, head_dim, n_head, n_head_kv, n_ff)
         norms = {"post_attention": n_embd, "post_ffw": n_embd, "attn_q": head_dim, "attn_k": head_dim}
         for name, width in norms.items():
             tensors[f"blk.{il}.{name}_norm.weight"] = np.full(width, 2.0, np.float32)
     tensors["output_norm.weight"] = np.ones(n_embd, np.float32)
     # Tied embeddings would make random weights repeat the last token, so the output has its own.
-    tensors["output.weight"] = _weight(rng, N_VOCAB, n_embd, gain=3.0)
+    tensors["output.weight"] = weight(rng, N_VOCAB, n_embd, gain=3.0)
     return write_gguf(path, "gemma3", entries | dict(metadata or {}), tensors)
 
 
 def write_header_only(path: Path, arch: str, metadata: Mapping[str, Any] | None = None) -> Path:
     """Write a file of architecture `arch` that is well formed but has a single meaningless tensor."""
     tensors = {"token_embd.weight": np.zeros((1, 32), np.float32)}
-    return write_gguf(path, arch, _hyperparameters(arch, 1, 32, 1, 1, 512, 64) | dict(metadata or {}), tensors)
+    return write_gguf(path, arch, hyperparameters(arch, 1, 32, 1, 1, 512, 64) | dict(metadata or {}), tensors)
 
 
 def write_gguf(path: Path, arch: str, metadata: Metadata, tensors: Tensors) -> Path:
@@ -148,9 +148,10 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
             raise TypeError(f"no GGUF type for {key} = {value!r}")
 
 
-def _hyperparameters(
+def hyperparameters(
     arch: str, n_layer: int, n_embd: int, n_head: int, n_head_kv: int, n_ctx_train: int, n_ff: int
 ) -> Metadata:
+    """What every architecture's header holds."""
     return {
         "general.type": "model",
         "general.name": f"tiny {arch}",
@@ -165,7 +166,8 @@ def _hyperparameters(
     }
 
 
-def _tokenizer(chat_template: str | None) -> Metadata:
+def tokenizer(chat_template: str | None) -> Metadata:
+    """The SentencePiece tokenizer, which llama.cpp takes for any architecture."""
     texts, scores, kinds = vocabulary()
     return {
         "tokenizer.ggml.model": "llama",
@@ -182,24 +184,26 @@ def _tokenizer(chat_template: str | None) -> Metadata:
     }
 
 
-def _weight(rng: np.random.Generator, n_out: int, n_in: int, gain: float = 1.0) -> NDArray[np.float32]:
+def weight(rng: np.random.Generator, n_out: int, n_in: int, gain: float = 1.0) -> NDArray[np.float32]:
     """[n_out, n_in]: maps inputs of unit variance to outputs with a standard deviation of `gain`."""
     return rng.normal(0.0, gain * n_in**-0.5, (n_out, n_in)).astype(np.float32)
 
 
-def _block(
+def block(
     rng: np.random.Generator, il: int, n_embd: int, head_dim: int, n_head: int, n_head_kv: int, n_ff: int
 ) -> Tensors:
+    """Layer `il` of a llama."""
+
     def named() -> Iterator[tuple[str, NDArray[np.float32]]]:
         yield "attn_norm", np.ones(n_embd, np.float32)
         # A gain above 1 on queries and keys makes heads choose among positions instead of averaging.
-        yield "attn_q", _weight(rng, n_head * head_dim, n_embd, gain=1.5)
-        yield "attn_k", _weight(rng, n_head_kv * head_dim, n_embd, gain=1.5)
-        yield "attn_v", _weight(rng, n_head_kv * head_dim, n_embd)
-        yield "attn_output", _weight(rng, n_embd, n_head * head_dim)
+        yield "attn_q", weight(rng, n_head * head_dim, n_embd, gain=1.5)
+        yield "attn_k", weight(rng, n_head_kv * head_dim, n_embd, gain=1.5)
+        yield "attn_v", weight(rng, n_head_kv * head_dim, n_embd)
+        yield "attn_output", weight(rng, n_embd, n_head * head_dim)
         yield "ffn_norm", np.ones(n_embd, np.float32)
-        yield "ffn_gate", _weight(rng, n_ff, n_embd)
-        yield "ffn_up", _weight(rng, n_ff, n_embd)
-        yield "ffn_down", _weight(rng, n_embd, n_ff)
+        yield "ffn_gate", weight(rng, n_ff, n_embd)
+        yield "ffn_up", weight(rng, n_ff, n_embd)
+        yield "ffn_down", weight(rng, n_embd, n_ff)
 
     return {f"blk.{il}.{name}.weight": array for name, array in named()}

@@ -9,14 +9,14 @@ from pydantic.fields import FieldInfo
 
 from edge_sir.options import Options, Sourced, config_file, gather, nearest
 
-__all__ = ["add_flags", "from_args", "nearest_flag"]
+__all__ = ["add_flags", "flag_arguments", "from_args", "nearest_flag"]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds one flag per option, and --config. Values stay text: pydantic checks them all alike."""
     for public, name in Options.names().items():
         field = Options.model_fields[name]
-        parser.add_argument(f"--{public.replace('_', '-')}", dest=public, **_arguments(field))
+        parser.add_argument(f"--{public.replace('_', '-')}", dest=public, **flag_arguments(field))
     parser.add_argument("--config", metavar="FILE", help="TOML file with options")
 
 
@@ -31,7 +31,8 @@ def nearest_flag(word: str) -> str:
     return nearest(word.lstrip("-").partition("=")[0], {**Options.names(), "config": ""}).replace("'", "'--", 1)
 
 
-def _arguments(field: FieldInfo) -> dict[str, Any]:
+def flag_arguments(field: FieldInfo) -> dict[str, Any]:
+    """What argparse is told of an option."""
     default = field.get_default()
     shown = "" if default is None or default is False or default == () else f" (default: {default})"
     settings: dict[str, Any] = {"help": f"{field.description}{shown}".replace("%", "%%"), "default": None}

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def refuse_unknown(word: str, command: str) -> NoReturn:
 def run(args: argparse.Namespace) -> int:
     """Holds the conversation until the input ends; returns the exit code."""
     options = from_args(args).options
+    logging.getLogger("edge_sir").setLevel(logging.ERROR if options.quiet else logging.WARNING)
     with _stats_file(options.stats) as write_stats:
         losses = Losses()
         with open_chat(options, on_evict=losses.note) as chat:

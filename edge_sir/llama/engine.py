@@ -15,7 +15,7 @@ from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
 from edge_sir.errors import BatchError, CapabilityError, ComputeError, LoadError, NoSlotError, ShiftError, StateError
 from edge_sir.llama.batch import Batch
-from edge_sir.llama.gate import packing_verdict
+from edge_sir.llama.gate import KV_TYPES, KVType, ShiftTest, Verdict, check_kv_types, packing_verdict
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
 from edge_sir.llama.sampling import LlamaSampler
 from edge_sir.llama.text import LlamaText
@@ -23,9 +23,6 @@ from edge_sir.llama.text import LlamaText
 __all__ = ["EngineOptions", "LlamaEngine"]
 
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
-
-# ggml type numbers and bytes per value
-_V_TYPES: dict[str, tuple[int, float]] = {"f16": (1, 2.0), "q8_0": (8, 34 / 32), "q4_0": (2, 18 / 32)}
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 
 
@@ -34,11 +31,13 @@ class EngineOptions:
     """How a context is made.
 
     chunk: most tokens per llama_decode; with all rows scored a chunk costs 4 * n_vocab bytes of memory
-    per token. threads: 0 for `default_threads`. Keys stay f16 because moving quantized keys ruins them.
+    per token. threads: 0 for `default_threads`. kv_k, kv_v: types of the caches; quantized keys exclude
+    packing, because moving them ruins them.
     """
 
     threads: int = 0
-    kv_v: Literal["f16", "q8_0", "q4_0"] = "f16"
+    kv_k: KVType = "f16"
+    kv_v: KVType = "f16"
     flash_attn: Literal["auto", "on", "off"] = "auto"
     chunk: int = 128
     n_seq_max: int = 1
@@ -47,13 +46,21 @@ class EngineOptions:
 class LlamaEngine:
     """One llama_context on a model. Not for use from two threads at once.
 
-    n_cells is rounded up to 256. owns_model: free the model with the engine.
+    n_cells is rounded up to 256. owns_model: free the model with the engine. shift_test: what the trial of
+    this file found. verdict: instead of the gate's; for trials, which must move what is not proven yet.
     Raises CapabilityError for options that exclude each other, LoadError
     if llama.cpp cannot make the context.
     """
 
     def __init__(
-        self, model: NativeModel, n_cells: int, options: EngineOptions | None = None, *, owns_model: bool = False
+        self,
+        model: NativeModel,
+        n_cells: int,
+        options: EngineOptions | None = None,
+        *,
+        owns_model: bool = False,
+        shift_test: ShiftTest | None = None,
+        verdict: Verdict | None = None,
     ) -> None:
         options = options or EngineOptions()
         self._closing = ExitStack()  # last in, first out: the context before its model
@@ -69,16 +76,18 @@ class LlamaEngine:
         self.text = LlamaText(model)
         self.times = EngineTimes()
         self._memory = lib.llama_get_memory(self._handle)
+        self.can_shift = bool(lib.llama_memory_can_shift(self._memory))  # llama.cpp's word, not the gate's
         self._batch = Batch(options.chunk)
         self._template = LlamaSampler.template(model.n_vocab)
         self._sharing = Sharing()
         self._shift_pending = False
         self._n_failures_before = LOG.kshift_failures
-        self.spec = self._spec(options)
+        self.spec = self._spec(options, shift_test, verdict)
 
-    def _spec(self, options: EngineOptions) -> EngineSpec:
+    def _spec(self, options: EngineOptions, test: ShiftTest | None, verdict: Verdict | None) -> EngineSpec:
         header, n_ctx = self.model.header, int(lib.llama_n_ctx(self._handle))
-        verdict = packing_verdict(header, n_ctx, bool(lib.llama_memory_can_shift(self._memory)))
+        n_swa = int(lib.llama_model_n_swa(self.model.handle))
+        verdict = verdict or packing_verdict(header, n_ctx, n_swa, self.can_shift, kv_k=options.kv_k, test=test)
         return EngineSpec(
             model=header.path.name,
             n_ctx=n_ctx,
@@ -86,10 +95,10 @@ class LlamaEngine:
             n_ctx_train=int(lib.llama_model_n_ctx_train(self.model.handle)),
             n_vocab=self.model.n_vocab,
             n_seq_max=options.n_seq_max,
-            n_swa=int(lib.llama_model_n_swa(self.model.handle)),
+            n_swa=n_swa,
             can_pack=verdict.can_pack,
             why=verdict.why,
-            kv_bytes=round(n_ctx * header.kv_bytes_per_cell(2.0, _V_TYPES[options.kv_v][1])),
+            kv_bytes=round(n_ctx * header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])),
             fingerprint=header.fingerprint,
         )
 
@@ -209,13 +218,7 @@ def _flash_attention(options: EngineOptions) -> str:
 
 
 def _make_context(model: NativeModel, n_cells: int, options: EngineOptions) -> object:
-    if options.kv_v != "f16" and options.flash_attn == "off":
-        raise CapabilityError("a quantized V cache needs flash attention: use --flash-attn auto or --kv-v f16")
-    if options.kv_v != "f16" and model.header.head_dim_v % 32:
-        raise CapabilityError(
-            f"{model.header.path.name} has heads of {model.header.head_dim_v} values, which do not fill the blocks "
-            "of 32 of a quantized V cache; use --kv-v f16"
-        )
+    check_kv_types(model.header, options.kv_k, options.kv_v, options.flash_attn)
     if not 0 < options.n_seq_max <= min(options.chunk, 256):  # llama.cpp would end the process
         raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
     params = lib.llama_context_default_params()
@@ -224,7 +227,7 @@ def _make_context(model: NativeModel, n_cells: int, options: EngineOptions) -> o
     params.n_seq_max = options.n_seq_max
     params.n_threads = params.n_threads_batch = options.threads or default_threads()
     params.flash_attn_type = _FLASH[_flash_attention(options)]
-    params.type_v = _V_TYPES[options.kv_v][0]
+    params.type_k, params.type_v = KV_TYPES[options.kv_k][0], KV_TYPES[options.kv_v][0]
     # One pool for all sequences (rows come back in batch order), and no cell recycled behind our back.
     params.kv_unified = params.swa_full = True
     params.no_perf = True

@@ -88,11 +88,12 @@ class NativeModel:
     """A loaded model. One may serve several contexts; close them first.
 
     Raises ModelFileError for a file that is missing, damaged or cannot chat (checked before llama.cpp
-    sees it) or that llama.cpp refuses. gpu_layers: layers to offload, -1 for all that fit.
+    sees it) or that llama.cpp refuses. gpu_layers: layers to offload, -1 for all that fit. header: what
+    `check_model_file` said of the file, if it was asked already.
     """
 
-    def __init__(self, path: Path, *, gpu_layers: int = -1) -> None:
-        self.header: GGUFHeader = check_model_file(path)
+    def __init__(self, path: Path, *, gpu_layers: int = -1, header: GGUFHeader | None = None) -> None:
+        self.header: GGUFHeader = header or check_model_file(path)
         LOG.install()
         LOG.errors.clear()
         params = lib.llama_model_default_params()

@@ -54,12 +54,18 @@ def workdir(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def gate_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder that all runs share, so that each model file is tried once and not in every test."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def clean_env(isolated_home: Path) -> dict[str, str]:
+def clean_env(isolated_home: Path, gate_cache: Path) -> dict[str, str]:
     """An environment without the user's settings; one thread, since cores are shared."""
     foreign = ("PYTHONIO", "PYTHONUTF8", "PYTHONCOERCE", "LC_", "LANG", "NO_COLOR", "COLUMNS", "TERM")
     env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-    return env | {"EDGE_SIR_THREADS": "1", "PYTHONUTF8": "1", "TERM": "dumb"}
+    return env | {"EDGE_SIR_THREADS": "1", "PYTHONUTF8": "1", "TERM": "dumb", "XDG_CACHE_HOME": str(gate_cache)}
 
 
 def _with(env: Mapping[str, str], changes: Mapping[str, str | None] | None) -> dict[str, str]:

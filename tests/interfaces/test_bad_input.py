@@ -328,3 +328,12 @@ def test_packing_where_the_gate_says_no(
         assert "--positions gaps" in refused("--model", model, *packed)
         assert run_cli("chat", "--model", model, *TINY, input=b"hello\n").succeeded().out
     assert run_cli("chat", "--model", tiny_gemma3_wide_path, *packed, input=b"hello\n").succeeded().out
+
+
+def test_a_file_that_ends_llama_cpp_ends_in_one_line(run_cli: Callable, tmp_path: Path) -> None:
+    """Its header is sound, but llama.cpp asserts that the inner size is twice the embedding."""
+    from tiny_families import write_jamba
+
+    path = write_jamba(tmp_path / "jamba.gguf", {"ssm.inner_size": 96})
+    complaint = run_cli("chat", "--model", path, "--budget", "256", input=b"Hi\n").complaint
+    assert "loading it ends llama.cpp (SIGABRT: jamba.cpp:" in complaint and "download the file again" in complaint

@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "messages": {"engine", "template"},
     "options": {"policies", "errors"},
     "models": {"errors"},
+    "hub": {"errors", "models"},
     "session": {"_shield", "core", "engine", "errors"},
     "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
     "trace": {"core", "errors", "policies"},

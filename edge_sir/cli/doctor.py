@@ -1,0 +1,188 @@
+"""`edge-sir doctor`: what this machine has, and what a model on it can do, needs and reaches."""
+
+import argparse
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_sir.cli._flags import flag_arguments
+from edge_sir.core.budget import Budget
+from edge_sir.errors import CapabilityError, ConfigError
+from edge_sir.options import Options, config_file, gather
+from edge_sir.runtime import ensure_model
+
+if TYPE_CHECKING:
+    from edge_sir.llama.gguf_header import GGUFHeader
+    from edge_sir.llama.native import NativeModel
+
+__all__ = ["add_parser", "parse_bytes", "run"]
+
+_OPTIONS = ("budget", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk")
+_SPEED_S = 10.0
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+Report = dict[str, Any]
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the `doctor` subcommand; its namespace carries `run`."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="say what this machine and a model on it can do",
+        description="Shows llama.cpp's devices and, with a model, the gate's verdict, the memory that a budget "
+        "takes and the speed.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="as for `edge-sir chat --model`")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print one JSON document")
+    parser.add_argument("--memory", metavar="SIZE", help="find the largest budget that fits into, e.g., 2G or 900MiB")
+    parser.add_argument("--no-speed", action="store_true", help=f"leave out the speed check of {_SPEED_S:.0f} seconds")
+    for name in _OPTIONS:
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, **flag_arguments(Options.model_fields[name]))
+    parser.add_argument("--config", metavar="FILE", help="TOML file with options")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the report; returns 0. Raises UserError for what the caller can mend."""
+    given = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
+    options = gather(given, file=config_file(args.config)).options
+    limit = None if args.memory is None else parse_bytes(args.memory)
+    path = None if args.model is None else ensure_model(args.model, quiet=args.as_json).path
+    from edge_sir.llama import survey
+
+    machine = {"llama_cpp": survey.system_info(), "devices": [asdict(device) for device in survey.devices()]}
+    report: Report = {"machine": machine}
+    if path is not None:
+        report |= _examine(path, options, limit, speed=not args.no_speed, backends=_backends(machine))
+    if args.as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print(report)
+    return 0
+
+
+def parse_bytes(text: str) -> int:
+    """`2G`, `900MiB`, `1.5 GB` in bytes. Raises ConfigError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
+    if found is None or found[2] == "I":
+        raise ConfigError(f"--memory {text!r} is no size; write it like 900M, 2G or 1.5GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _backends(machine: Report) -> list[str]:
+    return [device["backend"] for device in machine["devices"]]
+
+
+def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, backends: list[str]) -> Report:
+    from edge_sir.llama.admission import admit
+    from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.gate import packing_verdict
+    from edge_sir.llama.gguf_check import check_model_file
+    from edge_sir.llama.native import NativeModel
+    from edge_sir.llama.survey import measure_memory, measure_speed
+
+    header = check_model_file(path)
+    Budget(options.budget).check_trained_length(header.n_ctx_train, path.name)
+    test = admit(header, gpu_layers=options.gpu_layers, threads=options.threads)
+    made_with = EngineOptions(
+        options.threads, options.kv_k, options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
+    )
+    model = NativeModel(path, gpu_layers=options.gpu_layers, header=header)
+    try:
+        engine = LlamaEngine(model, options.budget, made_with, shift_test=test)
+        try:
+            spec = engine.spec
+            f16 = packing_verdict(header, spec.n_ctx, spec.n_swa, engine.can_shift, test=test)
+            rates = measure_speed(engine, _SPEED_S) if speed else None
+        finally:
+            engine.close()
+        gate = {
+            "mode": "packed" if spec.can_pack else "gaps",
+            "why": spec.why,
+            "trial": None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed},
+            "kv_types": _kv_types(header, options, backends, can_pack=f16.can_pack),
+        }
+        need = measure_memory(model, made_with)
+        memory: Report = asdict(need) | {"budget": options.budget, "budget_bytes": need.of(options.budget)}
+        if limit is not None:
+            memory |= {"limit_bytes": limit, "largest_budget": need.largest_budget(limit, header.n_ctx_train)}
+        return {
+            "model": _describe(header, model),
+            "gate": gate,
+            "memory": memory,
+            "speed": None if rates is None else asdict(rates),
+        }
+    finally:
+        model.close()
+
+
+def _describe(header: "GGUFHeader", model: "NativeModel") -> Report:
+    return {
+        "path": str(header.path),
+        "name": header.name,
+        "architecture": header.architecture,
+        "size_bytes": header.size_bytes,
+        "n_ctx_train": header.n_ctx_train,
+        "n_vocab": model.n_vocab,
+        "n_layer": header.n_layer,
+        "fingerprint": header.fingerprint,
+    }
+
+
+def _kv_types(header: "GGUFHeader", options: Options, backends: list[str], *, can_pack: bool) -> list[Report]:
+    """What the gate allows with what. can_pack: its verdict on f16 keys."""
+    from edge_sir.llama.gate import KV_TYPES, backend_note, check_kv_types
+
+    rows = []
+    for kv_k, (_, k_bytes) in KV_TYPES.items():
+        for kv_v, (_, v_bytes) in KV_TYPES.items():
+            try:
+                check_kv_types(header, kv_k, kv_v, options.flash_attn)
+                note = backend_note(backends, kv_k, kv_v)
+                allowed = "packed or gaps" if can_pack and kv_k == "f16" else "gaps"
+            except CapabilityError as refusal:
+                allowed, note = "no", str(refusal)
+            per_cell = header.kv_bytes_per_cell(k_bytes, v_bytes)
+            rows.append({"k": kv_k, "v": kv_v, "allowed": allowed, "bytes_per_cell": per_cell, "note": note})
+    return rows
+
+
+# ---- for people ----------------------------------------------------------------------------------
+
+
+def _print(report: Report) -> None:
+    print(report["machine"]["llama_cpp"])
+    for d in report["machine"]["devices"]:
+        free = f", {_size(d['free_bytes'])} of {_size(d['total_bytes'])} free" if d["total_bytes"] else ""
+        print(f"  {d['name']} ({d['kind']}, {d['backend']}): {d['description']}{free}")
+    if "model" not in report:
+        print("Give a model to see what it can do here: edge-sir doctor MODEL", file=sys.stderr)
+        return
+    model, gate, memory, speed = (report[part] for part in ("model", "gate", "memory", "speed"))
+    about = f"{model['architecture']}, {_size(model['size_bytes'])}, trained on {model['n_ctx_train']} positions"
+    print(f"\n{Path(model['path']).name}: {about}")
+    print(f"  gate: {gate['mode']}, because: {gate['why']}")
+    print("  K and V types:")
+    for row in gate["kv_types"]:
+        note = f"  {row['note']}" if row["note"] else ""
+        print(f"    {row['k']:>5} {row['v']:>5}  {row['bytes_per_cell']:10,.0f} bytes per cell  {row['allowed']}{note}")
+    weights, rest = memory["weights_bytes"], memory["fixed_bytes"] - memory["weights_bytes"]
+    print(f"  memory: {_size(weights)} weights + {_size(rest)} buffers + {memory['cell_bytes']:,.0f} bytes per cell")
+    print(f"    a budget of {memory['budget']} cells takes {_size(memory['budget_bytes'])}")
+    if "limit_bytes" in memory:
+        n = memory["largest_budget"]
+        fits = f"a budget of {n} cells at most" if n else "not even the smallest budget"
+        print(f"    {_size(memory['limit_bytes'])} hold {fits}")
+    if speed is not None:
+        print(f"  speed: reads {speed['read_per_s']:.1f} and writes {speed['write_per_s']:.1f} tokens per second")
+
+
+def _size(n_bytes: float) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.1f} {unit}"
+    return f"{n_bytes:.0f} bytes"

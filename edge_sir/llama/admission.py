@@ -1,0 +1,162 @@
+"""Lets a model file in: what was found out about it once is remembered, and a stranger meets a child process first.
+
+    header ──cached?──> ShiftTest
+       └──no──> python -m edge_sir.llama.probe ──stages──> judge ──> ShiftTest, cached; or ModelFileError
+
+llama.cpp ends the process on some files that its loader did not foresee. In a child that costs one clear line.
+Nothing here imports llama_cpp.
+"""
+
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_sir.errors import ModelFileError
+from edge_sir.llama.gate import ShiftTest
+from edge_sir.llama.gguf_header import AGAIN, OTHER, GGUFHeader
+from edge_sir.llama.verdicts import VerdictStore, digest
+
+__all__ = ["ChildReport", "admit", "build_id", "judge", "run_probe"]
+
+_log = logging.getLogger(__name__)
+
+_GATE = 1  # raise it when what a trial does changes, so that old verdicts are forgotten
+_ANNOUNCE_AFTER_S = 5.0
+_CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, getattr(signal, "SIGBUS", signal.SIGSEGV))
+_LEAST_PATIENCE_S, _BYTES_PER_S = 300.0, 5e6  # a slow card must not look like a hang
+
+
+@dataclass(frozen=True, slots=True)
+class ChildReport:
+    """What a probe left behind. status: its exit status, negative for a signal, None if it was stopped as hung."""
+
+    status: int | None
+    stages: Sequence[dict[str, Any]]
+    stderr: str
+
+    @property
+    def crashed(self) -> bool:
+        """Whether llama.cpp ended the process, rather than somebody else."""
+        return self.status is not None and -self.status in _CRASHES
+
+    def reached(self, stage: str) -> Any:
+        """The value under `stage` in the first line that has it, None if none does."""
+        return next((line[stage] for line in self.stages if stage in line), None)
+
+
+def admit(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0) -> ShiftTest | None:
+    """What moving keys does to the model of this file; None where it was not tried because harm is known.
+
+    The first time, a child process loads it (once per file, llama.cpp build and gpu_layers). Raises
+    ModelFileError for a file that cannot be loaded or used, even if it ended the child.
+    """
+    store = VerdictStore(f"{_GATE}-{header.fingerprint}-{build_id()}-{gpu_layers}")
+    known = store.read()
+    if known is not None:
+        return known.test
+    try:
+        report = run_probe(header, gpu_layers=gpu_layers, threads=threads)
+    except OSError as error:  # no process can be started here: then nothing is proven, and gaps are always right
+        _log.warning("%s could not be tried in a process of its own: %s", header.path.name, error)
+        return ShiftTest(died=f"not tried: {error}")
+    test = judge(header, report)
+    if report.reached("done") or report.crashed:  # not a kill for want of memory, which may not happen again
+        store.write(test)
+    return test
+
+
+def judge(header: GGUFHeader, report: ChildReport) -> ShiftTest | None:
+    """The trial's outcome from a child's report. Raises ModelFileError where the child could not use the file."""
+    refusal = report.reached("refused")
+    if refusal is not None and report.reached("read"):
+        return ShiftTest(died=refusal)
+    if refusal is not None:
+        raise ModelFileError(refusal)
+    if report.reached("done"):
+        last = report.stages[-1]
+        return ShiftTest(last["moved"], last["rounding"]) if "moved" in last else None
+    end = _how_it_ended(report)
+    if report.reached("read"):
+        return ShiftTest(died=end)
+    if report.status == -getattr(signal, "SIGKILL", 9):
+        raise header.error("was being tried when the process was killed, as for want of memory", "use a smaller model")
+    doing = "reading a text with it" if report.reached("loaded") else "loading it"
+    raise header.error(f"{doing} ends llama.cpp ({end})", OTHER if report.reached("loaded") else AGAIN)
+
+
+def run_probe(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0) -> ChildReport:
+    """Has a child process load and try the file. Raises OSError where none can be started."""
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise OSError("there is no Python interpreter to run")
+    request = json.dumps({"path": str(header.path.absolute()), "gpu_layers": gpu_layers, "threads": threads})
+    # Not -m: that would put the working folder before the packages of this process.
+    run = "import runpy; runpy.run_module('edge_sir.llama.probe', {}, '__main__')"
+    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {run}", request]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err) as child:
+            try:
+                status = _wait(child, header)
+            except BaseException:
+                child.kill()
+                raise
+        out.seek(0)
+        err.seek(max(0, err.seek(0, 2) - 65536))
+        return ChildReport(status, _stages(out.read()), err.read().decode("utf-8", "replace"))
+
+
+def _wait(child: "subprocess.Popen[bytes]", header: GGUFHeader) -> int | None:
+    try:
+        return child.wait(_ANNOUNCE_AFTER_S)
+    except subprocess.TimeoutExpired:
+        _log.warning("trying %s, once for this file ...", header.path.name)
+    try:
+        return child.wait(_LEAST_PATIENCE_S + header.size_bytes / _BYTES_PER_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return None
+
+
+def _stages(text: bytes) -> list[dict[str, Any]]:
+    stages = []
+    for line in text.splitlines():
+        try:
+            stage = json.loads(line)
+        except ValueError:
+            continue  # cut off in the middle, or something else wrote to the stream
+        if isinstance(stage, dict):
+            stages.append(stage)
+    return stages
+
+
+def _how_it_ended(report: ChildReport) -> str:
+    if report.status is None:
+        return "it hangs"
+    lines = [line.strip() for line in report.stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if "GGML_" in line or "what():" in line or "Error" in line or ".cpp:" in line]
+    last = (telling or lines or ["it gave no reason"])[-1]
+    last = re.sub(r"\S*/(?=\S+:\d+: )", "", last)[:200]  # the folder in which llama.cpp was compiled
+    try:
+        how = signal.Signals(-report.status).name
+    except ValueError:
+        how = f"exit status {report.status}"
+    return f"{how}: {last}"
+
+
+def build_id() -> str:
+    """Names the llama.cpp that is installed: llama-cpp-python's version, and its libraries' names, sizes and dates."""
+    version = importlib.metadata.version("llama-cpp-python")
+    spec = importlib.util.find_spec("llama_cpp")  # finds it without importing it
+    folders = spec.submodule_search_locations if spec else None
+    libraries = sorted(path for folder in folders or () for path in (Path(folder) / "lib").glob("*"))
+    facts = [(path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in libraries if path.is_file()]
+    return f"{version}-{digest(repr(facts))}"

@@ -1,0 +1,57 @@
+"""The child process that meets a model file first: `python -m edge_sir.llama.probe '{"path": ...}'`.
+
+It prints one JSON object per stage that it survived, so that its parent knows what ended it.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_sir.errors import EdgeSirError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Loads, reads, and, where metadata does not speak against it, moves keys.
+
+    The argument is {"path", "gpu_layers", "threads"} as JSON. Stages: {"loaded"}, {"read"}, and
+    {"done", "moved", "rounding"} or {"done"}; {"refused": message} for a file that is refused.
+    """
+    request = json.loads((sys.argv[1:] if argv is None else argv)[0])
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the parent's to explain
+    try:
+        _try(Path(request["path"]), request["gpu_layers"], request["threads"])
+    except EdgeSirError as error:
+        _say(refused=str(error))
+    return 0
+
+
+def _try(path: Path, gpu_layers: int, threads: int) -> None:
+    from edge_sir.llama.gate import known_harm
+    from edge_sir.llama.native import NativeModel
+    from edge_sir.llama.trial import read_plainly, shift_test, trial_options
+
+    model = NativeModel(path, gpu_layers=gpu_layers)
+    _say(loaded=True)
+    options = trial_options(threads)
+    plain, can_shift = read_plainly(model, options)
+    _say(read=True)
+    if known_harm(model.header) or not can_shift:
+        _say(done=True)
+        return
+    test = shift_test(model, plain, options)
+    _say(done=True, moved=test.moved, rounding=test.rounding)
+
+
+def _say(**stage: Any) -> None:
+    sys.stdout.write(json.dumps(stage) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    os._exit(main())  # nothing is left to do, and unloading a large model takes its time
