@@ -5,42 +5,43 @@
         session.commit(engine.decode([piece])[0])
 
 A chat loop drives one session, a scheduler many through the same two calls. Memory is lost in one
-place, `_evict`, and each loss is a value that listeners get.
+place, `evict`, and each loss is a value that listeners get.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.ledger import ROLES, Journal, TokenLedger
 from edge_sir.core.pending import PendingTokens
-from edge_sir.core.plan import EvictionPlan, packing_moves, runs_of
+from edge_sir.core.plan import EvictionPlan, runs_of
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Carry, Eviction, SessionStats
 from edge_sir.core.room import Room
 from edge_sir.engine import Engine, Sampler, Slice, SliceResult, Tokens
-from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError
+from edge_sir.errors import BudgetError, PoisonedError, SessionError
+from edge_sir.positions import PositionMode, Positions, pack, read_again, resolve_positions
 
-__all__ = ["PositionMode", "Positions", "Session", "resolve_positions"]
-
-Positions = Literal["packed", "gaps", "auto"]
-PositionMode = Literal["packed", "gaps"]
+__all__ = ["Positions", "Session", "check_context"]
 
 _NOTHING = Carry({}, -1, None)
 
 
-def resolve_positions(wanted: Positions, engine: Engine) -> PositionMode:
-    """`auto` packs where that is known to be right; asking for it elsewhere is a CapabilityError."""
-    if wanted == "packed" and not engine.spec.can_pack:
-        raise CapabilityError(f"{engine.spec.model} cannot pack: {engine.spec.why}; use --positions gaps")
-    if wanted == "auto":
-        return "packed" if engine.spec.can_pack else "gaps"
-    return wanted
+def check_context(budget: Budget, engine: Engine) -> None:
+    """Raises BudgetError for a budget beyond the engine's context or its model's trained length."""
+    if budget.n_cells > engine.spec.n_ctx:
+        raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
+    if 0 < engine.spec.n_ctx_train < budget.n_cells:
+        raise BudgetError(
+            f"a budget of {budget.n_cells} cells exceeds the {engine.spec.n_ctx_train} positions that "
+            f"{engine.spec.model} was trained on; use --budget {engine.spec.n_ctx_train} or less"
+        )
 
 
 def _carry(piece: Slice, result: SliceResult) -> Carry:
@@ -57,7 +58,8 @@ class Session:
 
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
     what decay counts. After each commit the engine's largest position equals the ledger's, or the
-    session is poisoned and says so at every further call.
+    session is poisoned and says so at every further call. also_score: score columns that are filled
+    although the policy does not need them. journal: is told of every change.
     """
 
     def __init__(
@@ -70,26 +72,23 @@ class Session:
         positions: Positions = "auto",
         sentence_ends: Callable[[Tokens], NDArray[np.bool_]] = _no_ends,
         on_evict: Callable[[Eviction], None] | None = None,
+        also_score: frozenset[str] = frozenset(),
+        journal: Journal | None = None,
     ) -> None:
-        if budget.n_cells > engine.spec.n_ctx:
-            raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
-        if 0 < engine.spec.n_ctx_train < budget.n_cells:
-            raise BudgetError(
-                f"a budget of {budget.n_cells} cells exceeds the {engine.spec.n_ctx_train} positions that "
-                f"{engine.spec.model} was trained on; use --budget {engine.spec.n_ctx_train} or less"
-            )
+        check_context(budget, engine)
         self.engine = engine
         self.policy = policy
         self.budget = budget
         self.seq = seq
         self.mode: PositionMode = resolve_positions(positions, engine)
-        self.ledger = TokenLedger(budget.n_cells)
+        self.ledger = TokenLedger(budget.n_cells, journal)
         self.room = Room(self.ledger, policy, budget)
         self.room.check_budget()
         self.stats = SessionStats()
         self.turn = 0
         self.on_evict = on_evict
         self._sentence_ends = sentence_ends
+        self._needs = policy.needs | also_score
         self._pending = PendingTokens()
         self._born = 0
         self._carry = _NOTHING
@@ -121,6 +120,10 @@ class Session:
         array = np.asarray(tokens, np.int32)
         self._pending.feed(array, ROLES.index(role), self.turn, pinned, self._sentence_ends(array))
 
+    def score_also(self, names: frozenset[str]) -> None:
+        """From now on these score columns are filled as well."""
+        self._needs = self._needs | names
+
     @property
     def n_pending(self) -> int:
         """Tokens fed but not decoded yet."""
@@ -139,9 +142,7 @@ class Session:
 
         Raises BudgetError if the pins leave no room, PoisonedError, or what the engine raises.
         """
-        self._check_usable()
-        self._undo_in_flight()
-        self._check_agreement()
+        self.make_ready()
         if not len(self._pending):
             return None
         n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
@@ -154,7 +155,7 @@ class Session:
             tokens=self._pending.head(n)["token"],
             p0=self.ledger.next_pos,
             targets=self._pending.targets(n),
-            needs=self.policy.needs,
+            needs=self._needs,
             logits=n == len(self._pending),
         )
         return self._in_flight
@@ -235,7 +236,7 @@ class Session:
         """Decodes one token that was just removed; next to a hole it moves up to its predecessor."""
         token = row.pop("token")
         unknown = np.full(1, -1, np.int32)
-        piece = Slice(self.seq, token, self.ledger.next_pos, unknown, self.policy.needs, True)
+        piece = Slice(self.seq, token, self.ledger.next_pos, unknown, self._needs, True)
         result = self.engine.decode([piece])[0]
         self.ledger.append(token, row | {"pos": piece.p0})
         self._carry = _carry(piece, result)
@@ -245,7 +246,7 @@ class Session:
         thought = self.ledger["role"] == ROLES.index("thought")
         rows = np.flatnonzero(thought & (self.ledger["turn"] == self.turn))
         if len(rows):
-            self._evict(EvictionPlan(rows, self.ledger.epoch, "thought"))
+            self.evict(EvictionPlan(rows, self.ledger.epoch, "thought"))
 
     def relabel(self, n: int, role: str) -> None:
         """Gives the `n` newest resident tokens another role."""
@@ -256,22 +257,27 @@ class Session:
 
         Raises BudgetError, with nothing changed, if the pins would leave no room for a turn.
         """
-        rows = self.ledger["turn"] == turn
+        return self.pin_rows(np.flatnonzero(self.ledger["turn"] == turn), pinned, f"pinning turn {turn}")
+
+    def pin_rows(self, rows: NDArray[np.intp], pinned: bool, what: str) -> int:
+        """As `pin`, for ledger `rows`; `what` names the attempt in the error."""
         if pinned:
-            self.room.check_pins(int((rows & ~self.room.fixed()).sum()), f"pinning turn {turn}")
+            self.room.check_pins(int((~self.room.fixed()[rows]).sum()), what)
         self.ledger.update("pinned", rows, pinned)
-        return int(rows.sum())
+        return len(rows)
 
     # ---- making room ---------------------------------------------------------------------------
 
     def _make_room(self, n: int) -> None:
         n_whole_turn = None if self._reserve is None else len(self._pending) + self._reserve
+        if self.ledger.journal is not None:
+            self.ledger.journal.asked(n, self.turn, n_whole_turn)
         plan = self.room.plan(n, self.turn, n_whole_turn)
         self._reserve = None
         if plan is not None:
-            self._evict(plan)
+            self.evict(plan)
 
-    def _evict(self, plan: EvictionPlan) -> None:
+    def evict(self, plan: EvictionPlan) -> None:
         """The only place where memory is lost."""
         started = time.perf_counter()
         event = Eviction(
@@ -279,15 +285,20 @@ class Session:
             self.turn,
             len(self.ledger),
             {name: column[plan.rows] for name, column in self.ledger.columns().items()},
+            self._born,
+            plan.values,
+            plan.cut,
         )
         with shield():  # also around the report: a loss must not go unsaid
             with self._atomically():
                 pos = self.ledger["pos"].copy()
+                if self.ledger.journal is not None:
+                    self.ledger.journal.evicting(plan.why, self.turn, len(self.ledger))
                 self.ledger.drop(plan.rows, plan.epoch)
                 for p0, p1 in runs_of(plan.rows, pos):
                     self.engine.remove(self.seq, p0, p1)
                 if self.mode == "packed":
-                    self._shift_together()
+                    self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
                 self.stats.evicted += len(plan)
                 self.stats.evictions += 1
                 self.stats.evict_s += time.perf_counter() - started
@@ -295,31 +306,23 @@ class Session:
             if self.on_evict is not None:
                 self.on_evict(event)
 
-    def _shift_together(self) -> None:
-        moves = packing_moves(self.ledger["pos"])
-        for p0, p1, delta in moves:
-            self.engine.shift(self.seq, p0, p1, delta)
-        if moves:
-            self.ledger.renumber(np.arange(len(self.ledger)))
-            self.stats.kshifts += 1
-
     def _renumber(self) -> None:
         """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""
         with self._atomically(), shield():
             if self.engine.spec.can_pack:
-                self._shift_together()
+                self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
                 self.stats.packs += 1
-                return
-            self.engine.remove(self.seq, 0, -1)
-            tokens = self.ledger["token"].copy()
-            step = self.engine.spec.n_batch
-            for p0 in range(0, len(tokens), step):
-                part = tokens[p0 : p0 + step]
-                self.engine.decode([Slice(self.seq, part, p0, np.full(len(part), -1, np.int32), logits=False)])
-            self.ledger.renumber(np.arange(len(tokens)))
-            self.stats.rereads += 1
+            else:
+                read_again(self.engine, self.seq, self.ledger)
+                self.stats.rereads += 1
 
     # ---- bookkeeping ---------------------------------------------------------------------------
+
+    def make_ready(self) -> None:
+        """Takes back what was handed out but not committed. Raises PoisonedError if ledger and cache disagree."""
+        self._check_usable()
+        self._undo_in_flight()
+        self._check_agreement()
 
     def _shifted_scores(self, piece: Slice, result: SliceResult) -> dict[str, NDArray[np.float32]]:
         """Row t scores token t + 1; the slice's first token is scored by the carried row."""
@@ -354,20 +357,14 @@ class Session:
             self._poison = f"the cache ends at position {last}, the ledger at {expected}"
             self._check_usable()
 
-    def _atomically(self) -> "_Poisoning":
-        return _Poisoning(self)
-
-
-class _Poisoning:
-    """Marks the session as unusable if the block does not run to its end."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None:
-        self._session._check_usable()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # Delayed Ctrl-C arrives after the block did its work.
-        if kind is not None and not issubclass(kind, KeyboardInterrupt):
-            self._session._poison = f"an eviction or rewind broke off ({error})"
+    @contextmanager
+    def _atomically(self) -> Iterator[None]:
+        """Marks the session as unusable if the block does not run to its end."""
+        self._check_usable()
+        try:
+            yield
+        except KeyboardInterrupt:  # a delayed Ctrl-C arrives after the block did its work
+            raise
+        except BaseException as error:
+            self._poison = f"an eviction or rewind broke off ({error})"
+            raise
