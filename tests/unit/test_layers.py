@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "session": {"_shield", "core", "engine", "errors", "positions"},
     "amend": {"_shield", "core", "engine", "errors", "policies", "positions", "session"},
     "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
-    "trace": {"core", "errors", "policies"},
+    "trace": {"core", "errors"},
+    "replay": {"core", "errors", "policies", "trace"},
     "chat": {"core", "engine", "errors", "messages", "policies", "reply", "session", "snapshot", "template", "trace"},
     "batch": {"core", "engine", "errors", "messages", "reply", "session", "snapshot", "template", "trace"},
 }
