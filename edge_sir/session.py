@@ -35,13 +35,13 @@ _NOTHING = Carry({}, -1, None)
 
 def check_context(budget: Budget, engine: Engine) -> None:
     """Raises BudgetError for a budget beyond the engine's context or its model's trained length."""
-    if budget.n_cells > engine.spec.n_ctx:
-        raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
     if 0 < engine.spec.n_ctx_train < budget.n_cells:
         raise BudgetError(
             f"a budget of {budget.n_cells} cells exceeds the {engine.spec.n_ctx_train} positions that "
             f"{engine.spec.model} was trained on; use --budget {engine.spec.n_ctx_train} or less"
         )
+    if budget.n_cells > engine.spec.n_ctx:
+        raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
 
 
 def _carry(piece: Slice, result: SliceResult) -> Carry:
@@ -123,6 +123,11 @@ class Session:
     def score_also(self, names: frozenset[str]) -> None:
         """From now on these score columns are filled as well."""
         self._needs = self._needs | names
+
+    @property
+    def n_born(self) -> int:
+        """Tokens ever decoded."""
+        return self._born
 
     @property
     def n_pending(self) -> int:

@@ -37,7 +37,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
     "trace": {"core", "errors"},
     "replay": {"core", "errors", "policies", "trace"},
-    "chat": {"core", "engine", "errors", "messages", "policies", "reply", "session", "snapshot", "template", "trace"},
+    "figures": {"policies", "session"},
+    "transcript": {"errors"},
+    "memory": {"core", "engine", "policies", "session", "transcript"},
+    "recall": {"amend", "core", "engine", "errors", "memory", "session", "transcript"},
+    "conversation": {
+        *("amend", "core", "engine", "errors", "figures", "messages", "policies", "recall", "reply", "session"),
+        *("snapshot", "template", "trace", "transcript"),
+    },
+    "chat": {"amend", "conversation", "engine", "errors", "memory", "policies", "reply", "transcript"},
     "batch": {"core", "engine", "errors", "messages", "reply", "session", "snapshot", "template", "trace"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
