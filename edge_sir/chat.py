@@ -77,7 +77,7 @@ class Chat(Conversation):
         messages = self.transcript.of(turn)
         if turn == 0:
             raise ConfigError("nothing was said yet, so there is nothing to undo")
-        if turn == self._system_turn:
+        if turn == self.system_turn:
             raise ConfigError(f"turn {turn} changed the system prompt; change it again instead")
         lost = tuple(loss for loss in self._recall.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
         self.last_undo = Undone(turn, messages, self.truncate(turn), lost)

@@ -53,8 +53,8 @@ class Conversation:
 
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
     pinned. on_evict: called with what was let go. owns_engine: close it with the chat. reopen: makes an engine
-    of more cells on the same model, for `set_budget`. trace: gets a record of all that comes and goes, with
-    every score. Raises BudgetError if the system prompt leaves no room.
+    of more cells on the same model, for `set_budget`. on_close: called after the engine was closed. trace: gets a
+    record of all that comes and goes, with every score. Raises BudgetError if the system prompt leaves no room.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Conversation:
         on_evict: Callable[[Eviction], None] | None = None,
         owns_engine: bool = False,
         reopen: Callable[[int], Engine] | None = None,
+        on_close: Callable[[], None] | None = None,
         trace: Trace | None = None,
     ) -> None:
         self.codec = codec
@@ -98,10 +99,11 @@ class Conversation:
         self.trace = trace
         self._owns_engine = owns_engine
         self._reopen = reopen
+        self._on_close = on_close
         self._recall = Recall(self.session, codec)
         self._encoder = MessageEncoder(codec, template, system)
-        self._system = system
-        self._system_turn = 0
+        self.system = system
+        self.system_turn = 0
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._tries = 0  # replies to the running turn's message that were taken back
         self._spoken = False  # whether anything follows turn 0
@@ -133,13 +135,15 @@ class Conversation:
             self.trace.close()
         if self._owns_engine:
             self.engine.close()
+        if self._on_close is not None:
+            self._on_close()
 
     def _start(self) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""
         parts = self._encoder.opening()
         self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
-        if self._system is not None:
-            self.transcript.add(0, "system", self._system)
+        if self.system is not None:
+            self.transcript.add(0, "system", self.system)
         self._feed(parts, pinned=True)
         self._drain()
 
@@ -175,8 +179,8 @@ class Conversation:
         n = self.session.truncate(turn)
         self._recall.truncate(turn)
         self._spoken = self.session.turn > 0
-        if turn <= self._system_turn and self._system is not None:  # the prompt in force went with the tail
-            self.set_system(self._system)
+        if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
+            self.set_system(self.system)
         return n
 
     # ---- turns ---------------------------------------------------------------------------------
@@ -285,7 +289,7 @@ class Conversation:
         self._recall.clear()
         self._unsent.clear()
         self._began.clear()
-        self._spoken, self._reply_state, self._system_turn = False, "closed", 0
+        self._spoken, self._reply_state, self.system_turn = False, "closed", 0
         self._start()
 
     def set_system(self, text: str) -> None:
@@ -297,16 +301,16 @@ class Conversation:
         self._close_open_reply()
         session, encoder = self.session, MessageEncoder(self.codec, self.template, text)
         parts = encoder.message("system", text, first=False) if self._spoken else encoder.opening()
-        old = self._recall.system_rows(self._system_turn)
+        old = self._recall.system_rows(self.system_turn)
         n_more = sum(len(tokens) for _, tokens in parts) - len(old)
         session.room.check_pins(max(0, n_more), "this system prompt")
-        self._encoder, self._system = encoder, text
+        self._encoder, self.system = encoder, text
         if not self._spoken:
             self.clear()
             return
         amend.forget(session, old)
         self._begin_turn()
-        self._system_turn = session.turn
+        self.system_turn = session.turn
         self.transcript.add(session.turn, "system", text)
         self._feed(parts, pinned=True)
         self._drain()

@@ -13,9 +13,10 @@ from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
+from edge_sir.trace import Trace
 
 if TYPE_CHECKING:
-    from edge_sir.llama.engine import LlamaEngine
+    from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
 __all__ = ["ensure_model", "open_chat"]
 
@@ -30,6 +31,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     policy = from_spec(options.policy)
     found = ensure_model(options.model, quiet=options.quiet)
     engine = None
+    trace = None if options.trace is None else Trace(options.trace)
     try:
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
             engine = _load(found.path, options, keep_all=not policy.evicts)
@@ -49,16 +51,22 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
             positions=options.positions,
             on_evict=on_evict,
             owns_engine=True,
+            reopen=_reopener(engine, options),
+            on_close=engine.model.close,
+            trace=trace,
         )
     except BaseException:
         if engine is not None:
             engine.close()
+            engine.model.close()
+        if trace is not None:
+            trace.close()
         raise
 
 
 def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
     # llama.cpp takes half a second to import; nothing but an open chat needs it.
-    from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.engine import LlamaEngine
     from edge_sir.llama.native import NativeModel
 
     model = NativeModel(path, gpu_layers=options.gpu_layers)
@@ -70,10 +78,27 @@ def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
             f"a budget of {n_cells} cells exceeds the {n_ctx_train} positions that {path.name} was trained on; "
             f"use --budget {n_ctx_train} or less"
         )
-    engine_options = EngineOptions(
-        threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
-    )
-    return LlamaEngine(model, n_cells, engine_options, owns_model=True)
+    try:
+        return LlamaEngine(model, n_cells, _engine_options(options))
+    except BaseException:
+        model.close()
+        raise
+
+
+def _reopener(engine: "LlamaEngine", options: Options) -> "Callable[[int], LlamaEngine]":
+    """More cells for the same model, which therefore must outlive its engines."""
+
+    def reopen(n_cells: int) -> "LlamaEngine":
+        with shield():
+            return type(engine)(engine.model, n_cells, _engine_options(options))
+
+    return reopen
+
+
+def _engine_options(options: Options) -> "EngineOptions":
+    from edge_sir.llama.engine import EngineOptions
+
+    return EngineOptions(threads=options.threads, kv_v=options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk)
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:

@@ -23,8 +23,8 @@ class Losses:
         self._first_words: dict[int, str] = {}
 
     def note(self, eviction: Eviction) -> None:
-        """An eviction listener. Thoughts leave by design and are not reported."""
-        if eviction.why == "thought":
+        """An eviction listener. Thoughts leave by design, and who forgets on purpose knows."""
+        if eviction.why != "room":
             return
         columns = eviction.columns
         self._tokens.update(columns["turn"].tolist())
@@ -33,15 +33,22 @@ class Losses:
             tokens = columns["token"][(columns["turn"] == turn) & spoken]
             self._first_words[turn] = self._words(tokens.tolist())
 
-    def take(self) -> str:
-        """What was let go since the last call, empty if nothing was."""
+    def take(self, n_most: int | None = None) -> str:
+        """What was let go since the last call, empty if nothing was. n_most: turns that are named."""
         if not self._tokens:
             return ""
         n = sum(self._tokens.values())
         parts = [f"{turn}{self._first_words[turn]}" for turn in sorted(self._tokens)]
+        self.clear()
+        turns = f"turn{'s' if len(parts) > 1 else ''}"
+        if n_most is not None and len(parts) > n_most:
+            parts[n_most:] = [f"and {len(parts) - n_most} more (/memory shows them)"]
+        return f"let go {n} tokens of {turns} {', '.join(parts)}"
+
+    def clear(self) -> None:
+        """Forgets what was collected."""
         self._tokens.clear()
         self._first_words.clear()
-        return f"let go {n} tokens of turn{'s' if len(parts) > 1 else ''} {', '.join(parts)}"
 
     def _words(self, tokens: list[int]) -> str:
         if self.codec is None or not tokens:
