@@ -152,7 +152,8 @@ class LossBook:
         for turn in np.unique(columns["turn"]).tolist():
             rows = np.flatnonzero(columns["turn"] == turn)
             content = rows[columns["role"][rows] != FRAME]
-            text = "" if event.why == "forgotten" else _text(self._codec, columns["token"][content[:_WORD_TOKENS]])
+            begun = _split(content[:_WORD_TOKENS], columns["message"][content[:_WORD_TOKENS]])
+            text = " ".join(_text(self._codec, columns["token"][part]) for part in begun)
             loss = Loss(
                 turn=turn,
                 turn_now=event.turn_now,
@@ -163,7 +164,7 @@ class LossBook:
                 value=None if event.values is None else _mean(event.values[rows]),
                 cut=event.cut,
                 surprisal=_mean(columns["surprisal"][content]),
-                text=" ".join(text.split()),
+                text="" if event.why == "forgotten" else " ".join(text.split()),
                 at=event.n_born,
             )
             self._by_turn.setdefault(turn, []).append(loss)

@@ -2,19 +2,19 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_sir.chat import Chat, Undone
-from edge_sir.cli._views import Row, View, find_view, memory_view, stats_view, why_view
+from edge_sir.cli._views import WHO, Row, View, find_view, memory_view, stats_view, why_view
 from edge_sir.errors import ConfigError
 from edge_sir.memory import Passage
 from edge_sir.policies import names, to_spec
 from edge_sir.reply import Piece
 from edge_sir.transcript import read_transcript
 
-__all__ = ["HELP", "Outcome", "is_command", "perform", "undone_view"]
+__all__ = ["HELP", "Outcome", "cost_of", "is_command", "perform"]
 
 HELP: dict[str, tuple[str, str]] = {
     "help": ("", "this list"),
@@ -45,7 +45,7 @@ class Outcome:
 
     view: View = field(default_factory=View)
     document: dict[str, Any] = field(default_factory=dict)
-    pieces: Iterator[Piece] | None = None
+    pieces: Generator[Piece, None, None] | None = None
     as_json: bool = False
     leave: bool = False
 
@@ -94,15 +94,15 @@ def _memory(chat: Chat, rest: str) -> Outcome:
 
 
 def _pin(chat: Chat, rest: str) -> Outcome:
-    return _touched("pinned", chat.pin(_what(rest, "/pin TEXT|TURN")))
+    return _touched("pinned", chat.pin(_what(chat, rest, "/pin TEXT|TURN")))
 
 
 def _unpin(chat: Chat, rest: str) -> Outcome:
-    return _touched("unpinned", chat.unpin(_what(rest, "") if rest else None))
+    return _touched("unpinned", chat.unpin(_what(chat, rest, "") if rest else None))
 
 
 def _forget(chat: Chat, rest: str) -> Outcome:
-    removed = chat.forget(_what(rest, "/forget TEXT|TURN"))
+    removed = chat.forget(_what(chat, rest, "/forget TEXT|TURN"))
     if not removed:
         return Outcome(View("it was not in memory any more; the transcript has lost it, too"), {"forgotten": []})
     outcome = _touched("forgotten", removed)
@@ -114,25 +114,29 @@ def _forget(chat: Chat, rest: str) -> Outcome:
 def _touched(verb: str, found: Sequence[Passage]) -> Outcome:
     n = sum(p.n_tokens for p in found)
     view = View(f"{verb}: {n} tokens" if found else f"nothing to be {verb}")
-    view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{p.role}: {p.text}", ""),)) for p in found)
+    view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in found)
     return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
 
 
 def _undo(chat: Chat, rest: str) -> Outcome:
     undone = chat.undo()
-    return Outcome(undone_view(undone), dataclasses.asdict(undone))
+    return Outcome(_undone_view(undone), dataclasses.asdict(undone))
 
 
-def undone_view(undone: Undone) -> View:
-    """What was taken back, and what that cannot bring back."""
+def _undone_view(undone: Undone) -> View:
     said = next((m.text for m in undone.messages if m.role == "user"), "")
     view = View(f"took back turn {undone.turn} ({undone.n_tokens} tokens)" + (f": “{said}”" if said else ""))
     if undone.lost:
-        turns = sorted({loss.turn for loss in undone.lost})
-        n = sum(loss.n_tokens for loss in undone.lost)
-        text = f"{n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(map(str, turns))}"
-        view.rows.append(Row((), ((f"lost meanwhile, and not coming back: {text}", ""),), dim=True))
+        view.rows.append(Row((), ((cost_of(undone), ""),), dim=True))
     return view
+
+
+def cost_of(undone: Undone) -> str:
+    """What older turns gave up for a turn that was taken back; empty if nothing."""
+    turns = sorted({loss.turn for loss in undone.lost})
+    n = sum(loss.n_tokens for loss in undone.lost)
+    text = f"{n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(map(str, turns))}"
+    return f"lost meanwhile, and not coming back: {text}" if turns else ""
 
 
 def _regen(chat: Chat, rest: str) -> Outcome:
@@ -142,8 +146,9 @@ def _regen(chat: Chat, rest: str) -> Outcome:
 def _budget(chat: Chat, rest: str) -> Outcome:
     n = chat.set_budget(_number(rest, "/budget N")) if rest else 0
     cells, spec = chat.session.budget.n_cells, chat.engine.spec
-    text = f"budget {cells} cells, {len(chat.session.ledger)} occupied; {spec.n_ctx} allocated"
-    return Outcome(View(f"{text}; let go {n} tokens" if n else text), {"budget": cells, "evicted": n})
+    # What that let go is told as after any eviction.
+    view = View(f"budget {cells} cells, {len(chat.session.ledger)} occupied; {spec.n_ctx} allocated")
+    return Outcome(view, {"budget": cells, "evicted": n})
 
 
 def _policy(chat: Chat, rest: str) -> Outcome:
@@ -213,11 +218,12 @@ _ACTIONS: dict[str, Callable[[Chat, str], Outcome]] = {
 }
 
 
-def _what(text: str, usage: str) -> int | str:
-    """A turn's number, or words; quotes make words of a number."""
+def _what(chat: Chat, text: str, usage: str) -> int | str:
+    """A turn's number, or words: a number beyond the last turn, or in quotes, is something that was said."""
     if not text:
         raise ConfigError(f"{usage}: which?")
-    return int(text) if text.isdecimal() else _unquoted(text)
+    is_turn = text.isdecimal() and int(text) <= chat.session.turn
+    return int(text) if is_turn else _unquoted(text)
 
 
 def _unquoted(text: str) -> str:

@@ -30,20 +30,25 @@ class Losses:
         self._tokens.update(columns["turn"].tolist())
         spoken = np.isin(columns["role"], _SPOKEN)
         for turn in set(columns["turn"].tolist()) - self._first_words.keys():
-            tokens = columns["token"][(columns["turn"] == turn) & spoken]
-            self._first_words[turn] = self._words(tokens.tolist())
+            rows = np.flatnonzero((columns["turn"] == turn) & spoken)
+            first = rows[columns["message"][rows] == columns["message"][rows[0]]] if len(rows) else rows
+            self._first_words[turn] = self._words(columns["token"][first].tolist())
 
-    def take(self, n_most: int | None = None) -> str:
-        """What was let go since the last call, empty if nothing was. n_most: turns that are named."""
+    def take(self) -> str:
+        """What was let go since the last call, empty if nothing was."""
+        text = self.told()
+        self.clear()
+        return text
+
+    def told(self, n_most: int | None = None) -> str:
+        """As `take`, and it stays; n_most: turns that are named."""
         if not self._tokens:
             return ""
-        n = sum(self._tokens.values())
-        parts = [f"{turn}{self._first_words[turn]}" for turn in sorted(self._tokens)]
-        self.clear()
-        turns = f"turn{'s' if len(parts) > 1 else ''}"
-        if n_most is not None and len(parts) > n_most:
-            parts[n_most:] = [f"and {len(parts) - n_most} more (/memory shows them)"]
-        return f"let go {n} tokens of {turns} {', '.join(parts)}"
+        n, turns = sum(self._tokens.values()), sorted(self._tokens)
+        parts = [f"{turn}{self._first_words[turn]}" for turn in turns[:n_most]]
+        if len(parts) < len(turns):
+            parts.append(f"and {len(turns) - len(parts)} more (/memory)")
+        return f"let go {n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(parts)}"
 
     def clear(self) -> None:
         """Forgets what was collected."""

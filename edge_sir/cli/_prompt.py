@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -95,10 +96,13 @@ class RichReader:
         n, most = len(session.ledger), session.budget.n_cells
         full = round(10 * n / most)
         pinned = int(session.ledger["pinned"].sum())
-        parts = [f"{n}/{most} cells {'#' * full}{'.' * (10 - full)}", f"turn {session.turn}"]
-        parts += [f"{session.stats.evicted} tokens let go"] if session.stats.evicted else []
+        parts = [f"{n}/{most} cells", f"turn {session.turn}"]
         parts += [f"{pinned} pinned"] if pinned else []
-        return " " + "  ".join([*parts, "/help"])
+        parts += [f"{session.stats.evicted} let go"] if session.stats.evicted else []
+        if shutil.get_terminal_size().columns >= 70:
+            parts[0] += f" {'#' * full}{'.' * (10 - full)}"
+            parts.append("/help")
+        return " " + "  ".join(parts)
 
 
 def _keys() -> "KeyBindings":

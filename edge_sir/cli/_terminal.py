@@ -2,22 +2,26 @@
 
 import contextlib
 import json
+import shutil
 import sys
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat
-from edge_sir.cli._commands import Outcome, is_command, perform, undone_view
+from edge_sir.cli._commands import Outcome, cost_of, is_command, perform
 from edge_sir.cli._losses import Losses, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
 from edge_sir.reply import Piece
 
+if TYPE_CHECKING:
+    from edge_sir.cli._wrap import Wrapped
+
 __all__ = ["talk"]
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-_N_TURNS = 4  # that a note names; /memory shows all
+_N_TURNS = 4  # that a note names at most, as far as they fit a line; /memory shows all
 
 
 class _Reader(Protocol):
@@ -39,7 +43,7 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
         if not text.strip():
             continue
         try:
-            if _turn(chat, text):
+            if _turn(chat, text, wrap=reader.shows_state):
                 return
         except KeyboardInterrupt:
             print(_style("assistant"), flush=True)
@@ -51,22 +55,22 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
             sys.stdout.flush()
             print(f"{'' if is_command(text) else chr(10)}edge-sir: {shown(str(error))}", file=sys.stderr)
         if not quiet:
-            _note(chat, losses.take(_N_TURNS), always=not reader.shows_state and not is_command(text))
+            _note(chat, losses, always=not reader.shows_state and not is_command(text))
         losses.clear()
 
 
-def _turn(chat: Chat, text: str) -> bool:
+def _turn(chat: Chat, text: str, *, wrap: bool) -> bool:
     """Does what one line asks for; True to leave."""
     if not is_command(text):
         chat.last_reply = None
-        _show_reply(chat.stream(text[1:] if text.startswith("//") else text))
+        _show_reply(chat.stream(text[1:] if text.startswith("//") else text), wrap=wrap)
         return False
     outcome = perform(chat, text)
     if outcome.pieces is not None:
         chat.last_undo = None
-        _show_reply(outcome.pieces)
-        if chat.last_undo is not None and chat.last_undo.lost:
-            print_view(undone_view(chat.last_undo))
+        _show_reply(outcome.pieces, wrap=wrap)
+        if chat.last_undo is not None and (cost := cost_of(chat.last_undo)):
+            _dim(cost)
     else:
         _show(outcome)
     return outcome.leave
@@ -88,28 +92,40 @@ def _ask(reader: _Reader) -> str | None:
             print()
             return None
         except KeyboardInterrupt:
-            print("" if warned else "\nCtrl-C once more or Ctrl-D leaves", flush=True)
+            start = "" if reader.shows_state else "\n"  # where it ended the line itself
+            print("" if warned else f"{start}Ctrl-C once more or Ctrl-D leaves", flush=True)
     return None
 
 
-def _show_reply(reply: Iterator[Piece]) -> None:
-    with contextlib.ExitStack() as closing:
-        if hasattr(reply, "close"):
-            closing.callback(reply.close)
-        role = "assistant"
-        for piece in reply:
-            if piece.role != role:
-                print(f"\n{_style(piece.role)}", end="")
-                role = piece.role
-            print(shown(piece.text) if sys.stdout.isatty() else piece.text, end="", flush=True)
+def _show_reply(reply: Generator[Piece, None, None], *, wrap: bool) -> None:
+    wrapped = _wrapped() if wrap else None
+    role = "assistant"
+    with contextlib.closing(reply):
+        try:
+            for piece in reply:
+                if piece.role != role:
+                    print(f"{wrapped.rest() if wrapped else ''}\n{_style(piece.role)}", end="")
+                    role, wrapped = piece.role, _wrapped() if wrap else None
+                text = shown(piece.text) if sys.stdout.isatty() else piece.text
+                print(wrapped.push(text) if wrapped else text, end="", flush=True)
+        finally:
+            print(wrapped.rest() if wrapped else "", end="", flush=True)
         if role != "assistant":
             print(_style("assistant"), end="")
     print(flush=True)
 
 
-def _note(chat: Chat, lost: str, *, always: bool) -> None:
+def _wrapped() -> "Wrapped":
+    from edge_sir.cli._wrap import Wrapped
+
+    return Wrapped()
+
+
+def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
     """One line after a turn: occupancy, where no toolbar shows it, and what was let go."""
-    session = chat.session
+    session, width = chat.session, shutil.get_terminal_size().columns
+    texts = [losses.told(n) for n in range(_N_TURNS, 0, -1)]
+    lost = next((text for text in texts if len(text) < width - 20 * always), texts[-1])
     occupied = f"[{len(session.ledger)}/{session.budget.n_cells} cells]" if always else ""
     if occupied or lost:
         _dim(" ".join(part for part in (occupied, lost) if part))

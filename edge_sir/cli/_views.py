@@ -99,6 +99,8 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
     title = f"{memory.n_resident} of {memory.budget} cells hold {n_known} of {said} turns"
     title += f", {memory.n_pinned} tokens pinned" if memory.n_pinned else ""
     view = View(f"{title}; {memory.policy} forgets")
+    if turns:
+        view.rows.append(Row(("TURN", "TOKENS", *(["SURPRISAL > NOW"] if scores else []), "WHO"), dim=True))
     for gone, group in groupby(turns, key=lambda t: t.state == "gone"):
         if gone:
             view.rows.append(_folded(list(group)))
@@ -123,7 +125,7 @@ def _turn_rows(turn: TurnMemory, memory: Memory, scores: bool) -> list[Row]:
             if span.n_gone:
                 parts.append((f" [{span.n_gone} gone] ", "dim"))
                 n_gone -= span.n_gone
-            parts.append((span.text, ""))
+            parts.append((_digest(span.text, role), ""))
             pins.add(span.pinned)
         mark = "" if pins == {False} else "pinned" if pins == {True} else "in part pinned"
         rows.append(Row((*head, WHO.get(role, role), mark), tuple(parts)))
@@ -134,6 +136,11 @@ def _turn_rows(turn: TurnMemory, memory: Memory, scores: bool) -> list[Row]:
         last = rows[-1]
         rows[-1] = Row(last.cells, (*last.text, (f" [{n_gone} gone]", "dim")))
     return rows
+
+
+def _digest(text: str, role: str) -> str:
+    """On one line; without the role that a template writes as words before its own system prompt."""
+    return " ".join(text.split()).removeprefix("system " if role == "system" else "")
 
 
 def _folded(turns: Sequence[TurnMemory]) -> Row:
@@ -203,7 +210,10 @@ def _reason(loss: Loss) -> str:
         text += f": mean surprisal {loss.surprisal:.2f} nats, {_decayed(loss.surprisal, loss.decay, age, decayed)}"
     if loss.value is not None:
         text += f"; {loss.policy} valued it at {loss.value:.2f}"
-        text += "" if loss.cut is None else f", the least that stayed had {loss.cut:.2f}"
+        if loss.cut is not None and abs(loss.cut - loss.value) < 1e-6:
+            text += ", with the rest of its unit, which stayed: it was thinned from its end"
+        elif loss.cut is not None:
+            text += f", the least that stayed had {loss.cut:.2f}"
     elif loss.policy:
         text += f"; {loss.policy} ranks nothing"
     return text
