@@ -86,17 +86,21 @@ class Chat(Conversation):
     def regenerate(
         self, *, sampling: SamplingParams | None = None, max_tokens: int | None = None
     ) -> Generator[Piece, None, None]:
-        """Takes the last reply back and yields another one to the same message; `last_undo` says what that cost.
+        """Takes the last reply back and streams another one to the same message; `last_undo` says what that cost.
 
         Other draws are made; at temperature 0 only another memory can change the words. Raises ConfigError.
         """
         if self._unsent:  # an error kept it from being answered
-            yield from self.stream(self._unsent.pop(), sampling=sampling, max_tokens=max_tokens)
-            return
+            return self.stream(self._unsent.pop(), sampling=sampling, max_tokens=max_tokens)
         messages = self.transcript.of(self.session.turn)
         said = [m.text for m in messages if m.role == "user"]
         if not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
+        return self._again(said, sampling, max_tokens)
+
+    def _again(
+        self, said: Sequence[str], sampling: SamplingParams | None, max_tokens: int | None
+    ) -> Generator[Piece, None, None]:
         tries = self._tries + 1
         self.undo()
         self._unsent += said[:-1]
