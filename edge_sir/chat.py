@@ -90,17 +90,18 @@ class Chat(Conversation):
 
         Other draws are made; at temperature 0 only another memory can change the words. Raises ConfigError.
         """
-        if self._unsent:  # an error kept it from being answered
-            return self.stream(self._unsent.pop(), sampling=sampling, max_tokens=max_tokens)
         messages = self.transcript.of(self.session.turn)
         said = [m.text for m in messages if m.role == "user"]
-        if not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages):
+        if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
         return self._again(said, sampling, max_tokens)
 
     def _again(
         self, said: Sequence[str], sampling: SamplingParams | None, max_tokens: int | None
     ) -> Generator[Piece, None, None]:
+        if self._unsent:  # an error kept it from being answered at all
+            yield from self._stream(self._unsent.pop(), sampling, max_tokens, 0)
+            return
         tries = self._tries + 1
         self.undo()
         self._unsent += said[:-1]

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat
@@ -100,7 +100,7 @@ def _ask(reader: _Reader) -> str | None:
 def _show_reply(reply: Generator[Piece, None, None], *, wrap: bool) -> None:
     wrapped = _wrapped() if wrap else None
     role = "assistant"
-    with contextlib.closing(reply):
+    with contextlib.closing(reply), _silent_keys() if wrap else contextlib.nullcontext():
         try:
             for piece in reply:
                 if piece.role != role:
@@ -113,6 +113,26 @@ def _show_reply(reply: Generator[Piece, None, None], *, wrap: bool) -> None:
         if role != "assistant":
             print(_style("assistant"), end="")
     print(flush=True)
+
+
+@contextlib.contextmanager
+def _silent_keys() -> Iterator[None]:
+    """What is typed during a reply waits for the prompt instead of standing in the middle of the text."""
+    try:
+        import termios
+
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    try:
+        termios.tcsetattr(fd, termios.TCSANOW, silent)
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # the terminal went away
+            termios.tcsetattr(fd, termios.TCSANOW, before)
 
 
 def _wrapped() -> "Wrapped":

@@ -210,7 +210,7 @@ def _reason(loss: Loss) -> str:
         text += f": mean surprisal {loss.surprisal:.2f} nats, {_decayed(loss.surprisal, loss.decay, age, decayed)}"
     if loss.value is not None:
         text += f"; {loss.policy} valued it at {loss.value:.2f}"
-        if loss.cut is not None and abs(loss.cut - loss.value) < 1e-6:
+        if loss.cut is not None and abs(loss.cut - loss.value) < 1e-3:  # rounded
             text += ", with the rest of its unit, which stayed: it was thinned from its end"
         elif loss.cut is not None:
             text += f", the least that stayed had {loss.cut:.2f}"

@@ -377,6 +377,22 @@ def test_ctrl_c_in_mid_reply_and_twice_at_the_prompt(able: Callable, workdir: Pa
     assert "Traceback" not in person.seen + person.errors
 
 
+def test_keys_pressed_during_a_reply_wait_for_the_prompt(able: Callable) -> None:
+    person = able(*ENDLESS)
+    person.type("hello\r")
+    person.wait_for(r"hello[^\n]*\n(?s:.{60})")
+    person.type("impatient")
+    shown = person.wait_for(r"(?s:.{200})")
+    assert "impatient" not in shown
+    start = len(person.seen)
+    person.type(INTERRUPT)
+    ready(person)
+    assert "^C" not in person.seen[start:]
+    person.type(INTERRUPT)
+    person.type(INTERRUPT)
+    assert person.wait_for_end() == 0
+
+
 def test_what_was_typed_before_ctrl_c_can_be_had_back(able: Callable) -> None:
     person = able()
     person.type("precious words")
