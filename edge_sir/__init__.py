@@ -16,7 +16,7 @@ from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
 from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, Passage, Span, TurnMemory
 from edge_sir.options import Options
-from edge_sir.replay import Replayed, replay
+from edge_sir.replaying import Replayed, replay
 from edge_sir.reply import Piece
 from edge_sir.runtime import open_chat
 from edge_sir.trace import Trace, read_trace

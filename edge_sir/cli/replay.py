@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec
-from edge_sir.replay import Replayed, replay
+from edge_sir.replaying import Replayed, replay
 from edge_sir.trace import read_trace
 
 __all__ = ["add_parser", "run"]

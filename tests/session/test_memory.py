@@ -13,7 +13,7 @@ from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, CapabilityError, ComputeError, ConfigError
-from edge_sir.replay import replay
+from edge_sir.replaying import replay
 from edge_sir.testing import ToyEngine
 from edge_sir.trace import Trace, read_trace
 from edge_sir.transcript import Message, read_transcript

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "amend": {"_shield", "core", "engine", "errors", "policies", "positions", "session"},
     "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
     "trace": {"core", "errors"},
-    "replay": {"core", "errors", "policies", "trace"},
+    "replaying": {"core", "errors", "policies", "trace"},
     "figures": {"policies", "session"},
     "transcript": {"errors"},
     "memory": {"core", "engine", "policies", "session", "transcript"},
