@@ -94,9 +94,9 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
     values = {**texts, **numbers, "stop": ["END"], "quiet": True, "commands": True}
     assert {*values, "json"} == set(Options.names())
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**texts, **numbers, "stop": "END"}.items()]
-    told_flags = config(*flags, "--quiet")
+    told_flags = config(*flags, "--quiet", "--commands")
     env = {f"EDGE_SIR_{name.upper()}": str(value) for name, value in {**texts, **numbers, "stop": "END"}.items()}
-    told_env = config(env=env | {"EDGE_SIR_QUIET": "1"})
+    told_env = config(env=env | {"EDGE_SIR_QUIET": "1", "EDGE_SIR_COMMANDS": "1"})
     (workdir / "edge-sir.toml").write_text(
         "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()), "utf-8"
     )
