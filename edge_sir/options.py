@@ -3,7 +3,7 @@
 import difflib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,7 @@ class Options(BaseModel):
     threads: int = Field(default=0, ge=0, le=512, description="CPU threads; 0 chooses")
     gpu_layers: int = Field(default=-1, ge=-1, lt=2**31, description="layers on the GPU; -1 for all that fit")
     kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache (keys stay f16)")
-    flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention")
+    flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention; auto: not on a CPU")
     chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
     stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")
@@ -127,7 +127,7 @@ def gather(flags: Mapping[str, Any], *, file: Path | None = None, environ: Mappi
         raise ConfigError(_one_line(error, sources)) from None
 
 
-def nearest(word: str, valid: Mapping[str, Any]) -> str:
+def nearest(word: str, valid: Iterable[str]) -> str:
     """`; did you mean ...?` with the valid name closest to `word`, nothing if none is close."""
     close = difflib.get_close_matches(word.replace("-", "_"), valid, n=1, cutoff=0.5)
     return f"; did you mean '{close[0].replace('_', '-')}'?" if close else ""

@@ -152,7 +152,7 @@ class _Run:
         columns = columns_of(op)
         last = int(self._ledger["born"][-1]) if len(self._ledger) else -1
         if last < int(columns["born"][0]) and len(self._ledger) < self._ledger.capacity:
-            self._add(columns, slice(None), again=True)
+            self._add(columns, slice(None))
 
     def _update(self, op: Mapping[str, Any]) -> None:
         values = np.array([np.nan if v is None else v for v in op["values"]])
@@ -161,6 +161,8 @@ class _Run:
 
     def _rewind(self, op: Mapping[str, Any]) -> None:
         rows = np.flatnonzero(self._ledger["born"] >= op["born"])
+        for turn in self._ledger["turn"][rows].tolist():  # never said, so no part of what could be held
+            self.out.turns[turn] -= 1
         self._ledger.drop(rows, self._ledger.epoch)
 
     def _ask(self, op: Mapping[str, Any]) -> None:
@@ -204,7 +206,7 @@ class _Run:
         self.out.evictions += 1
         self.out.evicted += len(plan)
 
-    def _add(self, columns: Mapping[str, NDArray[Any]], rows: slice, *, again: bool = False) -> None:
+    def _add(self, columns: Mapping[str, NDArray[Any]], rows: slice) -> None:
         part = {name: column[rows] for name, column in columns.items()}
         token = part.pop("token")
         # Born numbers grow along the ledger as positions must; no policy may look at positions.
@@ -212,9 +214,8 @@ class _Run:
         self._n_slices += 1
         self._resident_sum += len(self._ledger)
         self.out.max_resident = max(self.out.max_resident, len(self._ledger))
-        if not again:
-            for turn, n in zip(*np.unique(part["turn"], return_counts=True), strict=True):
-                self.out.turns[int(turn)] = self.out.turns.get(int(turn), 0) + int(n)
+        for turn, n in zip(*np.unique(part["turn"], return_counts=True), strict=True):
+            self.out.turns[int(turn)] = self.out.turns.get(int(turn), 0) + int(n)
 
     def _now(self, turn: int) -> None:
         if turn != self._turn:

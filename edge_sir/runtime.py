@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from edge_sir import models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
+from edge_sir.core.budget import Budget
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, TemplateError
@@ -18,7 +19,7 @@ from edge_sir.trace import Trace
 if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
-__all__ = ["ensure_model", "open_chat"]
+__all__ = ["ensure_model", "load_template", "open_chat"]
 
 
 def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None) -> Chat:
@@ -36,12 +37,10 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
             engine = _load(found.path, options, keep_all=not policy.evicts)
         text = engine.text
-        own = engine.model.header.chat_template
-        source = _template_source(options.chat_template, found.chat_template, own, found.path)
         return Chat(
             engine,
             text,
-            ChatTemplate(source, bos=text.bos_text, eos=text.eos_text),
+            load_template(found, engine, options.chat_template),
             policy,
             options.budget if policy.evicts else engine.spec.n_ctx_train,
             sampling=_sampling(options),
@@ -72,12 +71,11 @@ def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
     model = NativeModel(path, gpu_layers=options.gpu_layers)
     n_ctx_train = model.header.n_ctx_train
     n_cells = n_ctx_train if keep_all else options.budget
-    if n_cells > n_ctx_train:  # before memory is taken for it
+    try:
+        Budget(n_cells).check_trained_length(n_ctx_train, path.name)  # before memory is taken for it
+    except BudgetError:
         model.close()
-        raise BudgetError(
-            f"a budget of {n_cells} cells exceeds the {n_ctx_train} positions that {path.name} was trained on; "
-            f"use --budget {n_ctx_train} or less"
-        )
+        raise
     try:
         return LlamaEngine(model, n_cells, _engine_options(options))
     except BaseException:
@@ -109,17 +107,19 @@ def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
     return models.resolve(name_or_path)
 
 
-def _template_source(file: Path | None, known: str | None, own: str | None, model: Path) -> str:
+def load_template(found: models.ResolvedModel, engine: "LlamaEngine", file: Path | None = None) -> ChatTemplate:
+    """The chat template of `file`, else the manifest's, else the model's own. Raises ConfigError or TemplateError."""
     if file is not None:
         try:
-            return file.expanduser().read_text(encoding="utf-8")
+            source: str | None = file.expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise ConfigError(f"cannot read the chat template {file}: {reason}") from None
-    source = known or own
+    else:
+        source = found.chat_template or engine.model.header.chat_template
     if not source:
-        raise TemplateError(f"{model} has no chat template; give one with --chat-template FILE")
-    return source
+        raise TemplateError(f"{found.path} has no chat template; give one with --chat-template FILE")
+    return ChatTemplate(source, bos=engine.text.bos_text, eos=engine.text.eos_text)
 
 
 def _sampling(options: Options) -> SamplingParams:

@@ -11,6 +11,8 @@ place, `evict`, and each loss is a value that listeners get.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,11 +37,7 @@ _NOTHING = Carry({}, -1, None)
 
 def check_context(budget: Budget, engine: Engine) -> None:
     """Raises BudgetError for a budget beyond the engine's context or its model's trained length."""
-    if 0 < engine.spec.n_ctx_train < budget.n_cells:
-        raise BudgetError(
-            f"a budget of {budget.n_cells} cells exceeds the {engine.spec.n_ctx_train} positions that "
-            f"{engine.spec.model} was trained on; use --budget {engine.spec.n_ctx_train} or less"
-        )
+    budget.check_trained_length(engine.spec.n_ctx_train, engine.spec.model)
     if budget.n_cells > engine.spec.n_ctx:
         raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
 
@@ -175,7 +173,7 @@ class Session:
             columns = self._pending.head(n)
             token = columns.pop("token")
             columns |= {"pos": piece.p0 + np.arange(n), "born": self._born + np.arange(n)}
-            self.ledger.append(token, columns | self._shifted_scores(piece, result))
+            self.ledger.append(token, columns | self._carry.shifted(result.scores, int(token[0])))
             self._pending.drop(n)
             self._carry = _carry(piece, result)
             self._note_repeats(result)
@@ -195,9 +193,14 @@ class Session:
 
     def sample(self, sampler: Sampler) -> int:
         """Draws the next token from the last decoded row; feed it to have it decoded."""
+        return sampler.sample(self.last_logits)
+
+    @property
+    def last_logits(self) -> NDArray[np.float32]:
+        """The last decoded row, float32 [n_vocab]: what comes next. Raises SessionError if something waits."""
         if self._carry.logits is None or len(self._pending):
             raise SessionError("nothing to sample from: decode what was fed first")
-        return sampler.sample(self._carry.logits)
+        return self._carry.logits
 
     # ---- what leaves ---------------------------------------------------------------------------
 
@@ -271,6 +274,34 @@ class Session:
         self.ledger.update("pinned", rows, pinned)
         return len(rows)
 
+    def fork(
+        self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
+    ) -> "Session":
+        """A session of its own that goes on from here, with another policy or budget if wanted.
+
+        The caller has put the same cells into `seq` of `engine` (Engine.copy, or dump and load).
+        Raises SessionError while something waits to be decoded.
+        """
+        if len(self._pending) or self._in_flight is not None:
+            raise SessionError("decode what was fed before a fork")
+        other = Session(
+            engine,
+            policy,
+            budget,
+            seq=seq,
+            positions=self.mode,
+            sentence_ends=self._sentence_ends,
+            on_evict=self.on_evict,
+            also_score=also_score,
+        )
+        other.ledger.append(self.ledger["token"], self.ledger.columns())
+        other.stats = replace(self.stats)
+        other.turn, other._born, other._carry = self.turn, self._born, self._carry
+        other._turn_born, other._turn_max_repeat = self._turn_born, self._turn_max_repeat
+        other._pending = copy(self._pending)  # the numbers of messages and sentences go on
+        other._check_agreement()
+        return other
+
     # ---- making room ---------------------------------------------------------------------------
 
     def _make_room(self, n: int) -> None:
@@ -328,14 +359,6 @@ class Session:
         self._check_usable()
         self._undo_in_flight()
         self._check_agreement()
-
-    def _shifted_scores(self, piece: Slice, result: SliceResult) -> dict[str, NDArray[np.float32]]:
-        """Row t scores token t + 1; the slice's first token is scored by the carried row."""
-        first = int(piece.tokens[0])
-        return {
-            name: np.concatenate([[self._carry.score(name, first)], rows[:-1]]).astype(np.float32)
-            for name, rows in result.scores.items()
-        }
 
     def _note_repeats(self, result: SliceResult) -> None:
         """The released code gives the first token of a chunk, here the turn, the chunk's maximum."""

@@ -39,3 +39,11 @@ class Budget:
             return Need(n_must, n_must)
         n_low = -(-n_allowed * _KEPT_PERCENT // 100)
         return Need(n_must, max(n_must, n_resident - n_low))
+
+    def check_trained_length(self, n_ctx_train: int, model: str) -> None:
+        """Raises BudgetError if the budget exceeds the positions that the model was trained on (0: unknown)."""
+        if 0 < n_ctx_train < self.n_cells:
+            raise BudgetError(
+                f"a budget of {self.n_cells} cells exceeds the {n_ctx_train} positions that {model} was trained on; "
+                f"use --budget {n_ctx_train} or less"
+            )

@@ -1,5 +1,6 @@
 """What a session tells about itself: its counts, and each loss as a value."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,3 +89,10 @@ class Carry:
         if self.target == token:
             return self.scores.get(name, np.nan)
         return float(surprisal(self.logits[None], [token])[0]) if self.logits is not None else np.nan
+
+    def shifted(self, scores: Mapping[str, NDArray[np.float32]], first: int) -> dict[str, NDArray[np.float32]]:
+        """Scores of tokens from those of rows: row t scores token t + 1, and this row the token `first` after it."""
+        return {
+            name: np.concatenate([[self.score(name, first)], rows[:-1]]).astype(np.float32)
+            for name, rows in scores.items()
+        }

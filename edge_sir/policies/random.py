@@ -12,7 +12,8 @@ __all__ = ["Random"]
 
 @dataclass(frozen=True, kw_only=True)
 class Random(PaperPolicy):
-    """Keeps tokens by lot; the draw depends on the seed and the ledger's epoch alone."""
+    """Keeps tokens by lot; the draw depends on the seed and on how far the stream has come."""
 
     def score(self, view: LedgerView) -> Scores:
-        return np.random.default_rng((self.seed, view.epoch)).random(len(view))
+        newest = int(view["born"].max(initial=0))
+        return np.random.default_rng((self.seed, newest)).random(len(view))

@@ -38,7 +38,7 @@ def param(name: str) -> Any:
 ALL = [param(name) for name in ("toy", "tiny_llama", "tiny_gemma3", "tiny_gemma3_wide", "smollm2")]
 PACKING = [param(name) for name in ("toy", "tiny_llama", "tiny_gemma3_wide", "smollm2")]
 CHEAP = [name for name in ALL if isinstance(name, str)]  # for tests that fill the cache, or need exact figures
-_TOLERANCES = {"toy": (1e-5, 1e-5), "smollm2": (0.3, 0.3)}
+_TOLERANCES = {"toy": (1e-5, 1e-5), "smollm2": (0.6, 0.6)}  # random tokens; the cut of a batch moves its logits
 
 
 def kind_of(request: pytest.FixtureRequest) -> Kind:

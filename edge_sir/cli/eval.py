@@ -1,0 +1,186 @@
+"""`edge-sir eval`: does it remember, at this budget, with this model?"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from edge_sir.errors import ConfigError
+from edge_sir.eval import task as tasks
+from edge_sir.options import gather
+
+if TYPE_CHECKING:
+    from edge_sir.eval.evaluate import Result
+    from edge_sir.eval.runner import Arm
+    from edge_sir.eval.stage import Stage
+
+__all__ = ["add_parser", "run"]
+
+_POLICIES = ("keep-all", "sir", "sirllm", "streaming")
+_BUDGET = 256
+_QUICK_TOKENS, _QUICK_BUDGET, _QUICK_N = 260, 128, 2
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the `eval` subcommand; its namespace carries `run`."""
+    parser = subparsers.add_parser(
+        "eval",
+        help="measure what is remembered",
+        description="Plays dialogues with questions in them under several policies and budgets. `edge-sir eval list` "
+        "shows the tasks, `edge-sir eval all` plays every one, `edge-sir eval report DIR` makes tables and plots of "
+        "what --out kept.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("task", metavar="TASK", help="a task, or: all, list, report")
+    parser.add_argument("folder", metavar="DIR", nargs="?", help="for `report`: a folder made by --out")
+    parser.add_argument("--policy", action="append", metavar="SPEC", help="a policy, or keep-gold, drop-gold, "
+                        f"few-shot:rounds=N; may be repeated (default: {', '.join(_POLICIES)})")  # fmt: skip
+    parser.add_argument("--budget", action="append", type=int, metavar="N",
+                        help=f"cells; may be repeated (default: {_BUDGET})")  # fmt: skip
+    parser.add_argument("--model", metavar="TEXT", help="model name or GGUF file")
+    parser.add_argument("--n", type=int, metavar="N", help="dialogues (rps: rounds); default: the task's own")
+    parser.add_argument("--offset", type=int, default=0, metavar="K", help="dialogues to skip (default: 0)")
+    parser.add_argument("--lead", type=int, metavar="L", help="exchanges before the fact (default: the task's own)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of generated dialogues (default: 0)")
+    parser.add_argument(
+        "--tokens", type=int, metavar="N", help="about how long a generated dialogue is (default: 1200)"
+    )
+    parser.add_argument("--answer", metavar="rank|first-token", default="rank",
+                        help="rank whole options, or the letters of listed ones by their first token")  # fmt: skip
+    parser.add_argument("--positions", metavar="packed|gaps|auto", default="auto", help="as in `edge-sir chat`")
+    parser.add_argument("--metric", action="append", metavar="M", help="value these questions alone; may be repeated")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="the task's data; without, it generates its own")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep rows here; a killed run goes on from them")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: chosen)")
+    parser.add_argument("--quick", action="store_true", help="short dialogues, few of them")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plays, lists or reports. Raises UserError for what the caller can mend."""
+    if args.folder is not None and args.task != "report":
+        raise ConfigError(f"'{args.folder}' is one argument too many; a folder for rows is given with --out")
+    if args.task == "list":
+        return _list(args)
+    if args.task == "report":
+        return _report(args)
+    _check(args)
+    names = tasks.names() if args.task == "all" else [args.task]
+    if args.task == "all" and args.data is not None:
+        raise ConfigError("`eval all` runs on generated dialogues; leave --data out, or name one task")
+    documents = _play(args, [tasks.task(name) for name in names], names)
+    if args.json:
+        print(json.dumps(documents[0] if args.task != "all" else {"tasks": documents}))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.answer not in ("rank", "first-token"):
+        raise ConfigError(f"--answer must be rank or first-token, not '{args.answer}'")
+    if args.positions not in ("packed", "gaps", "auto"):
+        raise ConfigError(f"--positions must be packed, gaps or auto, not '{args.positions}'")
+    for name, least in (("n", 1), ("offset", 0), ("lead", 0), ("tokens", 64)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} must be at least {least}, not {value}")
+    if args.data is not None and not args.data.exists():
+        raise ConfigError(f"there is no {args.data}; --data names a file or folder that is there")
+
+
+def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Plays the tasks one after the other, prints each one's table, and returns their JSON documents."""
+    from edge_sir.eval.report import run_table
+    from edge_sir.eval.runner import arms_of
+    from edge_sir.eval.stage import open_stage
+    from edge_sir.eval.summary import summarize, to_json
+
+    given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
+    options = gather(given).options
+    arms = arms_of(args.policy or _POLICIES, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
+    stage = open_stage(options.model, threads=options.threads, quiet=args.quiet or args.json)
+    documents = []
+    try:
+        for name, task in zip(names, chosen, strict=True):
+            result = _play_one(args, name, task, stage, arms)
+            if not result.rows:
+                print(f"edge-sir: {name}: no context of {stage.model} holds such a dialogue whole", file=sys.stderr)
+                continue
+            summary = summarize(
+                result.rows, task=name, model=stage.model, answer=args.answer, metrics=task.metrics, chance=task.chance
+            )
+            documents.append(to_json(summary))
+            if not args.json:
+                print(run_table(summary), flush=True)
+    finally:
+        stage.close()
+    return documents
+
+
+def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Stage", arms: "Sequence[Arm]") -> "Result":
+    from edge_sir.eval.evaluate import N_TOKENS, Request, evaluate
+
+    out = args.out / name if args.out is not None and args.task == "all" else args.out
+    request = Request(
+        name,
+        n=args.n or (min(_QUICK_N, task.n_default) if args.quick else None),
+        offset=args.offset,
+        seed=args.seed,
+        lead=args.lead,
+        n_tokens=args.tokens or (_QUICK_TOKENS if args.quick else N_TOKENS),
+        answer=args.answer,
+        metrics=tuple(args.metric or ()),
+        positions=args.positions,
+        data=args.data,
+        out=out,
+    )
+    with tqdm(desc=name, unit="run", disable=args.quiet or None, file=sys.stderr) as bar:
+
+        def advance(rows: object) -> None:
+            bar.update(1)
+
+        return evaluate(stage, arms, request, on_start=bar.reset, on_rows=advance)
+
+
+def _report(args: argparse.Namespace) -> int:
+    """Tables and plots of what --out kept."""
+    from edge_sir.eval.folder import report_folder, summary_of
+    from edge_sir.eval.store import load_run
+    from edge_sir.eval.summary import to_json
+
+    if args.folder is None:
+        raise ConfigError("`eval report` needs the folder that --out made: edge-sir eval report DIR")
+    folder = Path(args.folder)
+    if not args.json:
+        print(report_folder(folder))
+        return 0
+    runs = [folder] if (folder / "run.json").is_file() else sorted(p.parent for p in folder.glob("*/run.json"))
+    if not runs:
+        raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
+    loaded = [load_run(path)[:2] for path in runs]
+    documents = [to_json(summary_of(run, rows)) for run, rows in loaded]
+    print(json.dumps(documents[0] if runs == [folder] else {"tasks": documents}))
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    """What there is to play."""
+    found = [(name, tasks.task(name)) for name in tasks.names()]
+    if args.json:
+        keys = [
+            {"task": name, "summary": task.summary(), "metrics": task.metrics, "chance": task.chance,
+             "data": task.data_files}
+            for name, task in found
+        ]  # fmt: skip
+        print(json.dumps(keys, indent=2))
+        return 0
+    width = max(len(name) for name, _ in found)
+    for name, task in found:
+        data = f" [--data {task.data_files}]" if task.data_files else ""
+        print(f"{name:{width}}  {task.summary()}{data}")
+    return 0

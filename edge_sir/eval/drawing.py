@@ -1,0 +1,219 @@
+"""What all pictures share: looks, lines with intervals, frames; on matplotlib (the extra `eval`), without a display.
+
+Every policy has its colour and marker, the same in all pictures. The colours are Okabe and Ito's, which people who
+confuse red and green can tell apart; markers and dashes say the same without colour.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_sir.errors import UserError
+from edge_sir.eval.stats import Interval
+from edge_sir.eval.summary import KEEP_ALL
+
+__all__ = [
+    "Line",
+    "Point",
+    "across",
+    "bar",
+    "bars_legend",
+    "coloured",
+    "dot",
+    "draw",
+    "figure",
+    "legend",
+    "look",
+    "policy_lines",
+    "share_axis",
+    "ticks",
+]
+
+INK, FAINT = "#222222", "#767676"
+
+_LOOKS = {
+    "sir": ("#0072B2", "o"),
+    "sirllm": ("#D55E00", "s"),
+    "streaming": ("#009E73", "^"),
+    "sirllm-published": ("#E69F00", "D"),
+    "random": ("#CC79A7", "v"),
+    "entropy": ("#56B4E9", "P"),
+    "interval": ("#8C6BB1", "X"),
+    KEEP_ALL: (INK, "h"),
+    "keep-gold": ("#444444", ">"),
+    "drop-gold": ("#999999", "<"),
+    "few-shot": ("#777777", "*"),
+}
+_HEAD = 0.62  # inches for title and note
+_REFERENCE = (0, (6, 3))
+_CHANCE = (0, (1.2, 2))
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so pictures look the same everywhere
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 6.5,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A figure and its interval at x."""
+
+    x: float
+    y: float
+    ci: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points of one arm, and how they look."""
+
+    label: str
+    points: tuple[Point, ...]
+    colour: str = INK
+    marker: str = "o"
+    dashes: Any = "-"
+
+
+@contextlib.contextmanager
+def figure(path: Path, n_panels: int, *, title: str, note: str, size: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
+    """(figure, its panels side by side), written to `path` at the end. size: inches of a panel.
+
+    title: what is shown. note: of which model and how often, in smaller letters below it.
+    """
+    matplotlib, make = _matplotlib()
+    width, height = 1.9 + size[0] * n_panels, _HEAD + size[1]
+    with matplotlib.rc_context(_STYLE):
+        made = make(figsize=(width, height), layout="constrained")
+        made.get_layout_engine().set(w_pad=0.08, h_pad=0.08, rect=(0, 0, 1, 1 - _HEAD / height))
+        panels = made.subplots(1, n_panels, sharey=True, squeeze=False)[0]
+        yield made, panels
+        made.text(0.12 / width, 1 - 0.14 / height, title, va="top", fontsize=12, fontweight="bold")
+        made.text(0.12 / width, 1 - 0.4 / height, note, va="top", fontsize=9, color=FAINT)
+        # Without the version of matplotlib in it, equal pictures are equal files.
+        made.savefig(path, dpi=150, metadata={"Software": None}, facecolor="white")
+
+
+def look(spec: str) -> tuple[str, str]:
+    """(colour, marker) of a policy; variants of a policy share its own."""
+    return _LOOKS.get(spec.partition(":")[0].strip(), (INK, "h"))
+
+
+def policy_lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:
+    """A line for each policy specification; the second, third of one policy are dashed."""
+    seen: dict[str, int] = {}
+    lines = []
+    for spec, found in points.items():
+        name = spec.partition(":")[0].strip()
+        n_before = seen.get(name, 0)
+        seen[name] = n_before + 1
+        colour, marker = look(spec)
+        dashes = _REFERENCE if name == KEEP_ALL else _DASHES[n_before % len(_DASHES)]
+        lines.append(Line(spec, tuple(found), colour, marker, dashes))
+    return lines
+
+
+def coloured(points: Mapping[str, Sequence[Point]]) -> list[Line]:
+    """A line for each label, where labels are no policies."""
+    looks = list(_LOOKS.values())[:7]
+    return [
+        Line(label, tuple(found), *looks[i % len(looks)], _DASHES[i // len(looks) % len(_DASHES)])
+        for i, (label, found) in enumerate(points.items())
+    ]
+
+
+def draw(axes: Any, lines: Sequence[Line], *, step: float = 0.0, log: bool = False) -> None:
+    """Lines with their intervals. step: how far lines stand apart, so that none hides another; log: times 1 + step."""
+    for i, line in enumerate(lines):
+        away = (i - (len(lines) - 1) / 2) * step
+        x = [point.x * (1 + away) if log else point.x + away for point in line.points]
+        y = [point.y for point in line.points]
+        ends = [point.ci or (point.y, point.y) for point in line.points]
+        error = [
+            [max(0.0, v - low) for v, (low, _) in zip(y, ends, strict=True)],
+            [max(0.0, high - v) for v, (_, high) in zip(y, ends, strict=True)],
+        ]
+        drawn = axes.errorbar(
+            x, y, error, label=line.label, color=line.colour, marker=line.marker, linestyle=line.dashes,
+            elinewidth=1.1, capsize=2, markeredgecolor="white", markeredgewidth=0.6, zorder=3 + i,
+        )  # fmt: skip
+        for part in (*drawn[1], *drawn[2]):
+            part.set_alpha(0.5)
+    if log:
+        axes.set_xscale("log")
+
+
+def across(axes: Any, y: float, label: str, *, ci: Interval | None = None, chance: bool = False) -> None:
+    """A level that holds at every x: a reference, or chance."""
+    dashes = _CHANCE if chance else _REFERENCE
+    axes.axhline(y, color=FAINT if chance else INK, linewidth=1.2, linestyle=dashes, label=label, zorder=2)
+    if ci is not None:
+        axes.axhspan(*ci, color=INK, alpha=0.06, linewidth=0, zorder=1)
+
+
+def share_axis(axes: Any, label: str) -> None:
+    """The y axis of a share."""
+    axes.set_ylabel(label)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+
+
+def ticks(axes: Any, values: Sequence[float], labels: Sequence[str] = ()) -> None:
+    """These and no others on the x axis."""
+    axes.set_xticks(values, labels or [f"{value:g}" for value in values])
+    axes.minorticks_off()
+
+
+def bar(axes: Any, y: float, length: float, colour: str) -> None:
+    """A bar that lets the grid through."""
+    axes.barh(y, length, height=0.66, color=colour, alpha=0.55, linewidth=0)
+
+
+def dot(axes: Any, y: float, value: float, ci: Interval) -> None:
+    """A figure on a bar, and its interval."""
+    error = [[max(0.0, value - ci[0])], [max(0.0, ci[1] - value)]]
+    axes.errorbar(value, y, xerr=error, fmt="o", color=INK, markersize=5, elinewidth=1.1, capsize=2.5, clip_on=False)
+
+
+def bars_legend(made: Any, axes: Any, bars: str, dots: str, chance: float) -> None:
+    """Says what bars and dots are, whose colours are those of policies; draws where chance is."""
+    swatch = axes.fill_between([], [], color=FAINT, alpha=0.55, label=bars)
+    (point,) = axes.plot([], [], "o", color=INK, markersize=5, label=dots)
+    for panel in made.axes:
+        line = panel.axvline(chance, color=FAINT, linewidth=1.2, linestyle=_CHANCE, label="chance")
+    made.legend(handles=[swatch, point, line], loc="outside right center")
+
+
+def legend(made: Any, axes: Any) -> None:
+    """To the right of all panels."""
+    handles, labels = axes.get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside right center")
+
+
+def _matplotlib() -> tuple[Any, Any]:
+    """(matplotlib, Figure): no pyplot, so no display and no state that outlives a picture."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError(
+            "plots need matplotlib; run: pip install 'edge-sir[eval]' (a clone: scripts/setup eval)"
+        ) from None
+    return matplotlib, Figure

@@ -1,0 +1,169 @@
+"""One task, played under many arms and kept in a folder."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_sir.errors import ConfigError
+from edge_sir.eval import task as tasks
+from edge_sir.eval.records import Row
+from edge_sir.eval.runner import Arm, run
+from edge_sir.eval.stage import Stage
+from edge_sir.eval.store import Store
+from edge_sir.eval.task import Answer, Ask, Dialogue, Setup, Step, Task
+from edge_sir.session import Positions
+
+__all__ = ["N_TOKENS", "Request", "Result", "evaluate"]
+
+N_TOKENS = 1200
+"""About how long a generated dialogue is; the paper's grocery dialogues have 1,224 tokens on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an evaluation is asked for; see `edge-sir eval --help`.
+
+    metrics: the questions that are valued, empty for all. out: its folder, None to keep nothing.
+    """
+
+    task: str
+    n: int | None = None
+    offset: int = 0
+    seed: int = 0
+    lead: int | None = None
+    n_tokens: int = N_TOKENS
+    answer: Answer = "rank"
+    metrics: tuple[str, ...] = ()
+    positions: Positions = "auto"
+    data: Path | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came out: run.json's mapping, and the rows of the arms and dialogues that were asked for."""
+
+    config: dict[str, Any]
+    rows: list[Row]
+
+
+def evaluate(
+    stage: Stage,
+    arms: Sequence[Arm],
+    request: Request,
+    *,
+    on_start: Callable[[int], None] = lambda n: None,
+    on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
+) -> Result:
+    """Plays what `request.out` does not hold yet.
+
+    on_start: called with the number of (dialogue, arm) pairs that are to be played; on_rows: with the rows of each.
+    Raises ConfigError if the folder holds an evaluation that was asked otherwise, or for bad data.
+    """
+    task = tasks.task(request.task)
+    setup = Setup(
+        count_tokens=lambda text: len(stage.codec.encode(text, special=False)),
+        seed=request.seed,
+        lead=request.lead,
+        data=request.data,
+        n_tokens=request.n_tokens,
+    )
+    _check_metrics(task, request)
+    every = task.dialogues(setup, request.n or task.n_default, request.offset)
+    dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
+    config = _config(stage, request)
+    store = Store(request.out, config)
+    on_start(sum(not store.is_done(arm.spec, arm.budget, d.id) for arm in arms for d in dialogues))
+    _timed(stage, store, dialogues, arms, request, on_rows)
+    wanted = {(arm.spec, arm.budget, d.id) for arm in arms for d in dialogues}
+    rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue) in wanted]
+    order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
+    return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
+
+
+def _check_metrics(task: Task, request: Request) -> None:
+    for metric in request.metrics:
+        if metric not in task.metrics:
+            raise ConfigError(f"{request.task} has no metric '{metric}'; it has {', '.join(task.metrics)}")
+
+
+def _without_probes(dialogue: Dialogue, metrics: tuple[str, ...]) -> Dialogue:
+    """The dialogue without questions that are not valued and leave no trace."""
+
+    def stays(step: Step) -> bool:
+        return not (metrics and isinstance(step, Ask) and step.reply == "none" and step.metric not in metrics)
+
+    return replace(dialogue, steps=tuple(filter(stays, dialogue.steps)))
+
+
+def _timed(
+    stage: Stage,
+    store: Store,
+    dialogues: Sequence[Dialogue],
+    arms: Sequence[Arm],
+    request: Request,
+    on_rows: Callable[[Sequence[Row]], None],
+) -> None:
+    """Plays, and notes how long that took and which share of it llama.cpp had."""
+    started, before = time.perf_counter(), stage.times()
+    n_before = len(store.rows)
+    try:
+        run(
+            stage,
+            dialogues,
+            arms,
+            store,
+            answer=request.answer,
+            metrics=request.metrics,
+            positions=request.positions,
+            on_rows=on_rows,
+        )
+    finally:
+        seconds, after = time.perf_counter() - started, stage.times()
+        if len(store.rows) > n_before:
+            store.note(
+                {
+                    "rows": len(store.rows) - n_before,
+                    "seconds": round(seconds, 2),
+                    "decode_s": round(after.decode_s - before.decode_s, 2),
+                    "score_s": round(after.score_s - before.score_s, 2),
+                    "host": _host(),
+                }
+            )
+
+
+def _config(stage: Stage, request: Request) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in ("edge-sir", "llama-cpp-python", "numpy")}
+    return {
+        "task": request.task,
+        "model": stage.model,
+        "model_given": stage.given,
+        "model_sha256": stage.sha256,
+        "answer": request.answer,
+        "metrics": list(request.metrics),
+        "seed": request.seed,
+        "lead": request.lead,
+        "n_tokens": request.n_tokens,
+        "positions": request.positions,
+        "data_sha256": _digest(request.data) if request.data else None,
+        "versions": {**versions, "python": platform.python_version()},
+        "host": _host(),
+    }
+
+
+def _host() -> str:
+    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes, or of the names and bytes of a folder's files."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

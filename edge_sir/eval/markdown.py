@@ -1,0 +1,70 @@
+"""Figures and tables in Markdown, short enough to read."""
+
+from collections.abc import Callable, Sequence
+
+from edge_sir.eval.stats import Interval
+from edge_sir.eval.summary import Share
+
+__all__ = ["NONE", "cells", "figure", "four", "p_value", "policy", "share", "short", "signed", "spread", "table"]
+
+NONE = "–"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose source reads as one, too: the first column left, the others right."""
+    lines = [list(head), *map(list, rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    body = [[c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))] for r in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [body[0], rule, *body[1:]])
+
+
+def short(value: float) -> str:
+    """Two decimals below 10, one from there on, none from 100 on."""
+    decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    text = f"{value:.{decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def signed(value: float) -> str:
+    """`short` with a plus where it is more."""
+    text = short(value)
+    return f"+{text}" if float(text) > 0 else text
+
+
+def four(value: float) -> str:
+    """Four significant digits of a positive figure, zeros at the end included."""
+    text = f"{value:#.4g}"
+    return text.rstrip(".") if "e" not in text else f"{value:.0f}"
+
+
+def spread(value: float | None, ci: Interval | None, show: Callable[[float], str] = short) -> str:
+    """A figure and its interval."""
+    if value is None:
+        return NONE
+    return show(value) if ci is None else f"{show(value)} [{show(ci[0])}, {show(ci[1])}]"
+
+
+def share(found: Share | None) -> str:
+    """A share right and Wilson's interval."""
+    return NONE if found is None else spread(found.value, found.ci, "{:.2f}".format)
+
+
+def figure(value: float | None, form: str) -> str:
+    """By a format such as `{:.2f}`, or a dash."""
+    return NONE if value is None else form.format(value)
+
+
+def p_value(p: float) -> str:
+    """Two significant digits; below 0.001 just that."""
+    return "<0.001" if p < 0.001 else "1" if p > 0.995 else f"{p:.2g}"
+
+
+def cells(budget: int) -> str:
+    """A budget; 0 is that of arms that have none."""
+    return str(budget) if budget else "all"
+
+
+def policy(spec: str) -> str:
+    """A policy's specification, as code."""
+    return f"`{spec}`"

@@ -1,0 +1,167 @@
+"""Many evaluations in one report: means over what can be measured, the rest named apart.
+
+A task whose keep-all interval touches chance says nothing about forgetting and would only pull all means together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, spread, table
+from edge_sir.eval.report import command, is_plain, made_with, run_table
+from edge_sir.eval.stats import bootstrap_mean
+from edge_sir.eval.summary import KEEP_ALL, Entry, Summary
+
+__all__ = ["folder_report", "label_runs"]
+
+Run = tuple[Summary, Mapping[str, Any]]
+_Labelled = dict[str, Summary]
+_Arm = tuple[str, int]
+
+_ALPHA = 0.05
+_APART = ("lead", "seed", "n_tokens", "positions", "data_sha256")
+
+_LEGEND = (
+    "Means count every measurable run once; their 95 % intervals draw runs (a bootstrap), so they say how much hangs "
+    "on the choice of tasks. A row over fewer runs than another is not to be compared with it. Gold log-probabilities "
+    "are in nats. a:b counts the runs in which the row's policy is better (a) or worse (b) than the other one at the "
+    f"same budget by McNemar's exact test, p < {_ALPHA}, not corrected for the number of tests."
+)
+
+
+def folder_report(runs: Sequence[Run]) -> str:
+    """The report of several evaluations, (summary, run.json's mapping) each: a section per model and way to answer."""
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for summary, run in runs:
+        groups.setdefault((summary.model, summary.answer), []).append((summary, run))
+    sections = ["# Overview"]
+    for (model, answer), found in groups.items():
+        labelled = label_runs(found)
+        sections += [f"## {model}, answers by {answer}", *_section(labelled), *_made(labelled, found)]
+    return "\n\n".join(sections) + "\n"
+
+
+def _made(labelled: _Labelled, runs: Sequence[Run]) -> list[str]:
+    """How to make all of it again."""
+    pairs = zip(labelled.items(), runs, strict=True)
+    commands = [f"- {label}: `{command(summary, run)}`" for (label, summary), (_, run) in pairs]
+    versions = dict.fromkeys(filter(None, (made_with(run) for _, run in runs)))
+    return ["### How this was made", "\n".join([*commands, *(f"- with {version}" for version in versions)])]
+
+
+def label_runs(runs: Sequence[Run]) -> _Labelled:
+    """Each run's task, with what tells it from others of the same task."""
+    labelled: _Labelled = {}
+    for summary, run in runs:
+        same = [other for found, other in runs if found.task == summary.task]
+        differ = [key for key in _APART if len({repr(other.get(key)) for other in same}) > 1]
+        parts = [_setting(key, run.get(key)) for key in differ]
+        label = name = ", ".join([summary.task, *filter(None, parts)])
+        n_same = 1
+        while label in labelled:
+            n_same += 1
+            label = f"{name} ({n_same})"
+        labelled[label] = summary
+    return labelled
+
+
+def _setting(key: str, value: Any) -> str:
+    if key == "data_sha256":
+        return "given data" if value else "own texts"
+    return "" if value is None else f"{key.replace('n_', '')} {value}"
+
+
+def _section(labelled: _Labelled) -> list[str]:
+    plain = {label: summary for label, summary in labelled.items() if is_plain(summary)}
+    measurable = {label: summary for label, summary in labelled.items() if summary.measurable}
+    parts = []
+    if measurable:
+        parts += [f"Measurable runs: {len(measurable)} ({'; '.join(measurable)}).", _means(measurable), _LEGEND]
+        for budget in sorted({entry.budget for s in measurable.values() for entry in s.entries if entry.budget}):
+            parts += [f"### Retention at {budget} cells", _retention(measurable, budget)]
+    parts += _left_out(labelled)
+    for label, summary in plain.items():
+        parts += [f"### {label}", run_table(summary)]
+    return parts
+
+
+def _left_out(labelled: _Labelled) -> list[str]:
+    """What no mean counts, and why."""
+    chance, unknown = [], []
+    for label, summary in labelled.items():
+        if summary.measurable is False and summary.keep_all is not None:
+            chance.append(f"- {label}: keep-all {share(summary.keep_all.accuracy)}, chance {summary.chance:.2g}")
+        elif summary.keep_all is None and not is_plain(summary):
+            unknown.append(f"- {label}: no keep-all arm")
+    parts = []
+    if chance:
+        parts += ["### Not measurable with this model", "\n".join(chance)]
+    if unknown:
+        parts += ["### Not known to be measurable", "\n".join(unknown)]
+    return parts
+
+
+def _means(measurable: _Labelled) -> str:
+    head = ["policy", "cells", "runs", "mean accuracy", "mean retention", "least retention"]
+    head += ["mean gold log-prob. − keep-all's", "vs sirllm", "vs streaming"]
+    lines = []
+    for arm in _arms(measurable):
+        found = {label: e for label, s in measurable.items() for e in s.entries if (e.policy, e.budget) == arm}
+        entries = list(found.values())
+        lines.append(
+            [
+                policy(arm[0]),
+                cells(arm[1]),
+                f"{len(found)} of {len(measurable)}",
+                _mean([e.accuracy.value for e in entries if e.accuracy is not None], "{:.2f}".format),
+                _mean([r for e in entries if (r := e.retention) is not None and not e.is_keep_all], "{:.2f}".format),
+                _least(found),
+                _mean([e.versus[KEEP_ALL].gold_logprob for e in entries if KEEP_ALL in e.versus], signed),
+                _won(entries, "sirllm"),
+                _won(entries, "streaming"),
+            ]
+        )
+    return table(head, lines)
+
+
+def _arms(runs: _Labelled) -> list[_Arm]:
+    """All arms, by budget; within one in order of appearance."""
+    found = dict.fromkeys((entry.policy, entry.budget) for summary in runs.values() for entry in summary.entries)
+    return sorted(found, key=lambda arm: arm[1])
+
+
+def _mean(values: Sequence[float], show: Callable[[float], str]) -> str:
+    if not values:
+        return NONE
+    return spread(sum(values) / len(values), bootstrap_mean(values, range(len(values))), show)
+
+
+def _least(found: Mapping[str, Entry]) -> str:
+    """The worst retention and where it is."""
+    known = [(e.retention, label) for label, e in found.items() if e.retention is not None and not e.is_keep_all]
+    if not known:
+        return NONE
+    value, label = min(known)
+    return f"{value:.2f} ({label})"
+
+
+def _won(entries: Sequence[Entry], name: str) -> str:
+    """In how many runs it is clearly better, and clearly worse, than the policy `name`."""
+    tests = [v for e in entries if (v := e.versus.get(name)) is not None and v.p is not None]
+    if not tests:
+        return NONE
+    clear = [(v.n_only_arm or 0) - (v.n_only_reference or 0) for v in tests if v.p is not None and v.p < _ALPHA]
+    better, worse = sum(d > 0 for d in clear), sum(d < 0 for d in clear)
+    return f"{better}:{worse} of {len(tests)}"
+
+
+def _retention(measurable: _Labelled, budget: int) -> str:
+    """A row per run, a column per policy."""
+    policies = [name for name, cells_ in _arms(measurable) if cells_ == budget]
+    lines = []
+    for label, summary in measurable.items():
+        by_policy = {entry.policy: entry for entry in summary.entries if entry.budget == budget}
+        if by_policy and summary.keep_all is not None:
+            found = [by_policy[name].retention if name in by_policy else None for name in policies]
+            n, accuracy = summary.keep_all.n, share(summary.keep_all.accuracy)
+            lines.append([label, str(n), accuracy, *(figure(value, "{:.2f}") for value in found)])
+    return table(["run", "n", "keep-all's accuracy", *map(policy, policies)], lines)

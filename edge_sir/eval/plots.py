@@ -1,0 +1,290 @@
+"""Pictures of evaluations, PNG files. Each function returns its file, or None where there is nothing to show."""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_sir.eval import drawing
+from edge_sir.eval.drawing import Point, across, draw, figure, legend, policy_lines, share_axis, ticks
+from edge_sir.eval.records import Row
+from edge_sir.eval.stats import wilson
+from edge_sir.eval.summary import Entry, Share, Summary
+from edge_sir.policies import from_spec, names, to_spec
+
+__all__ = [
+    "draw_all",
+    "gold_residency",
+    "recall_by_budget",
+    "recall_by_distance",
+    "recall_by_number",
+    "retention_by_decay",
+]
+
+
+_N_LEAST = 10  # questions of an arm in a group of distances
+
+
+def draw_all(summary: Summary, rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draws into `folder` whatever this evaluation can show; returns the files. rows: those of the summary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = (
+        recall_by_budget(summary, folder / "recall-by-budget.png"),
+        recall_by_distance(summary, rows, folder / "recall-by-distance.png"),
+        recall_by_number(summary, folder / "recall-by-number.png"),
+        retention_by_decay([summary], folder / "retention-by-decay.png"),
+        gold_residency(summary, folder / "gold-residency.png"),
+    )
+    return [path for path in drawn if path is not None]
+
+
+def recall_by_budget(summary: Summary, path: Path) -> Path | None:
+    """Accuracy against cells, a line per policy, Wilson's intervals; keep-all and chance go across."""
+    points: dict[str, list[Point]] = {}
+    for entry in sorted(summary.entries, key=lambda entry: entry.budget):
+        if entry.budget and entry.accuracy is not None:
+            points.setdefault(entry.policy, []).append(_point(entry.budget, entry.accuracy))
+    points = {e.policy: points[e.policy] for e in summary.entries if e.policy in points}
+    budgets = sorted({point.x for found in points.values() for point in found})
+    if len(budgets) < 2:
+        return None
+    title = f"{summary.task}: {_words(summary.metric)} against budget"
+    with figure(path, 1, title=title, note=_note([summary]), size=(5.2, 3.6)) as (made, (axes,)):
+        draw(axes, policy_lines(points), step=0.014, log=True)
+        _levels(axes, summary)
+        share_axis(axes, _words(summary.metric) + " (share of questions)")
+        ticks(axes, budgets)
+        axes.set_xlabel("budget (KV cells, log scale)")
+        legend(made, axes)
+    return path
+
+
+def retention_by_decay(summaries: Sequence[Summary], path: Path) -> Path | None:
+    """Retention against the policy's decay: a panel per budget, a line per task (and policy, if they differ).
+
+    A specification such as `sir:decay=0.9` says the decay, `sir` has its default. Intervals are Wilson's of the
+    accuracy over keep-all's accuracy, taken as exact. Tasks that are not measurable are left out.
+    """
+    curves = _decay_curves(summaries)
+    if not curves:
+        return None
+    budgets = sorted({budget for _, _, budget in curves})
+    policies = list(dict.fromkeys(policy for _, policy, _ in curves))
+    decays = sorted({point.x for found in curves.values() for point in found})
+    used = [s for s in summaries if any(s.task == task for task, _, _ in curves)]
+    title = f"{', '.join(policies)}: retention against decay"
+    with figure(path, len(budgets), title=title, note=_note(used), size=(3.9, 3.7)) as (made, panels):
+        for axes, budget in zip(panels, budgets, strict=True):
+            mine = {(task, policy): found for (task, policy, b), found in curves.items() if b == budget}
+            # Evenly, since the values that are worth trying crowd below 1.
+            spaced = {key: [replace(p, x=decays.index(p.x)) for p in found] for key, found in mine.items()}
+            labelled = {f"{t}, {p}" if len(policies) > 1 else t: found for (t, p), found in spaced.items()}
+            draw(axes, drawing.coloured(labelled), step=0.05)
+            across(axes, 1.0, "keep-all")
+            ticks(axes, range(len(decays)), [f"{decay:g}\n{_half_life(decay)}" for decay in decays])
+            axes.set_title(f"{budget} cells")
+            axes.set_xlabel("decay per turn\n(below: turns that halve a score)")
+            axes.set_ylim(bottom=0)
+        panels[0].set_ylabel("retention (accuracy / keep-all's)")
+        legend(made, max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+    return path
+
+
+def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_groups: int = 6) -> Path | None:
+    """Accuracy against the tokens between fact and question: a panel per budget, a line per policy.
+
+    Of a family of metrics such as recall_1k, recall_3k, all count.
+    Distances fall into up to `n_groups` groups of about equal size, the same for all arms, each drawn at its median.
+    """
+    stem = _parted(summary.metric)[0]
+    unique = {(r.policy, r.budget, r.dialogue, r.index): r for r in rows if _parted(r.metric)[0] == stem}
+    asked = [row for row in unique.values() if row.distance is not None and row.gold >= 0]
+    n_arms = len({(row.policy, row.budget) for row in asked})
+    distances = [row.distance or 0 for row in asked]
+    groups = _groups(distances, min(n_groups, len(asked) // (_N_LEAST * n_arms or 1)))
+    if len(groups) < 2:
+        return None
+    budgets = sorted({row.budget for row in asked if row.budget}) or [0]
+    title = f"{summary.task}: {_words(stem)} against distance"
+    with figure(path, len(budgets), title=title, note=_note([summary], "line"), size=(3.9, 3.6)) as (made, panels):
+        for axes, budget in zip(panels, budgets, strict=True):
+            arms = dict.fromkeys(row.policy for row in asked if row.budget in (0, budget))
+            points = {
+                a: _by_group([r for r in asked if r.policy == a and r.budget in (0, budget)], groups) for a in arms
+            }
+            draw(axes, policy_lines(points), step=0.014, log=True)
+            across(axes, summary.chance, "chance", chance=True)
+            axes.set_title(f"{budget} cells" if budget else "")
+            middles = [float(np.median(group)) for group in groups]
+            ticks(axes, middles, [_short(middle) for middle in middles])
+            axes.set_xlabel("tokens between fact and question (log scale)")
+            share_axis(axes, _words(stem) + " (share of questions)")
+            axes.label_outer()
+        legend(made, panels[-1])
+    return path
+
+
+def recall_by_number(summary: Summary, path: Path, *, x_label: str = "") -> Path | None:
+    """A family of metrics such as recall_5, recall_10 against its number: a panel per budget, a line per policy.
+
+    x_label: what the number counts; without, the axis says that it is the one in the metric's name.
+    """
+    family = _family(summary)
+    if len(family) < 2:
+        return None
+    budgets = sorted({entry.budget for entry in summary.entries if entry.budget}) or [0]
+    stem = _parted(next(iter(family.values())))[0]
+    log = max(family) > 16 * max(1, min(family))
+    step = 0.014 if log else 0.012 * (max(family) - min(family))
+    with figure(
+        path, len(budgets), title=f"{summary.task}: {_words(stem)} by number", note=_note([summary]), size=(3.9, 3.6)
+    ) as (made, panels):
+        for axes, budget in zip(panels, budgets, strict=True):
+            points = {e.policy: _of_family(summary, e, family) for e in summary.entries if e.budget in (0, budget)}
+            draw(axes, policy_lines(points), step=step, log=log)
+            across(axes, summary.chance, "chance", chance=True)
+            axes.set_title(f"{budget} cells" if budget else "")
+            ticks(axes, sorted(family), [_short(number) for number in sorted(family)])
+            axes.set_xlabel((x_label or f"N of {stem}_N") + (" (log scale)" if log else ""))
+            share_axis(axes, _words(stem) + " (share of questions)")
+            axes.label_outer()
+        legend(made, panels[-1])
+    return path
+
+
+def gold_residency(summary: Summary, path: Path) -> Path | None:
+    """Per policy, how much of the fact is still in the cache (bars), and how often it is recalled (dots)."""
+    entries = [e for e in summary.entries if e.budget and e.gold_resident is not None and e.accuracy is not None]
+    if not entries:
+        return None
+    budgets = sorted({entry.budget for entry in entries})
+    specs = list(dict.fromkeys(entry.policy for entry in entries))
+    title = f"{summary.task}: how much of the fact is in the cache"
+    size = (3.6, 0.8 + 0.34 * len(specs))
+    with figure(path, len(budgets), title=title, note=_note([summary]), size=size) as (made, panels):
+        for axes, budget in zip(panels, budgets, strict=True):
+            for entry in (e for e in entries if e.budget == budget):
+                y, colour = specs.index(entry.policy), drawing.look(entry.policy)[0]
+                drawing.bar(axes, y, entry.gold_resident or 0.0, colour)
+                if entry.accuracy is not None:
+                    drawing.dot(axes, y, entry.accuracy.value, entry.accuracy.ci)
+            axes.set_title(f"{budget} cells")
+            axes.set_xlim(0, 1.03)
+            axes.set_xlabel("share of tokens, of answers")
+            axes.grid(visible=False, axis="y")
+        panels[0].set_yticks(range(len(specs)), specs)
+        panels[0].invert_yaxis()
+        dots = f"{_words(summary.metric)}\n(right answers)"
+        drawing.bars_legend(made, panels[-1], "fact's tokens\nin the cache", dots, summary.chance)
+    return path
+
+
+# ---- what they draw ------------------------------------------------------------------------------------
+
+
+def _point(x: float, share: Share, over: float = 1.0) -> Point:
+    low, high = share.ci
+    return Point(x, share.value / over, (low / over, high / over))
+
+
+def _levels(axes: Any, summary: Summary) -> None:
+    """What has no budget: keep-all and few-shot; and chance."""
+    for entry in summary.entries:
+        if not entry.budget and entry.accuracy is not None:
+            across(axes, entry.accuracy.value, entry.policy, ci=entry.accuracy.ci if entry.is_keep_all else None)
+    across(axes, summary.chance, "chance", chance=True)
+
+
+def _half_life(decay: float) -> str:
+    return "never" if decay == 1 else f"{math.log(0.5) / math.log(decay):.2g}"
+
+
+def _decay_curves(summaries: Sequence[Summary]) -> dict[tuple[str, str, int], list[Point]]:
+    """Points by (task, policy without its decay, budget), where a policy has at least two decays."""
+    curves: dict[tuple[str, str, int], dict[float, Point]] = {}
+    for summary in summaries:
+        keep_all = summary.keep_all
+        if not summary.measurable or keep_all is None or keep_all.accuracy is None:
+            continue
+        for entry in summary.entries:
+            if entry.budget and entry.accuracy is not None and (tuned := _decay(entry.policy)) is not None:
+                base, decay = tuned
+                points = curves.setdefault((summary.task, base, entry.budget), {})
+                points.setdefault(decay, _point(decay, entry.accuracy, keep_all.accuracy.value))
+    return {key: [points[x] for x in sorted(points)] for key, points in curves.items() if len(points) > 1}
+
+
+def _decay(spec: str) -> tuple[str, float] | None:
+    """(the policy but for its decay, its decay); None for a control, which has none."""
+    if spec.partition(":")[0].strip() not in names():
+        return None
+    policy = from_spec(spec)
+    default = type(policy)().decay
+    return to_spec(replace(policy, decay=default)), policy.decay
+
+
+def _groups(distances: Sequence[int], n_most: int) -> list[list[int]]:
+    """The distances that occur in up to `n_most` groups of about equal numbers of questions, near ones together."""
+    values = np.sort(np.asarray(distances))
+    if not len(values):
+        return []
+    # A gap of a half more than the last one parts groups at once: facts told 1k and 3k tokens ago do not mix.
+    parts = np.split(values, np.flatnonzero(values[1:] > 1.5 * np.maximum(values[:-1], 1)) + 1)
+    if len(parts) == 1:
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, n_most + 1)[1:-1]))
+        parts = np.split(values, np.searchsorted(values, edges, side="right"))
+    return [part.tolist() for part in parts if len(part)]
+
+
+def _by_group(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> list[Point]:
+    points = []
+    for group in groups:
+        right = [row.correct for row in rows if row.distance is not None and group[0] <= row.distance <= group[-1]]
+        if right:
+            n, n_right = len(right), sum(right)
+            points.append(_point(float(np.median(group)), Share(n, n_right, wilson(n_right, n))))
+    return points
+
+
+def _family(summary: Summary) -> dict[int, str]:
+    """The first family of metrics that end in numbers: name by number."""
+    found: dict[str, dict[int, str]] = {}
+    every = dict.fromkeys([summary.metric, *(name for e in summary.entries for name in e.others)])
+    for name in every:
+        stem, number = _parted(name)
+        if number is not None:
+            found.setdefault(stem, {})[number] = name
+    return next((family for family in found.values() if len(family) > 1), {})
+
+
+def _parted(metric: str) -> tuple[str, int | None]:
+    """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of others none."""
+    match = re.fullmatch(r"(.+)_(\d+)(k?)", metric)
+    return (match[1], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
+
+
+def _of_family(summary: Summary, entry: Entry, family: dict[int, str]) -> list[Point]:
+    shares = {n: entry.accuracy if name == summary.metric else entry.others.get(name) for n, name in family.items()}
+    return [_point(n, share) for n, share in sorted(shares.items()) if share is not None]
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _short(n: float) -> str:
+    return f"{n:.0f}" if n < 1000 else f"{n / 1000:.3g}k"
+
+
+def _note(summaries: Sequence[Summary], per: str = "point") -> str:
+    """Of which model and how often: no picture without."""
+    counts = [entry.n for summary in summaries for entry in summary.entries]
+    low, high = min(counts), max(counts)
+    models = ", ".join(dict.fromkeys(summary.model for summary in summaries))
+    note = f"{models}, n = {low if low == high else f'{low} to {high}'} questions per {per}, 95 % intervals"
+    unfit = any(summary.measurable is False for summary in summaries)
+    return note + ("; not measurable with this model: keep-all's interval touches chance" if unfit else "")

@@ -1,0 +1,51 @@
+"""What one answer was, and what a table says about many."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+__all__ = ["Row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One question answered by one arm (a policy at a budget). Numbers only, never the text of given data.
+
+    policy: the spec as given. budget: cells, 0 for keep-all. dialogue, index: which question (index counts the
+    questions of the dialogue). turn: the turn of the question. metric: what it counts for. gold, chosen: option
+    numbers, -1 where there are none. logprobs: nats, per option; of a Read its mean per token. gold_logprob: nats.
+    gold_resident: share of the fact's tokens that are in the cache, None without a fact. distance: tokens between
+    the fact and the question, None without one. resident: tokens in the cache when it was answered. tokens: decoded
+    so far in this dialogue, options not counted. evicted: tokens let go so far. seconds: spent on the dialogue so
+    far under this arm. last: whether this is the dialogue's last row.
+    """
+
+    policy: str
+    budget: int
+    dialogue: str
+    index: int
+    turn: int
+    metric: str
+    gold: int
+    chosen: int
+    correct: bool
+    logprobs: tuple[float, ...]
+    gold_logprob: float
+    gold_resident: float | None
+    distance: int | None
+    resident: int
+    tokens: int
+    evicted: int
+    seconds: float
+    last: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As a plain mapping, log-probabilities rounded to 1e-4."""
+        row = asdict(self)
+        row["logprobs"] = [round(x, 4) for x in self.logprobs]
+        return row | {"gold_logprob": round(self.gold_logprob, 4), "seconds": round(self.seconds, 3)}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> "Row":
+        """The row that `to_json` wrote; unknown keys are ignored. Raises KeyError if one is missing."""
+        values = {f.name: row[f.name] for f in fields(cls)}
+        return cls(**values | {"logprobs": tuple(values["logprobs"])})

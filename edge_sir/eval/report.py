@@ -1,0 +1,234 @@
+"""Summaries as Markdown: what was asked, what came out, how sure that is. No figure is typed by hand.
+
+Rows are sorted by budget, so that neighbours are what can be compared; within one, policies keep their order.
+"""
+
+import math
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, share, signed, spread, table
+from edge_sir.eval.summary import REFERENCES, Entry, Summary, Versus
+from edge_sir.eval.task import Task, names, task
+
+__all__ = ["command", "is_plain", "made_with", "run_report", "run_table", "setting"]
+
+_Column = tuple[str, Callable[[Entry], str]]
+
+_LEGEND = (
+    "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means and paired differences. "
+    "Retention is the accuracy over keep-all's. Gold log-probability is that of the right answer, in nats; "
+    "gold resident is the share of the fact's tokens still in the cache. p is McNemar's, exact and two-sided, on the "
+    "same questions; a:b counts those that only the row's policy (a) or only the other one (b) got right."
+)
+_LEGEND_PLAIN = (
+    "Intervals are 95 %, a bootstrap over runs of neighbouring pieces of text (over texts if there are several). "
+    "A ratio above 1 means a higher perplexity than the reference's on the same pieces."
+)
+_LEGEND_CLUSTERS = (
+    " There are several questions per dialogue: Wilson's intervals and McNemar's p take them as independent and "
+    "may promise too much, the bootstrap draws whole dialogues."
+)
+
+
+def run_report(summary: Summary, run: Mapping[str, Any], passes: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The report of one evaluation. run: run.json's mapping. passes: what the store noted of each process's run."""
+    parts = [f"# {_heading(summary, run)}", setting(summary, run)]
+    if (verdict := _verdict(summary)) is not None:
+        parts.append(verdict)
+    parts.append(run_table(summary))
+    if any(entry.versus for entry in summary.entries):
+        parts += ["## Paired comparisons", _comparisons(summary)]
+    if (others := _other_metrics(summary)) is not None:
+        parts += ["## Other metrics", others]
+    parts.append(_legend(summary))
+    if (speed := _speed(passes)) is not None:
+        parts.append(speed)
+    return "\n\n".join(parts) + "\n"
+
+
+def run_table(summary: Summary) -> str:
+    """The main table: one row per arm."""
+    columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
+    columns.append(("n", lambda e: str(e.n)))
+    if is_plain(summary):
+        columns.append(("perplexity", lambda e: spread(e.perplexity, e.perplexity_ci, four)))
+    else:
+        columns.append((_title(summary.metric), lambda e: share(e.accuracy)))
+        others = _other_names(summary)
+        columns += [(_title(name), _other(name)) for name in others if len(others) <= 2]
+        columns.append(("retention", lambda e: figure(e.retention, "{:.2f}")))
+    columns.append(("gold log-prob.", lambda e: spread(e.gold_logprob, e.gold_logprob_ci)))
+    if any(e.gold_resident is not None for e in summary.entries):
+        columns.append(("gold resident", lambda e: figure(e.gold_resident, "{:.2f}")))
+    columns.append(("tokens", lambda e: f"{e.tokens:.0f}"))
+    columns.append(("s/turn", lambda e: f"{e.seconds_per_turn:.2g}"))
+    return _columns_table(summary, columns)
+
+
+def setting(summary: Summary, run: Mapping[str, Any]) -> str:
+    """What was asked, of which model, with what: the sentence every table must stand beside."""
+    digest = f" (SHA-256 {str(run['model_sha256'])[:12]}...)" if run.get("model_sha256") else ""
+    answer = {
+        "rank": "the option with the highest log-probability wins",
+        "first-token": "the letter with the highest log-probability wins",
+    }.get(summary.answer, summary.answer)
+    n = _span([entry.n for entry in summary.entries])
+    n_dialogues = _span([entry.n_dialogues for entry in summary.entries])
+    if is_plain(summary):
+        asked = f"{n} pieces of text per row"
+    else:
+        asked = f"{n} questions in {n_dialogues} dialogues per row, {answer}, chance is {summary.chance:.2g}"
+    lines = [f"Model {summary.model}{digest}; {asked}.", f"Command: `{command(summary, run)}`."]
+    if made := made_with(run):
+        lines.append(f"Made with {made}.")
+    return "\n".join(lines)
+
+
+def made_with(run: Mapping[str, Any]) -> str:
+    """Versions and host, as far as run.json has them."""
+    versions = run.get("versions") or {}
+    made = [f"{name} {version}" for name, version in versions.items()]
+    if run.get("host"):
+        made.append(str(run["host"]))
+    return ", ".join(made)
+
+
+def command(summary: Summary, run: Mapping[str, Any]) -> str:
+    """The command that makes these rows again; the place of the data is PATH, nobody else has it where we do."""
+    words = ["edge-sir", "eval", summary.task, "--model", str(run.get("model_given", summary.model))]
+    for entry_policy in dict.fromkeys(entry.policy for entry in summary.entries):
+        words += ["--policy", shlex.quote(entry_policy)]
+    for budget in sorted({entry.budget for entry in summary.entries if entry.budget}):
+        words += ["--budget", str(budget)]
+    if not is_plain(summary):
+        words += ["--n", str(run.get("n") or _played(summary))]
+    for key, flag in (("offset", "--offset"), ("seed", "--seed"), ("lead", "--lead"), ("n_tokens", "--tokens")):
+        if run.get(key) is not None:
+            words += [flag, str(run[key])]
+    words += ["--answer", summary.answer]
+    for metric in run.get("metrics") or ():
+        words += ["--metric", str(metric)]
+    if run.get("positions") not in (None, "auto"):
+        words += ["--positions", str(run["positions"])]
+    if run.get("data_sha256"):
+        words += ["--data", "PATH"]
+    return " ".join(words)
+
+
+# ---- parts of it -------------------------------------------------------------------------------------
+
+
+def _heading(summary: Summary, run: Mapping[str, Any]) -> str:
+    lead = "" if run.get("lead") is None else f", {run['lead']} exchanges before the fact"
+    return f"{summary.task} on {summary.model}{lead}"
+
+
+def _verdict(summary: Summary) -> str | None:
+    """What must be said before the table: whether it means anything."""
+    keep_all = summary.keep_all
+    if summary.measurable is False and keep_all is not None:
+        return (
+            f"**Not measurable with this model:** keep-all's {_title(summary.metric)} of {share(keep_all.accuracy)} "
+            f"touches chance ({summary.chance:.2g}), so what others forget does not show."
+        )
+    if keep_all is None:
+        return "There is no keep-all arm, so neither retention nor whether the model can do this at all is known."
+    return None
+
+
+def _comparisons(summary: Summary) -> str:
+    plain = is_plain(summary)
+    columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
+    there = [name for name in REFERENCES if any(name in entry.versus for entry in summary.entries)]
+    if plain:
+        columns += [(f"perplexity over {name}'s", _against(name, _ratio)) for name in there]
+    else:
+        columns += [(f"gold log-prob. − {name}'s", _against(name, _gap)) for name in there if name != "streaming"]
+        columns += [(f"p vs {name}", _against(name, _test)) for name in there]
+    return _columns_table(summary, columns, [entry for entry in summary.entries if entry.versus])
+
+
+def _against(name: str, show: Callable[[Versus], str]) -> Callable[[Entry], str]:
+    def cell(entry: Entry) -> str:
+        versus = entry.versus.get(name)
+        if versus is None:
+            return NONE
+        # Fewer questions than the row's own must not go unsaid.
+        return show(versus) + (f" (n = {versus.n})" if versus.n < entry.n else "")
+
+    return cell
+
+
+def _gap(versus: Versus) -> str:
+    return spread(versus.gold_logprob, versus.ci, signed)
+
+
+def _ratio(versus: Versus) -> str:
+    ci = None if versus.ci is None else (math.exp(-versus.ci[1]), math.exp(-versus.ci[0]))
+    return spread(math.exp(-versus.gold_logprob), ci, lambda x: f"{x:.3f}")
+
+
+def _test(versus: Versus) -> str:
+    return NONE if versus.p is None else f"{p_value(versus.p)} ({versus.n_only_arm}:{versus.n_only_reference})"
+
+
+def _other_metrics(summary: Summary) -> str | None:
+    """Its own table where the main one would become too wide."""
+    others = _other_names(summary)
+    if len(others) <= 2:
+        return None
+    columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
+    return _columns_table(summary, columns + [(_title(name), _other(name)) for name in others])
+
+
+def _legend(summary: Summary) -> str:
+    if is_plain(summary):
+        return _LEGEND_PLAIN
+    several = any(entry.n > entry.n_dialogues for entry in summary.entries)
+    return _LEGEND + _LEGEND_CLUSTERS * several
+
+
+def _speed(passes: Sequence[Mapping[str, Any]]) -> str | None:
+    """How much of the time went into llama.cpp's decoding."""
+    timed = [p for p in passes if p.get("seconds") and p.get("decode_s") is not None]
+    if not timed:
+        return None
+    seconds, decode_s = sum(float(p["seconds"]) for p in timed), sum(float(p["decode_s"]) for p in timed)
+    hosts = ", ".join(dict.fromkeys(str(p["host"]) for p in timed if p.get("host")))
+    where = f" ({hosts})" if hosts else ""
+    return f"Speed: {seconds / 60:.3g} minutes{where}, {decode_s / seconds:.0%} of them inside llama.cpp's decoding."
+
+
+def _columns_table(summary: Summary, columns: Sequence[_Column], entries: Sequence[Entry] | None = None) -> str:
+    chosen = sorted(summary.entries if entries is None else entries, key=lambda entry: entry.budget)
+    return table([title for title, _ in columns], [[show(entry) for _, show in columns] for entry in chosen])
+
+
+def _other_names(summary: Summary) -> list[str]:
+    return list(dict.fromkeys(name for entry in summary.entries for name in entry.others))
+
+
+def _other(name: str) -> Callable[[Entry], str]:
+    return lambda entry: share(entry.others.get(name))
+
+
+def is_plain(summary: Summary) -> bool:
+    """Whether it is about text that was read, not about questions."""
+    return bool(summary.entries) and all(entry.accuracy is None for entry in summary.entries)
+
+
+def _title(metric: str) -> str:
+    return metric.replace("_", " ")
+
+
+def _played(summary: Summary) -> int:
+    """What --n counts: dialogues, or of a task that has its own way to make them (rps) the rounds in each."""
+    in_rounds = summary.task in names() and type(task(summary.task)).dialogues is not Task.dialogues
+    return max((e.n // e.n_dialogues if in_rounds else e.n_dialogues for e in summary.entries), default=0)
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values, default=0), max(values, default=0)
+    return str(low) if low == high else f"{low} to {high}"

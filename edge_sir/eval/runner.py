@@ -1,0 +1,142 @@
+"""Plays dialogues under many arms (a policy at a budget), each token once where arms still agree.
+
+Up to the first eviction all arms hold the same cells. So a trunk that keeps everything plays on, and where a
+budget would overflow, its state is saved; the arms of that budget go on from there, each on its own.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edge_sir.core.policy import Policy
+from edge_sir.engine import Engine
+from edge_sir.eval.controls import FewShot, arm_policy, scores_needed
+from edge_sir.eval.few_shot import few_shot_rows
+from edge_sir.eval.player import Player
+from edge_sir.eval.records import Row
+from edge_sir.eval.script import Script
+from edge_sir.eval.stage import Stage
+from edge_sir.eval.store import Store
+from edge_sir.eval.task import Answer, Dialogue
+from edge_sir.policies import from_spec
+from edge_sir.session import Positions
+
+__all__ = ["Arm", "arms_of", "play_dialogue", "run"]
+
+
+_LEAST = 64  # cells that a session wants even for a few words
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A policy as it was named, at a budget of cells; budget 0: everything is kept (keep-all, few-shot)."""
+
+    spec: str
+    budget: int
+
+    def policy(self) -> Policy | FewShot:
+        """Made anew for each dialogue: a control remembers what it was told."""
+        return arm_policy(self.spec)
+
+
+def arms_of(specs: Sequence[str], budgets: Sequence[int]) -> list[Arm]:
+    """Every policy at every budget, those that keep everything once. Raises ConfigError for a bad spec."""
+    arms = []
+    for spec in specs:
+        policy = arm_policy(spec)
+        evicts = isinstance(policy, Policy) and policy.evicts
+        arms += [Arm(spec, budget) for budget in budgets] if evicts else [Arm(spec, 0)]
+    return list(dict.fromkeys(arms))
+
+
+def run(
+    stage: Stage,
+    dialogues: Sequence[Dialogue],
+    arms: Sequence[Arm],
+    store: Store,
+    *,
+    answer: Answer = "rank",
+    metrics: tuple[str, ...] = (),
+    positions: Positions = "auto",
+    on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
+) -> None:
+    """Plays what the store does not have yet. on_rows: called with the rows of each dialogue under each arm."""
+    for dialogue in dialogues:
+        todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id)]
+        script = Script(dialogue, stage.codec, stage.template, answer, metrics)
+        for rows in play_dialogue(stage, script, todo, positions=positions):
+            store.add(rows)
+            on_rows(rows)
+
+
+def play_dialogue(
+    stage: Stage, script: Script, arms: Sequence[Arm], *, positions: Positions = "auto"
+) -> Iterator[list[Row]]:
+    """The rows of one dialogue, arm by arm. A keep-all arm that no context holds gets none."""
+    if not arms:
+        return
+    n_tokens = max(script.n_tokens(), _LEAST)
+    keepers = [arm for arm in arms if _keeps_all(arm) and n_tokens <= stage.n_ctx_train]
+    budgets = {arm.budget for arm in arms if arm.budget}
+    n_trunk = n_tokens if keepers else min(n_tokens, max(budgets, default=0))
+    saved: dict[int, _Saved] = {}
+    if n_trunk:
+        trunk = Player.start(
+            script,
+            stage.engine(n_trunk),
+            from_spec("keep-all"),
+            n_trunk,
+            positions=positions,
+            also_score=scores_needed([arm.policy() for arm in arms]),
+        )
+        saved = _play_trunk(trunk, budgets, to_the_end=bool(keepers))
+    for arm in arms:
+        policy = arm.policy()
+        if isinstance(policy, FewShot):
+            yield _named(few_shot_rows(stage, script, policy.rounds), arm)
+        elif arm.budget in saved:
+            player = saved[arm.budget].go_on(stage.engine(arm.budget), policy, arm.budget)
+            while player.at < len(script):
+                player.play()
+            yield _named(player.rows, arm)
+        elif arm in keepers or arm.budget:  # a budget that never overflows keeps everything, too
+            yield _named(trunk.rows, arm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """The trunk as it was before a budget's first eviction: a player that no one plays on, and its cells."""
+
+    player: Player
+    cells: bytes
+
+    def go_on(self, engine: Engine, policy: Policy, n_cells: int) -> Player:
+        """A player from here on under `policy`."""
+        engine.load(0, self.cells)
+        return self.player.fork(engine, policy, n_cells)
+
+
+def _play_trunk(trunk: Player, budgets: Collection[int], *, to_the_end: bool) -> dict[int, _Saved]:
+    """Plays on as long as somebody needs it, and saves the state before each budget's first eviction."""
+    saved: dict[int, _Saved] = {}
+    session = trunk.session
+    while trunk.at < len(trunk.script):
+        n_next = len(session.ledger) + trunk.next_size()
+        full = [budget for budget in budgets if budget < n_next and budget not in saved]
+        if full:
+            cells = session.engine.dump(session.seq)
+            at_rest = trunk.fork(session.engine, session.policy, session.budget.n_cells)
+            saved |= {budget: _Saved(at_rest, cells) for budget in full}
+        if len(saved) == len(budgets) and not to_the_end:
+            break
+        trunk.play()
+    return saved
+
+
+def _keeps_all(arm: Arm) -> bool:
+    return arm.budget == 0 and not isinstance(arm.policy(), FewShot)
+
+
+def _named(rows: Sequence[Row], arm: Arm) -> list[Row]:
+    """The rows of a whole dialogue as this arm's."""
+    named = [replace(row, policy=arm.spec, budget=arm.budget) for row in rows]
+    return [*named[:-1], replace(named[-1], last=True)] if named else []

@@ -1,0 +1,130 @@
+"""Where an evaluation is kept: a folder with run.json (what was asked) and rows.jsonl (what came out).
+
+Several processes may write rows to one folder. A killed run goes on where it stopped: the rows of a dialogue
+under one arm are written at once, and count only if its last row is there.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_sir.errors import ConfigError
+from edge_sir.eval.records import Row
+
+__all__ = ["Store", "load_run"]
+
+_SAME = ("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "data_sha256")
+
+
+class Store:
+    """An evaluation's folder; with `folder` None, rows are kept in memory alone.
+
+    Raises ConfigError if the folder holds an evaluation that was asked otherwise.
+    """
+
+    def __init__(self, folder: Path | None, config: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.rows: list[Row] = []
+        self._done: set[tuple[str, int, str]] = set()
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        known = folder / "run.json"
+        if known.exists():
+            before = _read_json(known)
+            for key in _SAME:
+                if before.get(key) != config.get(key):
+                    raise ConfigError(
+                        f"{folder} holds an evaluation with {key} {before.get(key)!r}, not {config.get(key)!r}; "
+                        "give another folder with --out"
+                    )
+        else:
+            _write_json(known, config)
+        self.rows = _whole_groups(_read_rows(folder / "rows.jsonl"))
+        self._done = _finished(self.rows)
+
+    def is_done(self, policy: str, budget: int, dialogue: str) -> bool:
+        """Whether this dialogue was played to its end under this arm."""
+        return (policy, budget, dialogue) in self._done
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Keeps all rows of one dialogue under one arm."""
+        self.rows += rows
+        self._done |= _finished(rows)
+        if self.folder is not None:
+            _append(self.folder / "rows.jsonl", [row.to_json() for row in rows])
+
+    def note(self, record: Mapping[str, Any]) -> None:
+        """Keeps a line about this process's run: when, how long, how fast."""
+        if self.folder is not None:
+            _append(self.folder / "passes.jsonl", [record])
+
+
+def load_run(folder: Path) -> tuple[dict[str, Any], list[Row], list[dict[str, Any]]]:
+    """(run.json, rows, passes) of a folder. Raises ConfigError if it holds no evaluation."""
+    if not (folder / "run.json").is_file():
+        raise ConfigError(f"{folder} holds no evaluation (no run.json in it)")
+    passes = _read_lines(folder / "passes.jsonl")
+    return _read_json(folder / "run.json"), _whole_groups(_read_rows(folder / "rows.jsonl")), passes
+
+
+def _finished(rows: Sequence[Row]) -> set[tuple[str, int, str]]:
+    return {(row.policy, row.budget, row.dialogue) for row in rows if row.last}
+
+
+def _whole_groups(rows: Sequence[Row]) -> list[Row]:
+    """Rows of dialogues that were finished, each counted once."""
+    groups: dict[tuple[str, int, str], dict[int, Row]] = {}
+    for row in rows:
+        groups.setdefault((row.policy, row.budget, row.dialogue), {}).setdefault(row.index, row)
+    return [row for group in groups.values() if any(r.last for r in group.values()) for row in group.values()]
+
+
+def _read_rows(file: Path) -> list[Row]:
+    try:
+        return [Row.from_json(line) for line in _read_lines(file)]
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{file} was written by another version ({error}); give another folder with --out") from None
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    """One mapping per line; a last line that a kill cut short is left out."""
+    if not file.exists():
+        return []
+    found = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError:
+        raise ConfigError(f"{file} is damaged; give another folder with --out") from None
+
+
+def _write_json(file: Path, value: Mapping[str, Any]) -> None:
+    part = file.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def _append(file: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """One write, so that lines of several processes do not mix; it starts a line if a kill left half of one."""
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    with file.open("ab+") as out:
+        if out.tell() and not _ends_a_line(file):
+            text = "\n" + text
+        out.write(text.encode())
+
+
+def _ends_a_line(file: Path) -> bool:
+    with file.open("rb") as data:
+        data.seek(-1, os.SEEK_END)
+        return data.read(1) == b"\n"

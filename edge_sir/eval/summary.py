@@ -1,0 +1,291 @@
+"""From rows to what a table says: one entry per arm, with intervals and paired comparisons.
+
+A question counts once per arm, however often its row is there. Arms are compared on the questions both have.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge_sir.eval.records import Row
+from edge_sir.eval.stats import Interval, bootstrap_mean, mcnemar, wilson
+
+__all__ = ["KEEP_ALL", "REFERENCES", "Entry", "Share", "Summary", "Versus", "summarize", "to_json"]
+
+KEEP_ALL = "keep-all"
+REFERENCES = (KEEP_ALL, "sirllm", "streaming")
+"""What every arm is compared with: keep-all at any budget, the others (as named, without keys) at the same."""
+
+_Rows = dict[tuple[str, int], Row]  # (dialogue, index) -> row
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many of `n` questions were answered right, with Wilson's interval."""
+
+    n: int
+    n_right: int
+    ci: Interval
+
+    @property
+    def value(self) -> float:
+        return self.n_right / self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Versus:
+    """An arm against a reference on the `n` questions that both answered.
+
+    gold_logprob: mean of (arm - reference), nats; ci: its bootstrap interval. n_only_arm, n_only_reference: questions
+    that just this one got right; p: McNemar's exact. These three are None for plain text.
+    accuracy_ratio: right answers of the arm over the reference's; None if the latter has none.
+    """
+
+    n: int
+    gold_logprob: float
+    ci: Interval | None
+    accuracy_ratio: float | None
+    n_only_arm: int | None
+    n_only_reference: int | None
+    p: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One arm: a policy (the spec as given) at a budget. All but `others` is about the task's first metric.
+
+    n: questions, in `n_dialogues` dialogues. accuracy: None for plain text; there perplexity = exp(-gold_logprob)
+    is a number. others: the share right by further metrics. gold_logprob: mean, nats. gold_resident: mean share of
+    the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens in the cache, mean.
+    versus: by name of the reference, those that there are.
+    """
+
+    policy: str
+    budget: int
+    n: int
+    n_dialogues: int
+    accuracy: Share | None
+    others: dict[str, Share]
+    gold_logprob: float
+    gold_logprob_ci: Interval | None
+    gold_resident: float | None
+    resident: float
+    tokens: float
+    seconds_per_turn: float
+    versus: dict[str, Versus]
+
+    @property
+    def is_keep_all(self) -> bool:
+        return _name(self.policy) == KEEP_ALL
+
+    @property
+    def retention(self) -> float | None:
+        """Accuracy / keep-all's, on the questions that both answered."""
+        if self.is_keep_all:
+            return 1.0 if self.accuracy is not None and self.accuracy.n_right else None
+        return self.versus[KEEP_ALL].accuracy_ratio if KEEP_ALL in self.versus else None
+
+    @property
+    def perplexity(self) -> float | None:
+        return math.exp(-self.gold_logprob) if self.accuracy is None else None
+
+    @property
+    def perplexity_ci(self) -> Interval | None:
+        if self.accuracy is not None or self.gold_logprob_ci is None:
+            return None
+        low, high = self.gold_logprob_ci
+        return math.exp(-high), math.exp(-low)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One task on one model. metric: the first of its metrics. chance: the share right that guessing gets."""
+
+    task: str
+    model: str
+    answer: str
+    metric: str
+    chance: float
+    entries: tuple[Entry, ...]
+
+    @property
+    def keep_all(self) -> Entry | None:
+        return next((entry for entry in self.entries if entry.is_keep_all), None)
+
+    @property
+    def measurable(self) -> bool | None:
+        """Whether keep-all's interval lies above chance; None if that is no question (plain text, no keep-all)."""
+        if self.keep_all is None or self.keep_all.accuracy is None:
+            return None
+        return self.keep_all.accuracy.ci[0] > self.chance
+
+
+def summarize(
+    rows: Sequence[Row], *, task: str, model: str, answer: str, metrics: Sequence[str], chance: float
+) -> Summary:
+    """One entry per arm in order of appearance.
+
+    metrics: the task's; the first of them that rows count for is the accuracy.
+    """
+    metrics = sorted(metrics, key={row.metric for row in rows}.__contains__, reverse=True)  # stable
+    arms: dict[tuple[str, int], _Rows] = {}
+    for row in rows:
+        arms.setdefault((row.policy, row.budget), {}).setdefault((row.dialogue, row.index), row)
+    main = {arm: {key: row for key, row in found.items() if row.metric == metrics[0]} for arm, found in arms.items()}
+    entries = [
+        _entry(arm, list(arms[arm].values()), main[arm], _references(arm, main), metrics) for arm in arms if main[arm]
+    ]
+    return Summary(task, model, answer, metrics[0], chance, tuple(entries))
+
+
+def to_json(summary: Summary) -> dict[str, Any]:
+    """What `edge-sir eval --json` prints; figures rounded to 6 significant digits."""
+    return {
+        "task": summary.task,
+        "model": summary.model,
+        "answer": summary.answer,
+        "rows": [_rounded(_entry_json(entry)) for entry in summary.entries],
+    }
+
+
+# ---- entries -----------------------------------------------------------------------------------------
+
+
+def _entry(
+    arm: tuple[str, int], every: Sequence[Row], main: _Rows, references: dict[str, _Rows], metrics: Sequence[str]
+) -> Entry:
+    rows = list(main.values())
+    values = [row.gold_logprob for row in rows]
+    resident = [row.gold_resident for row in rows if row.gold_resident is not None]
+    ends = _last_rows(every)
+    others = {name: share for name in _other_metrics(every, metrics) if (share := _share(every, name)) is not None}
+    return Entry(
+        policy=arm[0],
+        budget=arm[1],
+        n=len(rows),
+        n_dialogues=len({row.dialogue for row in rows}),
+        accuracy=_share(rows, metrics[0]),
+        others=others,
+        gold_logprob=_mean(values),
+        gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows]),
+        gold_resident=_mean(resident) if resident else None,
+        resident=_mean([row.resident for row in rows]),
+        tokens=_mean([row.tokens for row in ends]),
+        # Turns are counted from 1 on, so a dialogue's last row has their number.
+        seconds_per_turn=sum(row.seconds for row in ends) / max(1, sum(row.turn for row in ends)),
+        versus={name: versus for name, other in references.items() if (versus := _versus(main, other)) is not None},
+    )
+
+
+def _share(rows: Sequence[Row], metric: str) -> Share | None:
+    """The share right; None where no question has a right answer (plain text)."""
+    right = [row.correct for row in rows if row.metric == metric and row.gold >= 0]
+    return Share(len(right), sum(right), wilson(sum(right), len(right))) if right else None
+
+
+def _other_metrics(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """The task's further metrics, then those that only rows name."""
+    return [name for name in dict.fromkeys([*metrics, *(row.metric for row in rows)]) if name != metrics[0]]
+
+
+def _last_rows(rows: Sequence[Row]) -> list[Row]:
+    """Of each dialogue the row with the highest index: what is counted per dialogue has come furthest there."""
+    last: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: row.index):
+        last[row.dialogue] = row
+    return list(last.values())
+
+
+# ---- comparisons -------------------------------------------------------------------------------------
+
+
+def _references(arm: tuple[str, int], arms: dict[tuple[str, int], _Rows]) -> dict[str, _Rows]:
+    """The rows of what this arm is compared with, by name; none for keep-all itself."""
+    if _name(arm[0]) == KEEP_ALL:
+        return {}
+    found: dict[str, _Rows] = {}
+    for name in REFERENCES:
+        for other, rows in arms.items():
+            is_it = _name(other[0]) == KEEP_ALL if name == KEEP_ALL else other == (name, arm[1])
+            if is_it and other != arm:
+                found.setdefault(name, rows)
+    return found
+
+
+def _versus(arm: _Rows, reference: _Rows) -> Versus | None:
+    both = [(row, reference[key]) for key, row in arm.items() if key in reference]
+    if not both:
+        return None
+    gaps = [a.gold_logprob - b.gold_logprob for a, b in both]
+    ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both])
+    asked = [(a.correct, b.correct) for a, b in both if a.gold >= 0]
+    if not asked:
+        return Versus(len(both), _mean(gaps), ci, None, None, None, None)
+    ours, theirs = [a for a, _ in asked], [b for _, b in asked]
+    return Versus(
+        n=len(both),
+        gold_logprob=_mean(gaps),
+        ci=ci,
+        accuracy_ratio=sum(ours) / sum(theirs) if any(theirs) else None,
+        n_only_arm=sum(a and not b for a, b in asked),
+        n_only_reference=sum(b and not a for a, b in asked),
+        p=mcnemar(ours, theirs),
+    )
+
+
+def _name(spec: str) -> str:
+    return spec.partition(":")[0].strip()
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+# ---- JSON --------------------------------------------------------------------------------------------
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    accuracy = entry.accuracy
+    row: dict[str, Any] = {
+        "policy": entry.policy,
+        "budget": entry.budget,
+        "n": entry.n,
+        "accuracy": accuracy and accuracy.value,
+        "ci": accuracy and accuracy.ci,
+        "retention": entry.retention,
+        "gold_logprob": entry.gold_logprob,
+        "gold_logprob_ci": entry.gold_logprob_ci,
+        "gold_resident": entry.gold_resident,
+        "n_dialogues": entry.n_dialogues,
+        "resident": entry.resident,
+        "tokens": entry.tokens,
+        "seconds_per_turn": entry.seconds_per_turn,
+    }
+    for name, share in entry.others.items():
+        row |= {f"accuracy_{name}": share.value, f"ci_{name}": share.ci, f"n_{name}": share.n}
+    if accuracy is None:
+        row |= {"perplexity": entry.perplexity, "perplexity_ci": entry.perplexity_ci}
+    for name, versus in entry.versus.items():
+        row[f"vs_{name.replace('-', '_')}"] = _versus_json(versus)
+    return row
+
+
+def _versus_json(versus: Versus) -> dict[str, Any]:
+    found: dict[str, Any] = {"n": versus.n, "gold_logprob": versus.gold_logprob, "gold_logprob_ci": versus.ci}
+    if versus.p is not None:
+        found["only_this"] = versus.n_only_arm
+        found["only_other"] = versus.n_only_reference
+        found["mcnemar_p"] = versus.p
+    return found
+
+
+def _rounded(value: Any) -> Any:
+    """The same in plain JSON types: no tuples, no NaN, floats of 6 significant digits."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_rounded(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value

@@ -1,0 +1,149 @@
+"""What a task is: dialogues with questions in them.
+
+A task is one file in `edge_sir/eval/tasks`; the file's name is the task's name. It has one subclass of Task:
+
+    class Colour(Task):
+        '''Remembers the favourite colour.'''
+        def dialogue(self, setup, index):
+            r = setup.rng(index)
+            options = tuple(r.sample(["red", "green", "blue", "yellow"], 4))
+            fact = Say(f"My favourite colour is {options[0]}.", "Noted.", fact="colour", gold=(options[0],))
+            ask = Ask("What is my favourite colour?", "Your favourite colour is", (f" {o}" for o in options), gold=0)
+            return Dialogue(f"{setup.seed}-{index}", (*chatter(r, 3), fact, *chatter(r, 20), ask))
+
+Everything in a dialogue follows from the seed and the index, so that every policy gets the same words.
+"""
+
+import importlib
+import inspect
+import pkgutil
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from edge_sir.errors import ConfigError
+from edge_sir.options import nearest
+
+__all__ = ["Answer", "Ask", "Dialogue", "Read", "Say", "Setup", "Step", "Task", "names", "task"]
+
+SYSTEM = "You are a helpful assistant with a good memory."
+
+Answer = Literal["rank", "first-token"]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One exchange, fed as it stands, a turn of its own.
+
+    fact: the name of what it tells, if a question is about it. gold: the substrings of `user` and `assistant`
+    that carry it (what "resident" is counted over).
+    """
+
+    user: str
+    assistant: str
+    fact: str = ""
+    gold: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question, a turn of its own, answered by logits.
+
+    Ranking: the reply is begun with `stem`, and each option is valued by the log-probability of its tokens and of
+    `close` after it. First-token: the options are listed with letters and the likeliest letter wins.
+    metric: what the answer counts for. fact: the name of the exchange that the question is about.
+    reply: what stays in the conversation as the reply; "none" makes the question a probe that leaves no trace.
+    """
+
+    user: str
+    stem: str
+    options: tuple[str, ...]
+    gold: int
+    close: str = "."
+    metric: str = "recall"
+    fact: str = ""
+    reply: Literal["none", "gold", "chosen"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Plain text, one turn without markers, valued by the mean log-probability of its tokens."""
+
+    text: str
+    metric: str = "log_probability"
+
+
+Step = Say | Ask | Read
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """What is said and asked, in order. `id` names it within its task, seed and data. system: None for plain text."""
+
+    id: str
+    steps: tuple[Step, ...]
+    system: str | None = SYSTEM
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a task is asked for.
+
+    lead: exchanges before the fact; None for the task's own choice. data: the file or folder of given data.
+    n_tokens: about how long a generated dialogue is. count_tokens: of a text, under the model at hand.
+    """
+
+    count_tokens: Callable[[str], int]
+    seed: int = 0
+    lead: int | None = None
+    data: Path | None = None
+    n_tokens: int = 1200
+
+    def rng(self, index: int) -> random.Random:
+        """The dice of dialogue `index`."""
+        return random.Random(f"{self.seed}/{index}")
+
+
+class Task(ABC):
+    """Base of all tasks; the first line of the docstring is its summary in `edge-sir eval list`."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("recall",)
+    """What its questions count for; the first is the task's accuracy."""
+    chance: ClassVar[float] = 0.25
+    n_default: ClassVar[int] = 20
+    data_files: ClassVar[str] = ""
+    """What `--data` must hold; empty if the task takes no data."""
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the docstring."""
+        return (cls.__doc__ or "").partition("\n")[0]
+
+    @abstractmethod
+    def dialogue(self, setup: Setup, index: int) -> Dialogue:
+        """Dialogue number `index`; raises ConfigError if the data has no such dialogue."""
+
+    def dialogues(self, setup: Setup, n: int, offset: int) -> Iterator[Dialogue]:
+        """`n` of them from `offset` on. Tasks that count something else than dialogues (rounds) override this."""
+        for index in range(offset, offset + n):
+            yield self.dialogue(setup, index)
+
+
+def names() -> list[str]:
+    """The names of all tasks, sorted."""
+    from edge_sir.eval import tasks
+
+    found = (m.name for m in pkgutil.iter_modules(tasks.__path__))
+    return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
+
+
+def task(name: str) -> Task:
+    """The task called `name`; raises ConfigError naming the nearest one that exists."""
+    if name not in names():
+        raise ConfigError(f"unknown task '{name}'{nearest(name, names())}")
+    module = importlib.import_module(f"edge_sir.eval.tasks.{name.replace('-', '_')}")
+    classes = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
+    return next(cls for cls in classes if issubclass(cls, Task) and not inspect.isabstract(cls))()

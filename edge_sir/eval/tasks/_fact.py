@@ -1,0 +1,94 @@
+"""Facts somewhere inside chatter, one question at the end: what the generated tasks share."""
+
+import random
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edge_sir.eval.chatter import Language, chatter_until, length
+from edge_sir.eval.task import SYSTEM, Ask, Dialogue, Say, Setup, Step, Task
+
+__all__ = ["FactTask", "Plot", "ask", "tell"]
+
+FACT = "fact"
+
+_FIRST = 3  # a fact is never one of the first three exchanges, unless a lead says so
+
+_ASIDES: dict[Language, tuple[str, ...]] = {
+    "en": ("", "", "By the way: ", "Before I forget: ", "One more thing. ", "Listen. ", "So, ", "Just so you know: "),
+    "de": ("", "", "Übrigens: ", "Noch etwas: ", "Hör zu. ", "Bevor ich es vergesse: ", "Also: "),
+}
+_REPLIES: dict[Language, tuple[str, ...]] = {
+    "en": (
+        "OK.",
+        "All right.",
+        "Noted, thank you.",
+        "Good, I will keep that in mind.",
+        "Thanks for telling me.",
+        "I see. Is there anything else?",
+    ),
+    "de": ("In Ordnung.", "Gut, ich merke es mir.", "Danke, notiert.", "Alles klar. Sonst noch etwas?"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """What a dialogue is about. facts: in the order told. avoid: words that only facts and the question may use."""
+
+    facts: tuple[Say, ...]
+    ask: Ask
+    avoid: tuple[str, ...]
+
+
+class FactTask(Task):
+    """A task with facts, each in an exchange of its own, and a question about them at the end."""
+
+    language: ClassVar[Language] = "en"
+    system: ClassVar[str] = SYSTEM
+
+    @abstractmethod
+    def plot(self, r: random.Random) -> Plot:
+        """Facts and question of one dialogue."""
+
+    def dialogue(self, setup: Setup, index: int) -> Dialogue:
+        """About `setup.n_tokens` tokens; more only if the facts and the exchanges that must stand before do not fit."""
+        r = setup.rng(index)
+        plot = self.plot(r)
+        told = sum(length(fact, setup.count_tokens) for fact in plot.facts)
+        asked = length(Say(plot.ask.user, plot.ask.stem + plot.ask.options[plot.ask.gold]), setup.count_tokens)
+        talk = chatter_until(
+            r,
+            setup.count_tokens,
+            setup.n_tokens - setup.count_tokens(self.system) - told - asked,
+            at_least=(_FIRST if setup.lead is None else setup.lead) + 1,
+            avoid=plot.avoid,
+            language=self.language,
+        )
+        steps: list[Step] = [*_amid(r, plot.facts, talk, setup.lead), plot.ask]
+        return Dialogue(f"{setup.seed}-{index}", tuple(steps), self.system)
+
+
+def _amid(r: random.Random, facts: Sequence[Say], talk: Sequence[Say], lead: int | None) -> list[Say]:
+    """The talk with the facts in it, in order: the first after `lead` exchanges, all in the first two thirds or so."""
+    least = _FIRST if lead is None else lead
+    span = range(least, max(len(talk) * 2 // 3, least) + 1)
+    places = sorted(r.sample(span, len(facts)) if len(facts) <= len(span) else r.choices(span, k=len(facts)))
+    if lead is not None:
+        places[0] = lead
+    steps = list(talk)
+    for place, fact in reversed(list(zip(places, facts, strict=True))):
+        steps.insert(place, fact)
+    return steps
+
+
+def tell(r: random.Random, text: str, gold: Sequence[str], language: Language = "en") -> Say:
+    """An exchange that tells a fact, phrased as an aside or straight away."""
+    return Say(r.choice(_ASIDES[language]) + text, r.choice(_REPLIES[language]), FACT, tuple(gold))
+
+
+def ask(r: random.Random, user: str, stem: str, right: str, wrong: Sequence[str], *, close: str = ".") -> Ask:
+    """The question, its options in random order, each after a space."""
+    options = [right, *wrong]
+    r.shuffle(options)
+    return Ask(user, stem, tuple(f" {o}" for o in options), options.index(right), close, fact=FACT)

@@ -1,0 +1,63 @@
+"""Facts told 1k, 3k, 10k, 30k and 100k tokens before they are asked for, in one stream of talk.
+
+Three facts stand around each distance (at 0.9, 1 and 1.1 of it), all about different things, and at the end there is
+one probe for each. So one long dialogue gives fifteen answers, and every distance is asked under the same load.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+from edge_sir.eval.chatter import chatter, length
+from edge_sir.eval.task import Dialogue, Say, Setup, Task
+from edge_sir.eval.tasks._paper.topics import TOPICS, fact
+
+DISTANCES = {"recall_1k": 1_000, "recall_3k": 3_000, "recall_10k": 10_000, "recall_30k": 30_000, "recall_100k": 100_000}
+"""Tokens between a fact and the end, by metric."""
+
+_AROUND = (0.9, 1.0, 1.1)
+_DEFAULT_N_TOKENS = next(field.default for field in fields(Setup) if field.name == "n_tokens")
+
+
+class Long(Task):
+    """Facts told 1k, 3k, 10k, 30k and 100k tokens before the question, in one dialogue.
+
+    `n_tokens` other than the default is the longest distance; below 1,000, three facts at that distance are all (they
+    count for "recall_1k"; each answer's distance is in its row).
+    """
+
+    metrics = tuple(DISTANCES)
+    n_default = 1
+
+    def dialogue(self, setup: Setup, index: int) -> Dialogue:
+        r = setup.rng(index)
+        places = [(metric, share * n) for metric, n in _distances(setup).items() for share in _AROUND]
+        topics = r.sample(TOPICS, len(places))
+        told = [(place, *fact(r, topic, metric)) for (metric, place), topic in zip(places, topics, strict=True)]
+        asks = [ask for _, _, ask in told]
+        talk = _endless(r, avoid=[option for ask in asks for option in ask.options])
+        backwards: list[Say] = []
+        distance = 0
+        for place, say, _ in told:
+            while distance < place:
+                backwards.append(next(talk))
+                distance += length(backwards[-1], setup.count_tokens)
+            backwards.append(say)
+            distance += length(say, setup.count_tokens)
+        lead = [next(talk) for _ in range(3 if setup.lead is None else setup.lead)]
+        r.shuffle(asks)
+        return Dialogue(f"{setup.seed}-{index}", (*lead, *reversed(backwards), *asks))
+
+
+def _distances(setup: Setup) -> dict[str, int]:
+    """Metrics and distances, as far as `n_tokens` lets them reach."""
+    if setup.n_tokens == _DEFAULT_N_TOKENS:
+        return DISTANCES
+    reached = {metric: n for metric, n in DISTANCES.items() if n <= setup.n_tokens}
+    return reached or {"recall_1k": setup.n_tokens}
+
+
+def _endless(r: random.Random, avoid: Sequence[str]) -> Iterator[Say]:
+    """Talk that never runs out: after a while something may come again."""
+    while True:
+        yield from chatter(r, 50, avoid=avoid)

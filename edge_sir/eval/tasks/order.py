@@ -1,0 +1,30 @@
+"""Which came first."""
+
+import random
+
+from edge_sir.eval._words import words
+from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+
+_PLACES = words(
+    "museum,harbour,market,church,zoo,library,theatre,stadium,castle,school,bakery,cemetery,planetarium,"
+    "brewery,vineyard,monastery"
+)
+
+_STOPS = (
+    "The very first stop on my tour was the {}.",
+    "Then I went on to a {}.",
+    "After that I had a look at a {}.",
+    "In the evening it all ended in a {}.",
+)
+
+
+class Order(FactTask):
+    """Which of four places, told in four exchanges, was the first."""
+
+    def plot(self, r: random.Random) -> Plot:
+        places = r.sample(_PLACES, 4)
+        facts = tuple(tell(r, stop.format(place), [place]) for stop, place in zip(_STOPS, places, strict=True))
+        question = ask(
+            r, "Where did I go first?", "You said: the very first stop on my tour was the", places[0], places[1:]
+        )
+        return Plot(facts, question, tuple(places))

@@ -1,0 +1,28 @@
+"""A fact that is told more than once."""
+
+import random
+
+from edge_sir.eval._words import words
+from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+
+_PLACES = words(
+    "doormat,bench,stone,bucket,stairs,roof,tree,chair,table,flowerpot,birdbath,gnome,wheelbarrow,sundial,trampoline,"
+    "hydrangea"
+)
+
+_FACTS = (
+    "The spare key is under the {}.",
+    "If you lock yourself out: the spare key is under the {}.",
+    "You can always get in, the spare key lies under the {}.",
+    "Remember, the spare key is hidden under the {}.",
+)
+
+
+class Rehearsal(FactTask):
+    """A fact that is told three times, in other words."""
+
+    def plot(self, r: random.Random) -> Plot:
+        right, *wrong = r.sample(_PLACES, 4)
+        facts = tuple(tell(r, fact.format(right), [right]) for fact in r.sample(_FACTS, 3))
+        question = ask(r, "Where is the spare key?", "The spare key is under the", right, wrong)
+        return Plot(facts, question, (right, *wrong))

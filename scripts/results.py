@@ -1,0 +1,156 @@
+"""Plays the evaluations of docs/results, resumably, and makes its page from the rows.
+
+Every piece is what one `edge-sir eval` command would play (`--list` prints them); here they are cut into chunks of
+a few dialogues, which several processes with one thread each take in turn, the main table's first. Killed or
+stopped by --minutes, the next run goes on. The model is the default one with its weights rewritten as Q8_0: half the
+time for the same answers (docs/results says how close).
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edge_sir.errors import EdgeSirError, UserError
+from edge_sir.eval.evaluate import N_TOKENS, Request, evaluate
+from edge_sir.eval.runner import Arm, arms_of
+from edge_sir.eval.stage import Stage, open_stage
+from edge_sir.llama.requantize import to_q8_0
+from edge_sir.runtime import ensure_model
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+MODEL = "smollm2-135m-instruct"
+
+ALL = ("keep-all", "sirllm", "sirllm-published", "entropy", "streaming", "streaming:n_sink=40", "random", "interval")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One evaluation of the page. data: a file below --data; without --data such a piece is left out."""
+
+    name: str
+    request: Request
+    policies: tuple[str, ...]
+    budgets: tuple[int, ...]
+    data: str = ""
+    chunk: int = 4
+
+    def command(self) -> str:
+        """The command that plays the same."""
+        r = self.request
+        words = ["edge-sir eval", r.task]
+        words += [f"--policy {spec}" for spec in self.policies] + [f"--budget {n}" for n in self.budgets]
+        words += [f"--n {r.n}", *([f"--offset {r.offset}"] if r.offset else [])]
+        words += [f"--lead {r.lead}"] if r.lead is not None else []
+        words += [f"--metric {m}" for m in r.metrics] + (["--data PATH"] if self.data else [])
+        words += [f"--tokens {r.n_tokens}"] if r.n_tokens != N_TOKENS else []
+        words += [f"--answer {r.answer}"] if r.answer != "rank" else []
+        return " ".join([*words, f"--out docs/results/{self.name}"])
+
+    def chunks(self) -> Iterator["Piece"]:
+        """The same in parts of `chunk` dialogues."""
+        first, n = self.request.offset, self.request.n or 1
+        for start in range(first, first + n, self.chunk):
+            part = replace(self.request, offset=start, n=min(self.chunk, first + n - start))
+            yield replace(self, request=part)
+
+
+def _main(lead: int) -> Piece:
+    request = Request("grocery", n=100, lead=lead, metrics=("recall",))
+    return Piece(f"grocery-lead{lead}", request, ALL, (256, 512, 1024), "grocery_keys.jsonl")
+
+
+PIECES = (_main(0), _main(10))
+
+
+# ---- playing ---------------------------------------------------------------------------------------
+
+
+def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) -> bool:
+    """Plays until all is there or the time is up; whether all is there."""
+    model = ensure_model(MODEL, quiet=False).path
+    quick = to_q8_0(model, model.with_name(f"{model.name.split('.')[0]}.from-Q4_1.Q8_0.gguf"))
+    # Chunks of pieces that stand side by side are taken in turn, so that a table fills evenly.
+    rounds = itertools.zip_longest(*(piece.chunks() for piece in pieces))
+    chunks = [chunk for group in rounds for chunk in group if chunk is not None]
+    deadline = time.monotonic() + 60 * minutes
+    work = [(chunk, _located(chunk, data)) for chunk in chunks]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, _open, (str(quick), deadline)) as pool:
+        done = 0
+        for name, played in pool.imap_unordered(_play_chunk, work):
+            done += played
+            print(f"[{done}/{len(work)}] {name}", file=sys.stderr, flush=True)
+    return done == len(work)
+
+
+def _located(piece: Piece, data: Path | None) -> Path | None:
+    if not piece.data or data is None:
+        return None
+    return data / piece.data if data.is_dir() else data
+
+
+_stage: Stage
+_deadline: float
+
+
+def _open(model: str, deadline: float) -> None:
+    global _stage, _deadline
+    _stage, _deadline = open_stage(model, threads=1, quiet=True), deadline
+
+
+def _play_chunk(work: tuple[Piece, Path | None]) -> tuple[str, bool]:
+    """Plays one chunk; False if the time was up."""
+    piece, data = work
+    label = f"{piece.name} {piece.request.offset}"
+    if time.monotonic() > _deadline:
+        return label + " left for the next run", False
+    request = replace(piece.request, data=data, out=RESULTS / piece.name)
+    evaluate(_stage, _arms(piece), request)
+    return label, True
+
+
+def _arms(piece: Piece) -> list[Arm]:
+    return arms_of(piece.policies, piece.budgets)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="PIECE", help="pieces to play (default: all)")
+    parser.add_argument("--data", type=Path, help="folder with the paper's data")
+    parser.add_argument("--minutes", type=float, default=60, help="start nothing new after so long (default: 60)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    args = parser.parse_args(argv)
+    try:
+        chosen = _choose(args.names, args.data)
+        if args.list:
+            print(*(piece.command() for piece in chosen), sep="\n")
+            return 0
+        play(chosen, args.data, args.minutes, args.jobs)
+        return 0
+    except EdgeSirError as error:
+        print(f"results: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+
+
+def _choose(names: Sequence[str], data: Path | None) -> list[Piece]:
+    known: dict[str, Any] = {piece.name: piece for piece in PIECES}
+    for name in names:
+        if name not in known:
+            raise UserError(f"no piece '{name}'; there are {', '.join(known)}")
+    chosen = [known[name] for name in names or known]
+    missing = [piece.name for piece in chosen if piece.data and data is None]
+    if missing:
+        print(f"results: left out without --data: {', '.join(missing)}", file=sys.stderr)
+    return [piece for piece in chosen if piece.name not in missing]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,258 @@
+"""Reports, to the letter where it matters."""
+
+import random
+from typing import Any
+
+import pytest
+from making import arm, read, row, summary
+
+from edge_sir.eval import markdown
+from edge_sir.eval.overview import folder_report, label_runs
+from edge_sir.eval.records import Row
+from edge_sir.eval.report import command, run_report, run_table
+from edge_sir.eval.summary import Summary
+
+RUN: dict[str, Any] = {
+    "task": "grocery",
+    "model": "smollm2",
+    "model_sha256": "7b46609d11703c058397e5cfe4cc6e4b",
+    "answer": "rank",
+    "metrics": ["recall"],
+    "seed": 3,
+    "lead": 10,
+    "n_tokens": 1200,
+    "positions": "auto",
+    "data_sha256": "dc270af0",
+    "versions": {"edge-sir": "0.1.0", "python": "3.11.7"},
+    "host": "Linux x86_64, 2 cores",
+}
+
+
+def grocery(*, task: str = "grocery", n: int = 8, keep_all: int = 8) -> Summary:
+    """keep-all gets `keep_all` of n, sir all but one, sirllm half, streaming none; each by the same log-probability."""
+    rows = [
+        *arm("keep-all", 0, [1] * keep_all + [0] * (n - keep_all), [-4.0] * n),
+        *arm("sir", 256, [1] * (n - 1) + [0], [-3.5] * n, gold_resident=0.75),
+        *arm("sirllm", 256, [1] * (n // 2) + [0] * (n - n // 2), [-7.25] * n, gold_resident=0.5),
+        *arm("streaming", 256, [0] * n, [-15.0] * n, gold_resident=0.0),
+        *arm("sir", 128, [1] * (n - 1) + [0], [-3.5] * n, gold_resident=0.25),
+    ]
+    return summary(rows, task=task)
+
+
+def plain() -> Summary:
+    rows = [read(p, b, i, x) for p, b, x in (("keep-all", 0, -3.0), ("streaming", 256, -3.2)) for i in range(4)]
+    return summary(rows, task="perplexity", metrics=("log_probability",))
+
+
+# Wilson: 8 of 8: low 8 / (8 + 3.8415) = 0.68; 7 of 8: [0.53, 0.98]; 4 of 8: [0.22, 0.78]; 0 of 8: high 3.84 / 11.84.
+TABLE = """\
+| policy      | cells |   n |            recall | retention |       gold log-prob. | gold resident | tokens | s/turn |
+| ----------- | ----: | --: | ----------------: | --------: | -------------------: | ------------: | -----: | -----: |
+| `keep-all`  |   all |   8 | 1.00 [0.68, 1.00] |      1.00 | -4.00 [-4.00, -4.00] |          1.00 |   1200 |      2 |
+| `sir`       |   128 |   8 | 0.88 [0.53, 0.98] |      0.88 | -3.50 [-3.50, -3.50] |          0.25 |   1200 |      2 |
+| `sir`       |   256 |   8 | 0.88 [0.53, 0.98] |      0.88 | -3.50 [-3.50, -3.50] |          0.75 |   1200 |      2 |
+| `sirllm`    |   256 |   8 | 0.50 [0.22, 0.78] |      0.50 | -7.25 [-7.25, -7.25] |          0.50 |   1200 |      2 |
+| `streaming` |   256 |   8 | 0.00 [0.00, 0.32] |      0.00 | -15.0 [-15.0, -15.0] |          0.00 |   1200 |      2 |"""  # noqa: E501
+
+# sir against keep-all: 0:1, p 1; against sirllm 3:0, p 2/8; against streaming 7:0, p 2/128 = 0.0156.
+COMPARISONS = """\
+| policy      | cells | gold log-prob. − keep-all's | gold log-prob. − sirllm's | p vs keep-all | p vs sirllm | p vs streaming |
+| ----------- | ----: | --------------------------: | ------------------------: | ------------: | ----------: | -------------: |
+| `sir`       |   128 |        +0.50 [+0.50, +0.50] |                         – |       1 (0:1) |           – |              – |
+| `sir`       |   256 |        +0.50 [+0.50, +0.50] |      +3.75 [+3.75, +3.75] |       1 (0:1) |  0.25 (3:0) |    0.016 (7:0) |
+| `sirllm`    |   256 |        -3.25 [-3.25, -3.25] |                         – |    0.12 (0:4) |           – |     0.12 (4:0) |
+| `streaming` |   256 |        -11.0 [-11.0, -11.0] |      -7.75 [-7.75, -7.75] |  0.0078 (0:8) |  0.12 (0:4) |              – |"""  # noqa: E501
+
+
+def test_the_main_table() -> None:
+    assert run_table(grocery()) == TABLE
+
+
+def test_a_report_says_what_was_asked_and_holds_both_tables() -> None:
+    text = run_report(grocery(), RUN)
+    assert text.startswith(
+        "# grocery on smollm2, 10 exchanges before the fact\n"
+        "\n"
+        "Model smollm2 (SHA-256 7b46609d1170...); 8 questions in 8 dialogues per row, the option with the highest "
+        "log-probability wins, chance is 0.25.\n"
+        "Command: `edge-sir eval grocery --model smollm2 --policy keep-all --policy sir --policy sirllm "
+        "--policy streaming --budget 128 --budget 256 --n 8 --seed 3 --lead 10 --tokens 1200 --answer rank "
+        "--metric recall --data PATH`.\n"
+        "Made with edge-sir 0.1.0, python 3.11.7, Linux x86_64, 2 cores.\n"
+        "\n" + TABLE
+    )
+    assert COMPARISONS in text
+    assert "Not measurable" not in text
+    assert "several questions per dialogue" not in text
+
+
+def test_a_report_needs_nothing_of_run_json() -> None:
+    text = run_report(grocery(), {})
+    assert text.startswith("# grocery on smollm2\n\nModel smollm2; 8 questions")
+    assert "Made with" not in text
+    assert "PATH" not in text
+
+
+def test_a_task_that_touches_chance_is_said_to_be_not_measurable() -> None:
+    text = run_report(grocery(keep_all=3), RUN)
+    # 3 of 8: Wilson's low end is 0.14.
+    assert "**Not measurable with this model:** keep-all's recall of 0.38 [0.14, 0.69] touches chance (0.25)" in text
+
+
+def test_a_report_without_keep_all_says_so() -> None:
+    assert "There is no keep-all arm" in run_report(summary(arm("sir", 256, [1, 1], [-1.0, -2.0])), {})
+
+
+def test_perplexity_has_its_own_columns() -> None:
+    text = run_report(plain(), {})
+    # exp(3) = 20.0855, exp(3.2) = 24.5325, exp(0.2) = 1.2214; recall and retention are no words for it.
+    assert "|           perplexity |" in text
+    assert "20.09 [20.09, 20.09]" in text
+    assert "24.53 [24.53, 24.53]" in text
+    assert "1.221 [1.221, 1.221]" in text
+    assert "retention" not in text.lower()
+    assert "--n " not in text
+
+
+def test_several_questions_per_dialogue_are_counted_and_said() -> None:
+    rows = [row("sir", 256, d, index=i) for d in ("d0", "d1") for i in range(3)]
+    text = run_report(summary(rows), {})
+    assert "6 questions in 2 dialogues per row" in text
+    assert "There are several questions per dialogue" in text
+
+
+def test_a_comparison_on_fewer_questions_says_how_many() -> None:
+    rows = arm("keep-all", 0, [1, 1], [-1.0, -1.0]) + arm("sir", 256, [1, 1, 1], [-2.0] * 3)
+    assert "-1.00 [-1.00, -1.00] (n = 2)" in run_report(summary(rows), {})
+
+
+def test_many_metrics_get_a_table_of_their_own() -> None:
+    metrics = ("recall", "recall_5", "recall_10", "recall_20")
+    rows = [row("sir", 256, "d0", index=i, metric=m, right=i < 2) for i, m in enumerate(metrics)]
+    text = run_report(summary(rows, metrics=metrics), {})
+    assert "## Other metrics" in text
+    assert "|          recall 5 |         recall 10 |         recall 20 |" in text
+    two = run_report(summary(rows[:2], metrics=metrics[:2]), {})
+    assert "## Other metrics" not in two
+    assert "recall 5" in two
+
+
+def test_speed_comes_from_the_passes() -> None:
+    passes = [{"seconds": 300.0, "decode_s": 290.0, "host": "a"}, {"seconds": 100.0, "decode_s": 90.0, "host": "a"}]
+    assert "Speed: 6.67 minutes (a), 95% of them inside llama.cpp's decoding." in run_report(grocery(), RUN, passes)
+    assert "Speed" not in run_report(grocery(), RUN, [{"seconds": 0.0}])
+
+
+def test_a_command_can_be_pasted() -> None:
+    spec = "sir:unit=sentence, decay=0.9"
+    rows = [row(spec, 256, player, index=i) for player in ("rock", "paper") for i in range(2000)]
+    words = command(summary(rows, task="rps"), {"positions": "gaps"})
+    assert words == (
+        "edge-sir eval rps --model smollm2 --policy 'sir:unit=sentence, decay=0.9' --budget 256 --n 2000 "
+        "--answer rank --positions gaps"
+    )
+    assert "--n 60 " in command(summary(rows, task="rps"), {"n": 60})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-3.804, "-3.80"), (9.996, "10.0"), (-15.04, "-15.0"), (123.4, "123"), (-0.001, "0.00"), (0.0, "0.00")],
+)
+def test_figures_are_short(value: float, text: str) -> None:
+    assert markdown.short(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(20.8, "20.80"), (123.45, "123.5"), (1234.5, "1234"), (123456.0, "123456")]
+)
+def test_perplexities_have_four_digits(value: float, text: str) -> None:
+    assert markdown.four(value) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0004, "<0.001"), (0.0312, "0.031"), (0.25, "0.25"), (1.0, "1")])
+def test_p_values(p: float, text: str) -> None:
+    assert markdown.p_value(p) == text
+
+
+def test_signs() -> None:
+    assert [markdown.signed(x) for x in (0.5, -0.5, 0.001)] == ["+0.50", "-0.50", "0.00"]
+
+
+# ---- a folder ------------------------------------------------------------------------------------------
+
+
+def test_means_are_over_measurable_runs() -> None:
+    runs = [
+        (grocery(), {"lead": 0}),
+        (grocery(keep_all=7), {"lead": 10}),
+        (grocery(task="order", keep_all=3), {}),
+        (summary(arm("sir", 256, [1], [-1.0]), task="names"), {}),
+        (plain(), {}),
+    ]
+    text = folder_report(runs)
+    assert "Measurable runs: 2 (grocery, lead 0; grocery, lead 10)." in text
+    (sir,) = (line for line in text.splitlines() if line.startswith("| `sir`       |   256 |"))
+    assert [cell.strip() for cell in sir.strip("|").split("|")] == [
+        "`sir`",
+        "256",
+        "2 of 2",
+        "0.88 [0.88, 0.88]",
+        "0.94 [0.88, 1.00]",  # 7/8 over 8/8, and over 7/8
+        "0.88 (grocery, lead 0)",
+        "+0.50 [+0.50, +0.50]",
+        "0:0 of 2",  # 3:0 each, p = 0.25
+        "2:0 of 2",  # 7:0 each, p = 0.016
+    ]
+    assert "### Not measurable with this model\n\n- order: keep-all 0.38 [0.14, 0.69], chance 0.25" in text
+    assert "### Not known to be measurable\n\n- names: no keep-all arm" in text
+    assert "### perplexity\n\n| policy" in text
+    assert "- order: `edge-sir eval order --model smollm2" in text
+
+
+def test_a_run_without_an_arm_is_seen_in_its_row() -> None:
+    runs = [(grocery(), {}), (summary(grocery_rows_without_streaming(), task="numbers"), {})]
+    text = folder_report(runs)
+    (streaming,) = (line for line in text.splitlines() if line.startswith("| `streaming` |   256 |"))
+    assert "| 1 of 2 |" in streaming
+    (numbers,) = (line for line in text.splitlines() if line.startswith("| numbers"))
+    assert numbers.endswith("|           – |")
+
+
+def grocery_rows_without_streaming() -> list[Row]:
+    return arm("keep-all", 0, [1] * 8, [-1.0] * 8) + arm("sir", 256, [1] * 8, [-1.0] * 8)
+
+
+def test_models_do_not_mix() -> None:
+    one, other = grocery(), grocery()
+    other = Summary(other.task, "gemma", other.answer, other.metric, other.chance, other.entries)
+    text = folder_report([(one, {}), (other, {})])
+    assert "## smollm2, answers by rank" in text
+    assert "## gemma, answers by rank" in text
+    assert text.count("Measurable runs: 1 (grocery).") == 2
+
+
+def test_nothing_measurable_has_no_means() -> None:
+    text = folder_report([(grocery(keep_all=2), {})])
+    assert "mean" not in text
+    assert "Not measurable" in text
+
+
+def test_labels_tell_runs_apart() -> None:
+    runs = [
+        (grocery(), {"lead": 0, "data_sha256": "ab"}),
+        (grocery(), {"lead": 0, "data_sha256": None}),
+        (grocery(), {"lead": 0, "data_sha256": None}),
+        (grocery(task="order"), {"lead": 4}),
+    ]
+    assert list(label_runs(runs)) == ["grocery, given data", "grocery, own texts", "grocery, own texts (2)", "order"]
+
+
+def test_reports_do_not_change_from_one_time_to_the_next() -> None:
+    r = random.Random(0)
+    rows = [
+        e
+        for p in ("keep-all", "sir")
+        for e in arm(p, 256, [r.random() < 0.8 for _ in range(20)], [-r.random() for _ in range(20)])
+    ]
+    assert run_report(summary(rows), RUN) == run_report(summary(rows), RUN)

@@ -1,0 +1,287 @@
+"""Playing dialogues on the toy: forks, probes, options, controls, and going on after a kill."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from staging import FACT, QUESTION, chat, dialogue, play, toy_stage
+
+from edge_sir.engine import Slice
+from edge_sir.errors import BatchError, ConfigError
+from edge_sir.eval.player import Player, option_logprobs
+from edge_sir.eval.records import Row
+from edge_sir.eval.runner import Arm, arms_of, run
+from edge_sir.eval.script import Script
+from edge_sir.eval.store import Store, load_run
+from edge_sir.eval.task import Ask, Dialogue, Read
+from edge_sir.policies import from_spec
+from edge_sir.testing import ByteTokenizer, ToyEngine
+
+TOLD = dialogue(*chat(2), FACT, *chat(9, "news"), QUESTION)
+SPECS = ("keep-all", "sir", "sirllm", "sirllm-published", "entropy", "streaming", "random", "interval")
+
+
+# ---- arms --------------------------------------------------------------------------------------
+
+
+def test_policies_that_keep_everything_run_once_and_others_at_every_budget() -> None:
+    arms = arms_of(["keep-all", "sir", "few-shot:rounds=2", "sir"], [128, 256])
+    assert arms == [Arm("keep-all", 0), Arm("sir", 128), Arm("sir", 256), Arm("few-shot:rounds=2", 0)]
+
+
+@pytest.mark.parametrize("spec", ["few-shot:rounds=0", "few-shot:turns=1", "keep-gold:x=1", "sri"])
+def test_a_bad_arm_is_refused(spec: str) -> None:
+    with pytest.raises(ConfigError):
+        arms_of([spec], [64])
+
+
+@pytest.mark.parametrize("spec", SPECS[1:])
+def test_an_arm_that_shares_the_trunk_answers_as_if_it_had_run_alone(spec: str) -> None:
+    stage = toy_stage()
+    together = play(stage, TOLD, SPECS, 160, 224)
+    alone = play(toy_stage(), TOLD, [spec], 160)
+    (shared,) = (row for row in together if (row.policy, row.budget) == (spec, 160))
+    np.testing.assert_allclose(shared.logprobs, alone[0].logprobs, rtol=1e-5)
+    assert replace(shared, logprobs=alone[0].logprobs, gold_logprob=alone[0].gold_logprob) == alone[0]
+    assert shared.evicted > 0 and shared.resident <= 160
+    assert len(together) == 15
+
+
+def test_a_budget_that_never_overflows_answers_as_keep_all() -> None:
+    all_rows = play(toy_stage(), TOLD, ["keep-all", "streaming"], 4000)
+    assert len(all_rows) == 2 and all_rows[0].logprobs == all_rows[1].logprobs
+    assert play(toy_stage(), TOLD, ["streaming"], 4000)[0].logprobs == all_rows[0].logprobs
+
+
+def test_keep_all_gets_no_rows_where_no_context_fits() -> None:
+    rows = play(toy_stage(n_ctx_train=200), TOLD, ["keep-all", "streaming"], 160)
+    assert [row.policy for row in rows] == ["streaming"]
+
+
+# ---- what a row says ---------------------------------------------------------------------------
+
+
+def test_a_row_tells_where_the_fact_is() -> None:
+    keep_all, streaming = play(toy_stage(), TOLD, ["keep-all", "streaming"], 160)
+    assert keep_all.gold_resident == 1.0 and streaming.gold_resident == 0.0
+    codec = ByteTokenizer()
+    said = "".join(f"news {i} about itwell, {i}." for i in range(9)) + "What do I like?You like"
+    # After "plums": "." and "OK." of its turn, then nine exchanges and the question, each with their markers.
+    script = Script(TOLD, codec, toy_stage().template, "rank")
+    around = len(script._encoder.message("user", "", first=False))  # three parts, two of them markers
+    assert around == 3
+    n_open = len(codec.encode("<|im_start|>user\n", special=True)) + len(codec.encode("<|im_end|>\n", special=True))
+    n_reply = len(codec.encode("<|im_start|>assistant\n", special=True))
+    n_end = len(codec.encode("<|im_end|>\n", special=True))
+    after = 1 + n_end + n_reply + 3 + n_end + 9 * (n_open + n_reply + n_end) + n_open + n_reply + len(said)
+    assert keep_all.distance == after + 1
+    assert keep_all.resident == keep_all.tokens and streaming.tokens == keep_all.tokens
+    assert streaming.resident + streaming.evicted == streaming.tokens
+    assert keep_all.last and keep_all.turn == 13 and keep_all.metric == "recall"
+
+
+def by_hand(history: str, option: str, engine: ToyEngine, special: bool = True) -> float:
+    """log P of the option's bytes, one row at a time."""
+    codec = ByteTokenizer()
+    tokens = np.concatenate([codec.encode(history, special=special), codec.encode(option, special=False)])
+    n = len(codec.encode(option, special=False))
+    total = 0.0
+    for p, token in enumerate(tokens):
+        row = engine.decode([Slice(0, tokens[p : p + 1], p, np.array([-1], np.int32))])[0].logits
+        assert row is not None
+        if p + 1 >= len(tokens) - n and p + 1 < len(tokens):
+            x = row.astype(float)
+            total += float(x[tokens[p + 1]] - x.max() - np.log(np.exp(x - x.max()).sum()))
+        del token
+    return total
+
+
+def test_options_are_valued_by_all_their_tokens_and_the_closing_mark() -> None:
+    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
+    history = (
+        "<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nI like plums.<|im_end|>\n"
+        "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?<|im_end|>\n"
+        "<|im_start|>assistant\nYou like"
+    )
+    expected = [by_hand(history, option + ".", ToyEngine(512)) for option in QUESTION.options]
+    np.testing.assert_allclose(row.logprobs, expected, rtol=1e-4)
+    assert row.chosen == int(np.argmax(expected)) and row.correct == (row.chosen == 0)
+
+
+def test_first_token_lists_the_options_and_looks_at_the_letter_alone() -> None:
+    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"], answer="first-token")
+    history = (
+        "<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nI like plums.<|im_end|>\n"
+        "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?\n"
+        "(A) plums (B) figs (C) pears (D) limes<|im_end|>\n<|im_start|>assistant\nThe answer is ("
+    )
+    np.testing.assert_allclose(row.logprobs, [by_hand(history, x, ToyEngine(512)) for x in "ABCD"], rtol=1e-4)
+
+
+def test_many_options_and_long_ones_are_valued_in_several_decodes() -> None:
+    stage = toy_stage()
+    script = Script(dialogue(FACT), stage.codec, stage.template, "rank")
+    player = Player.start(script, stage.engine(256), from_spec("keep-all"), 256)
+    player.play()
+    options = [stage.codec.encode("x" * n, special=False) for n in (1, 40, 30, *range(2, 14))]
+    values = option_logprobs(player.session, options)
+    singly = [option_logprobs(player.session, [option])[0] for option in options]
+    np.testing.assert_allclose(values, singly, rtol=1e-5)
+    assert player.session.engine.pos_range(0)[1] == player.session.ledger.next_pos - 1
+    with pytest.raises(BatchError, match="65 tokens"):
+        option_logprobs(player.session, [stage.codec.encode("x" * 65, special=False)])
+
+
+# ---- probes, replies, reading ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", ["sir", "streaming", "keep-all"])
+def test_a_probe_leaves_no_trace(spec: str) -> None:
+    steps = [*chat(2), FACT, *chat(8, "news")]
+    with_probes = dialogue(*(x for step in steps for x in (step, QUESTION)), QUESTION)
+    rows = play(toy_stage(), with_probes, [spec], 160)
+    plain = play(toy_stage(), dialogue(*steps, QUESTION), [spec], 160)
+    np.testing.assert_allclose(rows[-1].logprobs, plain[0].logprobs, rtol=1e-5)
+    assert rows[-1].resident == plain[0].resident and rows[-1].evicted == plain[0].evicted
+    assert len(rows) == 12 and [row.index for row in rows] == list(range(12)) and sum(row.last for row in rows) == 1
+    assert [row.gold_resident for row in rows[:2]] == [None, None] and rows[2].gold_resident == 1.0
+
+
+def test_a_question_may_stay_with_the_right_or_the_chosen_answer() -> None:
+    for reply in ("gold", "chosen"):
+        kept = replace(QUESTION, reply=reply, gold=3)
+        stage = toy_stage()
+        script = Script(dialogue(kept, QUESTION), stage.codec, stage.template, "rank")
+        player = Player.start(script, stage.engine(512), from_spec("keep-all"), 512)
+        player.play()
+        said = bytes(t for t in player.session.ledger["token"].tolist() if t < 256).decode()
+        option = kept.options[3 if reply == "gold" else player.rows[0].chosen]
+        assert said.endswith(f"assistant\nYou like{option}.\n")
+
+
+def test_reading_gives_the_mean_log_probability_of_the_text() -> None:
+    told = Dialogue("0", (Read("abc"), Read("defgh")), system=None)
+    rows = play(toy_stage(), told, ["keep-all", "streaming"], 64)
+    engine = ToyEngine(64)
+    expected = by_hand("<s>abc", "defgh", engine) / 5
+    assert rows[1].gold_logprob == pytest.approx(expected, rel=1e-4)
+    assert rows[1].gold == rows[1].chosen == -1 and not rows[1].correct
+    assert [row.metric for row in rows] == ["log_probability"] * 4
+
+
+# ---- controls ----------------------------------------------------------------------------------
+
+
+def test_the_controls_keep_and_drop_the_fact_on_purpose() -> None:
+    rows = play(toy_stage(), TOLD, ["keep-gold", "drop-gold"], 224)
+    assert [row.gold_resident for row in rows] == [1.0, 0.0]
+    late = dialogue(*chat(8), FACT, *chat(1, "news"), QUESTION)
+    streaming, dropped = play(toy_stage(), late, ["streaming", "drop-gold"], 224)
+    assert streaming.gold_resident == 1.0 and dropped.gold_resident == 0.0
+
+
+def test_few_shot_is_a_fresh_prompt_of_the_last_rounds() -> None:
+    asked = replace(QUESTION, reply="chosen")
+    told = dialogue(FACT, asked, *chat(1), asked)
+    few = play(toy_stage(), told, ["few-shot:rounds=1"])
+    alone = play(toy_stage(), dialogue(*chat(1), asked), ["keep-all"])
+    assert [row.index for row in few] == [0, 1]
+    np.testing.assert_allclose(few[1].logprobs, alone[0].logprobs, rtol=1e-5)
+    assert few[1].tokens > few[0].tokens and few[1].last
+
+
+# ---- going on after a kill ---------------------------------------------------------------------
+
+
+class Kill(KeyboardInterrupt):
+    pass
+
+
+def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
+    dialogues = [replace(TOLD, id=str(i)) for i in range(3)]
+    arms = arms_of(["keep-all", "sir", "streaming"], [160])
+    config = {"task": "made-up", "seed": 0}
+    seen: list[str] = []
+
+    def kill_after_four(rows: object) -> None:
+        seen.append("x")
+        if len(seen) == 4:
+            raise Kill
+
+    with pytest.raises(Kill):
+        run(toy_stage(), dialogues, arms, Store(tmp_path, config), on_rows=kill_after_four)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"policy": "sir", "budget": 160, "dial')  # the kill came in the middle of a line
+    store = Store(tmp_path, config)
+    assert len(store.rows) == 4
+    run(toy_stage(), dialogues, arms, store, on_rows=lambda rows: seen.append("y"))
+    assert seen == ["x"] * 4 + ["y"] * 5
+    found, rows, _ = load_run(tmp_path)
+    assert found == config
+    whole = Store(None, config)
+    run(toy_stage(), dialogues, arms, whole)
+
+    def without_time(rows: list[Row]) -> list[dict]:
+        return sorted(({**row.to_json(), "seconds": 0} for row in rows), key=json.dumps)
+
+    assert without_time(rows) == without_time(whole.rows)
+
+
+def test_half_a_dialogue_does_not_count(tmp_path: Path) -> None:
+    told = dialogue(FACT, replace(QUESTION, reply="gold"), QUESTION)
+    config = {"task": "made-up"}
+    run(toy_stage(), [told], arms_of(["keep-all"], []), Store(tmp_path, config))
+    lines = (tmp_path / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "rows.jsonl").write_text(lines[0] + "\n")
+    store = Store(tmp_path, config)
+    assert store.rows == [] and not store.is_done("keep-all", 0, "0")
+    run(toy_stage(), [told], arms_of(["keep-all"], []), store)
+    assert [row.index for row in load_run(tmp_path)[1]] == [0, 1]
+
+
+def test_a_folder_holds_one_evaluation(tmp_path: Path) -> None:
+    Store(tmp_path, {"task": "grocery", "seed": 0})
+    with pytest.raises(ConfigError, match="seed 0, not 1"):
+        Store(tmp_path, {"task": "grocery", "seed": 1})
+    with pytest.raises(ConfigError, match="no evaluation"):
+        load_run(tmp_path / "elsewhere")
+    (tmp_path / "rows.jsonl").write_text('{"policy": "sir"}\n')
+    with pytest.raises(ConfigError, match="another version"):
+        Store(tmp_path, {"task": "grocery", "seed": 0})
+
+
+def test_a_row_survives_json() -> None:
+    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
+    again = Row.from_json(json.loads(json.dumps(row.to_json())))
+    assert replace(again, logprobs=row.logprobs, gold_logprob=row.gold_logprob) == row
+    np.testing.assert_allclose(again.logprobs, row.logprobs, atol=1e-4)
+
+
+def test_an_ask_defaults_to_a_probe() -> None:
+    assert Ask("?", "", ("a", "b"), 0).reply == "none"
+
+
+def test_questions_that_are_not_valued_are_told_with_their_right_answer() -> None:
+    asked = replace(QUESTION, reply="gold", metric="other")
+    told = dialogue(FACT, asked, QUESTION)
+    stage = toy_stage()
+    texts = []
+    for metrics in ((), ("recall",)):
+        script = Script(told, stage.codec, stage.template, "rank", metrics)
+        player = Player.start(script, stage.engine(512), from_spec("keep-all"), 512)
+        for _ in told.steps:
+            player.play()
+        texts.append(player.session.ledger["token"].tolist())
+        last = player.rows[-1]
+        assert len(player.rows) == (1 if metrics else 2) and last.metric == "recall" and last.distance is not None
+    assert texts[0] == texts[1]
+
+
+def test_first_token_does_not_list_options_twice() -> None:
+    stage = toy_stage()
+    asked = Ask("Which?\nplums, figs", "It is", (" plums", " figs"), 0)
+    line = Script(dialogue(asked), stage.codec, stage.template, "first-token").line(0)
+    said = bytes(t for _, tokens in line.parts for t in tokens.tolist() if t < 256).decode()
+    assert "Which?\n(A) plums (B) figs\n" in said

@@ -1,0 +1,78 @@
+"""`edge-sir eval`: what it prints, keeps and refuses."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_sir.eval import task as tasks
+
+QUICK = ("--quick", "--n", "1", "--tokens", "200", "--budget", "128", "--policy", "keep-all", "--policy", "streaming")
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (("grocry",), "unknown task 'grocry'; did you mean 'grocery'?"),
+        (("grocery", "--policy", "sirlm"), "unknown policy 'sirlm'; did you mean 'sirllm'?"),
+        (("grocery", "--budget", "many"), "--budget"),
+        (("grocery", "--n", "0"), "--n must be at least 1, not 0"),
+        (("grocery", "--answer", "guess"), "--answer must be rank or first-token, not 'guess'"),
+        (("grocery", "--metric", "speed"), "grocery has no metric 'speed'"),
+        (("grocery", "--data", "nowhere.jsonl"), "there is no nowhere.jsonl"),
+        (("all", "--data", "."), "`eval all` runs on generated dialogues"),
+        (("report",), "`eval report` needs the folder"),
+        (("report", "nowhere"), "nowhere holds no evaluation"),
+        (("grocery", "somewhere"), "given with --out"),
+        (("grocery", "--model", "nothing.gguf"), "nothing.gguf"),
+    ],
+)
+def test_a_mistake_is_one_line(run_cli: Callable, args: tuple[str, ...], complaint: str) -> None:
+    assert complaint in run_cli("eval", *args).complaint
+
+
+def test_list_shows_every_task(run_cli: Callable) -> None:
+    lines = run_cli("eval", "list").succeeded().out.decode().splitlines()
+    assert [line.split()[0] for line in lines] == tasks.names()
+    assert all(len(line.split()) > 3 for line in lines)
+    told = json.loads(run_cli("eval", "list", "--json").succeeded().out)
+    assert [entry["task"] for entry in told] == tasks.names()
+    assert all(0 <= entry["chance"] < 1 and entry["metrics"] for entry in told)
+
+
+@pytest.mark.model
+def test_json_is_one_object_and_a_second_run_plays_nothing(
+    run_cli: Callable, smollm2_path: Path, workdir: Path
+) -> None:
+    args = ("eval", "single-item", *QUICK, "--json", "--out", "kept", "--model", smollm2_path)
+    first = run_cli(*args, timeout=300).succeeded()
+    told = json.loads(first.out)
+    assert (told["task"], told["answer"]) == ("single-item", "rank")
+    assert [(row["policy"], row["budget"], row["n"]) for row in told["rows"]] == [
+        ("keep-all", 0, 1),
+        ("streaming", 128, 1),
+    ]
+    for row in told["rows"]:
+        assert {"accuracy", "ci", "retention", "gold_logprob", "gold_resident"} <= row.keys()
+        assert row["ci"][0] <= row["accuracy"] <= row["ci"][1]
+    run = json.loads((workdir / "kept" / "run.json").read_text())
+    assert len(run["model_sha256"]) == 64 and run["versions"]["llama-cpp-python"]
+    rows = (workdir / "kept" / "rows.jsonl").read_bytes()
+    assert run_cli(*args, timeout=300).succeeded().out == first.out
+    assert (workdir / "kept" / "rows.jsonl").read_bytes() == rows
+
+    report = Path(run_cli("eval", "report", "kept").succeeded().out.decode().strip())
+    assert report == Path("kept/report.md")
+    assert "| `streaming` |" in (workdir / report).read_text()
+    assert json.loads(run_cli("eval", "report", "kept", "--json").succeeded().out)["rows"] == told["rows"]
+    assert "kept holds an evaluation with seed 0, not 1" in run_cli(*args, "--seed", "1").complaint
+
+
+@pytest.mark.model
+def test_every_task_runs_with_no_data_file(run_cli: Callable, smollm2_path: Path, workdir: Path) -> None:
+    args = ("eval", "all", "--quick", "--out", "kept", "--model", smollm2_path)
+    result = run_cli(*args, timeout=900).succeeded()
+    assert result.out.decode().count("`keep-all`") >= len(tasks.names())
+    assert sorted(path.name for path in (workdir / "kept").iterdir()) == tasks.names()
+    assert (workdir / run_cli("eval", "report", "kept").succeeded().out.decode().strip()).is_file()
