@@ -9,13 +9,18 @@ with edge_sir.open_chat(edge_sir.Options(budget=256)) as chat:
     print(chat.stats())
 """
 
-from edge_sir.chat import Chat, ChatStats, Reply
+from edge_sir.chat import Chat, Reply, Undone
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
+from edge_sir.figures import ChatStats
+from edge_sir.memory import Loss, Memory, Passage, Span, TurnMemory
 from edge_sir.options import Options
+from edge_sir.replaying import Replayed, replay
 from edge_sir.reply import Piece
 from edge_sir.runtime import open_chat
+from edge_sir.trace import Trace, read_trace
+from edge_sir.transcript import Message, Transcript, read_transcript
 
 __all__ = [
     "Chat",
@@ -23,11 +28,24 @@ __all__ = [
     "EdgeSirError",
     "EngineError",
     "Eviction",
+    "Loss",
+    "Memory",
+    "Message",
     "Options",
+    "Passage",
     "Piece",
+    "Replayed",
     "Reply",
     "SamplingParams",
     "SessionError",
+    "Span",
+    "Trace",
+    "Transcript",
+    "TurnMemory",
+    "Undone",
     "UserError",
     "open_chat",
+    "read_trace",
+    "read_transcript",
+    "replay",
 ]

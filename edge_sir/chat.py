@@ -1,311 +1,162 @@
-"""A session that speaks text: turns, roles, streaming, stop strings, pins."""
+"""A conversation whose memory is in a person's hands: look at it, pin, forget, undo, change its terms."""
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sir.core.budget import Budget
-from edge_sir.core.policy import Policy
-from edge_sir.core.records import Eviction
-from edge_sir.engine import Engine, Sampler, SamplingParams, SentenceEnds, TextCodec
-from edge_sir.errors import ConfigError
-from edge_sir.messages import MessageEncoder, Part
-from edge_sir.policies import to_spec
-from edge_sir.reply import Piece, ReplyText
-from edge_sir.session import Positions, Session
-from edge_sir.template import ChatTemplate
+from edge_sir import amend
+from edge_sir.conversation import Conversation, Reply
+from edge_sir.engine import Engine, SamplingParams
+from edge_sir.errors import BudgetError, ConfigError
+from edge_sir.memory import Loss, Memory, Passage
+from edge_sir.policies import from_spec
+from edge_sir.reply import Piece
+from edge_sir.transcript import Message
 
-__all__ = ["Chat", "ChatStats", "Reply"]
-
-Finish = Literal["end", "stop", "length", "interrupted"]
-
-_MESSAGE_ROLES = ("system", "user", "assistant", "tool")
+__all__ = ["Chat", "Reply", "Undone"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A finished reply.
+class Undone:
+    """What `undo` took back.
 
-    finish: "end" (the model's own), "stop" (a stop string), "length" (max_tokens) or "interrupted".
-    n_tokens: generated ones. resident: tokens in the cache after it. evicted: tokens let go in this turn.
+    messages: what was said in it. n_tokens: resident ones removed. lost: what older turns gave up for it, which
+    does not come back.
     """
 
     turn: int
-    text: str
-    thought: str
-    finish: Finish
+    messages: tuple[Message, ...]
     n_tokens: int
-    resident: int
-    evicted: int
+    lost: tuple[Loss, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ChatStats:
-    """The figures of a conversation; `edge-sir chat --stats FILE` writes them.
+class Chat(Conversation):
+    """A conversation without end, as `Conversation`, with all that a person may ask of its memory."""
 
-    Times in seconds. tokens_in: decoded but not generated, markers included. max_resident is taken
-    after every llama_decode.
-    """
+    last_undo: Undone | None = None
 
-    policy: str
-    position_mode: str
-    budget: int
-    n_ctx: int
-    turns: int
-    tokens_in: int
-    tokens_out: int
-    resident: int
-    max_resident: int
-    mean_resident: float
-    evicted: int
-    evictions: int
-    kshifts: int
-    packs: int
-    rereads: int
-    decode_s: float
-    score_s: float
-    evict_s: float
-    kv_bytes: int
-    model: str
+    # ---- memory --------------------------------------------------------------------------------
 
+    def memory(self) -> Memory:
+        """What is resident, what is gone and why, by turn."""
+        return self._recall.view()
 
-class Chat:
-    """A conversation without end in `budget` cells.
+    def find(self, what: int | str) -> tuple[Passage, ...]:
+        """What is resident of a turn, or the sentences that hold these words; ConfigError if nothing is."""
+        return self._recall.find(what)
 
-    system: the system prompt; without one, what the template itself puts first takes its place. Either is
-    pinned. on_evict: called with what was let go. owns_engine: close it with the chat. Raises BudgetError
-    if the system prompt leaves no room.
-    """
+    def pin(self, what: int | str) -> tuple[Passage, ...]:
+        """Pins what is resident of a turn, or the sentences that hold these words, and returns that.
 
-    def __init__(
-        self,
-        engine: Engine,
-        codec: TextCodec,
-        template: ChatTemplate,
-        policy: Policy,
-        budget: int,
-        *,
-        sampling: SamplingParams | None = None,
-        max_tokens: int = 256,
-        stop: Sequence[str] = (),
-        system: str | None = None,
-        positions: Positions = "auto",
-        seq: int = 0,
-        on_evict: Callable[[Eviction], None] | None = None,
-        owns_engine: bool = False,
-    ) -> None:
-        self.engine = engine
-        self.codec = codec
-        self.template = template
-        self.sampling = sampling or SamplingParams()
-        self.max_tokens = max_tokens
-        self.stop = tuple(stop)
-        self.session = Session(
-            engine,
-            policy,
-            Budget(budget),
-            seq=seq,
-            positions=positions,
-            sentence_ends=SentenceEnds(codec),
-            on_evict=on_evict,
-        )
-        self.last_reply: Reply | None = None
-        self._owns_engine = owns_engine
-        self._encoder = MessageEncoder(codec, template, system)
-        self._spoken = False  # whether anything follows turn 0
-        self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
-        self._reply_state: Literal["closed", "open", "closing"] = "closed"
-        self._start()
-
-    def __enter__(self) -> "Chat":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Frees the engine if the chat owns it; a second call does nothing."""
-        if self._owns_engine:
-            self.engine.close()
-
-    def _start(self) -> None:
-        """Turn 0: what stands before the first message, pinned as a whole."""
-        parts = self._encoder.opening()
-        self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
-        self._feed(parts, pinned=True)
-        self._drain()
-
-    # ---- whole messages ------------------------------------------------------------------------
-
-    def add(self, role: str, text: str, *, pinned: bool = False) -> int:
-        """Takes a whole message in, without a reply; returns its turn.
-
-        role: system, user, assistant or tool. A user message starts a turn; a system message is always
-        pinned. Raises BudgetError, with nothing changed, for a pinned message that does not fit.
+        Raises ConfigError if nothing is resident, BudgetError if the pins would leave no room for a turn.
         """
-        if role not in _MESSAGE_ROLES:
-            raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
+        return self._recall.pin(what)
+
+    def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
+        """Lets a turn or sentences loose (None: everything but system prompts), and returns what that was."""
+        return self._recall.unpin(what)
+
+    def forget(self, what: int | str) -> tuple[Passage, ...]:
+        """Removes a turn, or every sentence that holds these words, for good, and returns what was removed.
+
+        Cells, ledger and transcript lose it, pinned or not. What the replies that came later took in from it stays
+        in those: forget them too. Raises ConfigError if nobody said it.
+        """
         self._close_open_reply()
-        pinned = pinned or role == "system"
-        parts = self._encoder.message(role, text, first=not self._spoken)
-        if pinned:
-            self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), f"this {role} message")
-        if role == "user":
-            self.session.begin_turn()
-        self._feed(parts, pinned)
-        self._spoken = True
-        self._drain()
-        if role == "assistant":
-            self.session.end_turn()
+        return self._recall.forget(what)
+
+    def undo(self) -> Undone:
+        """Takes the last turn back: the user's message and the reply. Raises ConfigError if there is none."""
+        if self._unsent:  # an error kept it from being read at all
+            said = tuple(Message(self.session.turn + 1, "user", text) for text in self._unsent)
+            self._unsent.clear()
+            self.last_undo = Undone(self.session.turn + 1, said, 0, ())
+            return self.last_undo
+        turn = self.session.turn
+        messages = self.transcript.of(turn)
+        if turn == 0:
+            raise ConfigError("nothing was said yet, so there is nothing to undo")
+        if turn == self.system_turn:
+            raise ConfigError(f"turn {turn} changed the system prompt; change it again instead")
+        lost = tuple(loss for loss in self._recall.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
+        self.last_undo = Undone(turn, messages, self.truncate(turn), lost)
+        return self.last_undo
+
+    def regenerate(
+        self, *, sampling: SamplingParams | None = None, max_tokens: int | None = None
+    ) -> Generator[Piece, None, None]:
+        """Takes the last reply back and streams another one to the same message; `last_undo` says what that cost.
+
+        Other draws are made; at temperature 0 only another memory can change the words. Raises ConfigError.
+        """
+        messages = self.transcript.of(self.session.turn)
+        said = [m.text for m in messages if m.role == "user"]
+        if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
+            raise ConfigError("the last turn holds no message of yours that could be answered again")
+        return self._again(said, sampling, max_tokens)
+
+    def _again(
+        self, said: Sequence[str], sampling: SamplingParams | None, max_tokens: int | None
+    ) -> Generator[Piece, None, None]:
+        if self._unsent:  # an error kept it from being answered at all
+            yield from self._stream(self._unsent.pop(), sampling, max_tokens, 0)
+            return
+        tries = self._tries + 1
+        self.undo()
+        self._unsent += said[:-1]
+        yield from self._stream(said[-1], sampling, max_tokens, tries)
+
+    def load(self, messages: Sequence[Message]) -> int:
+        """Reads a transcript (`read_transcript`) into an empty conversation and returns how many turns that are.
+
+        Nothing is generated. Raises ConfigError if something was said already.
+        """
+        if self.session.turn > 0:
+            raise ConfigError(f"this conversation has {self.session.turn} turns already; clear it first")
+        for message in messages:
+            if message.role == "system":
+                self.set_system(message.text)
+            else:
+                self.add(message.role, message.text)
         return self.session.turn
 
-    def pin(self, turn: int) -> int:
-        """Pins what is resident of a turn and returns how many tokens that are; BudgetError if too many."""
-        return self.session.pin(turn)
+    # ---- other terms ---------------------------------------------------------------------------
 
-    def unpin(self, turn: int) -> int:
-        """Lets a turn loose and returns how many tokens that are."""
-        return self.session.pin(turn, False)
+    def set_policy(self, spec: str) -> int:
+        """Forgets by another policy, `name[:key=value,...]`, from now on.
 
-    def truncate(self, turn: int) -> int:
-        """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
-        if turn <= self.session.turn:
-            self._reply_state = "closed"
-        n = self.session.truncate(turn)
-        self._spoken = self.session.turn > 0
-        return n
-
-    # ---- turns ---------------------------------------------------------------------------------
-
-    def reply(self, text: str, *, sampling: SamplingParams | None = None, max_tokens: int | None = None) -> Reply:
-        """One turn: takes the user's message in and returns the whole reply."""
-        for _ in self.stream(text, sampling=sampling, max_tokens=max_tokens):
-            pass
-        assert self.last_reply is not None
-        return self.last_reply
-
-    def stream(
-        self, text: str, *, sampling: SamplingParams | None = None, max_tokens: int | None = None
-    ) -> Generator[Piece, None, None]:
-        """One turn: yields the reply as it comes; afterwards `last_reply` has all of it.
-
-        Leaving early (close, Ctrl-C) stops the reply; what was said of it stays, closed by its
-        end marker. After an error the message is still queued, and goes in with the next turn.
+        Returns how many resident tokens lack a score that it needs: it ranks them as unknown.
+        Raises ConfigError for an unknown one, BudgetError if the pins leave it no room.
         """
-        self.last_reply = None
-        self._unsent.append(text)
+        policy = from_spec(spec)
+        amend.set_policy(self.session, policy)
+        ledger = self.session.ledger
+        return max((int(np.isnan(ledger[name][1:]).sum()) for name in policy.needs), default=0)
+
+    def set_budget(self, n_cells: int) -> int:
+        """Changes the budget; lowered, what no longer fits is let go at once. Returns how many tokens that are.
+
+        Beyond the cells that the engine was opened with, another is opened and the cells are carried over; lowering
+        gives no memory back. Raises BudgetError, with nothing changed.
+        """
         self._close_open_reply()
-        evicted = self.session.stats.evicted
-        n_most = self.max_tokens if max_tokens is None else max_tokens
-        n_close = len(self._encoder.assistant_close)
-        # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
-        self.session.begin_turn(min(n_most, self.session.budget.n_cells // 4) + n_close)
-        for said in self._unsent:
-            self._feed(self._encoder.message("user", said, first=not self._spoken))
-            self._spoken = True
-        self._unsent.clear()
-        reply = self._open_reply()
-        self._drain()
-        if not self.session.policy.evicts:
-            n_most = min(n_most, self.session.budget.n_cells - len(self.session.ledger) - n_close)
-        sampler = self._sampler(sampling or self.sampling)
-        finish: Finish = "interrupted"
-        n_before = self.session.stats.tokens_out
+        spec = self.engine.spec
+        if spec.n_ctx < n_cells <= (spec.n_ctx_train or n_cells):
+            if self._reopen is None:
+                raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
+            self._move_to(self._reopen(n_cells))
+        return amend.set_budget(self.session, n_cells)
+
+    def _move_to(self, engine: Engine) -> None:
+        old = self.engine
         try:
-            finish = yield from self._generate(reply, sampler, n_most)
-        finally:
-            sampler.close()
-            try:
-                self._close_open_reply()
-            finally:
-                self.last_reply = Reply(
-                    turn=self.session.turn,
-                    text=reply.text,
-                    thought=reply.thought,
-                    finish=finish,
-                    n_tokens=self.session.stats.tokens_out - n_before,
-                    resident=len(self.session.ledger),
-                    evicted=self.session.stats.evicted - evicted,
-                )
-
-    def _generate(self, reply: ReplyText, sampler: Sampler, n_most: int) -> Generator[Piece, None, Finish]:
-        for _ in range(n_most):
-            token = self.session.sample(sampler)
-            if self.codec.is_end(token):
-                yield from reply.finish()
-                return "end"
-            was_thinking = reply.thinking
-            pieces = reply.push(self.codec.piece(token))
-            if reply.stopped:
-                self.session.rewind(max(0, reply.n_after_stop - 1))  # the last token was not decoded
-                self.session.feed(self.codec.encode(reply.before_stop, special=False), "assistant")
-                yield from pieces
-                return "stop"
-            self.session.feed([token], "thought" if reply.thinking else "assistant")
-            self.session.step(generated=True)
-            if reply.thinking and not was_thinking:
-                self.session.relabel(reply.n_tokens, "thought")  # the tag took several tokens
-            yield from pieces
-        yield from reply.finish()
-        return "length"
-
-    def _open_reply(self) -> ReplyText:
-        parts = self._encoder.reply_opening()
-        self._feed(parts)
-        self._reply_state = "open"
-        return ReplyText(self.stop, thinking=parts[-1][0] == "thought")
-
-    def _close_open_reply(self) -> None:
-        """Ends a reply with its marker, however it ended, and lets its thoughts go."""
-        if self._reply_state == "open":
-            self.session.feed(self._encoder.assistant_close, "frame")
-            self._reply_state = "closing"
-        if self._reply_state == "closing":
-            self._drain()
-            self.session.end_turn()
-            self._reply_state = "closed"
-
-    # ---- helpers -------------------------------------------------------------------------------
-
-    def _feed(self, parts: Sequence[Part], pinned: bool = False) -> None:
-        self.session.start_message()
-        for role, tokens in parts:
-            self.session.feed(tokens, role, pinned=pinned)
-
-    def _drain(self) -> None:
-        while self.session.step():
-            pass
-
-    def _sampler(self, params: SamplingParams) -> Sampler:
-        """A chain for this turn, seeded from (seed, turn), so that a resumed conversation draws the same."""
-        seed = np.random.SeedSequence((params.seed, self.session.turn)).generate_state(1)[0]
-        return self.engine.sampler(replace(params, seed=int(seed)))
-
-    def stats(self) -> ChatStats:
-        """The figures so far."""
-        session, spec, times = self.session, self.engine.spec, self.engine.times
-        counts = session.stats
-        return ChatStats(
-            policy=to_spec(session.policy),
-            position_mode=session.mode,
-            budget=session.budget.n_cells,
-            n_ctx=spec.n_ctx,
-            turns=session.turn,
-            tokens_in=counts.tokens_in,
-            tokens_out=counts.tokens_out,
-            resident=len(session.ledger),
-            max_resident=counts.max_resident,
-            mean_resident=round(counts.mean_resident, 2),
-            evicted=counts.evicted,
-            evictions=counts.evictions,
-            kshifts=counts.kshifts,
-            packs=counts.packs,
-            rereads=counts.rereads,
-            decode_s=round(times.decode_s, 4),
-            score_s=round(times.score_s, 4),
-            evict_s=round(counts.evict_s, 4),
-            kv_bytes=spec.kv_bytes,
-            model=spec.model,
-        )
+            amend.move_to(self.session, engine)
+        except BaseException:
+            engine.close()
+            raise
+        engine.times.decode_s += old.times.decode_s
+        engine.times.score_s += old.times.score_s
+        if self._owns_engine:
+            old.close()
+        self._owns_engine = True

@@ -275,6 +275,7 @@ def fetch(entry: ModelEntry, *, accept_licence: bool, quiet: bool) -> Path:
         _require_space(entry, target.parent)
         if not quiet:
             sys.stderr.write(_announcement(entry, target.parent))
+        started = time.monotonic()
         with tempfile.TemporaryDirectory(
             prefix=f".{entry.file}-", suffix=".part", dir=target.parent, ignore_cleanup_errors=True
         ) as scratch:
@@ -282,6 +283,8 @@ def fetch(entry: ModelEntry, *, accept_licence: bool, quiet: bool) -> Path:
             part = Path(scratch) / f"{entry.file}.part-{os.getpid()}"
             _assemble(entry, Path(scratch), part, quiet=quiet)
             part.replace(target)
+        if not quiet:
+            sys.stderr.write(f"{entry.name} is here, its checksum is right ({time.monotonic() - started:.0f} s)\n")
     except OSError as error:
         trouble = f"cannot write {entry.name} to {target.parent} ({error.strerror or error})"
         raise DownloadError(f"{trouble}; mend that or set EDGE_SIR_MODELS_DIR to another folder") from error

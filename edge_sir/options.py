@@ -63,6 +63,8 @@ class Options(BaseModel):
     chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
     stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")
+    trace: Path | None = Field(default=None, description="new file that records evictions, for `edge-sir replay`")
+    commands: bool = Field(default=False, description="piped lines that begin with / are commands, as on a terminal")
     json_output: bool = Field(default=False, alias="json", description="print one JSON object per turn")
     quiet: bool = Field(default=False, description="only replies and errors")
 

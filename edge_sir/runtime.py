@@ -14,9 +14,10 @@ from edge_sir.errors import ConfigError, TemplateError
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
+from edge_sir.trace import Trace
 
 if TYPE_CHECKING:
-    from edge_sir.llama.engine import LlamaEngine
+    from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
 __all__ = ["ensure_model", "load_template", "open_chat"]
 
@@ -31,6 +32,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     policy = from_spec(options.policy)
     found = ensure_model(options.model, quiet=options.quiet)
     engine = None
+    trace = None if options.trace is None else Trace(options.trace)
     try:
         engine = _load(found.path, options, keep_all=not policy.evicts)
         text = engine.text
@@ -47,10 +49,16 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
             positions=options.positions,
             on_evict=on_evict,
             owns_engine=True,
+            reopen=_reopener(engine, options),
+            on_close=engine.model.close,
+            trace=trace,
         )
     except BaseException:
         if engine is not None:
             engine.close()
+            engine.model.close()
+        if trace is not None:
+            trace.close()
         raise
 
 
@@ -65,18 +73,37 @@ def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
 
     with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
         # llama.cpp takes half a second to import; nothing but an open chat needs it.
-        from edge_sir.llama.engine import EngineOptions, LlamaEngine
+        from edge_sir.llama.engine import LlamaEngine
         from edge_sir.llama.native import NativeModel
 
-        engine_options = EngineOptions(
-            threads=options.threads,
-            kv_k=options.kv_k,
-            kv_v=options.kv_v,
-            flash_attn=options.flash_attn,
-            chunk=options.chunk,
-        )
         model = NativeModel(path, gpu_layers=options.gpu_layers, header=header)
-        return LlamaEngine(model, n_cells, engine_options, owns_model=True, shift_test=shift_test)
+        try:
+            return LlamaEngine(model, n_cells, _engine_options(options), shift_test=shift_test)
+        except BaseException:
+            model.close()
+            raise
+
+
+def _reopener(engine: "LlamaEngine", options: Options) -> "Callable[[int], LlamaEngine]":
+    """More cells for the same model, which therefore must outlive its engines."""
+
+    def reopen(n_cells: int) -> "LlamaEngine":
+        with shield():
+            return type(engine)(engine.model, n_cells, _engine_options(options), shift_test=engine.shift_test)
+
+    return reopen
+
+
+def _engine_options(options: Options) -> "EngineOptions":
+    from edge_sir.llama.engine import EngineOptions
+
+    return EngineOptions(
+        threads=options.threads,
+        kv_k=options.kv_k,
+        kv_v=options.kv_v,
+        flash_attn=options.flash_attn,
+        chunk=options.chunk,
+    )
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:

@@ -5,56 +5,49 @@
         session.commit(engine.decode([piece])[0])
 
 A chat loop drives one session, a scheduler many through the same two calls. Memory is lost in one
-place, `_evict`, and each loss is a value that listeners get.
+place, `evict`, and each loss is a value that listeners get.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.ledger import ROLES, Journal, TokenLedger
 from edge_sir.core.pending import PendingTokens
-from edge_sir.core.plan import EvictionPlan, packing_moves, runs_of
+from edge_sir.core.plan import EvictionPlan, runs_of
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Carry, Eviction, SessionStats
 from edge_sir.core.room import Room
 from edge_sir.engine import Engine, Sampler, Slice, SliceResult, Tokens
-from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError
+from edge_sir.errors import BudgetError, PoisonedError, SessionError
+from edge_sir.positions import PositionMode, Positions, pack, read_again, resolve_positions
 
-__all__ = ["PositionMode", "Positions", "Session", "resolve_positions"]
-
-Positions = Literal["packed", "gaps", "auto"]
-PositionMode = Literal["packed", "gaps"]
+__all__ = ["Positions", "Session", "check_context"]
 
 _log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
 
 
-def resolve_positions(wanted: Positions, engine: Engine) -> PositionMode:
-    """`auto` packs where that is known to be right; asking for it elsewhere is a CapabilityError."""
-    if wanted == "packed" and not engine.spec.can_pack:
-        raise CapabilityError(f"{engine.spec.model} cannot pack: {engine.spec.why}; use --positions gaps")
-    if wanted == "auto":
-        return "packed" if engine.spec.can_pack else "gaps"
-    return wanted
+def check_context(budget: Budget, engine: Engine) -> None:
+    """Raises BudgetError for a budget beyond the engine's context or its model's trained length."""
+    budget.check_trained_length(engine.spec.n_ctx_train, engine.spec.model)
+    if budget.n_cells > engine.spec.n_ctx:
+        raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
 
 
 def _carry(piece: Slice, result: SliceResult) -> Carry:
     last = {name: float(rows[-1]) for name, rows in result.scores.items()}
     return Carry(last, int(piece.targets[-1]), result.logits)
-
-
-def _no_ends(tokens: Tokens) -> NDArray[np.bool_]:
-    return np.zeros(len(tokens), bool)
 
 
 class Session:
@@ -63,7 +56,7 @@ class Session:
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
     what decay counts. After each commit the engine's largest position equals the ledger's, or the
     session is poisoned and says so at every further call. also_score: score columns that are filled
-    although the policy does not need them.
+    although the policy does not need them. journal: is told of every change.
     """
 
     def __init__(
@@ -74,19 +67,18 @@ class Session:
         *,
         seq: int = 0,
         positions: Positions = "auto",
-        sentence_ends: Callable[[Tokens], NDArray[np.bool_]] = _no_ends,
+        sentence_ends: Callable[[Tokens], NDArray[np.bool_]] = lambda tokens: np.zeros(len(tokens), bool),
         on_evict: Callable[[Eviction], None] | None = None,
         also_score: frozenset[str] = frozenset(),
+        journal: Journal | None = None,
     ) -> None:
-        if budget.n_cells > engine.spec.n_ctx:
-            raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
-        budget.check_trained_length(engine.spec.n_ctx_train, engine.spec.model)
+        check_context(budget, engine)
         self.engine = engine
         self.policy = policy
         self.budget = budget
         self.seq = seq
         self.mode: PositionMode = resolve_positions(positions, engine)
-        self.ledger = TokenLedger(budget.n_cells)
+        self.ledger = TokenLedger(budget.n_cells, journal)
         self.room = Room(self.ledger, policy, budget)
         self.room.check_budget()
         self.stats = SessionStats()
@@ -125,6 +117,15 @@ class Session:
         array = np.asarray(tokens, np.int32)
         self._pending.feed(array, ROLES.index(role), self.turn, pinned, self._sentence_ends(array))
 
+    def score_also(self, names: frozenset[str]) -> None:
+        """From now on these score columns are filled as well."""
+        self._needs = self._needs | names
+
+    @property
+    def n_born(self) -> int:
+        """Tokens ever decoded."""
+        return self._born
+
     @property
     def n_pending(self) -> int:
         """Tokens fed but not decoded yet."""
@@ -143,9 +144,7 @@ class Session:
 
         Raises BudgetError if the pins leave no room, PoisonedError, or what the engine raises.
         """
-        self._check_usable()
-        self._undo_in_flight()
-        self._check_agreement()
+        self.make_ready()
         if not len(self._pending):
             return None
         n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
@@ -254,7 +253,7 @@ class Session:
         thought = self.ledger["role"] == ROLES.index("thought")
         rows = np.flatnonzero(thought & (self.ledger["turn"] == self.turn))
         if len(rows):
-            self._evict(EvictionPlan(rows, self.ledger.epoch, "thought"))
+            self.evict(EvictionPlan(rows, self.ledger.epoch, "thought"))
 
     def relabel(self, n: int, role: str) -> None:
         """Gives the `n` newest resident tokens another role."""
@@ -265,11 +264,14 @@ class Session:
 
         Raises BudgetError, with nothing changed, if the pins would leave no room for a turn.
         """
-        rows = self.ledger["turn"] == turn
+        return self.pin_rows(np.flatnonzero(self.ledger["turn"] == turn), pinned, f"pinning turn {turn}")
+
+    def pin_rows(self, rows: NDArray[np.intp], pinned: bool, what: str) -> int:
+        """As `pin`, for ledger `rows`; `what` names the attempt in the error."""
         if pinned:
-            self.room.check_pins(int((rows & ~self.room.fixed()).sum()), f"pinning turn {turn}")
+            self.room.check_pins(int((~self.room.fixed()[rows]).sum()), what)
         self.ledger.update("pinned", rows, pinned)
-        return int(rows.sum())
+        return len(rows)
 
     def fork(
         self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
@@ -303,12 +305,14 @@ class Session:
 
     def _make_room(self, n: int) -> None:
         n_whole_turn = None if self._reserve is None else len(self._pending) + self._reserve
+        if self.ledger.journal is not None:
+            self.ledger.journal.asked(n, self.turn, n_whole_turn)
         plan = self.room.plan(n, self.turn, n_whole_turn)
         self._reserve = None
         if plan is not None:
-            self._evict(plan)
+            self.evict(plan)
 
-    def _evict(self, plan: EvictionPlan) -> None:
+    def evict(self, plan: EvictionPlan) -> None:
         """The only place where memory is lost."""
         started = time.perf_counter()
         event = Eviction(
@@ -316,29 +320,26 @@ class Session:
             self.turn,
             len(self.ledger),
             {name: column[plan.rows] for name, column in self.ledger.columns().items()},
+            self._born,
+            plan.values,
+            plan.cut,
         )
         with shield():  # also around the report: a loss must not go unsaid
             with self._atomically():
                 pos = self.ledger["pos"].copy()
+                if self.ledger.journal is not None:
+                    self.ledger.journal.evicting(plan.why, self.turn, len(self.ledger))
                 self.ledger.drop(plan.rows, plan.epoch)
                 for p0, p1 in runs_of(plan.rows, pos):
                     self.engine.remove(self.seq, p0, p1)
                 if self.mode == "packed":
-                    self._shift_together()
+                    self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
                 self.stats.evicted += len(plan)
                 self.stats.evictions += 1
                 self.stats.evict_s += time.perf_counter() - started
             self._check_agreement()
             if self.on_evict is not None:
                 self.on_evict(event)
-
-    def _shift_together(self) -> None:
-        moves = packing_moves(self.ledger["pos"])
-        for p0, p1, delta in moves:
-            self.engine.shift(self.seq, p0, p1, delta)
-        if moves:
-            self.ledger.renumber(np.arange(len(self.ledger)))
-            self.stats.kshifts += 1
 
     def _renumber(self) -> None:
         """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""
@@ -347,19 +348,19 @@ class Session:
         _log.warning("the trained length of %d positions is reached: %d tokens are %s", n_ctx_train, n, done)
         with self._atomically(), shield():
             if self.engine.spec.can_pack:
-                self._shift_together()
+                self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
                 self.stats.packs += 1
-                return
-            self.engine.remove(self.seq, 0, -1)
-            tokens = self.ledger["token"].copy()
-            step = self.engine.spec.n_batch
-            for p0 in range(0, len(tokens), step):
-                part = tokens[p0 : p0 + step]
-                self.engine.decode([Slice(self.seq, part, p0, np.full(len(part), -1, np.int32), logits=False)])
-            self.ledger.renumber(np.arange(len(tokens)))
-            self.stats.rereads += 1
+            else:
+                read_again(self.engine, self.seq, self.ledger)
+                self.stats.rereads += 1
 
     # ---- bookkeeping ---------------------------------------------------------------------------
+
+    def make_ready(self) -> None:
+        """Takes back what was handed out but not committed. Raises PoisonedError if ledger and cache disagree."""
+        self._check_usable()
+        self._undo_in_flight()
+        self._check_agreement()
 
     def _note_repeats(self, result: SliceResult) -> None:
         """The released code gives the first token of a chunk, here the turn, the chunk's maximum."""
@@ -386,20 +387,14 @@ class Session:
             self._poison = f"the cache ends at position {last}, the ledger at {expected}"
             self._check_usable()
 
-    def _atomically(self) -> "_Poisoning":
-        return _Poisoning(self)
-
-
-class _Poisoning:
-    """Marks the session as unusable if the block does not run to its end."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None:
-        self._session._check_usable()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        # Delayed Ctrl-C arrives after the block did its work.
-        if kind is not None and not issubclass(kind, KeyboardInterrupt):
-            self._session._poison = f"an eviction or rewind broke off ({error})"
+    @contextmanager
+    def _atomically(self) -> Iterator[None]:
+        """Marks the session as unusable if the block does not run to its end."""
+        self._check_usable()
+        try:
+            yield
+        except KeyboardInterrupt:  # a delayed Ctrl-C arrives after the block did its work
+            raise
+        except BaseException as error:
+            self._poison = f"an eviction or rewind broke off ({error})"
+            raise

@@ -23,25 +23,37 @@ class Losses:
         self._first_words: dict[int, str] = {}
 
     def note(self, eviction: Eviction) -> None:
-        """An eviction listener. Thoughts leave by design and are not reported."""
-        if eviction.why == "thought":
+        """An eviction listener. Thoughts leave by design, and who forgets on purpose knows."""
+        if eviction.why != "room":
             return
         columns = eviction.columns
         self._tokens.update(columns["turn"].tolist())
         spoken = np.isin(columns["role"], _SPOKEN)
         for turn in set(columns["turn"].tolist()) - self._first_words.keys():
-            tokens = columns["token"][(columns["turn"] == turn) & spoken]
-            self._first_words[turn] = self._words(tokens.tolist())
+            rows = np.flatnonzero((columns["turn"] == turn) & spoken)
+            first = rows[columns["message"][rows] == columns["message"][rows[0]]] if len(rows) else rows
+            self._first_words[turn] = self._words(columns["token"][first].tolist())
 
     def take(self) -> str:
         """What was let go since the last call, empty if nothing was."""
+        text = self.told()
+        self.clear()
+        return text
+
+    def told(self, n_most: int | None = None) -> str:
+        """As `take`, and it stays; n_most: turns that are named."""
         if not self._tokens:
             return ""
-        n = sum(self._tokens.values())
-        parts = [f"{turn}{self._first_words[turn]}" for turn in sorted(self._tokens)]
+        n, turns = sum(self._tokens.values()), sorted(self._tokens)
+        parts = [f"{turn}{self._first_words[turn]}" for turn in turns[:n_most]]
+        if len(parts) < len(turns):
+            parts.append(f"and {len(turns) - len(parts)} more (/memory)")
+        return f"let go {n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(parts)}"
+
+    def clear(self) -> None:
+        """Forgets what was collected."""
         self._tokens.clear()
         self._first_words.clear()
-        return f"let go {n} tokens of turn{'s' if len(parts) > 1 else ''} {', '.join(parts)}"
 
     def _words(self, tokens: list[int]) -> str:
         if self.codec is None or not tokens:

@@ -11,17 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from edge_sir.chat import Chat
+from edge_sir.chat import Chat, Reply
+from edge_sir.cli._commands import is_command, perform
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
 from edge_sir.cli._losses import Losses, shown
-from edge_sir.errors import ConfigError, EdgeSirError, PoisonedError
+from edge_sir.cli._views import print_view
+from edge_sir.errors import ConfigError, UserError
 from edge_sir.options import Options
 from edge_sir.runtime import open_chat
 
 __all__ = ["add_parser", "refuse_unknown", "run"]
-
-_PROMPT = ">>> "
-_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -53,33 +52,64 @@ def run(args: argparse.Namespace) -> int:
             losses.codec = chat.codec
             try:
                 if sys.stdin is not None and sys.stdin.isatty() and not options.json_output:
-                    _talk(chat, losses, options)
+                    # Half a second of imports that no pipe should pay for.
+                    from edge_sir.cli._terminal import talk
+
+                    talk(chat, losses, quiet=options.quiet)
+                    code = 0
                 else:
-                    _answer_lines(chat, losses, options)
+                    code = _answer_lines(chat, losses, options)
                 write_stats(chat)
             except BaseException:  # Ctrl-C and kill, too; they may have come while the figures were written
                 write_stats(chat)
                 raise
-    return 0
+    return code
 
 
 # ---- piped ---------------------------------------------------------------------------------------
 
 
-def _answer_lines(chat: Chat, losses: Losses, options: Options) -> None:
+def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
+    """One turn per line; returns the exit code: 2 if a command was refused."""
+    code = 0
     for text in _lines():
-        reply = chat.reply(text)
-        if options.json_output:
-            record: dict[str, object] = {"turn": reply.turn, "text": reply.text}
-            record |= {"resident": reply.resident, "evicted": reply.evicted}
-            if reply.thought:
-                record["thought"] = reply.thought
-            print(json.dumps(record, ensure_ascii=False), flush=True)
+        if options.commands and is_command(text):
+            try:
+                outcome = perform(chat, text)
+            except UserError as error:
+                print(f"edge-sir: {shown(str(error))}", file=sys.stderr, flush=True)
+                code = 2
+                continue
+            if outcome.leave:
+                break
+            if outcome.pieces is not None:
+                for _ in outcome.pieces:
+                    pass
+                assert chat.last_reply is not None
+                _print_reply(chat.last_reply, options)
+            elif options.json_output or outcome.as_json:
+                document = {"command": text.split()[0]} | outcome.document if options.json_output else outcome.document
+                print(json.dumps(document, ensure_ascii=False), flush=True)
+            else:
+                print_view(outcome.view)
         else:
-            print(reply.text, flush=True)
+            said = text[1:] if options.commands and text.startswith("//") else text
+            _print_reply(chat.reply(said), options)
         lost = losses.take()
         if lost and not options.quiet:
             print(lost, file=sys.stderr, flush=True)
+    return code
+
+
+def _print_reply(reply: Reply, options: Options) -> None:
+    if not options.json_output:
+        print(reply.text, flush=True)
+        return
+    record: dict[str, object] = {"turn": reply.turn, "text": reply.text}
+    record |= {"resident": reply.resident, "evicted": reply.evicted}
+    if reply.thought:
+        record["thought"] = reply.thought
+    print(json.dumps(record, ensure_ascii=False), flush=True)
 
 
 def _lines() -> Iterator[str]:
@@ -90,78 +120,6 @@ def _lines() -> Iterator[str]:
         text = line.decode("utf-8", "replace").strip("\r\n")
         if text.strip():
             yield text
-
-
-# ---- on a terminal -------------------------------------------------------------------------------
-
-
-def _talk(chat: Chat, losses: Losses, options: Options) -> None:
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401 - gives input() editing keys and history
-    if not options.quiet:
-        spec = chat.engine.spec
-        _dim(f"{spec.model}, {chat.session.budget.n_cells} cells, {chat.session.mode} ({spec.why})")
-        _dim("Ctrl-C stops a reply, Ctrl-D leaves")
-    while (text := _ask()) is not None:
-        if not text.strip():
-            continue
-        try:
-            _show_reply(chat, text)
-        except KeyboardInterrupt:
-            print(_style("assistant"), flush=True)
-            if chat.last_reply is None:
-                _dim("stopped while reading; what you typed goes in with your next message")
-        except PoisonedError:
-            raise
-        except EdgeSirError as error:
-            print(f"\nedge-sir: {error}", file=sys.stderr)
-        lost = losses.take()
-        if not options.quiet:
-            session = chat.session
-            _dim(f"[{len(session.ledger)}/{session.budget.n_cells} cells]{' ' + lost if lost else ''}")
-
-
-def _ask() -> str | None:
-    """One line from the person; None when they leave (Ctrl-D, or Ctrl-C twice)."""
-    for warned in (False, True):
-        try:
-            if sys.stdout.isatty():
-                return input(_PROMPT)
-            print(_PROMPT, end="", file=sys.stderr, flush=True)  # standard output may be a file of replies
-            return input()
-        except EOFError:
-            print()
-            return None
-        except KeyboardInterrupt:
-            print("" if warned else "\nCtrl-C once more or Ctrl-D leaves")
-    return None
-
-
-def _show_reply(chat: Chat, text: str) -> None:
-    with contextlib.closing(chat.stream(text)) as pieces:
-        role = "assistant"
-        for piece in pieces:
-            if piece.role != role:
-                print(f"\n{_style(piece.role)}", end="")
-                role = piece.role
-            print(shown(piece.text) if sys.stdout.isatty() else piece.text, end="", flush=True)
-        if role != "assistant":
-            print(_style("assistant"), end="")
-    print(flush=True)
-
-
-def _style(role: str) -> str:
-    if not _colours(sys.stdout.isatty()):
-        return ""
-    return _DIM if role == "thought" else _PLAIN
-
-
-def _dim(text: str) -> None:
-    print(f"{_DIM}{text}{_PLAIN}" if _colours(sys.stderr.isatty()) else text, file=sys.stderr, flush=True)
-
-
-def _colours(on_terminal: bool) -> bool:
-    return on_terminal and not os.environ.get("NO_COLOR")
 
 
 # ---- figures -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ position, *born* an index into the endless stream.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import SessionError, StalePlanError
 
-__all__ = ["COLUMNS", "ROLES", "TokenLedger"]
+__all__ = ["COLUMNS", "ROLES", "Journal", "TokenLedger"]
 
 Column = NDArray[Any]
 
@@ -40,14 +40,38 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 """Name and dtype of every column. Score columns are NaN where nothing was computed."""
 
 
+class Journal(Protocol):
+    """Is told of every change of what is resident, in order, and what it was for. It must not raise."""
+
+    def asked(self, n: int, turn_now: int, n_whole_turn: int | None) -> None:
+        """Room is about to be made for `n` tokens, with the arguments of `Room.plan`."""
+
+    def changed(self, what: str, value: str | int) -> None:
+        """From now on there is another policy (its specification) or budget (cells)."""
+
+    def evicting(self, why: str, turn_now: int, n_resident: int) -> None:
+        """The next rows dropped are an eviction's."""
+
+    def appended(self, rows: Mapping[str, Column]) -> None:
+        """Rows were added; all their columns, views."""
+
+    def updated(self, name: str, born: Column, value: ArrayLike) -> None:
+        """Column `name` was overwritten where the rows' born numbers are `born`."""
+
+    def dropped(self, born: Column) -> None:
+        """The rows with these born numbers were removed."""
+
+
 class TokenLedger:
     """Columns of equal length with room for `capacity` rows.
 
     `epoch` counts the changes of what is resident; an eviction plan carries the epoch it was made for.
+    journal: is told of the changes, if there is one.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, journal: Journal | None = None) -> None:
         self.capacity = capacity
+        self.journal = journal
         self.epoch = 0
         self._n = 0
         self._columns = {name: np.zeros(capacity, dtype) for name, dtype in COLUMNS}
@@ -92,10 +116,14 @@ class TokenLedger:
             raise SessionError("positions must grow along the ledger")
         self.epoch += 1
         self._n = stop
+        if self.journal is not None:
+            self.journal.appended({name: column[start:stop] for name, column in self._columns.items()})
 
     def update(self, name: str, rows: NDArray[Any] | slice, value: ArrayLike) -> None:
         """Overwrites column `name` at `rows` (int or bool index, or a slice). What is resident does not change."""
         self._columns[name][: self._n][rows] = value
+        if self.journal is not None:
+            self.journal.updated(name, self._columns["born"][: self._n][rows], value)
 
     def drop(self, rows: ArrayLike, epoch: int) -> None:
         """Removes `rows` (sorted ints); raises StalePlanError unless `epoch` is the present one."""
@@ -103,11 +131,23 @@ class TokenLedger:
             raise StalePlanError(f"the plan was made for epoch {epoch}, the ledger is at {self.epoch}")
         keep = np.ones(self._n, bool)
         keep[np.asarray(rows, np.intp)] = False
+        born = self._columns["born"][: self._n][~keep]
         n_kept = int(keep.sum())
         for column in self._columns.values():
             column[:n_kept] = column[: self._n][keep]
         self.epoch += 1
         self._n = n_kept
+        if self.journal is not None:
+            self.journal.dropped(born)
+
+    def resize(self, capacity: int) -> None:
+        """Makes room for `capacity` rows. What is resident does not change; SessionError if it would not fit."""
+        if capacity < self._n:
+            raise SessionError(f"{self._n} rows do not fit a ledger of {capacity}; evict first")
+        grown = {name: np.zeros(capacity, dtype) for name, dtype in COLUMNS}
+        for name, column in self._columns.items():
+            grown[name][: self._n] = column[: self._n]
+        self._columns, self.capacity = grown, capacity
 
     def renumber(self, pos: ArrayLike) -> None:
         """Sets the position of every row after the cells were shifted. What is resident does not change."""

@@ -21,17 +21,22 @@ class EvictionPlan:
     """Which rows go.
 
     rows: sorted, unique ledger rows, int64 [n]. epoch: the ledger state the plan was made for.
-    why: one word for people and logs.
+    why: one word for people and logs. values: what the policy ranked those rows by (higher stays longer),
+    float64 [n], and cut: the least value that stayed; None where it ranked nothing.
     """
 
     rows: NDArray[np.int64]
     epoch: int
     why: str
+    values: NDArray[np.float64] | None = None
+    cut: float | None = None
 
     def __post_init__(self) -> None:
         rows = np.array(self.rows, np.int64)  # a copy: it is made read-only
         if np.any(np.diff(rows) <= 0) or (len(rows) and rows[0] < 0):
             raise SessionError(f"a plan's rows must be sorted, unique and not negative: {rows}")
+        if self.values is not None and len(self.values) != len(rows):
+            raise SessionError(f"a plan of {len(rows)} rows cannot have {len(self.values)} values")
         rows.flags.writeable = False
         object.__setattr__(self, "rows", rows)
 

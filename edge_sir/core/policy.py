@@ -102,8 +102,14 @@ class ScorePolicy(Policy):
         """One float per row; higher is kept longer."""
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
-        rows = drop_lowest(self.score(view), self.candidates(protect, n_drop), n_drop)
-        return EvictionPlan(rows, view.epoch, "room")
+        scores, candidates = self.score(view), self.candidates(protect, n_drop)
+        rows = drop_lowest(scores, candidates, n_drop)
+        # A plan says what it was made from, so that a person can be told why.
+        return EvictionPlan(rows, view.epoch, "room", scores[rows], _lowest(scores, np.setdiff1d(candidates, rows)))
+
+
+def _lowest(scores: Scores, rows: NDArray[np.integer[Any]]) -> float | None:
+    return float(scores[rows].min()) if len(rows) else None
 
 
 def drop_lowest(scores: Scores, candidates: NDArray[np.intp], n_drop: int) -> NDArray[np.int64]:

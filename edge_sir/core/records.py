@@ -14,12 +14,19 @@ __all__ = ["Carry", "Eviction", "SessionStats"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Eviction:
-    """What one plan took: the ledger columns of the rows that went, [n] each, as they were."""
+    """What one plan took: the ledger columns of the rows that went, [n] each, as they were.
+
+    why: "room", "thought" (it leaves when its turn ends) or "forgotten" (the user asked). n_resident: before it.
+    n_born: tokens ever decoded before it. values and cut: as in `EvictionPlan`.
+    """
 
     why: str
     turn_now: int
     n_resident: int
     columns: dict[str, NDArray[Any]]
+    n_born: int = 0
+    values: NDArray[np.float64] | None = None
+    cut: float | None = None
 
     def __len__(self) -> int:
         return len(self.columns["token"])

@@ -37,8 +37,9 @@ class Room:
         n_missing_sinks = max(0, self.policy.n_sink - len(self.ledger))
         n_fixed = int(self.fixed().sum()) + max(n_more, n_missing_sinks)
         if self.policy.evicts and n_fixed + MIN_TURN > self.budget.n_cells:
+            size = f" ({n_more} tokens)" if n_more else ""
             raise BudgetError(
-                f"{what} ({n_more} tokens) does not fit: {n_fixed} of {self.budget.n_cells} cells would be fixed "
+                f"{what}{size} does not fit: {n_fixed} of {self.budget.n_cells} cells would be fixed "
                 f"and a turn needs at least {MIN_TURN}; use --budget {n_fixed + MIN_TURN} or more, or shorten it"
             )
 

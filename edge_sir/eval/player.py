@@ -98,7 +98,7 @@ class Player:
     def say(self, parts: Sequence[Part], line: Line | None = None) -> None:
         """A turn that asks nothing; of `line`, notes where its fact stands."""
         with self._clock():
-            session, start = self.session, self._born()
+            session, start = self.session, self.session.n_born
             session.begin_turn()
             if line is not None and isinstance(line.step, Say) and line.step.fact:
                 born = [np.arange(start + a, start + b) for a, b in line.gold]
@@ -171,11 +171,6 @@ class Player:
         yield
         self.seconds += time.perf_counter() - self._started
 
-    def _born(self) -> int:
-        """The born number of the next token."""
-        ledger = self.session.ledger
-        return int(ledger["born"][-1]) + 1 if len(ledger) else 0
-
     def _answer(self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[_Told]) -> None:
         session, stats = self.session, self.session.stats
         born = np.concatenate([t.born for t in told]) if told else np.empty(0, np.int64)
@@ -193,7 +188,7 @@ class Player:
             logprobs=tuple(values),
             gold_logprob=float(values[max(gold, 0)]),
             gold_resident=resident,
-            distance=int(self._born() - born.max()) if len(born) else None,
+            distance=int(self.session.n_born - born.max()) if len(born) else None,
             resident=len(session.ledger),
             tokens=stats.tokens_in,
             evicted=stats.evicted,

@@ -72,15 +72,19 @@ def open_stage(model: str, *, threads: int = 0, chat_template: Path | None = Non
     import hashlib
 
     # llama.cpp takes half a second to import; `eval list` and `eval report` do without it.
+    from edge_sir.llama.admission import admit
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.gguf_check import check_model_file
     from edge_sir.llama.native import NativeModel
     from edge_sir.runtime import ensure_model, load_template
 
     found = ensure_model(model, quiet=quiet)
-    native = NativeModel(found.path)
+    header = check_model_file(found.path)
+    shift_test = admit(header, gpu_layers=-1, threads=threads)
+    native = NativeModel(found.path, header=header)
 
     def open_engine(n_cells: int, n_seq: int) -> LlamaEngine:
-        return LlamaEngine(native, n_cells, EngineOptions(threads=threads, n_seq_max=n_seq))
+        return LlamaEngine(native, n_cells, EngineOptions(threads=threads, n_seq_max=n_seq), shift_test=shift_test)
 
     try:
         first = open_engine(N_SCRATCH, 1)

@@ -73,6 +73,7 @@ class LlamaEngine:
             raise
         self._closing.callback(lib.llama_free, self._handle)
         self.model = model
+        self.shift_test = shift_test
         self.text = LlamaText(model)
         self.times = EngineTimes()
         self._memory = lib.llama_get_memory(self._handle)

@@ -58,8 +58,11 @@ class PaperPolicy(Policy):
         n_top = max(0, n_kept - int(protect.sum()) - self.n_recent)
         # The released code ranks sinks among the others; pins, which it does not know, are set apart.
         pins = protect & (np.arange(len(view)) >= self.n_sink)
-        kept = _keep(np.where(pins, -np.inf, self.score(view)), protect, n_top, n_kept)
-        return EvictionPlan(np.setdiff1d(np.arange(len(view)), kept), view.epoch, "room")
+        scores = self.score(view)
+        kept = _keep(np.where(pins, -np.inf, scores), protect, n_top, n_kept)
+        rows = np.setdiff1d(np.arange(len(view)), kept)
+        others = scores[kept[~protect[kept]]]
+        return EvictionPlan(rows, view.epoch, "room", scores[rows], float(others.min()) if len(others) else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,23 +44,28 @@ class Units(Policy):
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
         gone: list[Rows] = []
-        n_gone = 0
-        for unit in self._worst_first(view, self.candidates(protect, n_drop)):
+        worth: list[float] = []
+        n_gone, cut = 0, None
+        for value, unit in self._worst_first(view, self.candidates(protect, n_drop)):
             if n_gone >= view.n_must:
+                cut = value if cut is None else cut
                 break
             if n_gone + len(unit) > n_drop:
-                unit = _thin(view, unit, n_drop - n_gone)
+                unit, cut = _thin(view, unit, n_drop - n_gone), value
             gone.append(unit)
+            worth.append(value)
             n_gone += len(unit)
-        rows = np.sort(np.concatenate(gone)) if gone else np.empty(0, np.intp)
-        return EvictionPlan(rows.astype(np.int64), view.epoch, "room")
+        rows = np.concatenate(gone) if gone else np.empty(0, np.intp)
+        values = np.repeat(np.asarray(worth, np.float64), [len(unit) for unit in gone])
+        order = np.argsort(rows)
+        return EvictionPlan(rows[order].astype(np.int64), view.epoch, "room", values[order], cut)
 
-    def _worst_first(self, view: LedgerView, free: Rows) -> list[Rows]:
+    def _worst_first(self, view: LedgerView, free: Rows) -> list[tuple[float, Rows]]:
         units = self._units(view, free)
         values = [self._value(view, rows) for rows in units]
         # Of equal units the older stays, as everywhere.
         order = np.lexsort((-np.arange(len(units)), np.asarray(values)))
-        return [units[i] for i in order]
+        return [(values[i], units[i]) for i in order]
 
     def _units(self, view: LedgerView, free: Rows) -> list[Rows]:
         """Splits the rows that may go into units, in the order of the stream."""

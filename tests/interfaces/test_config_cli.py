@@ -80,16 +80,23 @@ def test_a_file_may_write_dashes_or_underscores(config: Callable, workdir: Path,
 
 
 def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Path) -> None:
-    texts = {"model": "m", "policy": "random:seed=3", "positions": "gaps", "system": "S ☕", "stats": "s.json"}
+    texts = {
+        "model": "m",
+        "policy": "random:seed=3",
+        "positions": "gaps",
+        "system": "S ☕",
+        "stats": "s.json",
+        "trace": "t.jsonl",
+    }
     texts |= {"chat_template": "t.jinja", "kv_k": "q8_0", "kv_v": "q8_0", "flash_attn": "on"}
     numbers = {"budget": 99, "max_tokens": 9, "top_k": 3, "seed": 5, "threads": 2, "gpu_layers": 0, "chunk": 4}
     numbers |= {"temperature": 0.5, "top_p": 0.25, "min_p": 0.125, "repeat_penalty": 1.5}
-    values = {**texts, **numbers, "stop": ["END"], "quiet": True}
+    values = {**texts, **numbers, "stop": ["END"], "quiet": True, "commands": True}
     assert {*values, "json"} == set(Options.names())
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**texts, **numbers, "stop": "END"}.items()]
-    told_flags = config(*flags, "--quiet")
+    told_flags = config(*flags, "--quiet", "--commands")
     env = {f"EDGE_SIR_{name.upper()}": str(value) for name, value in {**texts, **numbers, "stop": "END"}.items()}
-    told_env = config(env=env | {"EDGE_SIR_QUIET": "1"})
+    told_env = config(env=env | {"EDGE_SIR_QUIET": "1", "EDGE_SIR_COMMANDS": "1"})
     (workdir / "edge-sir.toml").write_text(
         "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()), "utf-8"
     )

@@ -280,12 +280,13 @@ def test_a_system_prompt_that_does_not_fit_is_refused() -> None:
 def test_a_turn_may_be_pinned_and_let_loose() -> None:
     chat = make_chat(["ok"] * 30, budget=128)
     chat.reply("Remember 42.")
-    n = chat.pin(1)
-    assert n == (chat.session.ledger["turn"] == 1).sum()
+    pinned = chat.pin(1)
+    assert sum(p.n_tokens for p in pinned) == (chat.session.ledger["turn"] == 1).sum()
+    assert [(p.turn, p.role, p.text) for p in pinned] == [(1, "user", "Remember 42."), (1, "assistant", "ok")]
     for _ in range(10):
         chat.reply("Something else.")
     assert "Remember 42." in transcript(chat)
-    assert chat.unpin(1) == n
+    assert chat.unpin(1) == pinned
     for _ in range(10):
         chat.reply("Something else.")
     assert "Remember 42." not in transcript(chat)

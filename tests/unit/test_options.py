@@ -116,7 +116,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("json", "perhaps", "not 'perhaps'"),
     ("policy", "sirlm", "did you mean 'sirllm'?"),
     ("policy", "sir:decay=2", "decay must be above 0 and at most 1"),
-    ("policy", "sir:unit", "needs a value"),
+    ("policy", "sir:power", "needs a value"),
     ("stop", [1], "valid string"),
 ]
 

@@ -1,0 +1,236 @@
+"""The commands of a chat: what a line that begins with / does. Used by the terminal and by piped lines alike."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_sir.chat import Chat, Undone
+from edge_sir.cli._views import WHO, Row, View, find_view, memory_view, stats_view, why_view
+from edge_sir.errors import ConfigError
+from edge_sir.memory import Passage
+from edge_sir.policies import names, to_spec
+from edge_sir.reply import Piece
+from edge_sir.transcript import read_transcript
+
+__all__ = ["HELP", "Outcome", "cost_of", "is_command", "perform"]
+
+HELP: dict[str, tuple[str, str]] = {
+    "help": ("", "this list"),
+    "memory": ("[N] [--scores] [--json]", "what is known, by turn (the newest N); gone turns are folded"),
+    "memory find": ("TEXT", "does it still know this, and since when not?"),
+    "memory why": ("TURN", "the numbers behind what a turn lost"),
+    "pin": ("TEXT|TURN", "never let go of a turn, or of the sentences that hold these words"),
+    "unpin": ("[TEXT|TURN]", "let go of it again; without an argument, of all pins"),
+    "forget": ("TEXT|TURN", "remove it for good"),
+    "undo": ("", "take the last turn back"),
+    "regen": ("", "answer the last message again"),
+    "budget": ("[N]", "cells: show, or change at once"),
+    "policy": ("[SPEC]", "what to forget: show, or change"),
+    "system": ("[TEXT]", "system prompt: show, or change"),
+    "stats": ("", "figures"),
+    "save": ("FILE", "write the transcript to a new file"),
+    "load": ("FILE", "read a transcript into an empty conversation"),
+    "clear": ("", "begin a new conversation"),
+    "bye": ("", "leave (as Ctrl-D)"),
+}
+
+_NAMES = sorted({name.partition(" ")[0] for name in HELP})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command led to: something to show, for people and as plain values; a reply to stream; the end."""
+
+    view: View = field(default_factory=View)
+    document: dict[str, Any] = field(default_factory=dict)
+    pieces: Generator[Piece, None, None] | None = None
+    as_json: bool = False
+    leave: bool = False
+
+
+def is_command(text: str) -> bool:
+    """Whether a line is a command; one that begins with // is said with one stroke less."""
+    return text.startswith("/") and not text.startswith("//")
+
+
+def perform(chat: Chat, line: str) -> Outcome:
+    """Does what the line says. Raises UserError for a mistake in it; nothing has changed then."""
+    name, _, rest = line.strip()[1:].partition(" ")
+    action = _ACTIONS.get(name.lower())
+    if action is None:
+        close = difflib.get_close_matches(name.lower(), _NAMES, n=1, cutoff=0.5)
+        hint = f"; did you mean /{close[0]}?" if close else ""
+        raise ConfigError(f"unknown command /{name}{hint} (/help lists them; // begins a message with a /)")
+    return action(chat, rest.strip())
+
+
+def _help(chat: Chat, rest: str) -> Outcome:
+    rows = [Row((f"/{name} {arguments}".strip(),), ((text, ""),)) for name, (arguments, text) in HELP.items()]
+    rows.append(Row(('"""',), (("begins and ends a message of several lines; // begins one with a /", ""),)))
+    rows.append(Row(("Ctrl-C",), (("stops a reply; twice at the prompt leaves", ""),)))
+    return Outcome(View("", rows), {"commands": {f"/{name}": text for name, (_, text) in HELP.items()}})
+
+
+def _memory(chat: Chat, rest: str) -> Outcome:
+    memory, words = chat.memory(), rest.split()
+    as_json, scores = "--json" in words, "--scores" in words
+    words = [w for w in words if w not in ("--json", "--scores")]
+    if words[:1] == ["find"] and len(words) > 1:
+        text = _unquoted(rest.split(None, 1)[1].replace("--json", "").strip())
+        view, found = find_view(memory, text), memory.saying(text)
+        turns = [{"turn": t.turn, "state": t.state, "resident": t.text} for t in found]
+        return Outcome(view, {"find": text, "turns": turns}, as_json=as_json)
+    if words[:1] == ["why"] and len(words) == 2:
+        turn = memory.turn(_number(words[1], "/memory why TURN"))
+        if turn is None:
+            raise ConfigError(f"there is no turn {words[1]}; this conversation has turns 0 to {memory.turn_now}")
+        return Outcome(why_view(memory, turn), dataclasses.asdict(turn), as_json=as_json)
+    if len(words) > 1 or words[:1] in (["find"], ["why"]):
+        raise ConfigError("/memory takes [N] [--scores] [--json], find TEXT, or why TURN")
+    last = _number(words[0], "/memory N") if words else None
+    return Outcome(memory_view(memory, last, scores=scores), memory.as_dict(), as_json=as_json)
+
+
+def _pin(chat: Chat, rest: str) -> Outcome:
+    return _touched("pinned", chat.pin(_what(chat, rest, "/pin TEXT|TURN")))
+
+
+def _unpin(chat: Chat, rest: str) -> Outcome:
+    return _touched("unpinned", chat.unpin(_what(chat, rest, "") if rest else None))
+
+
+def _forget(chat: Chat, rest: str) -> Outcome:
+    removed = chat.forget(_what(chat, rest, "/forget TEXT|TURN"))
+    if not removed:
+        return Outcome(View("it was not in memory any more; the transcript has lost it, too"), {"forgotten": []})
+    outcome = _touched("forgotten", removed)
+    note = "replies made while it was known may still reflect it; your input history and a --trace keep what they hold"
+    outcome.view.rows.append(Row(("", ""), ((note, ""),), dim=True))
+    return outcome
+
+
+def _touched(verb: str, found: Sequence[Passage]) -> Outcome:
+    n = sum(p.n_tokens for p in found)
+    view = View(f"{verb}: {n} tokens" if found else f"nothing to be {verb}")
+    view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in found)
+    return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
+
+
+def _undo(chat: Chat, rest: str) -> Outcome:
+    undone = chat.undo()
+    return Outcome(_undone_view(undone), dataclasses.asdict(undone))
+
+
+def _undone_view(undone: Undone) -> View:
+    said = next((m.text for m in undone.messages if m.role == "user"), "")
+    view = View(f"took back turn {undone.turn} ({undone.n_tokens} tokens)" + (f": “{said}”" if said else ""))
+    if undone.lost:
+        view.rows.append(Row((), ((cost_of(undone), ""),), dim=True))
+    return view
+
+
+def cost_of(undone: Undone) -> str:
+    """What older turns gave up for a turn that was taken back; empty if nothing."""
+    turns = sorted({loss.turn for loss in undone.lost})
+    n = sum(loss.n_tokens for loss in undone.lost)
+    text = f"{n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(map(str, turns))}"
+    return f"lost meanwhile, and not coming back: {text}" if turns else ""
+
+
+def _regen(chat: Chat, rest: str) -> Outcome:
+    return Outcome(pieces=chat.regenerate())
+
+
+def _budget(chat: Chat, rest: str) -> Outcome:
+    n = chat.set_budget(_number(rest, "/budget N")) if rest else 0
+    cells, spec = chat.session.budget.n_cells, chat.engine.spec
+    # What that let go is told as after any eviction.
+    view = View(f"budget {cells} cells, {len(chat.session.ledger)} occupied; {spec.n_ctx} allocated")
+    return Outcome(view, {"budget": cells, "evicted": n})
+
+
+def _policy(chat: Chat, rest: str) -> Outcome:
+    unknown = chat.set_policy(rest) if rest else 0
+    spec = to_spec(chat.session.policy)
+    view = View(f"policy {spec}" if rest else f"policy {spec}; there are {', '.join(names())}")
+    if unknown:
+        view.rows.append(Row((), ((f"{unknown} resident tokens have no score of the kind it needs", ""),), dim=True))
+    return Outcome(view, {"policy": spec, "unknown": unknown})
+
+
+def _system(chat: Chat, rest: str) -> Outcome:
+    if rest:
+        chat.set_system(_unquoted(rest))
+    text = chat.system
+    turn = chat.system_turn
+    title = "no system prompt of yours" if text is None else f"system prompt (turn {turn}, pinned): {text}"
+    return Outcome(View(title), {"system": text, "turn": turn})
+
+
+def _stats(chat: Chat, rest: str) -> Outcome:
+    stats = chat.stats()
+    return Outcome(stats_view(stats), dataclasses.asdict(stats))
+
+
+def _save(chat: Chat, rest: str) -> Outcome:
+    if not rest:
+        raise ConfigError("/save FILE: which file?")
+    path = chat.transcript.save(_unquoted(rest))
+    return Outcome(View(f"saved {len(chat.transcript)} messages to {path}"), {"saved": str(path)})
+
+
+def _load(chat: Chat, rest: str) -> Outcome:
+    if not rest:
+        raise ConfigError("/load FILE: which file?")
+    n = chat.load(read_transcript(_unquoted(rest)))
+    text = f"read {n} turns; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
+    return Outcome(View(text), {"loaded": n})
+
+
+def _clear(chat: Chat, rest: str) -> Outcome:
+    n = chat.session.turn
+    chat.clear()
+    return Outcome(View(f"a new conversation; {n} turns were cleared"), {"cleared": n})
+
+
+def _bye(chat: Chat, rest: str) -> Outcome:
+    return Outcome(leave=True)
+
+
+_ACTIONS: dict[str, Callable[[Chat, str], Outcome]] = {
+    "help": _help,
+    "memory": _memory,
+    "pin": _pin,
+    "unpin": _unpin,
+    "forget": _forget,
+    "undo": _undo,
+    "regen": _regen,
+    "budget": _budget,
+    "policy": _policy,
+    "system": _system,
+    "stats": _stats,
+    "save": _save,
+    "load": _load,
+    "clear": _clear,
+    "bye": _bye,
+}
+
+
+def _what(chat: Chat, text: str, usage: str) -> int | str:
+    """A turn's number, or words: a number beyond the last turn, or in quotes, is something that was said."""
+    if not text:
+        raise ConfigError(f"{usage}: which?")
+    is_turn = text.isdecimal() and int(text) <= chat.session.turn
+    return int(text) if is_turn else _unquoted(text)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _number(text: str, usage: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"{usage}: '{text}' is not a whole number")
+    return int(text)

@@ -1,0 +1,161 @@
+"""A chat with a person at a terminal: prompt, streaming, notes, commands."""
+
+import contextlib
+import json
+import shutil
+import sys
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from edge_sir.chat import Chat
+from edge_sir.cli._commands import Outcome, cost_of, is_command, perform
+from edge_sir.cli._losses import Losses, shown
+from edge_sir.cli._prompt import PlainReader, rich_reader
+from edge_sir.cli._views import colours, print_view
+from edge_sir.errors import EdgeSirError, PoisonedError
+from edge_sir.reply import Piece
+
+if TYPE_CHECKING:
+    from edge_sir.cli._wrap import Wrapped
+
+__all__ = ["talk"]
+
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_N_TURNS = 4  # that a note names at most, as far as they fit a line; /memory shows all
+
+
+class _Reader(Protocol):
+    """Reads what the person says. shows_state: the occupancy is in sight while it waits."""
+
+    shows_state: bool
+
+    def read(self) -> str: ...
+
+
+def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
+    """Holds the conversation until the person leaves."""
+    reader: _Reader = rich_reader(chat) or PlainReader()
+    if not quiet:
+        spec = chat.engine.spec
+        _dim(f"{spec.model}, {chat.session.budget.n_cells} cells, {chat.session.mode} ({spec.why})")
+        _dim("Ctrl-C stops a reply, Ctrl-D leaves, /help shows what else there is")
+    while (text := _ask(reader)) is not None:
+        if not text.strip():
+            continue
+        try:
+            if _turn(chat, text, wrap=reader.shows_state):
+                return
+        except KeyboardInterrupt:
+            print(_style("assistant"), flush=True)
+            if chat.last_reply is None:
+                _dim("stopped while reading; what you typed goes in with your next message")
+        except PoisonedError:
+            raise
+        except EdgeSirError as error:
+            sys.stdout.flush()
+            print(f"{'' if is_command(text) else chr(10)}edge-sir: {shown(str(error))}", file=sys.stderr)
+        if not quiet:
+            _note(chat, losses, always=not reader.shows_state and not is_command(text))
+        losses.clear()
+
+
+def _turn(chat: Chat, text: str, *, wrap: bool) -> bool:
+    """Does what one line asks for; True to leave."""
+    if not is_command(text):
+        chat.last_reply = None
+        _show_reply(chat.stream(text[1:] if text.startswith("//") else text), wrap=wrap)
+        return False
+    outcome = perform(chat, text)
+    if outcome.pieces is not None:
+        chat.last_undo = None
+        _show_reply(outcome.pieces, wrap=wrap)
+        if chat.last_undo is not None and (cost := cost_of(chat.last_undo)):
+            _dim(cost)
+    else:
+        _show(outcome)
+    return outcome.leave
+
+
+def _show(outcome: Outcome) -> None:
+    if outcome.as_json:
+        print(json.dumps(outcome.document, ensure_ascii=False), flush=True)
+    else:
+        print_view(outcome.view)
+
+
+def _ask(reader: _Reader) -> str | None:
+    """What the person says next; None when they leave (Ctrl-D, or Ctrl-C twice)."""
+    for warned in (False, True):
+        try:
+            return reader.read()
+        except EOFError:
+            print()
+            return None
+        except KeyboardInterrupt:
+            start = "" if reader.shows_state else "\n"  # where it ended the line itself
+            print("" if warned else f"{start}Ctrl-C once more or Ctrl-D leaves", flush=True)
+    return None
+
+
+def _show_reply(reply: Generator[Piece, None, None], *, wrap: bool) -> None:
+    wrapped = _wrapped() if wrap else None
+    role = "assistant"
+    with contextlib.closing(reply), _silent_keys() if wrap else contextlib.nullcontext():
+        try:
+            for piece in reply:
+                if piece.role != role:
+                    print(f"{wrapped.rest() if wrapped else ''}\n{_style(piece.role)}", end="")
+                    role, wrapped = piece.role, _wrapped() if wrap else None
+                text = shown(piece.text) if sys.stdout.isatty() else piece.text
+                print(wrapped.push(text) if wrapped else text, end="", flush=True)
+        finally:
+            print(wrapped.rest() if wrapped else "", end="", flush=True)
+        if role != "assistant":
+            print(_style("assistant"), end="")
+    print(flush=True)
+
+
+@contextlib.contextmanager
+def _silent_keys() -> Iterator[None]:
+    """What is typed during a reply waits for the prompt instead of standing in the middle of the text."""
+    try:
+        import termios
+
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    try:
+        termios.tcsetattr(fd, termios.TCSANOW, silent)
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # the terminal went away
+            termios.tcsetattr(fd, termios.TCSANOW, before)
+
+
+def _wrapped() -> "Wrapped":
+    from edge_sir.cli._wrap import Wrapped
+
+    return Wrapped()
+
+
+def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
+    """One line after a turn: occupancy, where no toolbar shows it, and what was let go."""
+    session, width = chat.session, shutil.get_terminal_size().columns
+    texts = [losses.told(n) for n in range(_N_TURNS, 0, -1)]
+    lost = next((text for text in texts if len(text) < width - 20 * always), texts[-1])
+    occupied = f"[{len(session.ledger)}/{session.budget.n_cells} cells]" if always else ""
+    if occupied or lost:
+        _dim(" ".join(part for part in (occupied, lost) if part))
+
+
+def _style(role: str) -> str:
+    if not colours(sys.stdout.isatty()):
+        return ""
+    return _DIM if role == "thought" else _PLAIN
+
+
+def _dim(text: str) -> None:
+    print(f"{_DIM}{text}{_PLAIN}" if colours(sys.stderr.isatty()) else text, file=sys.stderr, flush=True)

@@ -1,0 +1,155 @@
+"""`edge-sir replay`: recorded evictions again, under other policies, with no model."""
+
+import argparse
+import json
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_sir.errors import ConfigError
+from edge_sir.policies import from_spec
+from edge_sir.replaying import Replayed, replay
+from edge_sir.trace import read_trace
+
+__all__ = ["add_parser", "run"]
+
+_SHADES = " .:-=+*#%@"
+_N_LINES = 12
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the `replay` subcommand; its namespace carries `run`."""
+    parser = subparsers.add_parser(
+        "replay",
+        help="run recorded evictions again under other policies",
+        description="Reads what `edge-sir chat --trace FILE` wrote and runs its evictions again, as they were and "
+        "under each --policy, with no model. The words stay those of the record.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("trace", metavar="TRACE", help="file that `edge-sir chat --trace` wrote")
+    parser.add_argument("--policy", action="append", default=[], metavar="SPEC", help="name[:key=value,...]; repeat it")
+    parser.add_argument("--budget", type=int, metavar="N", help="another budget, in cells (default: as recorded)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--plot", metavar="FILE", help="write the picture as PNG (needs `pip install edge-sir[plots]`)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a table and a picture of the cache over time, or with --json one document."""
+    policies = [from_spec(spec) for spec in args.policy]
+    if args.budget is not None and args.budget < 1:
+        raise ConfigError(f"--budget must be at least 1, not {args.budget}")
+    recorded = replay(read_trace(args.trace))
+    runs = [recorded] if args.budget is None else [recorded, replay(read_trace(args.trace), None, args.budget)]
+    runs += [replay(read_trace(args.trace), policy, args.budget) for policy in policies]
+    if args.plot is not None:
+        _write_png(Path(args.plot), runs)
+    if args.json:
+        print(json.dumps([_document(r, recorded) for r in runs], indent=2))
+        return 0
+    _print_table(runs, recorded)
+    if not recorded.as_recorded:
+        print("edge-sir: the recorded policy did not take the recorded tokens; was it changed since?", file=sys.stderr)
+    if args.plot is None:
+        width = shutil.get_terminal_size((100, 24)).columns
+        for r in runs:
+            print()
+            print("\n".join(_picture(r, max(20, min(100, width) - 14))))
+    return 0
+
+
+# ---- table ---------------------------------------------------------------------------------------
+
+
+def _document(r: Replayed, recorded: Replayed) -> dict[str, object]:
+    resident = dict(r.resident)
+    return {
+        "policy": r.policy,
+        "budget": r.budget,
+        "evictions": r.evictions,
+        "evicted": r.evicted,
+        "max_resident": r.max_resident,
+        "mean_resident": r.mean_resident,
+        "turns": len(r.turns.keys() - {0}),
+        "turns_resident": len(resident.keys() - {0}),
+        "turns_whole": sum(n >= r.turns[turn] for turn, n in resident.items() if turn),
+        "resident": resident,
+        "in_common": _in_common(r, recorded),
+        "as_recorded": r.as_recorded,
+        "refused": r.refused,
+        "seconds": r.seconds,
+    }
+
+
+def _in_common(r: Replayed, recorded: Replayed) -> float:
+    """Share of all tokens that either holds at the end that both hold."""
+    either = r.kept | recorded.kept
+    return round(len(r.kept & recorded.kept) / len(either), 4) if either else 1.0
+
+
+def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
+    head = ("POLICY", "CELLS", "EVICTIONS", "LET GO", "MEAN", "TURNS HELD", "WHOLE", "AS RECORDED")
+    rows: list[tuple[str, ...]] = [head]
+    for r in runs:
+        d = _document(r, recorded)
+        same = "exactly" if r.as_recorded else f"{_in_common(r, recorded):.0%} of the end"
+        held = f"{d['turns_resident']} of {d['turns']}"
+        cells = (r.policy, r.budget, r.evictions, r.evicted, f"{r.mean_resident:.0f}", held, d["turns_whole"], same)
+        rows.append(tuple(map(str, cells)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for r in runs:
+        if r.refused:
+            print(f"{r.policy} stopped at turn {r.moments[-1].turn}: {r.refused}")
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
+    """Share of the turns' tokens that is resident: a line per group of turns, a column per stretch of time."""
+    last = max(r.turns, default=0)
+    per_line, per_column = math.ceil((last + 1) / n_lines), math.ceil(len(r.moments) / n_columns)
+    moments = r.moments[per_column - 1 :: per_column] or r.moments[-1:]
+    grid = []
+    for first in range(0, last + 1, per_line):
+        turns = range(first, min(first + per_line, last + 1))
+        n_all = sum(r.turns.get(t, 0) for t in turns)
+        grid.append([sum(m.resident.get(t, 0) for t in turns) / n_all if n_all else 0.0 for m in moments])
+    return grid
+
+
+def _picture(r: Replayed, n_columns: int) -> list[str]:
+    """For a terminal: what each turn still had at each time; darker is more."""
+    grid = _grid(r, _N_LINES, n_columns)
+    per_line = math.ceil((max(r.turns, default=0) + 1) / _N_LINES)
+    lines = [f"{r.policy}, {r.budget} cells: turns downwards, time to the right, '@' whole, ' ' gone"]
+    for i, row in enumerate(grid):
+        shades = "".join(_SHADES[0 if not x else max(1, min(9, round(9 * x)))] for x in row)
+        lines.append(f"{'turn ' + str(i * per_line):>10} |{shades}|")
+    return lines
+
+
+def _write_png(path: Path, runs: Sequence[Replayed]) -> None:
+    try:
+        import matplotlib
+    except ImportError:
+        raise ConfigError("--plot needs matplotlib: `pip install 'edge-sir[plots]'`; without it, omit --plot") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(len(runs), 1, figsize=(9, 2.6 * len(runs)), squeeze=False, layout="constrained")
+    for axis, r in zip(axes[:, 0], runs, strict=True):
+        grid = _grid(r, 400, 800)
+        extent = (0, r.moments[-1].turn, max(r.turns, default=0) + 1, 0)
+        axis.imshow(grid, aspect="auto", vmin=0, vmax=1, cmap="Blues", interpolation="nearest", extent=extent)
+        axis.set(title=f"{r.policy}, {r.budget} cells", xlabel="time (turns)", ylabel="turn")
+    try:
+        figure.savefig(path.expanduser(), format="png", dpi=120)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        pyplot.close(figure)

@@ -1,0 +1,306 @@
+"""What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.policy import FRAME, Policy
+from edge_sir.core.records import Eviction
+from edge_sir.engine import TextCodec
+from edge_sir.policies import to_spec
+from edge_sir.session import Session
+from edge_sir.transcript import Message, Transcript, contains
+
+__all__ = [
+    "Loss",
+    "LossBook",
+    "Memory",
+    "Passage",
+    "Span",
+    "TurnMemory",
+    "memory_of",
+    "passages",
+    "rows_saying",
+    "with_markers",
+]
+
+Rows = NDArray[np.intp]
+
+_WORD_TOKENS = 32  # a loss remembers its beginning, not all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Something resident that was found, pinned or removed; text without markers, n_tokens with them."""
+
+    turn: int
+    role: str
+    text: str
+    n_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Neighbouring resident tokens of one speaker. n_gone: tokens of the turn that went just before them."""
+
+    role: str
+    text: str
+    n_tokens: int
+    pinned: bool
+    n_gone: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a turn lost in one eviction, and what that was decided by.
+
+    turn_now: when. why: "room", "thought" or "forgotten". value: what the policy ranked these tokens by (mean),
+    cut: the least value that stayed; None where nothing was ranked. surprisal: mean in nats, not decayed.
+    text: the beginning. at: tokens ever decoded before it.
+    """
+
+    turn: int
+    turn_now: int
+    why: str
+    n_tokens: int
+    policy: str
+    decay: float
+    value: float | None
+    cut: float | None
+    surprisal: float | None
+    text: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnMemory:
+    """One turn: what was said, what of it is resident, what went and why.
+
+    n_tokens: as decoded, markers included, thoughts not. score: mean surprisal of what is resident, in nats.
+    """
+
+    turn: int
+    said: tuple[Message, ...]
+    spans: tuple[Span, ...]
+    n_tokens: int
+    n_resident: int
+    n_pinned: int
+    score: float | None
+    losses: tuple[Loss, ...]
+
+    @property
+    def n_gone(self) -> int:
+        """Tokens that went."""
+        return self.n_tokens - self.n_resident
+
+    @property
+    def state(self) -> Literal["whole", "partly", "gone"]:
+        """How much of the turn is resident; markers alone are nothing."""
+        return "whole" if not self.n_gone else "partly" if self.spans else "gone"
+
+    @property
+    def text(self) -> str:
+        """What is resident of it, gaps marked by an ellipsis."""
+        return "".join((" … " if s.n_gone else "") + s.text for s in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The whole conversation as the cache holds it; turn 0 is the system prompt."""
+
+    turns: tuple[TurnMemory, ...]
+    turn_now: int
+    n_resident: int
+    budget: int
+    n_pinned: int
+    policy: str
+    decay: float
+
+    def __iter__(self) -> Iterator[TurnMemory]:
+        return iter(self.turns)
+
+    def turn(self, number: int) -> TurnMemory | None:
+        """The turn of that number, if there was one."""
+        return next((t for t in self.turns if t.turn == number), None)
+
+    def saying(self, text: str) -> tuple[TurnMemory, ...]:
+        """The turns in which `text` was said (in any case, as whole words), resident or not."""
+        return tuple(t for t in self.turns if any(contains(m.text, text) for m in t.said) or contains(t.text, text))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        out = asdict(self)
+        for plain, turn in zip(out["turns"], self.turns, strict=True):
+            plain |= {"state": turn.state, "n_gone": turn.n_gone}
+        return out
+
+
+class LossBook:
+    """What each turn lost. One entry per turn and eviction, so it grows with the conversation, slowly."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        self._codec = codec
+        self._by_turn: dict[int, list[Loss]] = {}
+
+    def note(self, event: Eviction, policy: Policy) -> None:
+        """Takes an eviction in."""
+        columns = event.columns
+        for turn in np.unique(columns["turn"]).tolist():
+            rows = np.flatnonzero(columns["turn"] == turn)
+            content = rows[columns["role"][rows] != FRAME]
+            begun = _split(content[:_WORD_TOKENS], columns["message"][content[:_WORD_TOKENS]])
+            text = " ".join(_text(self._codec, columns["token"][part]) for part in begun)
+            loss = Loss(
+                turn=turn,
+                turn_now=event.turn_now,
+                why=event.why,
+                n_tokens=len(rows),
+                policy=to_spec(policy),
+                decay=policy.decay,
+                value=None if event.values is None else _mean(event.values[rows]),
+                cut=event.cut,
+                surprisal=_mean(columns["surprisal"][content]),
+                text="" if event.why == "forgotten" else " ".join(text.split()),
+                at=event.n_born,
+            )
+            self._by_turn.setdefault(turn, []).append(loss)
+
+    def of(self, turn: int) -> tuple[Loss, ...]:
+        """The losses of one turn, in order."""
+        return tuple(self._by_turn.get(turn, ()))
+
+    def since(self, at: int) -> tuple[Loss, ...]:
+        """What was lost since `at` tokens were decoded, thoughts (which leave by design) aside."""
+        found = (loss for losses in self._by_turn.values() for loss in losses)
+        return tuple(loss for loss in found if loss.at >= at and loss.why == "room")
+
+    def truncate(self, turn: int) -> None:
+        """Turns from `turn` on were never said."""
+        self._by_turn = {t: losses for t, losses in self._by_turn.items() if t < turn}
+
+    def hush(self, turn: int | None, text: str = "") -> None:
+        """Takes out the words of a turn, or those that hold `text`."""
+        for t, losses in self._by_turn.items():
+            said = [t == turn or (bool(text) and contains(loss.text, text)) for loss in losses]
+            self._by_turn[t] = [replace(x, text="") if hit else x for x, hit in zip(losses, said, strict=True)]
+
+
+def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: LossBook) -> Memory:
+    """The view of a conversation."""
+    ledger, said = session.ledger, _by_turn(transcript)
+    turn_of = ledger["turn"]
+    turns = []
+    for turn in range(session.turn + 1):
+        rows = np.arange(*np.searchsorted(turn_of, [turn, turn + 1]))
+        losses = book.of(turn)
+        n_gone = sum(loss.n_tokens for loss in losses if loss.why != "thought")
+        content = rows[ledger["role"][rows] != FRAME]
+        turns.append(
+            TurnMemory(
+                turn=turn,
+                said=tuple(said.get(turn, ())),
+                spans=_spans(ledger, content, n_gone, codec),
+                n_tokens=len(rows) + n_gone,
+                n_resident=len(rows),
+                n_pinned=int(ledger["pinned"][rows].sum()),
+                score=_mean(ledger["surprisal"][content]),
+                losses=losses,
+            )
+        )
+    return Memory(
+        turns=tuple(turns),
+        turn_now=session.turn,
+        n_resident=len(ledger),
+        budget=session.budget.n_cells,
+        n_pinned=int(ledger["pinned"].sum()),
+        policy=to_spec(session.policy),
+        decay=session.policy.decay,
+    )
+
+
+def _by_turn(transcript: Transcript) -> dict[int, list[Message]]:
+    out: dict[int, list[Message]] = {}
+    for message in transcript:
+        out.setdefault(message.turn, []).append(message)
+    return out
+
+
+def _spans(ledger: TokenLedger, rows: Rows, n_gone: int, codec: TextCodec) -> tuple[Span, ...]:
+    """Splits a turn's content rows wherever speaker, pin or stream breaks off."""
+    if not len(rows):
+        return ()
+    born = ledger["born"][rows]
+    # Markers stand between messages: only what is missing inside a message is a gap.
+    missing = np.where(np.diff(ledger["message"][rows]) == 0, np.diff(born) - 1, 0)
+    breaks = (missing > 0) | (np.diff(ledger["message"][rows]) != 0)
+    breaks |= (np.diff(ledger["role"][rows]) != 0) | (np.diff(ledger["pinned"][rows].astype(int)) != 0)
+    spans = []
+    for part in np.split(np.arange(len(rows)), np.flatnonzero(breaks) + 1):
+        first = rows[part[0]]
+        gap = min(n_gone, int(missing[part[0] - 1])) if part[0] else 0
+        n_gone -= gap
+        spans.append(
+            Span(
+                role=ROLES[ledger["role"][first]],
+                text=_text(codec, ledger["token"][rows[part]]),
+                n_tokens=len(part),
+                pinned=bool(ledger["pinned"][first]),
+                n_gone=gap,
+            )
+        )
+    return tuple(spans)
+
+
+# ---- finding -------------------------------------------------------------------------------------
+
+
+def rows_saying(ledger: TokenLedger, text: str, codec: TextCodec) -> Rows:
+    """Content rows of every resident sentence that holds `text`, sorted; of the message if it spans sentences."""
+    found: list[Rows] = []
+    content = np.flatnonzero(ledger["role"] != FRAME)
+    for message in _split(content, ledger["message"][content]):
+        if not contains(_text(codec, ledger["token"][message]), text):
+            continue
+        sentences = _split(message, ledger["sentence"][message])
+        hits = [rows for rows in sentences if contains(_text(codec, ledger["token"][rows]), text)]
+        found += hits or [message]
+    return np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
+
+
+def with_markers(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows:
+    """`rows` and the markers of their messages; emptied_only: just of messages of which no other word is left."""
+    frames = np.flatnonzero(ledger["role"] == FRAME)
+    messages = np.unique(ledger["message"][rows])
+    if emptied_only:
+        rest = np.setdiff1d(np.flatnonzero(ledger["role"] != FRAME), rows)
+        messages = np.setdiff1d(messages, ledger["message"][rest])
+    return np.union1d(rows, frames[np.isin(ledger["message"][frames], messages)])
+
+
+def passages(ledger: TokenLedger, rows: Rows, codec: TextCodec) -> tuple[Passage, ...]:
+    """What ledger `rows` (sorted) say, message by message."""
+    out = []
+    for part in _split(rows, ledger["message"][rows]):
+        content = part[ledger["role"][part] != FRAME]
+        role = ROLES[ledger["role"][content[0] if len(content) else part[0]]]
+        text = _text(codec, ledger["token"][content]).strip()
+        out.append(Passage(int(ledger["turn"][part[0]]), role, text, len(part)))
+    return tuple(out)
+
+
+def _split(rows: Rows, keys: NDArray[np.integer[Any]]) -> list[Rows]:
+    return np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []
+
+
+def _text(codec: TextCodec, tokens: Sequence[int] | NDArray[Any]) -> str:
+    # A character of which a token is missing is left out.
+    return b"".join(codec.piece(int(t)) for t in tokens).decode("utf-8", "ignore")
+
+
+def _mean(values: NDArray[np.floating[Any]]) -> float | None:
+    known = values[np.isfinite(values)]
+    return round(float(known.mean()), 4) if len(known) else None

@@ -1,0 +1,132 @@
+"""What a conversation remembers, in a person's hands: look at it, find, pin and forget by turn or by text."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir import amend
+from edge_sir.core.ledger import ROLES
+from edge_sir.core.records import Eviction
+from edge_sir.engine import TextCodec
+from edge_sir.errors import ConfigError
+from edge_sir.memory import Loss, LossBook, Memory, Passage, memory_of, passages, rows_saying, with_markers
+from edge_sir.session import Session
+from edge_sir.transcript import Transcript, contains
+
+__all__ = ["Recall"]
+
+Rows = NDArray[np.intp]
+
+
+class Recall:
+    """The session's memory, the transcript of what was said, and a book of what was lost.
+
+    `what` is a turn's number, or words that were said: then the sentences are meant that hold them, in any case.
+    """
+
+    def __init__(self, session: Session, codec: TextCodec) -> None:
+        self.transcript = Transcript()
+        self._session = session
+        self._codec = codec
+        self._book = LossBook(codec)
+
+    def note(self, event: Eviction) -> None:
+        """An eviction listener."""
+        self._book.note(event, self._session.policy)
+
+    def view(self) -> Memory:
+        """What is resident, what is gone and why, by turn."""
+        return memory_of(self._session, self._codec, self.transcript, self._book)
+
+    def lost_since(self, at: int) -> tuple[Loss, ...]:
+        """What made room for others since `at` tokens had been decoded."""
+        return self._book.since(at)
+
+    def truncate(self, turn: int) -> None:
+        """Turns from `turn` on were never said."""
+        self.transcript.truncate(turn)
+        self._book.truncate(turn)
+
+    def clear(self) -> None:
+        """A new conversation."""
+        self.truncate(0)
+
+    def pin(self, what: int | str) -> tuple[Passage, ...]:
+        """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
+        rows = self._found(what)
+        self._session.pin_rows(rows, True, f"pinning {_named(what)}")
+        return passages(self._session.ledger, rows, self._codec)
+
+    def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
+        """Lets it loose (None: everything but system prompts), and returns what that was."""
+        ledger = self._session.ledger
+        rows = self._found(what) if what is not None else np.flatnonzero(ledger["turn"] > 0)
+        system = np.unique(ledger["message"][ledger["role"] == ROLES.index("system")])
+        rows = rows[ledger["pinned"][rows] & ~np.isin(ledger["message"][rows], system)]
+        if what is not None and not len(rows):
+            raise ConfigError(f"nothing of {_named(what)} is pinned that can be unpinned")
+        self._session.pin_rows(rows, False, "")
+        return passages(ledger, rows, self._codec)
+
+    def forget(self, what: int | str) -> tuple[Passage, ...]:
+        """Removes it from cells, ledger, transcript and loss book, pinned or not, and returns what was removed.
+
+        The system prompt and the markers among the sinks stay. What later tokens took in from it when they were
+        decoded stays in those. Raises ConfigError if it was never said.
+        """
+        session, ledger = self._session, self._session.ledger
+        if what == 0:
+            raise ConfigError("turn 0 is the system prompt; give another one instead")
+        if isinstance(what, str):
+            rows = rows_saying(ledger, what, self._codec)
+            rows = with_markers(ledger, rows[ledger["role"][rows] != ROLES.index("system")], emptied_only=True)
+        else:
+            rows = np.flatnonzero(ledger["turn"] == what)
+        # Without its first markers a model loses its footing; words among the sinks go all the same.
+        rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != ROLES.index("frame"))]
+        rows = rows[ledger["turn"][rows] > 0]
+        removed = passages(ledger, rows, self._codec)
+        amend.forget(session, rows)
+        text, turn = (what, None) if isinstance(what, str) else ("", what)
+        n_said = self.transcript.forget_text(text) if turn is None else self.transcript.forget_turn(turn)
+        self._book.hush(turn, text)
+        if not removed and not n_said:
+            raise ConfigError(self._never_said(what))
+        return removed
+
+    def find(self, what: int | str) -> tuple[Passage, ...]:
+        """What is resident of it; nothing is changed. Raises ConfigError if nothing is."""
+        return passages(self._session.ledger, self._found(what), self._codec)
+
+    def system_rows(self, turn: int) -> Rows:
+        """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay."""
+        ledger = self._session.ledger
+        said = (ledger["role"] == ROLES.index("system")) & (ledger["turn"] == turn)
+        said[: self._session.policy.n_sink] = False
+        return np.flatnonzero(said)
+
+    def _found(self, what: int | str) -> Rows:
+        """The resident rows, markers included. Raises ConfigError that says since when there are none."""
+        ledger = self._session.ledger
+        if isinstance(what, str):
+            rows = with_markers(ledger, rows_saying(ledger, what, self._codec), emptied_only=False)
+        else:
+            rows = np.flatnonzero(ledger["turn"] == what)
+        if np.any(ledger["role"][rows] != ROLES.index("frame")):
+            return rows
+        turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
+        losses = [loss for turn in turns for loss in self._book.of(turn) if loss.why != "thought"]
+        if not losses:
+            raise ConfigError(self._never_said(what))
+        last = losses[-1]
+        raise ConfigError(
+            f"{_named(what)} is gone from memory (turn {last.turn} went in turn {last.turn_now}); say it again first"
+        )
+
+    def _never_said(self, what: int | str) -> str:
+        if isinstance(what, int):
+            return f"there is no turn {what}; this conversation has turns 0 to {self._session.turn}"
+        return f"nobody said “{what}” in this conversation"
+
+
+def _named(what: int | str) -> str:
+    return f"turn {what}" if isinstance(what, int) else f"“{what}”"

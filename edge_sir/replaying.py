@@ -1,0 +1,227 @@
+"""Runs a recorded conversation's memory again, under its own or another policy, with no model.
+
+What came in, and when room was asked for, is taken from a trace; what goes is decided anew. What the
+model would have answered with another memory cannot be known: the words stay those of the record.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.budget import Budget
+from edge_sir.core.ledger import TokenLedger
+from edge_sir.core.policy import Policy
+from edge_sir.core.room import Room
+from edge_sir.errors import BudgetError, ConfigError
+from edge_sir.policies import from_spec, to_spec
+from edge_sir.trace import columns_of
+
+__all__ = ["Moment", "Replayed", "replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What was resident when a turn began: tokens by turn."""
+
+    turn: int
+    resident: Mapping[int, int]
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a policy did with a trace.
+
+    evictions: those that made room; evicted: their tokens. turns: tokens that each turn brought. kept: born
+    numbers resident at the end. as_recorded: whether every eviction took just the tokens that the record says.
+    refused: why the policy could not go on, "" if it could; the figures end there.
+    """
+
+    policy: str
+    budget: int
+    evictions: int = 0
+    evicted: int = 0
+    max_resident: int = 0
+    mean_resident: float = 0.0
+    turns: dict[int, int] = field(default_factory=dict)
+    kept: frozenset[int] = frozenset()
+    moments: list[Moment] = field(default_factory=list)
+    as_recorded: bool = True
+    refused: str = ""
+    seconds: float = 0.0
+
+    @property
+    def resident(self) -> Mapping[int, int]:
+        """Tokens by turn at the end."""
+        return self.moments[-1].resident if self.moments else {}
+
+
+def replay(records: Iterable[Mapping[str, Any]], policy: Policy | None = None, budget: int | None = None) -> Replayed:
+    """Runs the records of a trace (`read_trace`) under `policy` and `budget`; None for what was recorded.
+
+    Under the recorded policy every eviction comes out as it was. Raises ConfigError for a damaged record or a
+    policy whose scores the trace does not hold, BudgetError for a budget in which nothing fits.
+    """
+    started = time.perf_counter()
+    run: _Run | None = None
+    try:
+        for record in records:
+            if run is None:
+                run = _Run(record, policy, budget)
+            else:
+                run.take(record)
+    except BudgetError as error:
+        if run is None:
+            raise
+        run.out.refused = str(error)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ConfigError(f"the trace is damaged ({type(error).__name__}: {error})") from None
+    if run is None:
+        raise ConfigError("the trace is empty")
+    return run.finish(time.perf_counter() - started)
+
+
+class _Run:
+    """A ledger that is filled from a trace and thinned by a policy."""
+
+    def __init__(self, start: Mapping[str, Any], policy: Policy | None, budget: int | None) -> None:
+        self._follow_policy, self._follow_budget = policy is None, budget is None
+        self._policy = policy or from_spec(start["policy"])
+        self._scores = frozenset(start["scores"])
+        self._check_scores()
+        self._ledger = TokenLedger(budget or start["budget"])
+        self._room = Room(self._ledger, self._policy, Budget(budget or start["budget"]))
+        self._room.check_budget()
+        self.out = Replayed(to_spec(self._policy), budget or start["budget"])
+        self._turn = 0
+        self._planned: list[tuple[int, ...]] = []
+        self._resident_sum = self._n_slices = 0
+
+    def _check_scores(self) -> None:
+        missing = self._policy.needs - self._scores
+        if missing:
+            raise ConfigError(f"{to_spec(self._policy)} needs {', '.join(sorted(missing))}, which the trace lacks")
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        for op in record["ops"]:
+            self._OPS[op["op"]](self, op)
+        if record["kind"] != "eviction":
+            return
+        self._now(record["turn"])
+        if record["why"] != "room":
+            rows = np.flatnonzero(np.isin(self._ledger["born"], record["born"]))
+            self._ledger.drop(rows, self._ledger.epoch)
+            return
+        if "ask" in record:
+            n, turn, whole = record["ask"]
+            self._make_room(n, turn, whole)
+        recorded = tuple(record["born"])
+        self.out.as_recorded &= self._planned == [recorded]
+        self._planned.clear()
+
+    def finish(self, seconds: float) -> Replayed:
+        self._moment()
+        out = self.out
+        out.as_recorded &= not self._planned
+        out.kept = frozenset(self._ledger["born"].tolist())
+        out.mean_resident = round(self._resident_sum / max(1, self._n_slices), 2)
+        out.seconds = round(seconds, 4)
+        return out
+
+    # ---- ops: one method per name in the trace -------------------------------------------------
+
+    def _append(self, op: Mapping[str, Any]) -> None:
+        columns, at = columns_of(op), 0
+        whole = op["whole"]
+        for i, n in enumerate(op["slices"]):
+            end = at + n
+            # Another policy may fix more cells: a slice that refers to too much of the rest is cut.
+            while at < end:
+                step = min(end - at, self._room.slice_limit())
+                if i > 0 or not op["asked"] or at > 0 or step < n:
+                    self._make_room(step, op["turn"], whole)
+                whole = None
+                self._add(columns, slice(at, at + step))
+                at += step
+
+    def _redo(self, op: Mapping[str, Any]) -> None:
+        columns = columns_of(op)
+        last = int(self._ledger["born"][-1]) if len(self._ledger) else -1
+        if last < int(columns["born"][0]) and len(self._ledger) < self._ledger.capacity:
+            self._add(columns, slice(None))
+
+    def _update(self, op: Mapping[str, Any]) -> None:
+        values = np.array([np.nan if v is None else v for v in op["values"]])
+        here, which = np.isin(self._ledger["born"], op["born"]), np.isin(op["born"], self._ledger["born"])
+        self._ledger.update(op["name"], np.flatnonzero(here), values[which])
+
+    def _rewind(self, op: Mapping[str, Any]) -> None:
+        rows = np.flatnonzero(self._ledger["born"] >= op["born"])
+        for turn in self._ledger["turn"][rows].tolist():  # never said, so no part of what could be held
+            self.out.turns[turn] -= 1
+        self._ledger.drop(rows, self._ledger.epoch)
+
+    def _ask(self, op: Mapping[str, Any]) -> None:
+        self._make_room(op["n"], op["turn"], op["whole"])
+
+    def _policy_op(self, op: Mapping[str, Any]) -> None:
+        if self._follow_policy:
+            self._policy = from_spec(op["value"])
+            self._check_scores()
+            self._room = Room(self._ledger, self._policy, self._room.budget)
+            self.out.policy += f" -> {op['value']}"
+
+    def _budget_op(self, op: Mapping[str, Any]) -> None:
+        if self._follow_budget:
+            self._room = Room(self._ledger, self._policy, Budget(op["value"]))
+            self._make_room(0, self._turn, None)
+            self._ledger.resize(op["value"])
+            self.out.budget = op["value"]
+
+    _OPS = MappingProxyType(
+        {
+            "append": _append,
+            "redo": _redo,
+            "update": _update,
+            "rewind": _rewind,
+            "ask": _ask,
+            "policy": _policy_op,
+            "budget": _budget_op,
+        }
+    )
+
+    # ---- helpers -------------------------------------------------------------------------------
+
+    def _make_room(self, n: int, turn: int, whole: int | None) -> None:
+        self._now(turn)
+        plan = self._room.plan(n, turn, whole)
+        if plan is None:
+            return
+        self._planned.append(tuple(self._ledger["born"][plan.rows].tolist()))
+        self._ledger.drop(plan.rows, plan.epoch)
+        self.out.evictions += 1
+        self.out.evicted += len(plan)
+
+    def _add(self, columns: Mapping[str, NDArray[Any]], rows: slice) -> None:
+        part = {name: column[rows] for name, column in columns.items()}
+        token = part.pop("token")
+        # Born numbers grow along the ledger as positions must; no policy may look at positions.
+        self._ledger.append(token, part | {"pos": part["born"]})
+        self._n_slices += 1
+        self._resident_sum += len(self._ledger)
+        self.out.max_resident = max(self.out.max_resident, len(self._ledger))
+        for turn, n in zip(*np.unique(part["turn"], return_counts=True), strict=True):
+            self.out.turns[int(turn)] = self.out.turns.get(int(turn), 0) + int(n)
+
+    def _now(self, turn: int) -> None:
+        if turn != self._turn:
+            self._moment()
+            self._turn = turn
+
+    def _moment(self) -> None:
+        turns, counts = np.unique(self._ledger["turn"], return_counts=True)
+        self.out.moments.append(Moment(self._turn, dict(zip(turns.tolist(), counts.tolist(), strict=True))))

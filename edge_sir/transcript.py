@@ -1,0 +1,127 @@
+"""What was said, turn by turn, as text: what a person looks at, saves and loads. The model never reads it.
+
+As a file it is indented text: an unindented line begins a message, its text follows, indented by four blanks.
+
+    edge-sir transcript 1
+    [1] user
+        My name is Ada.
+    [1] assistant
+        Hello Ada.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_sir.errors import ConfigError
+
+__all__ = ["Message", "Transcript", "contains", "read_transcript"]
+
+_HEAD = "edge-sir transcript 1"
+_INDENT = "    "
+_MESSAGE = re.compile(r"\[(\d+)\] (system|user|assistant|tool)")
+_SENTENCE = re.compile(r".+?(?:[.!?;](?=\s)\s*|[。！？]|\n+|$)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Who said what in which turn. role: system, user, assistant or tool."""
+
+    turn: int
+    role: str
+    text: str
+
+
+class Transcript:
+    """All messages in order. What was forgotten on request is taken out of it."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._messages)
+
+    def add(self, turn: int, role: str, text: str) -> None:
+        """Appends a message."""
+        self._messages.append(Message(turn, role, text))
+
+    def of(self, turn: int) -> tuple[Message, ...]:
+        """The messages of one turn."""
+        return tuple(m for m in self._messages if m.turn == turn)
+
+    def truncate(self, turn: int) -> tuple[Message, ...]:
+        """Takes out everything from `turn` on and returns it."""
+        gone = tuple(m for m in self._messages if m.turn >= turn)
+        self._messages = [m for m in self._messages if m.turn < turn]
+        return gone
+
+    def forget_turn(self, turn: int) -> int:
+        """Takes out what was said in `turn`; returns how many messages that were."""
+        n = len(self._messages)
+        self._messages = [m for m in self._messages if m.turn != turn]
+        return n - len(self._messages)
+
+    def forget_text(self, text: str, *, but_turn: int = 0) -> int:
+        """Takes out every sentence that holds `text` (in any case), save in `but_turn`; returns how many."""
+        n = 0
+        for i, message in enumerate(self._messages):
+            if message.turn == but_turn or not contains(message.text, text):
+                continue
+            sentences = _SENTENCE.findall(message.text)
+            kept = [s for s in sentences if not contains(s, text)]
+            # Words that span two sentences are in neither: then the whole message goes.
+            kept = [] if len(kept) == len(sentences) else kept
+            n += len(sentences) - len(kept)
+            self._messages[i] = replace(message, text="".join(kept).rstrip())
+        return n
+
+    def save(self, path: str | Path) -> Path:
+        """Writes all of it to a new file and returns its path. Raises ConfigError if the file exists."""
+        target = Path(path)
+        lines = [_HEAD]
+        for message in self._messages:
+            lines.append(f"[{message.turn}] {message.role}")
+            lines += [_INDENT + line for line in message.text.split("\n")]
+        try:
+            target = target.expanduser()
+            with target.open("x", encoding="utf-8", errors="replace", newline="") as file:
+                file.write("\n".join(lines) + "\n")
+        except FileExistsError:
+            raise ConfigError(f"{path} exists; save to a new file") from None
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"cannot save to {path} ({reason}); choose another file") from None
+        return target
+
+
+def contains(text: str, part: str) -> bool:
+    """Whether `text` holds `part`, in any case and with any blanks, as whole words."""
+    wanted = r"\s+".join(re.escape(word) for word in part.split())
+    return bool(wanted) and re.search(rf"(?<!\w){wanted}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def read_transcript(path: str | Path) -> list[Message]:
+    """The messages of a saved transcript. Raises ConfigError for any other file."""
+    try:
+        with Path(path).expanduser().open(encoding="utf-8", newline="") as file:
+            lines = file.read().split("\n")
+    except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read {path}: {reason}") from None
+    if lines[0].rstrip("\r") != _HEAD:
+        raise ConfigError(f"{path} is no transcript of edge-sir: its first line is not '{_HEAD}'")
+    heads: list[tuple[int, str]] = []
+    texts: list[list[str]] = []
+    for number, line in enumerate(lines[1:], 2):
+        if line.startswith(_INDENT) and texts:
+            texts[-1].append(line[len(_INDENT) :])
+        elif found := _MESSAGE.fullmatch(line.rstrip("\r")):
+            heads.append((int(found[1]), found[2]))
+            texts.append([])
+        elif line.strip():
+            raise ConfigError(f"{path}, line {number}: neither a message's head nor an indented line of its text")
+    return [Message(turn, role, "\n".join(text)) for (turn, role), text in zip(heads, texts, strict=True)]

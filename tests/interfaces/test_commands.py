@@ -1,0 +1,164 @@
+"""Commands of a chat, as piped lines with --commands, and `edge-sir replay` on what they leave behind."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def chat(run_cli: Callable, talker_path: Path) -> Callable:
+    """Pipes lines to `edge-sir chat --commands` with a tiny model."""
+
+    def run(*lines: str, args: tuple[str | Path, ...] = (), **settings: object):
+        base = ("chat", "--model", talker_path, "--budget", "128", "--max-tokens", "8", "--commands", "--quiet")
+        return run_cli(*base, *args, input="".join(f"{line}\n" for line in lines).encode(), **settings)
+
+    return run
+
+
+def objects(out: bytes) -> list[dict]:
+    return [json.loads(line) for line in out.decode().splitlines()]
+
+
+def test_lines_are_commands_only_if_asked_for(run_cli: Callable, talker_path: Path) -> None:
+    args = ("chat", "--model", talker_path, "--budget", "128", "--max-tokens", "4", "--json")
+    plain = run_cli(*args, input=b"/stats\n").succeeded()
+    assert objects(plain.out)[0]["turn"] == 1
+    asked = run_cli(*args, "--commands", input=b"/stats\n//stats\n").succeeded()
+    stats, reply = objects(asked.out)
+    assert (stats["command"], stats["turns"], reply["turn"]) == ("/stats", 0, 1)
+
+
+def test_every_command_has_a_document(chat: Callable, workdir: Path) -> None:
+    lines = ["hello you there", "/help", "/memory", "/memory 1", "/memory find you", "/memory why 1", "/pin 1"]
+    lines += ["/unpin", "/pin you there", "/forget you", "/undo", "hello", "/regen", "/budget 100", "/policy streaming"]
+    lines += ["/system Be kind.", "/stats", "/save t.txt", "/clear", "/load t.txt", "/bye", "never said"]
+    told = chat(*lines, args=("--json",)).succeeded()
+    records = objects(told.out)
+    assert len(records) == len(lines) - 2
+    named = [r["command"] for r in records if "command" in r]
+    names = "help memory pin unpin forget undo budget policy system stats save clear load"
+    assert set(named) == {f"/{name}" for name in names.split(" ")}
+    memory = records[2]
+    assert memory["n_resident"] == sum(t["n_resident"] for t in memory["turns"])
+    assert records[13] == {"command": "/budget", "budget": 100, "evicted": 0}
+    assert (workdir / "t.txt").read_text().startswith("edge-sir transcript 1\n[")
+    assert told.err == b""
+
+
+def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
+    told = chat("hello you there", "hello", "hello", "hello", "hello", "hello", "/memory", "/memory find there")
+    out = told.succeeded().out.decode()
+    assert re.search(r"\d+ of 128 cells hold \d of 6 turns; sir forgets", out)
+    assert re.search(r"^\d(-\d)? +0/\d+ +gone +", out, re.MULTILINE)
+    assert re.search(r"^(yes|no), “there” is", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("/foo", "unknown command /foo (/help"),
+        ("/memroy", "did you mean /memory?"),
+        ("/pin", "which?"),
+        ("/pin 99", "nobody said “99”"),
+        ("/forget 0", "system prompt"),
+        ("/budget many", "not a whole number"),
+        ("/budget 5", "too small"),
+        ("/budget 99999", "trained on"),
+        ("/policy sri", "did you mean 'sir'"),
+        ("/memory why", "takes [N]"),
+        ("/memory why 42", "no turn 42"),
+        ("/save", "which file?"),
+        ("/load missing", "cannot read missing"),
+        ("/undo", "nothing to undo"),
+        ("/regen", "no message of yours"),
+    ],
+)
+def test_a_mistake_is_one_line_and_the_conversation_goes_on(chat: Callable, line: str, complaint: str) -> None:
+    told = chat(line, "hello")
+    assert told.code == 2
+    (error,) = told.err.decode().splitlines()
+    assert error.startswith("edge-sir: ") and complaint in error
+    assert len(told.out.splitlines()) == 1
+
+
+def test_nothing_is_overwritten(chat: Callable, workdir: Path) -> None:
+    (workdir / "mine").write_text("precious")
+    told = chat("hello", "/save mine", "/save ~nobody-here/x")
+    assert told.code == 2 and b"mine exists" in told.err
+    assert (workdir / "mine").read_text() == "precious"
+    assert sorted(p.name for p in workdir.iterdir()) == ["mine"]
+    refused = chat(args=("--trace", "mine"))
+    assert (refused.code, refused.out) == (2, b"") and b"mine exists" in refused.err
+    assert (workdir / "mine").read_text() == "precious"
+
+
+def test_regen_says_something_else(chat: Callable) -> None:
+    told = chat("hello", "/regen", "/regen", args=("--json", "--temperature", "2")).succeeded()
+    replies = objects(told.out)
+    assert [r["turn"] for r in replies] == [1, 1, 1]
+    assert len({r["text"] for r in replies}) == 3
+
+
+def test_a_pipe_loads_no_terminal_library(workdir: Path, talker_path: Path, run_cli: Callable) -> None:
+    code = (
+        "import sys; from edge_sir.cli import main; "
+        f"main(['chat', '--model', {str(talker_path)!r}, '--budget', '96', '--max-tokens', '4', '--commands']); "
+        "print(sorted(m for m in sys.modules if m.partition('.')[0] in ('prompt_toolkit', 'rich', 'readline')))"
+    )
+    told = run_cli(command=(sys.executable, "-c", code), input=b"hello\n/memory\n").succeeded()
+    assert told.out.decode().splitlines()[-1] == "[]"
+
+
+# ---- replay ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def traced(chat: Callable, workdir: Path) -> Path:
+    lines = ["hello you there"] * 9
+    chat(*lines[:5], "/pin 5", "/undo", *lines, args=("--trace", "t.jsonl", "--budget", "96")).succeeded()
+    return workdir / "t.jsonl"
+
+
+def test_a_trace_of_a_real_engine_replays_exactly(run_cli: Callable, traced: Path) -> None:
+    specs = ("--policy", "streaming", "--policy", "sirllm:decay=0.5", "--policy", "sirllm-published")
+    document = json.loads(run_cli("replay", traced, *specs, "--json").succeeded().out)
+    assert [r["policy"] for r in document] == ["sir", "streaming", "sirllm:decay=0.5", "sirllm-published"]
+    assert document[0]["as_recorded"] and document[0]["in_common"] == 1 and document[0]["evictions"] > 3
+    assert all(r["max_resident"] <= 96 and not r["refused"] for r in document)
+
+
+def test_a_table_and_a_picture(run_cli: Callable, traced: Path) -> None:
+    out = run_cli("replay", traced, "--policy", "streaming", "--budget", "80").succeeded().out.decode()
+    assert re.search(r"^sir +96 .* exactly$", out, re.MULTILINE)
+    assert re.search(r"^streaming +80 .* \d+% of the end$", out, re.MULTILINE)
+    assert out.count("turns downwards") == 3
+    assert re.search(r"^ +turn 0 \|[ .:\-=+*#%@]+\|$", out, re.MULTILINE)
+
+
+def test_a_plot_is_a_png_or_says_what_to_install(run_cli: Callable, traced: Path, workdir: Path) -> None:
+    done = run_cli("replay", traced, "--policy", "streaming", "--plot", "p.png")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        assert "pip install 'edge-sir[plots]'" in done.complaint
+        assert not (workdir / "p.png").exists()
+        return
+    done.succeeded()
+    assert (workdir / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("args", "complaint"),
+    [
+        (("missing",), "cannot read"),
+        (("t.jsonl", "--policy", "sri"), "did you mean"),
+        (("t.jsonl", "--budget", "8"), ""),
+    ],
+)
+def test_bad_arguments_of_replay(run_cli: Callable, traced: Path, args: tuple[str, ...], complaint: str) -> None:
+    assert complaint in run_cli("replay", *args).complaint

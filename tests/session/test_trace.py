@@ -1,0 +1,231 @@
+"""A trace replays: exactly under its own policy, and under any other with no model."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from driving import EVICTING, drain, make_session, words
+
+from edge_sir import amend
+from edge_sir.core.records import Eviction
+from edge_sir.core.scores import SCORE_NAMES
+from edge_sir.errors import ComputeError, ConfigError
+from edge_sir.policies import from_spec, to_spec
+from edge_sir.replaying import replay
+from edge_sir.session import Session
+from edge_sir.testing import ToyEngine
+from edge_sir.trace import Trace, read_trace
+
+ALL = frozenset(SCORE_NAMES)
+
+
+def record(path: Path, policy: str, events: list[Eviction], budget: int = 96, **options: Any) -> tuple[Session, Trace]:
+    trace = Trace(path)
+    trace.start(policy=policy, budget=budget, model="toy", scores=ALL)
+    session = make_session(policy, budget, also_score=ALL, journal=trace, on_evict=events.append, **options)
+    return session, trace
+
+
+def talk(session: Session, n_turns: int = 14) -> None:
+    """Turns of all lengths, generation, thoughts, pins, a rewind, a truncation and a failed decode."""
+    for i in range(n_turns):
+        session.begin_turn(12)
+        session.start_message()
+        session.feed(words(7 + 11 * (i % 4), i), "user", pinned=i == 2)
+        drain(session, 16)
+        session.start_message()
+        for j, token in enumerate(words(9, 100 + i)):
+            session.feed([token], "thought" if j < 2 and i % 3 == 0 else "assistant")
+            session.step(generated=True)
+        session.relabel(1, "frame")
+        session.end_turn()
+        if i == 4:
+            session.rewind(5)
+        if i == 6:
+            session.pin(5)
+            session.truncate(7)
+        if i == 8:
+            session.pin(5, False)
+            assert isinstance(session.engine, ToyEngine)
+            session.begin_turn()
+            session.feed(words(30, 7), "user")
+            session.engine.fail_next = ComputeError("made up")
+            with pytest.raises(ComputeError):
+                session.step()
+            drain(session)
+
+
+@pytest.mark.parametrize("policy", EVICTING)
+@pytest.mark.parametrize("positions", ["packed", "gaps"])
+def test_the_same_policy_takes_the_same_tokens(tmp_path: Path, policy: str, positions: Any) -> None:
+    events: list[Eviction] = []
+    session, trace = record(tmp_path / "t.jsonl", policy, events, positions=positions)
+    talk(session)
+    trace.close()
+    room = [event for event in events if event.why == "room"]
+    again = replay(read_trace(tmp_path / "t.jsonl"))
+    assert len(room) >= 5
+    assert (again.as_recorded, again.refused) == (True, "")
+    assert (again.evictions, again.evicted) == (len(room), sum(map(len, room)))
+    assert again.kept == set(session.ledger["born"].tolist())
+    assert again.policy == to_spec(session.policy)
+    assert again.max_resident == session.stats.max_resident
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.9, 0.3])
+def test_any_decay_replays_as_it_would_have_been(tmp_path: Path, decay: float) -> None:
+    """Two routes to one answer: a trace of decay 0.7 replayed under another, and a session that had the other."""
+    for name, spec in (("one", "sirllm:decay=0.7"), ("other", f"sirllm:decay={decay}")):
+        session, trace = record(tmp_path / name, spec, [], positions="packed")
+        # No generation: the toy's scores must not depend on what the policy dropped, so they are set by hand.
+        for i in range(12):
+            session.begin_turn()
+            session.start_message()
+            session.feed(words(20, i), "user")
+            drain(session)
+            rows = np.flatnonzero(session.ledger["turn"] == session.turn)
+            born = session.ledger["born"][rows].astype(float)
+            session.ledger.update("surprisal", rows, np.float32(1.5 + np.sin(born)))
+        trace.close()
+    one, other = (replay(read_trace(tmp_path / name), from_spec(f"sirllm:decay={decay}")) for name in ("one", "other"))
+    assert other.as_recorded and other.evictions > 5
+    assert one.kept == other.kept
+    assert not one.as_recorded
+
+
+@pytest.mark.parametrize("policy", EVICTING)
+def test_other_policies_run_on_the_same_trace(tmp_path: Path, policy: str) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "streaming", [])
+    talk(session)
+    trace.close()
+    out = replay(read_trace(tmp_path / "t.jsonl"), from_spec(policy))
+    assert out.refused == ""
+    assert 0 < out.max_resident <= 96
+    assert out.as_recorded == (policy == "streaming")
+    # What was rewound counts as never said, save where this policy had let it go before.
+    n_decoded = session.stats.tokens_in + session.stats.tokens_out
+    assert n_decoded - session.stats.rewound <= sum(out.turns.values()) <= n_decoded
+    assert policy != "streaming" or sum(out.turns.values()) == n_decoded - session.stats.rewound
+    assert {turn for moment in out.moments for turn in moment.resident} <= set(range(session.turn + 1))
+
+
+def test_a_policy_that_refuses_says_where(tmp_path: Path) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "sir", [])
+    talk(session)
+    trace.close()
+    out = replay(read_trace(tmp_path / "t.jsonl"), from_spec("keep-all"))
+    assert "the context is full" in out.refused
+    assert out.evictions == 0
+    whole = replay(read_trace(tmp_path / "t.jsonl"), from_spec("keep-all"), 4096)
+    assert whole.refused == "" and len(whole.kept) > 96
+
+
+def test_changed_terms_are_part_of_the_record(tmp_path: Path) -> None:
+    events: list[Eviction] = []
+    session, trace = record(tmp_path / "t.jsonl", "sir", events, 160)
+    talk(session, 5)
+    amend.set_budget(session, 110)
+    talk(session, 3)
+    amend.set_policy(session, from_spec("sirllm:decay=0.8"))
+    talk(session, 3)
+    amend.set_budget(session, 170)
+    amend.forget(session, np.array([10, 11, 12]))
+    talk(session, 5)
+    amend.reset(session)
+    talk(session, 3)
+    trace.close()
+    again = replay(read_trace(tmp_path / "t.jsonl"))
+    assert again.as_recorded
+    assert again.kept == set(session.ledger["born"].tolist())
+    assert again.policy == "sir -> sirllm:decay=0.8" and again.budget == 170
+    fixed = replay(read_trace(tmp_path / "t.jsonl"), from_spec("sir"), 140)
+    assert fixed.refused == "" and fixed.max_resident <= 140
+
+
+def test_a_kill_costs_at_most_the_last_line(tmp_path: Path) -> None:
+    events: list[Eviction] = []
+    path = tmp_path / "t.jsonl"
+    session, trace = record(path, "sir", events)
+    talk(session)
+    n_before = sum(1 for _ in read_trace(path))
+    assert n_before == len(events) + 1
+    cut = tmp_path / "cut.jsonl"
+    cut.write_bytes(path.read_bytes()[:-40])
+    assert sum(1 for _ in read_trace(cut)) == n_before - 1
+    assert replay(read_trace(cut)).as_recorded
+    trace.close()
+
+
+def test_scores_are_the_very_ones(tmp_path: Path) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "sir", [], 200)
+    session.begin_turn()
+    session.feed(words(50), "user")
+    drain(session)
+    trace.close()
+    ops = [op for r in read_trace(tmp_path / "t.jsonl") for op in r.get("ops", []) if op["op"] == "append"]
+    values = [v for op in ops for v in op["columns"]["surprisal"]]
+    ours = session.ledger["surprisal"]
+    assert values[0] is None and math.isnan(ours[0])
+    assert np.array_equal(np.asarray(values[1:], np.float32), ours[1:])
+
+
+def test_a_full_disk_ends_the_trace_and_not_the_conversation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "sir", [])
+    assert trace._file is not None
+    trace._file.close()
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(trace, "_file", full)
+        talk(session)
+    trace.close()
+    assert session.stats.evictions > 5
+    assert "No space left" in caplog.text
+    assert caplog.text.count("the trace ends here") == 1
+
+
+def test_files_that_cannot_be_a_trace_are_refused(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.write_text("mine")
+    with pytest.raises(ConfigError, match="exists"):
+        Trace(old)
+    with pytest.raises(ConfigError, match="No such file"):
+        Trace(tmp_path / "no" / "folder")
+    assert old.read_text() == "mine"
+    for text in ("mine", "{}\n", "[]\n", '{"kind":"start","format":99}\n', "\n"):
+        old.write_text(text)
+        with pytest.raises(ConfigError, match=r"no trace|format 99"):
+            list(read_trace(old))
+    with pytest.raises(ConfigError, match="cannot read"):
+        list(read_trace(tmp_path / "missing"))
+    old.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="cannot read"):
+        list(read_trace(old))
+
+
+@pytest.mark.parametrize("damage", ["ops", "born", "turn", "columns"])
+def test_a_damaged_record_is_named(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "t.jsonl"
+    session, trace = record(path, "sir", [])
+    talk(session, 6)
+    trace.close()
+    lines = path.read_text().splitlines()
+    bad = json.loads(lines[1])
+    if damage == "columns":
+        bad["ops"][0].pop("columns")
+    else:
+        bad.pop(damage)
+    path.write_text("\n".join([lines[0], json.dumps(bad), *lines[2:]]) + "\n")
+    with pytest.raises(ConfigError, match="damaged"):
+        replay(read_trace(path))
+
+
+def test_a_score_that_was_not_recorded_is_missed(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "t")
+    trace.start(policy="sir", budget=64, model="toy", scores=frozenset({"surprisal"}))
+    trace.close()
+    with pytest.raises(ConfigError, match="needs entropy"):
+        replay(read_trace(tmp_path / "t"), from_spec("entropy"))
