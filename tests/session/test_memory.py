@@ -76,8 +76,8 @@ def test_the_numbers_behind_an_eviction() -> None:
     assert losses[0].policy == "streaming"
 
 
-def test_a_loss_tells_what_sir_ranked_it_by() -> None:
-    chat = make_chat(budget=256, policy="sir:decay=0.5")
+def test_a_loss_tells_what_units_ranked_it_by() -> None:
+    chat = make_chat(budget=256, policy="units:decay=0.5")
     fill(chat, 10)
     losses = [loss for turn in chat.memory() for loss in turn.losses]
     assert losses
