@@ -18,6 +18,7 @@ from typing import Any
 
 from edge_sir.errors import EdgeSirError, UserError
 from edge_sir.eval.evaluate import N_TOKENS, Request, evaluate
+from edge_sir.eval.folder import report_folder
 from edge_sir.eval.runner import Arm, arms_of
 from edge_sir.eval.stage import Stage, open_stage
 from edge_sir.llama.requantize import to_q8_0
@@ -26,6 +27,7 @@ from edge_sir.runtime import ensure_model
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 MODEL = "smollm2-135m-instruct"
+PAPER_FILE = "grocery_keys.jsonl"
 
 ALL = (
     "keep-all",
@@ -58,6 +60,7 @@ class Piece:
         words = ["edge-sir eval", r.task]
         words += [f"--policy {spec}" for spec in self.policies] + [f"--budget {n}" for n in self.budgets]
         words += [f"--n {r.n}", *([f"--offset {r.offset}"] if r.offset else [])]
+        words += [f"--seed {r.seed}"] if r.seed else []
         words += [f"--lead {r.lead}"] if r.lead is not None else []
         words += [f"--metric {m}" for m in r.metrics] + (["--data PATH"] if self.data else [])
         words += [f"--tokens {r.n_tokens}"] if r.n_tokens != N_TOKENS else []
@@ -74,7 +77,7 @@ class Piece:
 
 def _main(lead: int) -> Piece:
     request = Request("grocery", n=100, lead=lead, metrics=("recall",))
-    return Piece(f"grocery-lead{lead}", request, ALL, (256, 512, 1024), "grocery_keys.jsonl")
+    return Piece(f"grocery-lead{lead}", request, ALL, (256, 512, 1024), PAPER_FILE)
 
 
 def _generated(name: str) -> Piece:
@@ -99,8 +102,26 @@ GENERATED = (
     "single-item-german",
 )
 
+ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
+OVER_ETA = ("keep-all", *(f"sir:decay={eta}" for eta in ETAS), *(f"sirllm:decay={eta}" for eta in ETAS))
+FEW = ("keep-all", "sir", "units", "sirllm", "streaming")
+SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
+
 # Dialogues of the paper's file from number 300 on were used for choosing; the first 100 are held out.
-PIECES = (_main(0), _main(10), *map(_generated, GENERATED))
+FIRST = (_main(0), _main(10), *map(_generated, GENERATED))
+PIECES = (
+    *FIRST,
+    Piece("decay-forgetting", Request("forgetting", n=20, seed=2), OVER_ETA, (128, 256)),
+    Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64,)),
+    Piece("mix", Request("mix", n=30, seed=2), (*FEW, "random", "entropy"), (128, 256)),
+    Piece("perplexity", Request("perplexity", n=20, seed=2), FEW[1:], (256, 1024), chunk=20),
+    Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
+    Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1),
+    Piece("rps", Request("rps", n=700, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=700),
+    Piece("grocery-both", Request("grocery", n=25), (*FEW, *SHOTS), (512,), PAPER_FILE),
+    Piece("grocery-letters", Request("grocery", n=25, answer="first-token"), FEW, (512,), PAPER_FILE),
+    Piece("dailydialog", Request("dailydialog", n=60), FEW, (96,), "dailydialog.jsonl"),
+)
 
 
 # ---- playing ---------------------------------------------------------------------------------------
@@ -110,9 +131,11 @@ def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) 
     """Plays until all is there or the time is up; whether all is there."""
     model = ensure_model(MODEL, quiet=False).path
     quick = to_q8_0(model, model.with_name(f"{model.name.split('.')[0]}.from-Q4_1.Q8_0.gguf"))
-    # Chunks of pieces that stand side by side are taken in turn, so that a table fills evenly.
-    rounds = itertools.zip_longest(*(piece.chunks() for piece in pieces))
-    chunks = [chunk for group in rounds for chunk in group if chunk is not None]
+    chunks: list[Piece] = []
+    for first in (True, False):
+        # Chunks of pieces that stand side by side are taken in turn, so that a table fills evenly.
+        rounds = itertools.zip_longest(*(piece.chunks() for piece in pieces if (piece in FIRST) == first))
+        chunks += [chunk for group in rounds for chunk in group if chunk is not None]
     deadline = time.monotonic() + 60 * minutes
     work = [(chunk, _located(chunk, data)) for chunk in chunks]
     context = multiprocessing.get_context("spawn")
@@ -161,13 +184,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60, help="start nothing new after so long (default: 60)")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    parser.add_argument("--report", action="store_true", help="play nothing: make tables and plots of what is there")
     args = parser.parse_args(argv)
     try:
         chosen = _choose(args.names, args.data)
         if args.list:
             print(*(piece.command() for piece in chosen), sep="\n")
             return 0
-        play(chosen, args.data, args.minutes, args.jobs)
+        if not args.report:
+            play(chosen, args.data, args.minutes, args.jobs)
+        print(report_folder(RESULTS))
         return 0
     except EdgeSirError as error:
         print(f"results: {error}", file=sys.stderr)
