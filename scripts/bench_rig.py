@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.engine import SamplingParams, TextCodec
+from edge_sir.llama.engine import EngineOptions, flash_attention_type
 from edge_sir.llama.native import NativeModel, lib
 from edge_sir.llama.sampling import LlamaSampler
 
@@ -77,6 +78,7 @@ class Bare:
         params.n_batch = params.n_ubatch = n_batch
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = params.swa_full = params.no_perf = True
+        params.flash_attn_type = flash_attention_type(EngineOptions())
         self.n, self.n_batch = 0, n_batch
         self._handle = lib.llama_init_from_model(model.handle, params)
         if not self._handle:

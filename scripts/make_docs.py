@@ -43,7 +43,8 @@ def page() -> str:
         seen[options] = name
         lines += [*options, ""] if options else []
         for action, sub in _commands(command):
-            lines += [f"### edge-sir {name} {action}", "", *_usage(f"{name} {action}", sub), *_options(sub), ""]
+            lines += [f"### edge-sir {name} {action}", "", *_usage(f"{name} {action}", sub)]
+            lines += [*options, ""] if (options := tuple(_options(sub))) else []
     lines += ["## In the chat", "", "Lines that begin with `/`; piped ones only with `--commands`.", ""]
     lines += [f"- `{f'/{name} {arguments}'.strip()}`: {text}" for name, (arguments, text) in HELP.items()]
     return "\n".join(lines) + "\n"
@@ -52,7 +53,10 @@ def page() -> str:
 def _commands(of: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for action in of._actions:
         if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.items()
+            told = {choice.dest: choice.help for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                command.description = command.description or told.get(name)
+                yield name, command
 
 
 def _usage(name: str, command: argparse.ArgumentParser) -> list[str]:
