@@ -108,9 +108,22 @@ FEW = ("keep-all", "sir", "units", "sirllm", "streaming")
 SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
 
 # Dialogues of the paper's file from number 300 on were used for choosing; the first 100 are held out.
+CANDIDATES = (
+    *("sir", "sir:power=0.1", "sir:power=0.5", "sir:power=1", "sir:reply_weight=1", "sir:n_recent=48", "sir:decay=1"),
+    *("units", "units:unit=message", "units:unit=sentence", "sirllm:n_recent=48"),
+)
+
+
+def _choice(name: str) -> Piece:
+    """What the default was chosen from, on the seed for choosing."""
+    request = Request(name, n=10, seed=1, metrics=("recall",))
+    return Piece(f"choice-{name}", request, ("keep-all", *CANDIDATES), (300,), chunk=1)
+
+
 FIRST = (_main(0), _main(10), *map(_generated, GENERATED))
 PIECES = (
     *FIRST,
+    *map(_choice, ("single-item", "names", "numbers", "identifiers")),
     Piece("decay-forgetting", Request("forgetting", n=20, seed=2), OVER_ETA, (128, 256)),
     Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64,)),
     Piece("mix", Request("mix", n=30, seed=2), (*FEW, "random", "entropy"), (128, 256)),
