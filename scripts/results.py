@@ -3,12 +3,13 @@
 Every piece is what one `edge-sir eval` command would play (`--list` prints them); here they are cut into chunks of
 a few dialogues, which several processes with one thread each take in turn, the main table's first. Killed or
 stopped by --minutes, the next run goes on. The model is the default one with its weights rewritten as Q8_0: half the
-time for the same answers (docs/results says how close).
+time for very nearly the same weights.
 """
 
 import argparse
 import itertools
 import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from edge_sir.runtime import ensure_model
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 MODEL = "smollm2-135m-instruct"
+QUICK = "SmolLM2-135M-Instruct.from-Q4_1.Q8_0.gguf"
 PAPER_FILE = "grocery_keys.jsonl"
 
 ALL = (
@@ -57,7 +59,7 @@ class Piece:
     def command(self) -> str:
         """The command that plays the same."""
         r = self.request
-        words = ["edge-sir eval", r.task]
+        words = ["edge-sir eval", r.task, f"--model models/{QUICK}"]
         words += [f"--policy {spec}" for spec in self.policies] + [f"--budget {n}" for n in self.budgets]
         words += [f"--n {r.n}", *([f"--offset {r.offset}"] if r.offset else [])]
         words += [f"--seed {r.seed}"] if r.seed else []
@@ -143,7 +145,7 @@ PIECES = (
 def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) -> bool:
     """Plays until all is there or the time is up; whether all is there."""
     model = ensure_model(MODEL, quiet=False).path
-    quick = to_q8_0(model, model.with_name(f"{model.name.split('.')[0]}.from-Q4_1.Q8_0.gguf"))
+    quick = to_q8_0(model, model.with_name(QUICK))
     chunks: list[Piece] = []
     for first in (True, False):
         # Chunks of pieces that stand side by side are taken in turn, so that a table fills evenly.
@@ -172,6 +174,7 @@ _deadline: float
 
 def _open(model: str, deadline: float) -> None:
     global _stage, _deadline
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends its workers
     _stage, _deadline = open_stage(model, threads=1, quiet=True), deadline
 
 
@@ -204,10 +207,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.list:
             print(*(piece.command() for piece in chosen), sep="\n")
             return 0
-        if not args.report:
-            play(chosen, args.data, args.minutes, args.jobs)
+        complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
         print(report_folder(RESULTS))
+        if not complete:
+            print("results: the time is up; run it again to go on", file=sys.stderr)
         return 0
+    except KeyboardInterrupt:
+        print("results: stopped; run it again to go on", file=sys.stderr)
+        return 130
     except EdgeSirError as error:
         print(f"results: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

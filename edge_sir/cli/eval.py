@@ -108,9 +108,10 @@ def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequenc
     try:
         for name, task in zip(names, chosen, strict=True):
             result = _play_one(args, name, task, stage, arms)
-            if not result.rows:
-                print(f"edge-sir: {name}: no context of {stage.model} holds such a dialogue whole", file=sys.stderr)
-                continue
+            missing = [arm.spec for arm in arms if arm.spec not in {row.policy for row in result.rows}]
+            if missing:
+                which = ", ".join(missing)
+                print(f"edge-sir: {name}: no context of {stage.model} holds a dialogue whole: {which}", file=sys.stderr)
             summary = summarize(
                 result.rows, task=name, model=stage.model, answer=args.answer, metrics=task.metrics, chance=task.chance
             )

@@ -35,6 +35,7 @@ INK, FAINT = "#222222", "#767676"
 
 _LOOKS = {
     "sir": ("#0072B2", "o"),
+    "units": ("#882255", "p"),
     "sirllm": ("#D55E00", "s"),
     "streaming": ("#009E73", "^"),
     "sirllm-published": ("#E69F00", "D"),

@@ -13,7 +13,7 @@ from typing import Any
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.records import Row
-from edge_sir.eval.runner import Arm, run
+from edge_sir.eval.runner import Arm, digest, run
 from edge_sir.eval.stage import Stage
 from edge_sir.eval.store import Store
 from edge_sir.eval.task import Answer, Ask, Dialogue, Setup, Step, Task
@@ -79,10 +79,10 @@ def evaluate(
     dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
     config = _config(stage, request)
     store = Store(request.out, config)
-    on_start(sum(not store.is_done(arm.spec, arm.budget, d.id) for arm in arms for d in dialogues))
+    on_start(sum(not store.is_done(a.spec, a.budget, d.id, digest(a, d)) for a in arms for d in dialogues))
     _timed(stage, store, dialogues, arms, request, on_rows)
-    wanted = {(arm.spec, arm.budget, d.id) for arm in arms for d in dialogues}
-    rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue) in wanted]
+    wanted = {(arm.spec, arm.budget, d.id, digest(arm, d)) for arm in arms for d in dialogues}
+    rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue, row.digest) in wanted]
     order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
     return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
 

@@ -18,8 +18,8 @@ def few_shot_rows(stage: Stage, script: Script, rounds: int) -> list[Row]:
     rows: list[Row] = []
     chosen: dict[int, int] = {}
     tokens = seconds = 0.0
-    for i, step in enumerate(script.dialogue.steps):
-        if not isinstance(step, Ask):
+    for i in range(len(script)):
+        if not isinstance(script.line(i).step, Ask):
             continue
         window = range(max(0, i - rounds), i)
         n_cells = 64 + sum(len(t) for _, t in script.opening())

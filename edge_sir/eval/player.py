@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.scores import surprisal
@@ -16,7 +17,7 @@ from edge_sir.errors import BatchError
 from edge_sir.eval.controls import Gold
 from edge_sir.eval.records import Row
 from edge_sir.eval.script import Line, Script
-from edge_sir.eval.stage import N_OPTIONS
+from edge_sir.eval.stage import N_OPTIONS, N_SCRATCH
 from edge_sir.eval.task import Ask, Read, Say
 from edge_sir.messages import Part
 from edge_sir.session import Positions, Session
@@ -140,10 +141,11 @@ class Player:
 
     def _read(self, line: Line, step: Read) -> None:
         with self._clock():
-            n = sum(len(tokens) for _, tokens in line.parts)
+            start = self.session.n_born
             self.session.begin_turn()
             self._feed(line.parts)
-            scores = self.session.ledger["surprisal"][-n:].astype(float)
+            ledger = self.session.ledger
+            scores = ledger["surprisal"][ledger["born"] >= start].astype(float)
             known = scores[np.isfinite(scores)]
             value = -float(known.mean()) if len(known) else 0.0
             self._answer(step.metric, -1, -1, [value], [])
@@ -209,7 +211,7 @@ def option_logprobs(session: Session, options: Sequence[Tokens], *, rank: bool =
     if not rank:
         return first
     rest: list[float] = []
-    for group in _groups(options, session.engine.spec.n_batch):
+    for group in _groups(options, min(session.engine.spec.n_batch, N_SCRATCH)):
         rest += _rest(session, group)
     return [a + b for a, b in zip(first, rest, strict=True)]
 
@@ -236,9 +238,10 @@ def _rest(session: Session, options: Sequence[Tokens]) -> list[float]:
         engine.copy(session.seq, seq)
         targets = np.append(option[1:], -1).astype(np.int32)
         slices.append(Slice(seq, option, p0, targets, frozenset({"surprisal"}), logits=False))
-    try:
-        results = engine.decode(slices)
-    finally:
-        for seq in seqs:
-            engine.remove(seq, 0, -1)
+    with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+        try:
+            results = engine.decode(slices)
+        finally:
+            for seq in seqs:
+                engine.remove(seq, 0, -1)
     return [-float(r.scores["surprisal"][:-1].sum()) for r in results]

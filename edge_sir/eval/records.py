@@ -16,7 +16,8 @@ class Row:
     gold_resident: share of the fact's tokens that are in the cache, None without a fact. distance: tokens between
     the fact and the question, None without one. resident: tokens in the cache when it was answered. tokens: decoded
     so far in this dialogue, options not counted. evicted: tokens let go so far. seconds: spent on the dialogue so
-    far under this arm. last: whether this is the dialogue's last row.
+    far under this arm. digest: of the policy with all its fields and of the dialogue, so that rows of an older default
+    or wording are not taken for new ones. last: whether this is the dialogue's last row.
     """
 
     policy: str
@@ -36,6 +37,7 @@ class Row:
     tokens: int
     evicted: int
     seconds: float
+    digest: str = ""
     last: bool = False
 
     def to_json(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ _Column = tuple[str, Callable[[Entry], str]]
 _LEGEND = (
     "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means and paired differences. "
     "Retention is the accuracy over keep-all's. Gold log-probability is that of the right answer, in nats; "
-    "gold resident is the share of the fact's tokens still in the cache. p is McNemar's, exact and two-sided, on the "
+    "resident is the tokens in the cache when the question was answered; gold resident is the share of the fact's tokens still in the cache. p is McNemar's, exact and two-sided, on the "
     "same questions; a:b counts those that only the row's policy (a) or only the other one (b) got right."
 )
 _LEGEND_PLAIN = (
@@ -51,6 +51,7 @@ def run_report(summary: Summary, run: Mapping[str, Any], passes: Sequence[Mappin
 def run_table(summary: Summary) -> str:
     """The main table: one row per arm."""
     columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
+    columns.append(("resident", lambda e: f"{e.resident:.0f}"))
     columns.append(("n", lambda e: str(e.n)))
     if is_plain(summary):
         columns.append(("perplexity", lambda e: spread(e.perplexity, e.perplexity_ci, four)))

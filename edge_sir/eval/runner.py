@@ -4,6 +4,7 @@ Up to the first eviction all arms hold the same cells. So a trunk that keeps eve
 budget would overflow, its state is saved; the arms of that budget go on from there, each on its own.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ from edge_sir.eval.task import Answer, Dialogue
 from edge_sir.policies import from_spec
 from edge_sir.session import Positions
 
-__all__ = ["Arm", "arms_of", "play_dialogue", "run"]
+__all__ = ["Arm", "arms_of", "digest", "play_dialogue", "run"]
 
 
 _LEAST = 64  # cells that a session wants even for a few words
@@ -48,6 +49,11 @@ def arms_of(specs: Sequence[str], budgets: Sequence[int]) -> list[Arm]:
     return list(dict.fromkeys(arms))
 
 
+def digest(arm: Arm, dialogue: Dialogue) -> str:
+    """Of all that decides a row, 12 hexadecimal digits: the policy with its defaults, and the dialogue's words."""
+    return hashlib.sha256(repr((arm.policy(), dialogue)).encode()).hexdigest()[:12]
+
+
 def run(
     stage: Stage,
     dialogues: Sequence[Dialogue],
@@ -61,9 +67,11 @@ def run(
 ) -> None:
     """Plays what the store does not have yet. on_rows: called with the rows of each dialogue under each arm."""
     for dialogue in dialogues:
-        todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id)]
+        digests = {arm: digest(arm, dialogue) for arm in arms}
+        todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id, digests[arm])]
         script = Script(dialogue, stage.codec, stage.template, answer, metrics)
         for rows in play_dialogue(stage, script, todo, positions=positions):
+            rows = [replace(row, digest=digests[Arm(row.policy, row.budget)]) for row in rows]
             store.add(rows)
             on_rows(rows)
 

@@ -1,7 +1,10 @@
 """A dialogue as tokens: what each step feeds, and what the options of a question are."""
 
+import re
 import string
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from edge_sir.engine import TextCodec, Tokens
 from edge_sir.eval.task import Answer, Dialogue, Read, Say, Step
@@ -116,11 +119,16 @@ class Script:
         return Line(step, parts, gold=tuple(ranges))
 
     def _spans(self, text: str, gold: tuple[str, ...]) -> list[tuple[int, int]]:
-        """Ranges of tokens of `text` that spell the gold substrings, counted from the text's first token."""
+        """Ranges of tokens of `text` that spell the gold substrings (whole words), from the text's first token."""
+        pieces = [self.codec.piece(int(token)) for token in self.codec.encode(text, special=False)]
+        ends = np.cumsum([len(piece) for piece in pieces])
+        # A tokenizer may put a blank before the first word.
+        shift = max(0, b"".join(pieces).find(text.encode()))
         spans = []
         for word in gold:
-            at = text.find(word)
-            if at >= 0:
-                before, upto = (len(self.codec.encode(t, special=False)) for t in (text[:at], text[: at + len(word)]))
-                spans.append((min(before, upto - 1), upto))
+            found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
+            if found:
+                start, stop = (shift + len(text[:at].encode()) for at in found.span())
+                # All tokens that share a byte with the word.
+                spans.append((int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop)) + 1))
         return spans

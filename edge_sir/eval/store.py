@@ -17,6 +17,8 @@ __all__ = ["Store", "load_run"]
 
 _SAME = ("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "data_sha256")
 
+_Group = tuple[str, int, str, str]  # policy, budget, dialogue, digest
+
 
 class Store:
     """An evaluation's folder; with `folder` None, rows are kept in memory alone.
@@ -27,9 +29,11 @@ class Store:
     def __init__(self, folder: Path | None, config: Mapping[str, Any]) -> None:
         self.folder = folder
         self.rows: list[Row] = []
-        self._done: set[tuple[str, int, str]] = set()
+        self._done: set[_Group] = set()
         if folder is None:
             return
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder} is a file; --out names a folder")
         folder.mkdir(parents=True, exist_ok=True)
         known = folder / "run.json"
         if known.exists():
@@ -45,9 +49,9 @@ class Store:
         self.rows = _whole_groups(_read_rows(folder / "rows.jsonl"))
         self._done = _finished(self.rows)
 
-    def is_done(self, policy: str, budget: int, dialogue: str) -> bool:
-        """Whether this dialogue was played to its end under this arm."""
-        return (policy, budget, dialogue) in self._done
+    def is_done(self, policy: str, budget: int, dialogue: str, digest: str) -> bool:
+        """Whether this dialogue was played to its end under this arm, both as they are now."""
+        return (policy, budget, dialogue, digest) in self._done
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keeps all rows of one dialogue under one arm."""
@@ -70,16 +74,26 @@ def load_run(folder: Path) -> tuple[dict[str, Any], list[Row], list[dict[str, An
     return _read_json(folder / "run.json"), _whole_groups(_read_rows(folder / "rows.jsonl")), passes
 
 
-def _finished(rows: Sequence[Row]) -> set[tuple[str, int, str]]:
-    return {(row.policy, row.budget, row.dialogue) for row in rows if row.last}
+def _finished(rows: Sequence[Row]) -> set[_Group]:
+    return {_group(row) for row in rows if row.last}
+
+
+def _group(row: Row) -> _Group:
+    return row.policy, row.budget, row.dialogue, row.digest
 
 
 def _whole_groups(rows: Sequence[Row]) -> list[Row]:
-    """Rows of dialogues that were finished, each counted once."""
-    groups: dict[tuple[str, int, str], dict[int, Row]] = {}
+    """Rows of dialogues that were finished, each counted once; of two versions of a dialogue the later one."""
+    groups: dict[_Group, dict[int, Row]] = {}
     for row in rows:
-        groups.setdefault((row.policy, row.budget, row.dialogue), {}).setdefault(row.index, row)
-    return [row for group in groups.values() if any(r.last for r in group.values()) for row in group.values()]
+        groups.setdefault(_group(row), {}).setdefault(row.index, row)
+    whole = {key: group for key, group in groups.items() if _is_whole(group)}
+    latest = {key[:3]: key for key in whole}
+    return [row for key in latest.values() for row in whole[key].values()]
+
+
+def _is_whole(group: Mapping[int, Row]) -> bool:
+    return any(row.last and row.index + 1 == len(group) for row in group.values())
 
 
 def _read_rows(file: Path) -> list[Row]:
@@ -90,7 +104,7 @@ def _read_rows(file: Path) -> list[Row]:
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
-    """One mapping per line; a last line that a kill cut short is left out."""
+    """One mapping per line; a line that a kill cut short is left out."""
     if not file.exists():
         return []
     found = []
@@ -104,7 +118,10 @@ def _read_lines(file: Path) -> list[dict[str, Any]]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not {"task", "model", "answer"} <= found.keys():
+            raise ValueError
+        return found
     except ValueError:
         raise ConfigError(f"{file} is damaged; give another folder with --out") from None
 

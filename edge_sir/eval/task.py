@@ -2,14 +2,23 @@
 
 A task is one file in `edge_sir/eval/tasks`; the file's name is the task's name. It has one subclass of Task:
 
+    # edge_sir/eval/tasks/colour.py
+    from edge_sir.eval.chatter import chatter
+    from edge_sir.eval.task import Ask, Dialogue, Say, Setup, Task
+
+
     class Colour(Task):
         '''Remembers the favourite colour.'''
-        def dialogue(self, setup, index):
+
+        def dialogue(self, setup: Setup, index: int) -> Dialogue:
             r = setup.rng(index)
-            options = tuple(r.sample(["red", "green", "blue", "yellow"], 4))
-            fact = Say(f"My favourite colour is {options[0]}.", "Noted.", fact="colour", gold=(options[0],))
-            ask = Ask("What is my favourite colour?", "Your favourite colour is", (f" {o}" for o in options), gold=0)
-            return Dialogue(f"{setup.seed}-{index}", (*chatter(r, 3), fact, *chatter(r, 20), ask))
+            colours = r.sample(["red", "green", "blue", "yellow"], 4)
+            right, options = r.choice(colours), tuple(f" {c}" for c in colours)
+            fact = Say(f"My favourite colour is {right}.", "Noted.", fact="colour", gold=(right,))
+            stem = "Your favourite colour is"
+            ask = Ask("What is my favourite colour?", stem, options, colours.index(right), fact="colour")
+            talk, lead = chatter(r, 24, avoid=colours), 4 if setup.lead is None else setup.lead
+            return Dialogue(f"{setup.seed}-{index}", (*talk[:lead], fact, *talk[lead:], ask))
 
 Everything in a dialogue follows from the seed and the index, so that every policy gets the same words.
 """
@@ -143,7 +152,8 @@ def names() -> list[str]:
 def task(name: str) -> Task:
     """The task called `name`; raises ConfigError naming the nearest one that exists."""
     if name not in names():
-        raise ConfigError(f"unknown task '{name}'{nearest(name, names())}")
+        hint = nearest(name, names()) or "; `edge-sir eval list` names them"
+        raise ConfigError(f"unknown task '{name}'{hint}")
     module = importlib.import_module(f"edge_sir.eval.tasks.{name.replace('-', '_')}")
     classes = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
     return next(cls for cls in classes if issubclass(cls, Task) and not inspect.isabstract(cls))()

@@ -12,14 +12,15 @@ from edge_sir.engine import Slice
 from edge_sir.errors import BatchError, ConfigError
 from edge_sir.eval.player import Player, option_logprobs
 from edge_sir.eval.records import Row
-from edge_sir.eval.runner import Arm, arms_of, run
+from edge_sir.eval.runner import Arm, arms_of, digest, play_dialogue, run
 from edge_sir.eval.script import Script
 from edge_sir.eval.store import Store, load_run
-from edge_sir.eval.task import Ask, Dialogue, Read
+from edge_sir.eval.task import Ask, Dialogue, Read, Say
 from edge_sir.policies import from_spec
 from edge_sir.testing import ByteTokenizer, ToyEngine
 
 TOLD = dialogue(*chat(2), FACT, *chat(9, "news"), QUESTION)
+CONFIG = {"task": "made-up", "model": "toy", "answer": "rank"}
 SPECS = ("keep-all", "sir", "sirllm", "sirllm-published", "entropy", "streaming", "random", "interval")
 
 
@@ -202,7 +203,7 @@ class Kill(KeyboardInterrupt):
 def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     dialogues = [replace(TOLD, id=str(i)) for i in range(3)]
     arms = arms_of(["keep-all", "sir", "streaming"], [160])
-    config = {"task": "made-up", "seed": 0}
+    config = {**CONFIG, "seed": 0}
     seen: list[str] = []
 
     def kill_after_four(rows: object) -> None:
@@ -231,25 +232,25 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
 
 def test_half_a_dialogue_does_not_count(tmp_path: Path) -> None:
     told = dialogue(FACT, replace(QUESTION, reply="gold"), QUESTION)
-    config = {"task": "made-up"}
+    config = CONFIG
     run(toy_stage(), [told], arms_of(["keep-all"], []), Store(tmp_path, config))
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     (tmp_path / "rows.jsonl").write_text(lines[0] + "\n")
     store = Store(tmp_path, config)
-    assert store.rows == [] and not store.is_done("keep-all", 0, "0")
+    assert store.rows == [] and not store.is_done("keep-all", 0, "0", digest(Arm("keep-all", 0), told))
     run(toy_stage(), [told], arms_of(["keep-all"], []), store)
     assert [row.index for row in load_run(tmp_path)[1]] == [0, 1]
 
 
 def test_a_folder_holds_one_evaluation(tmp_path: Path) -> None:
-    Store(tmp_path, {"task": "grocery", "seed": 0})
+    Store(tmp_path, {**CONFIG, "seed": 0})
     with pytest.raises(ConfigError, match="seed 0, not 1"):
-        Store(tmp_path, {"task": "grocery", "seed": 1})
+        Store(tmp_path, {**CONFIG, "seed": 1})
     with pytest.raises(ConfigError, match="no evaluation"):
         load_run(tmp_path / "elsewhere")
     (tmp_path / "rows.jsonl").write_text('{"policy": "sir"}\n')
     with pytest.raises(ConfigError, match="another version"):
-        Store(tmp_path, {"task": "grocery", "seed": 0})
+        Store(tmp_path, {**CONFIG, "seed": 0})
 
 
 def test_a_row_survives_json() -> None:
@@ -285,3 +286,33 @@ def test_first_token_does_not_list_options_twice() -> None:
     line = Script(dialogue(asked), stage.codec, stage.template, "first-token").line(0)
     said = bytes(t for _, tokens in line.parts for t in tokens.tolist() if t < 256).decode()
     assert "Which?\n(A) plums (B) figs\n" in said
+
+
+def test_rows_of_other_words_or_another_default_are_played_again(tmp_path: Path) -> None:
+    arms = arms_of(["streaming"], [160])
+    run(toy_stage(), [TOLD], arms, Store(tmp_path, CONFIG))
+    reworded = replace(TOLD, steps=(*chat(3, "other"), *TOLD.steps))
+    assert digest(arms[0], reworded) != digest(arms[0], TOLD)
+    assert digest(Arm("streaming:n_sink=5", 160), TOLD) != digest(arms[0], TOLD)
+    assert digest(Arm("streaming:n_sink=4", 160), TOLD) == digest(arms[0], TOLD)
+    store = Store(tmp_path, CONFIG)
+    run(toy_stage(), [reworded], arms, store)
+    (row,) = load_run(tmp_path)[1]  # the later version alone
+    assert row.turn == 16
+
+
+def test_the_words_of_a_fact_are_found_token_by_token() -> None:
+    said = Say("Listen. A list of zeb: zebra, Zürich.", "Noted: zebra", fact="x", gold=("list", "zebra", "Zürich"))
+    stage = toy_stage()
+    line = Script(dialogue(said), stage.codec, stage.template, "rank").line(0)
+    tokens = np.concatenate([part for _, part in line.parts])
+    words = [bytes(tokens[a:b].tolist()).decode() for a, b in line.gold]
+    assert words == ["list", "zebra", "Zürich", "zebra"]
+
+
+def test_few_shot_skips_questions_that_are_told() -> None:
+    stage = toy_stage()
+    told = dialogue(replace(QUESTION, reply="gold", metric="other"), QUESTION)
+    script = Script(told, stage.codec, stage.template, "rank", ("recall",))
+    (rows,) = play_dialogue(stage, script, arms_of(["few-shot:rounds=1"], []))
+    assert [row.metric for row in rows] == ["recall"]

@@ -82,9 +82,10 @@ def _amid(r: random.Random, facts: Sequence[Say], talk: Sequence[Say], lead: int
     return steps
 
 
-def tell(r: random.Random, text: str, gold: Sequence[str], language: Language = "en") -> Say:
-    """An exchange that tells a fact, phrased as an aside or straight away."""
-    return Say(r.choice(_ASIDES[language]) + text, r.choice(_REPLIES[language]), FACT, tuple(gold))
+def tell(r: random.Random, text: str, gold: Sequence[str], language: Language = "en", *, asked: bool = True) -> Say:
+    """An exchange that tells a fact, phrased as an aside or straight away; `asked`: the question is about this one."""
+    fact = FACT if asked else "other"
+    return Say(r.choice(_ASIDES[language]) + text, r.choice(_REPLIES[language]), fact, tuple(gold))
 
 
 def ask(r: random.Random, user: str, stem: str, right: str, wrong: Sequence[str], *, close: str = ".") -> Ask:

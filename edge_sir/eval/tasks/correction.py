@@ -23,7 +23,7 @@ class Correction(FactTask):
     def plot(self, r: random.Random) -> Plot:
         new, old, *others = r.sample(GROCERIES, 4)
         text, stem = r.choice(_CORRECTIONS)
-        wish = tell(r, r.choice(_WISHES).format(old), [old])
+        wish = tell(r, r.choice(_WISHES).format(old), [old], asked=False)
         correction = tell(r, text.format(old=old, new=new), [new])
         question = ask(r, "What do I want you to buy, after all?", stem, new, [old, *others])
         return Plot((wish, correction), question, (new, old, *others))

@@ -25,7 +25,10 @@ class Order(FactTask):
 
     def plot(self, r: random.Random) -> Plot:
         places = r.sample(_PLACES, 4)
-        facts = tuple(tell(r, stop.format(place), [place]) for stop, place in zip(_STOPS, places, strict=True))
+        facts = tuple(
+            tell(r, stop.format(place), [place], asked=i == 0)
+            for i, (stop, place) in enumerate(zip(_STOPS, places, strict=True))
+        )
         question = ask(
             r, "Where did I go first?", "You said: the very first stop on my tour was the", places[0], places[1:]
         )
