@@ -19,8 +19,9 @@ _Column = tuple[str, Callable[[Entry], str]]
 _LEGEND = (
     "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means and paired differences. "
     "Retention is the accuracy over keep-all's. Gold log-probability is that of the right answer, in nats; "
-    "resident is the tokens in the cache when the question was answered; gold resident is the share of the fact's tokens still in the cache. p is McNemar's, exact and two-sided, on the "
-    "same questions; a:b counts those that only the row's policy (a) or only the other one (b) got right."
+    "resident is the tokens in the cache when the question was answered, gold resident the share of the fact's tokens "
+    "that were among them. p is McNemar's, exact and two-sided, on the same questions; a:b counts those that only the "
+    "row's policy (a) or only the other one (b) got right."
 )
 _LEGEND_PLAIN = (
     "Intervals are 95 %, a bootstrap over runs of neighbouring pieces of text (over texts if there are several). "
