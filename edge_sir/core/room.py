@@ -64,7 +64,7 @@ class Room:
         need = self._need(n, n_whole_turn)
         if need.n_must == 0:
             return None
-        protect = self._protected(need, turn_now)
+        protect = self._protected(need, turn_now, n)
         n_may = min(need.n_may, int((~protect).sum()))
         view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, need.n_must)
         plan = self.policy.plan(view, n_may, protect.copy())
@@ -100,12 +100,16 @@ class Room:
             "beside them: unpin something or raise --budget"
         )
 
-    def _protected(self, need: Need, turn_now: int) -> Mask:
-        """Fixed rows and the running turn; of a turn too long for that, its markers and its newest part."""
+    def _protected(self, need: Need, turn_now: int, n_incoming: int) -> Mask:
+        """Fixed rows and the running turn; of a turn of over half the cells, its markers and its newest part.
+
+        A long paste would otherwise push out all that was said before it, ahead of its own first lines.
+        """
         fixed = self.fixed()
         running: Mask = self.ledger["turn"] == turn_now
         protect: Mask = fixed | running
-        if int((~protect).sum()) >= need.n_must:
+        is_long = int(running.sum()) + n_incoming > self.budget.n_cells // 2
+        if int((~protect).sum()) >= need.n_must and not is_long:
             return protect
         protect = fixed | (running & (self.ledger["role"] == FRAME))
         if int((~protect).sum()) < need.n_must:

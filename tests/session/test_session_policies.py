@@ -216,3 +216,16 @@ def test_a_budget_that_holds_no_turn_is_refused(policy: str) -> None:
 def test_a_budget_beyond_the_cells_is_refused() -> None:
     with pytest.raises(BudgetError, match="exceeds the context"):
         make_session(budget=257)
+
+
+@pytest.mark.parametrize("policy", ["sir", "sirllm"])
+def test_a_long_paste_competes_with_what_was_said_before(policy: str) -> None:
+    session = make_session(policy, 128)
+    say(session, words(24, seed=1))
+    session.begin_turn()
+    session.start_message()
+    session.feed(words(400, seed=2), "user")
+    drain(session)
+    kept = session.ledger["turn"]
+    assert (kept[session.policy.n_sink :] == 1).any() and (kept == 2).any()
+    assert session.ledger["born"][-1] == 423
