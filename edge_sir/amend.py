@@ -35,6 +35,8 @@ def reset(session: Session) -> None:
     """Empties the session: turn 0 begins again. What was counted stays counted."""
     session.make_ready()
     session.discard_pending()
+    if session.turn > 0 and session.ledger.journal is not None:  # a first system prompt replaced is no conversation
+        session.ledger.journal.cleared()
     session.rewind(len(session.ledger))
     session.turn = 0
 
@@ -50,7 +52,7 @@ def set_policy(session: Session, policy: Policy) -> None:
     session.policy, session.room = policy, room
     session.score_also(policy.needs)
     if session.ledger.journal is not None:
-        session.ledger.journal.changed("policy", to_spec(policy))
+        session.ledger.journal.changed("policy", to_spec(policy), session.turn)
 
 
 def set_budget(session: Session, n_cells: int) -> int:
@@ -67,7 +69,7 @@ def set_budget(session: Session, n_cells: int) -> int:
     plan = room.plan(0, session.turn, None)
     with shield():
         if session.ledger.journal is not None:
-            session.ledger.journal.changed("budget", n_cells)
+            session.ledger.journal.changed("budget", n_cells, session.turn)
         if plan is not None:
             session.evict(plan)
         session.ledger.resize(n_cells)

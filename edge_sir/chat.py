@@ -12,6 +12,7 @@ from edge_sir.errors import BudgetError, ConfigError
 from edge_sir.memory import Loss, Memory, Passage
 from edge_sir.policies import from_spec
 from edge_sir.reply import Piece
+from edge_sir.said import Known
 from edge_sir.transcript import Message
 
 __all__ = ["Chat", "Reply", "Undone"]
@@ -45,6 +46,10 @@ class Chat(Conversation):
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of a turn, or the sentences that hold these words; ConfigError if nothing is."""
         return self._recall.find(what)
+
+    def known(self, text: str) -> tuple[Known, ...]:
+        """How much of these words is resident, for every sentence that held them when it was said."""
+        return self._recall.known(text)
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of a turn, or the sentences that hold these words, and returns that.

@@ -116,8 +116,8 @@ def _library(wanted: HubFile) -> Any:
         import huggingface_hub.utils
     except ImportError:
         raise DownloadError(
-            f"{wanted.file} is not here, and fetching it needs huggingface_hub; run `pip install 'edge-sir[hf]'`, "
-            f"or put the file at {wanted.path}"
+            f"{wanted.file} is not here, and fetching it needs huggingface_hub; run `pip install 'edge-sir[hf]'` "
+            f"(a clone: scripts/setup hf), or put the file at {wanted.path}"
         ) from None
     if hub.constants.HF_HUB_OFFLINE:
         raise DownloadError(

@@ -1,7 +1,7 @@
 """What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from edge_sir.core.policy import FRAME, Policy
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.policies import to_spec
+from edge_sir.said import split
 from edge_sir.session import Session
 from edge_sir.transcript import Message, Transcript, contains
 
@@ -24,23 +25,24 @@ __all__ = [
     "TurnMemory",
     "memory_of",
     "passages",
-    "rows_saying",
     "with_markers",
 ]
 
 Rows = NDArray[np.intp]
 
-_WORD_TOKENS = 32  # a loss remembers its beginning, not all of it
-
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Something resident that was found, pinned or removed; text without markers, n_tokens with them."""
+    """Something resident that was found, pinned or removed; text without markers, gaps marked by an ellipsis.
+
+    n_tokens: resident ones, markers included. n_said: those and the ones of the same words that went before.
+    """
 
     turn: int
     role: str
     text: str
     n_tokens: int
+    n_said: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,9 @@ class Loss:
     """What a turn lost in one eviction, and what that was decided by.
 
     turn_now: when. why: "room", "thought" or "forgotten". value: what the policy ranked these tokens by (mean),
-    cut: the least value that stayed; None where nothing was ranked. surprisal: mean in nats, not decayed.
-    text: the beginning. at: tokens ever decoded before it.
+    cut: the least value that stayed; None where nothing was ranked. ranks_by: what values are, in words.
+    thinned: a policy of whole units took only a part of one. surprisal: mean in nats, not decayed.
+    at: tokens ever decoded before it.
     """
 
     turn: int
@@ -69,10 +72,11 @@ class Loss:
     n_tokens: int
     policy: str
     decay: float
+    ranks_by: str
     value: float | None
     cut: float | None
+    thinned: bool
     surprisal: float | None
-    text: str
     at: int
 
 
@@ -119,6 +123,7 @@ class Memory:
     n_pinned: int
     policy: str
     decay: float
+    ranks_by: str
 
     def __iter__(self) -> Iterator[TurnMemory]:
         return iter(self.turns)
@@ -140,10 +145,9 @@ class Memory:
 
 
 class LossBook:
-    """What each turn lost. One entry per turn and eviction, so it grows with the conversation, slowly."""
+    """What each turn lost: numbers, no words. One entry per turn and eviction, so it grows slowly."""
 
-    def __init__(self, codec: TextCodec) -> None:
-        self._codec = codec
+    def __init__(self) -> None:
         self._by_turn: dict[int, list[Loss]] = {}
 
     def note(self, event: Eviction, policy: Policy) -> None:
@@ -152,8 +156,7 @@ class LossBook:
         for turn in np.unique(columns["turn"]).tolist():
             rows = np.flatnonzero(columns["turn"] == turn)
             content = rows[columns["role"][rows] != FRAME]
-            begun = _split(content[:_WORD_TOKENS], columns["message"][content[:_WORD_TOKENS]])
-            text = " ".join(_text(self._codec, columns["token"][part]) for part in begun)
+            values = None if event.values is None else event.values[rows]
             loss = Loss(
                 turn=turn,
                 turn_now=event.turn_now,
@@ -161,10 +164,12 @@ class LossBook:
                 n_tokens=len(rows),
                 policy=to_spec(policy),
                 decay=policy.decay,
-                value=None if event.values is None else _mean(event.values[rows]),
-                cut=event.cut,
+                ranks_by=policy.ranks_by,
+                value=None if values is None else _mean(values),
+                cut=event.cut if event.cut is not None and np.isfinite(event.cut) else None,
+                # What stayed of a unit that was thinned has the same value, and it is the least that stayed.
+                thinned=policy.whole_units and values is not None and bool(np.any(values == event.cut)),
                 surprisal=_mean(columns["surprisal"][content]),
-                text="" if event.why == "forgotten" else " ".join(text.split()),
                 at=event.n_born,
             )
             self._by_turn.setdefault(turn, []).append(loss)
@@ -181,12 +186,6 @@ class LossBook:
     def truncate(self, turn: int) -> None:
         """Turns from `turn` on were never said."""
         self._by_turn = {t: losses for t, losses in self._by_turn.items() if t < turn}
-
-    def hush(self, turn: int | None, text: str = "") -> None:
-        """Takes out the words of a turn, or those that hold `text`."""
-        for t, losses in self._by_turn.items():
-            said = [t == turn or (bool(text) and contains(loss.text, text)) for loss in losses]
-            self._by_turn[t] = [replace(x, text="") if hit else x for x, hit in zip(losses, said, strict=True)]
 
 
 def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: LossBook) -> Memory:
@@ -219,6 +218,7 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: 
         n_pinned=int(ledger["pinned"].sum()),
         policy=to_spec(session.policy),
         decay=session.policy.decay,
+        ranks_by=session.policy.ranks_by,
     )
 
 
@@ -258,19 +258,6 @@ def _spans(ledger: TokenLedger, rows: Rows, n_gone: int, codec: TextCodec) -> tu
 # ---- finding -------------------------------------------------------------------------------------
 
 
-def rows_saying(ledger: TokenLedger, text: str, codec: TextCodec) -> Rows:
-    """Content rows of every resident sentence that holds `text`, sorted; of the message if it spans sentences."""
-    found: list[Rows] = []
-    content = np.flatnonzero(ledger["role"] != FRAME)
-    for message in _split(content, ledger["message"][content]):
-        if not contains(_text(codec, ledger["token"][message]), text):
-            continue
-        sentences = _split(message, ledger["sentence"][message])
-        hits = [rows for rows in sentences if contains(_text(codec, ledger["token"][rows]), text)]
-        found += hits or [message]
-    return np.sort(np.concatenate(found)) if found else np.empty(0, np.intp)
-
-
 def with_markers(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows:
     """`rows` and the markers of their messages; emptied_only: just of messages of which no other word is left."""
     frames = np.flatnonzero(ledger["role"] == FRAME)
@@ -281,19 +268,20 @@ def with_markers(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows
     return np.union1d(rows, frames[np.isin(ledger["message"][frames], messages)])
 
 
-def passages(ledger: TokenLedger, rows: Rows, codec: TextCodec) -> tuple[Passage, ...]:
-    """What ledger `rows` (sorted) say, message by message."""
+def passages(
+    ledger: TokenLedger, rows: Rows, codec: TextCodec, n_gone: Mapping[int, int] | None = None
+) -> tuple[Passage, ...]:
+    """What ledger `rows` (sorted) say, message by message. n_gone: tokens that went, by message."""
     out = []
-    for part in _split(rows, ledger["message"][rows]):
+    for part in split(rows, ledger["message"][rows]):
         content = part[ledger["role"][part] != FRAME]
-        role = ROLES[ledger["role"][content[0] if len(content) else part[0]]]
-        text = _text(codec, ledger["token"][content]).strip()
-        out.append(Passage(int(ledger["turn"][part[0]]), role, text, len(part)))
+        first = content[0] if len(content) else part[0]
+        runs = split(content, ledger["born"][content] - np.arange(len(content)))
+        texts = (_text(codec, ledger["token"][run]).strip() for run in runs)
+        missing = (n_gone or {}).get(int(ledger["message"][first]), 0)
+        turn, role = int(ledger["turn"][first]), ROLES[ledger["role"][first]]
+        out.append(Passage(turn, role, " … ".join(filter(None, texts)), len(part), len(part) + missing))
     return tuple(out)
-
-
-def _split(rows: Rows, keys: NDArray[np.integer[Any]]) -> list[Rows]:
-    return np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []
 
 
 def _text(codec: TextCodec, tokens: Sequence[int] | NDArray[Any]) -> str:
@@ -303,4 +291,5 @@ def _text(codec: TextCodec, tokens: Sequence[int] | NDArray[Any]) -> str:
 
 def _mean(values: NDArray[np.floating[Any]]) -> float | None:
     known = values[np.isfinite(values)]
-    return round(float(known.mean()), 4) if len(known) else None
+    # Significant digits, not decimals: the values of some policies are small.
+    return float(f"{known.mean():.6g}") if len(known) else None

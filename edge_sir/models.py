@@ -212,11 +212,13 @@ def find_model(name_or_path: str, manifest: Manifest | None = None) -> ModelEntr
     """
     looks_like_path = name_or_path.lower().endswith(".gguf") or {"/", os.sep} & {*name_or_path}
     # No user "~nobody", too long a name, a NUL in it: then it is no file, and no model's name either.
+    manifest = manifest or load_manifest()
+    no_folder = {"", *(entry.name for entry in manifest.models)}  # Path("") would be the folder we are in
     with contextlib.suppress(OSError, RuntimeError, ValueError):
         path = Path(name_or_path).expanduser()
-        if looks_like_path or path.is_file():
+        if looks_like_path or path.is_file() or (path.is_dir() and name_or_path.lower() not in no_folder):
             return path
-    return (manifest or load_manifest()).entry(name_or_path)
+    return manifest.entry(name_or_path)
 
 
 def resolve(name_or_path: str) -> ResolvedModel:
@@ -230,6 +232,8 @@ def resolve(name_or_path: str) -> ResolvedModel:
     manifest = load_manifest()
     found = find_model(name_or_path, manifest)
     if isinstance(found, Path):
+        if found.is_dir():
+            raise ModelFileError(f"{found} is a folder; give the .gguf file in it")
         if not found.is_file():
             raise ModelFileError(f"{found} is no file; check the path, or see `edge-sir models list`")
         known = (found.name, found.stat().st_size)

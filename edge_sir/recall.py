@@ -1,5 +1,8 @@
 """What a conversation remembers, in a person's hands: look at it, find, pin and forget by turn or by text."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +11,8 @@ from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
-from edge_sir.memory import Loss, LossBook, Memory, Passage, memory_of, passages, rows_saying, with_markers
+from edge_sir.memory import Loss, LossBook, Memory, Passage, memory_of, passages, with_markers
+from edge_sir.said import Known, Said, Stretch, known_of
 from edge_sir.session import Session
 from edge_sir.transcript import Transcript, contains
 
@@ -20,18 +24,21 @@ Rows = NDArray[np.intp]
 class Recall:
     """The session's memory, the transcript of what was said, and a book of what was lost.
 
-    `what` is a turn's number, or words that were said: then the sentences are meant that hold them, in any case.
+    `what` is a turn's number, or words that were said: then what is left of the sentences is meant that held them,
+    in any case.
     """
 
     def __init__(self, session: Session, codec: TextCodec) -> None:
         self.transcript = Transcript()
         self._session = session
         self._codec = codec
-        self._book = LossBook(codec)
+        self._book = LossBook()
+        self._said = Said(codec)
 
     def note(self, event: Eviction) -> None:
         """An eviction listener."""
         self._book.note(event, self._session.policy)
+        self._said.note(event)
 
     def view(self) -> Memory:
         """What is resident, what is gone and why, by turn."""
@@ -45,6 +52,7 @@ class Recall:
         """Turns from `turn` on were never said."""
         self.transcript.truncate(turn)
         self._book.truncate(turn)
+        self._said.truncate(turn)
 
     def clear(self) -> None:
         """A new conversation."""
@@ -52,23 +60,23 @@ class Recall:
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
-        rows = self._found(what)
+        rows, n_gone = self._found(what)
         self._session.pin_rows(rows, True, f"pinning {_named(what)}")
-        return passages(self._session.ledger, rows, self._codec)
+        return passages(self._session.ledger, rows, self._codec, n_gone)
 
     def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
         """Lets it loose (None: everything but system prompts), and returns what that was."""
         ledger = self._session.ledger
-        rows = self._found(what) if what is not None else np.flatnonzero(ledger["turn"] > 0)
+        rows, n_gone = self._found(what) if what is not None else (np.flatnonzero(ledger["turn"] > 0), {})
         system = np.unique(ledger["message"][ledger["role"] == ROLES.index("system")])
         rows = rows[ledger["pinned"][rows] & ~np.isin(ledger["message"][rows], system)]
         if what is not None and not len(rows):
             raise ConfigError(f"nothing of {_named(what)} is pinned that can be unpinned")
         self._session.pin_rows(rows, False, "")
-        return passages(ledger, rows, self._codec)
+        return passages(ledger, rows, self._codec, n_gone)
 
     def forget(self, what: int | str) -> tuple[Passage, ...]:
-        """Removes it from cells, ledger, transcript and loss book, pinned or not, and returns what was removed.
+        """Removes it from cells, ledger and transcript, pinned or not, and returns what was removed.
 
         The system prompt and the markers among the sinks stay. What later tokens took in from it when they were
         decoded stays in those. Raises ConfigError if it was never said.
@@ -76,26 +84,41 @@ class Recall:
         session, ledger = self._session, self._session.ledger
         if what == 0:
             raise ConfigError("turn 0 is the system prompt; give another one instead")
+        sentences: list[Stretch] = []
         if isinstance(what, str):
-            rows = rows_saying(ledger, what, self._codec)
-            rows = with_markers(ledger, rows[ledger["role"][rows] != ROLES.index("system")], emptied_only=True)
+            found = self._said.saying(ledger, what)
+            sentences = [part for part in found if part.role != "system" and part.turn > 0]
+            rows, n_gone = with_markers(ledger, _rows(sentences), emptied_only=True), _n_gone(sentences)
         else:
-            rows = np.flatnonzero(ledger["turn"] == what)
+            rows, n_gone = np.flatnonzero(ledger["turn"] == what), self._said.n_gone_of(what)
         # Without its first markers a model loses its footing; words among the sinks go all the same.
         rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != ROLES.index("frame"))]
         rows = rows[ledger["turn"][rows] > 0]
-        removed = passages(ledger, rows, self._codec)
+        removed = passages(ledger, rows, self._codec, n_gone)
         amend.forget(session, rows)
-        text, turn = (what, None) if isinstance(what, str) else ("", what)
-        n_said = self.transcript.forget_text(text) if turn is None else self.transcript.forget_turn(turn)
-        self._book.hush(turn, text)
-        if not removed and not n_said:
+        if not self._unsay(what, sentences) and not removed:
             raise ConfigError(self._never_said(what))
         return removed
 
+    def _unsay(self, what: int | str, sentences: Sequence[Stretch]) -> int:
+        """Takes it out of all that is kept beside the ledger; returns how much of the transcript that is."""
+        if isinstance(what, int):
+            self._said.forget_turn(what)
+            return self.transcript.forget_turn(what)
+        for sentence in sentences:
+            self._said.forget(sentence)
+        # Words copied from a thinned sentence were never said in that order: the sentence itself was.
+        said = [what] if self.transcript.says(what) else [sentence.text for sentence in sentences]
+        return sum(self.transcript.forget_text(text) for text in said)
+
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of it; nothing is changed. Raises ConfigError if nothing is."""
-        return passages(self._session.ledger, self._found(what), self._codec)
+        rows, n_gone = self._found(what)
+        return passages(self._session.ledger, rows, self._codec, n_gone)
+
+    def known(self, text: str) -> tuple[Known, ...]:
+        """How much of `text` is resident, for every sentence that held it."""
+        return tuple(known_of(part, text) for part in self._said.saying(self._session.ledger, text))
 
     def system_rows(self, turn: int) -> Rows:
         """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay."""
@@ -104,15 +127,19 @@ class Recall:
         said[: self._session.policy.n_sink] = False
         return np.flatnonzero(said)
 
-    def _found(self, what: int | str) -> Rows:
-        """The resident rows, markers included. Raises ConfigError that says since when there are none."""
+    def _found(self, what: int | str) -> tuple[Rows, dict[int, int]]:
+        """The resident rows, markers included, and how many others went, by message.
+
+        Raises ConfigError that says since when there are none.
+        """
         ledger = self._session.ledger
         if isinstance(what, str):
-            rows = with_markers(ledger, rows_saying(ledger, what, self._codec), emptied_only=False)
+            sentences = self._said.saying(ledger, what)
+            rows, n_gone = with_markers(ledger, _rows(sentences), emptied_only=False), _n_gone(sentences)
         else:
-            rows = np.flatnonzero(ledger["turn"] == what)
+            rows, n_gone = np.flatnonzero(ledger["turn"] == what), self._said.n_gone_of(what)
         if np.any(ledger["role"][rows] != ROLES.index("frame")):
-            return rows
+            return rows, n_gone
         turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
         losses = [loss for turn in turns for loss in self._book.of(turn) if loss.why != "thought"]
         if not losses:
@@ -130,3 +157,16 @@ class Recall:
 
 def _named(what: int | str) -> str:
     return f"turn {what}" if isinstance(what, int) else f"“{what}”"
+
+
+def _rows(sentences: Sequence[Stretch]) -> Rows:
+    """What is resident of them, sorted."""
+    return np.unique(np.concatenate([np.empty(0, np.intp), *(part.rows for part in sentences)]))
+
+
+def _n_gone(sentences: Sequence[Stretch]) -> dict[int, int]:
+    """How many of their tokens went, by message."""
+    count: Counter[int] = Counter()
+    for part in sentences:
+        count[part.message] += part.n_gone
+    return dict(count)

@@ -38,7 +38,8 @@ class Replayed:
 
     evictions: those that made room; evicted: their tokens. turns: tokens that each turn brought. kept: born
     numbers resident at the end. as_recorded: whether every eviction took just the tokens that the record says.
-    refused: why the policy could not go on, "" if it could; the figures end there.
+    refused: why the policy could not go on, "" if it could; the figures end there. part: which of the `parts`
+    (conversations; clearing begins another) of the trace this is, from 1.
     """
 
     policy: str
@@ -52,6 +53,8 @@ class Replayed:
     moments: list[Moment] = field(default_factory=list)
     as_recorded: bool = True
     refused: str = ""
+    part: int = 1
+    parts: int = 1
     seconds: float = 0.0
 
     @property
@@ -63,26 +66,64 @@ class Replayed:
 def replay(records: Iterable[Mapping[str, Any]], policy: Policy | None = None, budget: int | None = None) -> Replayed:
     """Runs the records of a trace (`read_trace`) under `policy` and `budget`; None for what was recorded.
 
-    Under the recorded policy every eviction comes out as it was. Raises ConfigError for a damaged record or a
-    policy whose scores the trace does not hold, BudgetError for a budget in which nothing fits.
+    Of several conversations in it, the last one in which anything was said. Under the recorded policy every
+    eviction comes out as it was. Raises ConfigError for a damaged record or a policy whose scores the trace does not
+    hold, BudgetError for a budget in which nothing fits.
     """
     started = time.perf_counter()
-    run: _Run | None = None
+    parts = _Parts(policy, budget)
     try:
         for record in records:
-            if run is None:
-                run = _Run(record, policy, budget)
-            else:
-                run.take(record)
-    except BudgetError as error:
-        if run is None:
-            raise
-        run.out.refused = str(error)
+            parts.take(record)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"the trace is damaged ({type(error).__name__}: {error})") from None
-    if run is None:
-        raise ConfigError("the trace is empty")
-    return run.finish(time.perf_counter() - started)
+    out = parts.finish()
+    out.seconds = round(time.perf_counter() - started, 4)
+    return out
+
+
+class _Parts:
+    """A run for every conversation of a trace, one after another; keeps the last in which anything was said."""
+
+    def __init__(self, policy: Policy | None, budget: int | None) -> None:
+        self._policy, self._budget = policy, budget
+        self._n = 0
+        self._run: _Run | None = None
+        self._last: Replayed | BudgetError | None = None
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Takes the next record; after a refusal nothing is done until the next part."""
+        if self._n > 0 and record["kind"] != "start":
+            if self._run is not None and not self._run.out.refused:
+                try:
+                    self._run.take(record)
+                except BudgetError as error:
+                    self._run.out.refused = str(error)
+            return
+        self._close()
+        self._n += 1
+        try:
+            self._run = _Run(record, self._policy, self._budget)
+            self._run.out.part = self._n
+        except BudgetError as error:  # a later part may have had more cells
+            self._last = error
+
+    def finish(self) -> Replayed:
+        self._close()
+        if self._last is None:
+            raise ConfigError("the trace is empty")
+        if isinstance(self._last, BudgetError):
+            raise self._last
+        self._last.parts = self._n
+        return self._last
+
+    def _close(self) -> None:
+        if self._run is None:
+            return
+        out, self._run = self._run.finish(), None
+        said = any(turn > 0 and n > 0 for turn, n in out.turns.items())
+        if said or out.refused or not isinstance(self._last, Replayed):
+            self._last = out
 
 
 class _Run:
@@ -123,13 +164,12 @@ class _Run:
         self.out.as_recorded &= self._planned == [recorded]
         self._planned.clear()
 
-    def finish(self, seconds: float) -> Replayed:
+    def finish(self) -> Replayed:
         self._moment()
         out = self.out
         out.as_recorded &= not self._planned
         out.kept = frozenset(self._ledger["born"].tolist())
         out.mean_resident = round(self._resident_sum / max(1, self._n_slices), 2)
-        out.seconds = round(seconds, 4)
         return out
 
     # ---- ops: one method per name in the trace -------------------------------------------------
@@ -178,7 +218,7 @@ class _Run:
     def _budget_op(self, op: Mapping[str, Any]) -> None:
         if self._follow_budget:
             self._room = Room(self._ledger, self._policy, Budget(op["value"]))
-            self._make_room(0, self._turn, None)
+            self._make_room(0, op.get("turn", self._turn), None)  # early traces did not say
             self._ledger.resize(op["value"])
             self.out.budget = op["value"]
 

@@ -2,9 +2,11 @@
 
 The file's records, one a line, are objects with a `kind`:
 
-    start     once: the policy, the budget, which scores were computed, the names of the roles
+    start     the policy, the budget, which scores were computed, the names of the roles
     eviction  one per eviction: why, which tokens (their born numbers), and the `ops` since the record before
     end       the `ops` after the last eviction; missing if the process was killed
+
+A conversation that was cleared ends, and the next one starts in the same file: a part from start to end for each.
 
 `ops` are what happened to the ledger in order: append, redo (a token decoded again after a rewind), update, rewind,
 ask (room was asked for and nothing came of it), policy and budget (changed by the user). Columns go by name and hold
@@ -50,6 +52,7 @@ class Trace:
         self._ask: tuple[int, int, int | None] | None = None  # asked for, and nothing appended yet
         self._told = False  # whether an eviction's record holds that question already
         self._evicting: dict[str, Any] | None = None
+        self._terms: dict[str, Any] = {}  # what a start record says, as it is now
         try:
             self._file = self.path.expanduser().open("x", encoding="utf-8")
         except FileExistsError:
@@ -67,13 +70,13 @@ class Trace:
     def start(self, *, policy: str, budget: int, model: str, scores: frozenset[str]) -> None:
         """Writes the first record. policy: a specification. scores: the columns that will be filled."""
         facts = {"format": _FORMAT, "policy": policy, "budget": budget, "model": model, "scores": sorted(scores)}
-        self._write({"kind": "start", **facts, "roles": list(ROLES)})
+        self._terms = facts | {"roles": list(ROLES)}
+        self._write({"kind": "start", **self._terms})
 
     def close(self) -> None:
         """Writes the last record; a second call does nothing."""
         if self._file is not None:
-            self._settle()
-            self._write({"kind": "end", "ops": self._ops})
+            self._end()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -87,8 +90,14 @@ class Trace:
     def evicting(self, why: str, turn_now: int, n_resident: int) -> None:
         self._evicting = {"why": why, "turn": turn_now, "n_resident": n_resident}
 
-    def changed(self, what: str, value: str | int) -> None:
-        self._push({"op": what, "value": value})
+    def changed(self, what: str, value: str | int, turn_now: int) -> None:
+        # The turn: after an undo the running one is lower than that of the last eviction.
+        self._push({"op": what, "value": value, "turn": turn_now})
+        self._terms[what] = value
+
+    def cleared(self) -> None:
+        self._end()
+        self._write({"kind": "start", **self._terms})
 
     def appended(self, rows: Mapping[str, NDArray[Any]]) -> None:
         columns = {name: _plain(rows[name]) for name in TRACED}
@@ -139,6 +148,11 @@ class Trace:
             self._settle()
         self._ops.append(op)
 
+    def _end(self) -> None:
+        self._settle()
+        self._write({"kind": "end", "ops": self._ops})
+        self._ops = []
+
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is None:
             return
@@ -160,12 +174,13 @@ def _plain(column: NDArray[Any]) -> list[Any]:
 
 
 def read_trace(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The records of a trace, the start record first.
+    """The records of a trace: a start record, and another one for every conversation after the first.
 
     A last line that a kill cut short is left out. Raises ConfigError for a file that is no trace.
     """
     try:
         with Path(path).expanduser().open(encoding="utf-8") as file:
+            starts = True
             for number, line in enumerate(file, 1):
                 try:
                     record = json.loads(line)
@@ -173,10 +188,11 @@ def read_trace(path: str | Path) -> Iterator[dict[str, Any]]:
                     if number > 1 and not line.endswith("\n"):
                         return
                     raise ConfigError(f"{path}, line {number}: this is no trace of edge-sir") from None
-                if not isinstance(record, dict) or (record.get("kind") == "start") != (number == 1):
+                if not isinstance(record, dict) or (record.get("kind") == "start") != starts:
                     raise ConfigError(f"{path}, line {number}: this is no trace of edge-sir")
-                if number == 1 and record.get("format") != _FORMAT:
+                if starts and record.get("format") != _FORMAT:
                     raise ConfigError(f"{path} has format {record.get('format')}; this edge-sir reads {_FORMAT}")
+                starts = record.get("kind") == "end"
                 yield record
     except (OSError, UnicodeDecodeError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"

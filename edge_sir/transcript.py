@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_sir.errors import ConfigError
 
-__all__ = ["Message", "Transcript", "contains", "read_transcript"]
+__all__ = ["Message", "Transcript", "contains", "pattern_of", "read_transcript"]
 
 _HEAD = "edge-sir transcript 1"
 _INDENT = "    "
@@ -52,6 +52,10 @@ class Transcript:
     def of(self, turn: int) -> tuple[Message, ...]:
         """The messages of one turn."""
         return tuple(m for m in self._messages if m.turn == turn)
+
+    def says(self, text: str) -> bool:
+        """Whether some message holds `text`, in any case."""
+        return any(contains(m.text, text) for m in self._messages)
 
     def truncate(self, turn: int) -> tuple[Message, ...]:
         """Takes out everything from `turn` on and returns it."""
@@ -100,8 +104,13 @@ class Transcript:
 
 def contains(text: str, part: str) -> bool:
     """Whether `text` holds `part`, in any case and with any blanks, as whole words."""
+    return pattern_of(part).search(text) is not None
+
+
+def pattern_of(part: str) -> re.Pattern[str]:
+    """Matches `part` as `contains` does; blanks match nothing."""
     wanted = r"\s+".join(re.escape(word) for word in part.split())
-    return bool(wanted) and re.search(rf"(?<!\w){wanted}(?!\w)", text, re.IGNORECASE) is not None
+    return re.compile(rf"(?<!\w){wanted}(?!\w)" if wanted else r"(?!)", re.IGNORECASE)
 
 
 def read_transcript(path: str | Path) -> list[Message]:

@@ -79,9 +79,9 @@ def _memory(chat: Chat, rest: str) -> Outcome:
     words = [w for w in words if w not in ("--json", "--scores")]
     if words[:1] == ["find"] and len(words) > 1:
         text = _unquoted(rest.split(None, 1)[1].replace("--json", "").strip())
-        view, found = find_view(memory, text), memory.saying(text)
-        turns = [{"turn": t.turn, "state": t.state, "resident": t.text} for t in found]
-        return Outcome(view, {"find": text, "turns": turns}, as_json=as_json)
+        known = chat.known(text)
+        turns = [dataclasses.asdict(k) for k in known]
+        return Outcome(find_view(memory, known, text), {"find": text, "turns": turns}, as_json=as_json)
     if words[:1] == ["why"] and len(words) == 2:
         turn = memory.turn(_number(words[1], "/memory why TURN"))
         if turn is None:
@@ -112,8 +112,9 @@ def _forget(chat: Chat, rest: str) -> Outcome:
 
 
 def _touched(verb: str, found: Sequence[Passage]) -> Outcome:
-    n = sum(p.n_tokens for p in found)
-    view = View(f"{verb}: {n} tokens" if found else f"nothing to be {verb}")
+    n, n_said = sum(p.n_tokens for p in found), sum(p.n_said for p in found)
+    still = f"{n} tokens" if n == n_said else f"{n} of {n_said} tokens, the others were gone already"
+    view = View(f"{verb}: {still}" if found else f"nothing to be {verb}")
     view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in found)
     return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
 

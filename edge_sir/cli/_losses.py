@@ -1,38 +1,29 @@
 """Says what was forgotten, in one line per turn of the conversation."""
 
 from collections import Counter
+from collections.abc import Iterable
 
-import numpy as np
-
-from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
-from edge_sir.engine import TextCodec
+from edge_sir.transcript import Message, Transcript
 
-__all__ = ["Losses", "shown"]
+__all__ = ["N_TURNS", "Losses", "first_words", "shown"]
 
-_N_WORDS = 6
-_SPOKEN = [ROLES.index(role) for role in ("user", "assistant", "tool")]
+N_TURNS = 4  # that are named at most; /memory shows all
+_N_WORDS = 5
+_N_CHARS = 40  # a web address is one word, too
 
 
 class Losses:
-    """Collects evictions between two calls of `take`."""
+    """Collects evictions between two calls of `take`: how much of which turn. transcript: what the turns were."""
 
     def __init__(self) -> None:
-        self.codec: TextCodec | None = None
+        self.transcript: Transcript | None = None
         self._tokens: Counter[int] = Counter()
-        self._first_words: dict[int, str] = {}
 
     def note(self, eviction: Eviction) -> None:
         """An eviction listener. Thoughts leave by design, and who forgets on purpose knows."""
-        if eviction.why != "room":
-            return
-        columns = eviction.columns
-        self._tokens.update(columns["turn"].tolist())
-        spoken = np.isin(columns["role"], _SPOKEN)
-        for turn in set(columns["turn"].tolist()) - self._first_words.keys():
-            rows = np.flatnonzero((columns["turn"] == turn) & spoken)
-            first = rows[columns["message"][rows] == columns["message"][rows[0]]] if len(rows) else rows
-            self._first_words[turn] = self._words(columns["token"][first].tolist())
+        if eviction.why == "room":
+            self._tokens.update(eviction.columns["turn"].tolist())
 
     def take(self) -> str:
         """What was let go since the last call, empty if nothing was."""
@@ -40,26 +31,44 @@ class Losses:
         self.clear()
         return text
 
-    def told(self, n_most: int | None = None) -> str:
-        """As `take`, and it stays; n_most: turns that are named."""
-        if not self._tokens:
+    def told(self, n_most: int = N_TURNS) -> str:
+        """As `take`, and it stays; n_most: turns that are named, those that lost most.
+
+        Not which tokens: of twenty turns a few words each, that would be a page and read as none.
+        """
+        n, n_turns = sum(self._tokens.values()), len(self._tokens)
+        if n_turns == 0:
             return ""
-        n, turns = sum(self._tokens.values()), sorted(self._tokens)
-        parts = [f"{turn}{self._first_words[turn]}" for turn in turns[:n_most]]
-        if len(parts) < len(turns):
-            parts.append(f"and {len(turns) - len(parts)} more (/memory)")
-        return f"let go {n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(parts)}"
+        worst = sorted(self._tokens, key=lambda turn: (-self._tokens[turn], turn))[:n_most]
+        if not worst:
+            return f"let go {n} tokens of {_turns(n_turns)} (/memory)"
+        if n_turns == 1:
+            return f"let go {n} tokens of {self._named(worst[0])}"
+        parts = [f"of {self._named(turn)} {self._tokens[turn]}" for turn in worst]
+        if len(parts) < n_turns:
+            parts.append(f"and {_turns(n_turns - len(parts), 'more ')} (/memory)")
+        return f"let go {n} tokens: {', '.join(parts)}"
 
     def clear(self) -> None:
         """Forgets what was collected."""
         self._tokens.clear()
-        self._first_words.clear()
 
-    def _words(self, tokens: list[int]) -> str:
-        if self.codec is None or not tokens:
-            return ""
-        text = b"".join(self.codec.piece(t) for t in tokens[:32]).decode("utf-8", "ignore").split()
-        return f" “{shown(' '.join(text[:_N_WORDS]))}{' …' if len(text) > _N_WORDS else ''}”"
+    def _named(self, turn: int) -> str:
+        words = "" if self.transcript is None else shown(first_words(self.transcript.of(turn)))
+        return f"turn {turn} ({words})" if words else f"turn {turn}"
+
+
+def first_words(said: Iterable[Message]) -> str:
+    """How a turn began, as it was said; without the user's words what else there is."""
+    texts = sorted(said, key=lambda message: message.role != "user")
+    words = texts[0].text.split() if texts else []
+    begun = " ".join(words[:_N_WORDS])
+    cut = len(words) > _N_WORDS or len(begun) > _N_CHARS
+    return begun[:_N_CHARS].rstrip() + (" …" if cut else "")
+
+
+def _turns(n: int, more: str = "") -> str:
+    return f"{n} {more}turn{'s' if n > 1 else ''}"
 
 
 def shown(text: str) -> str:

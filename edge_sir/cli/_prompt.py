@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,14 +43,27 @@ class PlainReader:
     shows_state = False
 
     def __init__(self) -> None:
+        self.typed = False
+        self._in_line: Callable[[], str] = str  # nobody can tell without a readline
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401
+            import readline
+
+            self._in_line = readline.get_line_buffer
 
     def read(self) -> str:
-        text = self._line(PROMPT)
-        while _is_open(text):
-            text += "\n" + self._line(_CONTINUED)
-        return _content(text)
+        self.typed = False
+        text = ""
+        while True:
+            try:
+                text = self._line(PROMPT)
+                while _is_open(text):
+                    text += "\n" + self._line(_CONTINUED)
+                return _content(text)
+            except KeyboardInterrupt:
+                if not text and not self._in_line():
+                    raise
+                self.typed, text = True, ""
+                print(flush=True)
 
     def _line(self, prompt: str) -> str:
         if sys.stdout.isatty():
@@ -75,21 +88,43 @@ class RichReader:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.filters import Condition
 
+        self.typed = False
         self._chat = chat
         self._session: PromptSession[str] = PromptSession(
             history=_history(),
             completer=_completer(),
             complete_while_typing=False,
             enable_history_search=True,
-            key_bindings=_keys(),
+            key_bindings=self._keys(),
             multiline=Condition(lambda: _is_open(self._session.default_buffer.text)),
             prompt_continuation=_CONTINUED,
             bottom_toolbar=self._toolbar,
             enable_open_in_editor=False,
         )
+        self._session.default_buffer.on_text_insert += self._note_typing
 
     def read(self) -> str:
+        self.typed = False
         return _content(self._session.prompt(PROMPT))
+
+    def _note_typing(self, _: object) -> None:
+        self.typed = True
+
+    def _keys(self) -> "KeyBindings":
+        from prompt_toolkit.key_binding import KeyBindings
+
+        keys = KeyBindings()
+
+        @keys.add("c-c")
+        def _interrupt(event: "KeyPressEvent") -> None:
+            buffer = event.current_buffer
+            if not buffer.text:
+                event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+                return
+            self.typed = True  # also if it came from the history
+            buffer.reset(append_to_history=bool(buffer.text.strip()))  # to be had back with the arrow key
+
+        return keys
 
     def _toolbar(self) -> str:
         session = self._chat.session
@@ -105,21 +140,6 @@ class RichReader:
         return " " + "  ".join(parts)
 
 
-def _keys() -> "KeyBindings":
-    from prompt_toolkit.key_binding import KeyBindings
-
-    keys = KeyBindings()
-
-    @keys.add("c-c")
-    def _interrupt(event: "KeyPressEvent") -> None:
-        # What was typed can be had back with the arrow key.
-        if event.current_buffer.text.strip():
-            event.current_buffer.history.append_string(event.current_buffer.text)
-        event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
-
-    return keys
-
-
 def _completer() -> "Completer":
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 
@@ -127,7 +147,7 @@ def _completer() -> "Completer":
         """Names of commands, at the beginning of a line."""
 
         def get_completions(self, document: "Document", complete_event: CompleteEvent) -> Iterable[Completion]:
-            text = document.text_before_cursor
+            text = document.text_before_cursor.lstrip()
             if text.startswith("/"):
                 for name, (arguments, _) in HELP.items():
                     if f"/{name}".startswith(text):

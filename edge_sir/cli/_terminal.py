@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat
 from edge_sir.cli._commands import Outcome, cost_of, is_command, perform
-from edge_sir.cli._losses import Losses, shown
+from edge_sir.cli._losses import N_TURNS, Losses, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["talk"]
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
-_N_TURNS = 4  # that a note names at most, as far as they fit a line; /memory shows all
 
 
 class _Reader(Protocol):
-    """Reads what the person says. shows_state: the occupancy is in sight while it waits."""
+    """Reads what the person says.
+
+    shows_state: the occupancy is in sight while it waits. typed: something was typed since `read` was called. Ctrl-C
+    clears what stands in the line; with nothing in it, `read` raises KeyboardInterrupt.
+    """
 
     shows_state: bool
+    typed: bool
 
     def read(self) -> str: ...
 
@@ -42,6 +46,8 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
     while (text := _ask(reader)) is not None:
         if not text.strip():
             continue
+        if text.lstrip().startswith("/") and "\n" not in text:  # a slip of the space bar; pasted lines stay as they are
+            text = text.lstrip()
         try:
             if _turn(chat, text, wrap=reader.shows_state):
                 return
@@ -85,16 +91,20 @@ def _show(outcome: Outcome) -> None:
 
 def _ask(reader: _Reader) -> str | None:
     """What the person says next; None when they leave (Ctrl-D, or Ctrl-C twice)."""
-    for warned in (False, True):
+    warned = False
+    while True:
         try:
             return reader.read()
         except EOFError:
             print()
             return None
         except KeyboardInterrupt:
+            if warned and not reader.typed:
+                print(flush=True)
+                return None
             start = "" if reader.shows_state else "\n"  # where it ended the line itself
-            print("" if warned else f"{start}Ctrl-C once more or Ctrl-D leaves", flush=True)
-    return None
+            print(f"{start}Ctrl-C once more or Ctrl-D leaves", flush=True)
+            warned = True
 
 
 def _show_reply(reply: Generator[Piece, None, None], *, wrap: bool) -> None:
@@ -144,7 +154,7 @@ def _wrapped() -> "Wrapped":
 def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
     """One line after a turn: occupancy, where no toolbar shows it, and what was let go."""
     session, width = chat.session, shutil.get_terminal_size().columns
-    texts = [losses.told(n) for n in range(_N_TURNS, 0, -1)]
+    texts = [losses.told(n) for n in range(N_TURNS, -1, -1)]
     lost = next((text for text in texts if len(text) < width - 20 * always), texts[-1])
     occupied = f"[{len(session.ledger)}/{session.budget.n_cells} cells]" if always else ""
     if occupied or lost:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from edge_sir.cli._losses import shown
+from edge_sir.cli._losses import first_words, shown
 from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, TurnMemory
-from edge_sir.transcript import contains
+from edge_sir.said import Known
 
 __all__ = ["Row", "View", "colours", "find_view", "memory_view", "print_view", "stats_view", "why_view"]
 
@@ -17,7 +17,6 @@ Styled = tuple[str, str]
 """Text and style: "" or "dim"."""
 
 WHO = {"user": "you", "assistant": "model", "thought": "thought", "system": "system", "tool": "tool"}
-_N_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -91,31 +90,31 @@ def _widths(rows: Iterable[Row]) -> list[int]:
 def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False) -> View:
     """The conversation by turn: what is resident readable, what is gone folded to its size.
 
-    last: only that many of the newest turns. scores: with the mean surprisal, and what decay leaves of it.
+    last: only that many of the newest turns. scores: with the mean surprisal of what is resident, which is
+    not what every policy ranks by.
     """
     turns = memory.turns if last is None else memory.turns[-last:] if last else ()
     n_known = sum(t.state != "gone" for t in memory if t.turn)
     said = sum(1 for t in memory if t.turn)
     title = f"{memory.n_resident} of {memory.budget} cells hold {n_known} of {said} turns"
     title += f", {memory.n_pinned} tokens pinned" if memory.n_pinned else ""
-    view = View(f"{title}; {memory.policy} forgets")
+    view = View(f"{title}; {memory.policy} forgets" + (f", ranking by {memory.ranks_by}" if scores else ""))
     if turns:
-        view.rows.append(Row(("TURN", "TOKENS", *(["SURPRISAL > NOW"] if scores else []), "WHO"), dim=True))
+        view.rows.append(Row(("TURN", "TOKENS", *(["MEAN SURPRISAL"] if scores else []), "WHO"), dim=True))
     for gone, group in groupby(turns, key=lambda t: t.state == "gone"):
         if gone:
             view.rows.append(_folded(list(group)))
         else:
             for turn in group:
-                view.rows.extend(_turn_rows(turn, memory, scores))
+                view.rows.extend(_turn_rows(turn, scores))
     return view
 
 
-def _turn_rows(turn: TurnMemory, memory: Memory, scores: bool) -> list[Row]:
+def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
     size = str(turn.n_resident) if turn.state == "whole" else f"{turn.n_resident}/{turn.n_tokens}"
     head = [str(turn.turn), size]
     if scores:
-        now = None if turn.score is None else turn.score * memory.decay ** (memory.turn_now - turn.turn)
-        head.append("" if now is None else f"{turn.score:.2f} > {now:.2f}")
+        head.append("" if turn.score is None else f"{turn.score:.2f} nats")
     rows: list[Row] = []
     n_gone = turn.n_gone
     for role, spans in groupby(turn.spans, key=lambda s: s.role):
@@ -146,56 +145,52 @@ def _digest(text: str, role: str) -> str:
 def _folded(turns: Sequence[TurnMemory]) -> Row:
     first, last = turns[0].turn, turns[-1].turn
     number = str(first) if first == last else f"{first}-{last}"
-    words = [w for w in (_first_words(t) for t in turns) if w]
+    words = [w for w in (first_words(t.said) for t in turns) if w]
     shown_words = words if len(words) <= 4 else [*words[:2], "...", words[-1]]
     why = "forgotten" if all(x.why == "forgotten" for t in turns for x in t.losses) else "gone"
     text = " · ".join(shown_words)
     return Row((number, f"0/{sum(t.n_tokens for t in turns)}", why), ((text, "dim"),), dim=True)
 
 
-def _first_words(turn: TurnMemory) -> str:
-    words = next((m.text.split() for m in turn.said if m.role == "user"), [])
-    return " ".join(words[:_N_WORDS]) + (" …" if len(words) > _N_WORDS else "")
-
-
-def find_view(memory: Memory, text: str) -> View:
-    """Whether the words are still resident, where, and since when not."""
-    hits = memory.saying(text)
-    if not hits:
+def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
+    """Whether the words are still resident, all or which of them, where, and since when not."""
+    if not known:
         return View(f"nobody said “{text}” in this conversation")
-    resident = [t for t in hits if contains(t.text, text)]
-    if resident:
-        numbers = ", ".join(str(t.turn) for t in resident)
-        view = View(f"yes, “{text}” is in memory: turn{'s' if len(resident) > 1 else ''} {numbers}")
+    whole = sorted({k.turn for k in known if k.state == "whole"})
+    best = max(known, key=lambda k: len(k.words))
+    if whole:
+        view = View(f"yes, “{text}” is in memory: turn{'s' if len(whole) > 1 else ''} {', '.join(map(str, whole))}")
+    elif best.words:
+        view = View(f"in part: of “{text}” turn {best.turn} still has “{' … '.join(best.words)}”")
     else:
         view = View(f"no, “{text}” is not in memory any more: say it again, and /pin it")
-    for turn in hits:
-        if turn in resident:
-            words = next((s.text for s in turn.spans if contains(s.text, text)), turn.text)
-            view.rows.append(Row((str(turn.turn), turn.state), ((words, ""),)))
+    for k in known:
+        if k.state == "gone":
+            view.rows.append(Row((str(k.turn), _since(memory, k.turn)), ((f"{WHO[k.role]}: {k.said}", ""),), dim=True))
         else:
-            since = {loss.turn_now for loss in turn.losses if loss.why != "thought"}
-            when = f"gone since turn {max(since)}" if since else "gone"
-            message = next(m for m in turn.said if contains(m.text, text))
-            row = Row((str(turn.turn), when), ((f"{WHO[message.role]}: {message.text}", ""),), dim=True)
-            view.rows.append(row)
+            state = "whole" if k.state == "whole" else "in part"
+            view.rows.append(Row((str(k.turn), state), ((f"{WHO[k.role]}: {k.resident}", ""),)))
     return view
 
 
+def _since(memory: Memory, number: int) -> str:
+    turn = memory.turn(number)
+    since = {loss.turn_now for loss in turn.losses if loss.why != "thought"} if turn is not None else set()
+    return f"gone since turn {max(since)}" if since else "gone"
+
+
 def why_view(memory: Memory, turn: TurnMemory) -> View:
-    """The numbers behind what a turn lost: value, decay, the cut."""
+    """The numbers behind what a turn lost: value, the cut, and what they are."""
     losses = [loss for loss in turn.losses if loss.why != "thought"]
-    view = View(f"turn {turn.turn}: {turn.n_resident} of {turn.n_tokens} tokens are resident")
+    words = first_words(turn.said)
+    name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
+    view = View(f"{name}: {turn.n_resident} of {turn.n_tokens} tokens are resident")
     for loss in losses:
         view.rows.append(Row((f"turn {loss.turn_now}", f"-{loss.n_tokens}"), ((_reason(loss), ""),)))
-        if loss.text:
-            view.rows.append(Row(("", ""), ((f"“{loss.text}”", "dim"),)))
     if turn.n_pinned:
         view.rows.append(Row(("now", str(turn.n_pinned)), (("pinned: never let go", ""),)))
     if turn.n_resident and turn.score is not None:
-        age = memory.turn_now - turn.turn
-        now = turn.score * memory.decay**age
-        text = f"mean surprisal {turn.score:.2f} nats; {_decayed(turn.score, memory.decay, age, now)} at present"
+        text = f"mean surprisal {turn.score:.3g} nats; {memory.policy} ranks by {memory.ranks_by}"
         view.rows.append(Row(("now", str(turn.n_resident)), ((text, ""),)))
     return view
 
@@ -205,22 +200,21 @@ def _reason(loss: Loss) -> str:
         return "forgotten because you asked for it"
     text = "let go to make room"
     if loss.surprisal is not None:
-        age = loss.turn_now - loss.turn
-        decayed = loss.surprisal * loss.decay**age
-        text += f": mean surprisal {loss.surprisal:.2f} nats, {_decayed(loss.surprisal, loss.decay, age, decayed)}"
-    if loss.value is not None:
-        text += f"; {loss.policy} valued it at {loss.value:.2f}"
-        if loss.cut is not None and abs(loss.cut - loss.value) < 1e-3:  # rounded
-            text += ", with the rest of its unit, which stayed: it was thinned from its end"
-        elif loss.cut is not None:
-            text += f", the least that stayed had {loss.cut:.2f}"
-    elif loss.policy:
-        text += f"; {loss.policy} ranks nothing"
+        text += f": mean surprisal {loss.surprisal:.3g} nats"
+    if loss.value is None:
+        return f"{text}; {loss.policy} ranks by {loss.ranks_by}" if loss.policy else text
+    age = loss.turn_now - loss.turn
+    text += f"; {loss.policy} ranks by {loss.ranks_by}: {_figure(loss.value)}, {age} turn{'s' * (age != 1)} old"
+    if loss.thinned:
+        text += ", with the rest of its unit, which stayed: it was thinned from its end"
+    elif loss.cut is not None:
+        text += f"; the least that stayed had {_figure(loss.cut)}"
     return text
 
 
-def _decayed(score: float, decay: float, age: int, now: float) -> str:
-    return f"{score:.2f} x {decay:g}^{age} turns = {now:.2f}"
+def _figure(value: float) -> str:
+    """Three significant digits, and all that stand before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def stats_view(stats: ChatStats) -> View:

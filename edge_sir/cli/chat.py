@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     with _stats_file(options.stats) as write_stats:
         losses = Losses()
         with open_chat(options, on_evict=losses.note) as chat:
-            losses.codec = chat.codec
+            losses.transcript = chat.transcript
             try:
                 if sys.stdin is not None and sys.stdin.isatty() and not options.json_output:
                     # Half a second of imports that no pipe should pay for.

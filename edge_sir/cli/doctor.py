@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import re
 import sys
 from dataclasses import asdict
@@ -109,7 +110,8 @@ def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, ba
         need = measure_memory(model, made_with)
         memory: Report = asdict(need) | {"budget": options.budget, "budget_bytes": need.of(options.budget)}
         if limit is not None:
-            memory |= {"limit_bytes": limit, "largest_budget": need.largest_budget(limit, header.n_ctx_train)}
+            largest = need.largest_budget(limit, header.n_ctx_train)
+            memory |= {"limit_bytes": limit, "largest_budget": largest, "least_bytes": need.of(1)}
         return {
             "model": _describe(header, model),
             "gate": gate,
@@ -175,14 +177,16 @@ def _print(report: Report) -> None:
     print(f"    a budget of {memory['budget']} cells takes {_size(memory['budget_bytes'])}")
     if "limit_bytes" in memory:
         n = memory["largest_budget"]
-        fits = f"a budget of {n} cells at most" if n else "not even the smallest budget"
+        least = _size(memory["least_bytes"], up=True)
+        fits = f"a budget of {n} cells at most" if n else f"not even the smallest budget, which takes {least}"
         print(f"    {_size(memory['limit_bytes'])} hold {fits}")
     if speed is not None:
         print(f"  speed: reads {speed['read_per_s']:.1f} and writes {speed['write_per_s']:.1f} tokens per second")
 
 
-def _size(n_bytes: float) -> str:
+def _size(n_bytes: float, *, up: bool = False) -> str:
+    """For people. up: rounded up, so that what is named does suffice."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= factor:
-            return f"{n_bytes / factor:.1f} {unit}"
+            return f"{math.ceil(10 * n_bytes / factor) / 10 if up else n_bytes / factor:.1f} {unit}"
     return f"{n_bytes:.0f} bytes"

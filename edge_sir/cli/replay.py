@@ -25,7 +25,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "replay",
         help="run recorded evictions again under other policies",
         description="Reads what `edge-sir chat --trace FILE` wrote and runs its evictions again, as they were and "
-        "under each --policy, with no model. The words stay those of the record.",
+        "under each --policy, with no model. The words stay those of the record. If /clear began several "
+        "conversations, it is the last one in which anything was said.",
         allow_abbrev=False,
     )
     parser.add_argument("trace", metavar="TRACE", help="file that `edge-sir chat --trace` wrote")
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([_document(r, recorded) for r in runs], indent=2))
         return 0
+    if recorded.parts > 1:
+        print(f"edge-sir: /clear made {recorded.parts} conversations; this is number {recorded.part}", file=sys.stderr)
     _print_table(runs, recorded)
     if not recorded.as_recorded:
         print("edge-sir: the recorded policy did not take the recorded tokens; was it changed since?", file=sys.stderr)
@@ -79,14 +82,16 @@ def _document(r: Replayed, recorded: Replayed) -> dict[str, object]:
         "in_common": _in_common(r, recorded),
         "as_recorded": r.as_recorded,
         "refused": r.refused,
+        "part": r.part,
+        "parts": r.parts,
         "seconds": r.seconds,
     }
 
 
 def _in_common(r: Replayed, recorded: Replayed) -> float:
-    """Share of all tokens that either holds at the end that both hold."""
-    either = r.kept | recorded.kept
-    return round(len(r.kept & recorded.kept) / len(either), 4) if either else 1.0
+    """Share of all tokens that either holds at the end that both hold, rounded down: 1 is said of all alone."""
+    n_either = len(r.kept | recorded.kept)
+    return 10_000 * len(r.kept & recorded.kept) // n_either / 10_000 if n_either else 1.0
 
 
 def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
@@ -94,7 +99,7 @@ def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
     rows: list[tuple[str, ...]] = [head]
     for r in runs:
         d = _document(r, recorded)
-        same = "exactly" if r.as_recorded else f"{_in_common(r, recorded):.0%} of the end"
+        same = "exactly" if r.as_recorded else f"{math.floor(100 * _in_common(r, recorded))}% of the end"
         held = f"{d['turns_resident']} of {d['turns']}"
         cells = (r.policy, r.budget, r.evictions, r.evicted, f"{r.mean_resident:.0f}", held, d["turns_whole"], same)
         rows.append(tuple(map(str, cells)))
@@ -137,7 +142,10 @@ def _write_png(path: Path, runs: Sequence[Replayed]) -> None:
     try:
         import matplotlib
     except ImportError:
-        raise ConfigError("--plot needs matplotlib: `pip install 'edge-sir[plots]'`; without it, omit --plot") from None
+        raise ConfigError(
+            "--plot needs matplotlib: `pip install 'edge-sir[plots]'` (a clone: scripts/setup plots); "
+            "without it, omit --plot"
+        ) from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

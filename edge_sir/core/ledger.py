@@ -46,8 +46,11 @@ class Journal(Protocol):
     def asked(self, n: int, turn_now: int, n_whole_turn: int | None) -> None:
         """Room is about to be made for `n` tokens, with the arguments of `Room.plan`."""
 
-    def changed(self, what: str, value: str | int) -> None:
+    def changed(self, what: str, value: str | int, turn_now: int) -> None:
         """From now on there is another policy (its specification) or budget (cells)."""
+
+    def cleared(self) -> None:
+        """All that is resident is about to go, and another conversation begins."""
 
     def evicting(self, why: str, turn_now: int, n_resident: int) -> None:
         """The next rows dropped are an eviction's."""

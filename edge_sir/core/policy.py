@@ -62,6 +62,10 @@ class Policy(ABC):
     """Make room once for the whole turn, exactly (the paper), instead of slice by slice."""
     evicts: ClassVar[bool] = True
     """False for the policy that never gives up a token."""
+    whole_units: ClassVar[bool] = False
+    """Lets units of many tokens go together, each by one value; a last one may be thinned."""
+    ranks_by: ClassVar[str] = "a score of its own"
+    """What the values of its plans are, in a few words for people."""
 
     decay: float = 1.0
     n_sink: int = 4

@@ -25,6 +25,7 @@ Scalar = bool | int | float | str
 
 TOKENS = "tokenizer.ggml.tokens"
 _LONGEST_PROBLEM = 300  # characters, because names and values from a damaged file can be megabytes
+_PREDICATES = ("is ", "does ", "cannot ", "has ", "holds ", "claims ", "was ", "computes ")
 _MAX_LAYERS = 512  # LLAMA_MAX_LAYERS
 
 AGAIN = "download the file again"
@@ -33,8 +34,12 @@ CONVERT = "convert the model again with a current llama.cpp, or use another file
 
 
 def file_error(path: Path, problem: str, remedy: str) -> ModelFileError:
-    """`<path>: <problem>; <remedy>`, one printable line whatever the file holds."""
-    line = f"{path}: {problem[:_LONGEST_PROBLEM]}; {remedy}"
+    """`<path> <problem>; <remedy>`, one printable line whatever the file holds.
+
+    A problem that is a sentence of its own, not what the file is or does, follows a colon.
+    """
+    colon = "" if problem.startswith(_PREDICATES) else ":"
+    line = f"{path}{colon} {problem[:_LONGEST_PROBLEM]}; {remedy}"
     return ModelFileError("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 

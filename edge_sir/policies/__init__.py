@@ -45,7 +45,7 @@ def from_spec(spec: str) -> Policy:
         key, equals, text = (part.strip() for part in pair.partition("="))
         key = key.replace("-", "_")
         if key not in fields:
-            raise ConfigError(f"policy '{name}' has no key '{key}'{_nearest(key, fields)}")
+            raise ConfigError(f"policy '{name}' has no key '{key}'{_elsewhere(key) or _nearest(key, fields)}")
         if not equals:
             raise ConfigError(f"policy key '{key}' needs a value: {name}:{key}=...")
         values[key] = _convert(name, key, text, fields[key])
@@ -73,7 +73,14 @@ def _convert(policy: str, key: str, text: str, kind: Any) -> Any:
         raise ConfigError(f"policy '{policy}': {key} must be {wanted}, not '{text}'") from None
 
 
+def _elsewhere(key: str) -> str:
+    """Points to the policy that does have this key; empty if none has."""
+    owners = [name for name in names() if key in {f.name for f in dataclasses.fields(policy_class(name))}]
+    return f"; the policy '{owners[0]}' has it: {owners[0]}:{key}=..." if owners else ""
+
+
 def _nearest(word: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.0)
-    return f"; did you mean '{close[0]}'? (all: {', '.join(valid)})"
+    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"{hint} (all: {', '.join(valid)})"

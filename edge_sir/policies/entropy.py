@@ -13,6 +13,7 @@ class Entropy(ScorePolicy):
     """Keeps the tokens that stood where the predictive distribution was widest."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"entropy"})
+    ranks_by: ClassVar[str] = "entropy, decayed"
 
     def score(self, view: LedgerView) -> Scores:
         return self.decayed(view["entropy"], view)

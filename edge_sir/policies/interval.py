@@ -16,6 +16,7 @@ class Interval(Policy):
     """Keeps unprotected tokens at even distances over what is resident."""
 
     per_turn: ClassVar[bool] = True
+    ranks_by: ClassVar[str] = "nothing: it keeps even distances"
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
         rest = self.candidates(protect, n_drop)

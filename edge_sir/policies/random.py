@@ -1,6 +1,7 @@
 """The paper's random baseline: a seeded draw among what is resident."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ __all__ = ["Random"]
 @dataclass(frozen=True, kw_only=True)
 class Random(PaperPolicy):
     """Keeps tokens by lot; the draw depends on the seed and on how far the stream has come."""
+
+    ranks_by: ClassVar[str] = "lot"
 
     def score(self, view: LedgerView) -> Scores:
         newest = int(view["born"].max(initial=0))

@@ -34,6 +34,7 @@ class Sir(ScorePolicy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
+    ranks_by: ClassVar[str] = "marginal value of the token to its turn, decayed"
 
     decay: float = 0.99
     power: float = 0.2

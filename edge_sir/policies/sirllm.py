@@ -70,6 +70,7 @@ class SirLLM(PaperPolicy):
     """Keeps the tokens with the highest surprisal, decayed turn by turn."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
+    ranks_by: ClassVar[str] = "surprisal, decayed"
 
     def score(self, view: LedgerView) -> Scores:
         return self.decayed(view["surprisal"], view)

@@ -14,6 +14,7 @@ class SirLLMPublished(PaperPolicy):
     """Keeps the tokens before which a repetition of their predecessor would have surprised most."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"self_repeat"})
+    ranks_by: ClassVar[str] = "surprisal of repeating the token before, decayed"
 
     def score(self, view: LedgerView) -> Scores:
         return self.decayed(view["self_repeat"], view)

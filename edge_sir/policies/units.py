@@ -30,6 +30,8 @@ class Units(Policy):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
+    ranks_by: ClassVar[str] = "mean surprisal of the unit, decayed"
+    whole_units: ClassVar[bool] = True
 
     decay: float = 0.995
     unit: Unit = "turn"

@@ -40,7 +40,9 @@ def test_a_name_that_is_not_known(refused: Callable) -> None:
 
 def test_a_folder(refused: Callable, workdir: Path) -> None:
     (workdir / "folder.gguf").mkdir()
-    assert "is no file" in refused("--model", "folder.gguf")
+    (workdir / "folder").mkdir()
+    for folder in (".", "folder", "folder.gguf", "folder/"):
+        assert "is a folder; give the .gguf file in it" in refused("--model", folder)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_sir.cli.replay import _print_table
+from edge_sir.replaying import Moment, Replayed
+
 
 @pytest.fixture
 def chat(run_cli: Callable, talker_path: Path) -> Callable:
@@ -51,9 +54,10 @@ def test_every_command_has_a_document(chat: Callable, workdir: Path) -> None:
 
 
 def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
-    told = chat("hello you there", "hello", "hello", "hello", "hello", "hello", "/memory", "/memory find there")
+    said = ["hello you there", *["hello"] * 5]
+    told = chat(*said, "/memory", "/memory find there", args=("--policy", "units"))
     out = told.succeeded().out.decode()
-    assert re.search(r"\d+ of 128 cells hold \d of 6 turns; sir forgets", out)
+    assert re.search(r"\d+ of 128 cells hold \d of 6 turns; units forgets", out)
     assert re.search(r"^\d(-\d)? +0/\d+ +gone +", out, re.MULTILINE)
     assert re.search(r"^(yes|no), “there” is", out, re.MULTILINE)
 
@@ -70,6 +74,7 @@ def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
         ("/budget 5", "too small"),
         ("/budget 99999", "trained on"),
         ("/policy sri", "did you mean 'sir'"),
+        ("/policy foo", "unknown policy 'foo' (all: "),
         ("/memory why", "takes [N]"),
         ("/memory why 42", "no turn 42"),
         ("/save", "which file?"),
@@ -145,11 +150,37 @@ def test_a_plot_is_a_png_or_says_what_to_install(run_cli: Callable, traced: Path
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        assert "pip install 'edge-sir[plots]'" in done.complaint
+        assert "pip install 'edge-sir[plots]'` (a clone: scripts/setup plots)" in done.complaint
         assert not (workdir / "p.png").exists()
         return
     done.succeeded()
     assert (workdir / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_undo_and_a_smaller_budget_are_no_fault_of_the_policy(chat: Callable, run_cli: Callable) -> None:
+    lines = ["hello you there, all of you who are there"] * 5
+    told = chat(*lines, "/undo", "/undo", "/budget 64", args=("--trace", "t.jsonl", "--budget", "140"))
+    told.succeeded()
+    assert run_cli("replay", "t.jsonl").succeeded().err == b""
+
+
+def test_conversations_that_were_cleared_are_told_apart(chat: Callable, run_cli: Callable) -> None:
+    lines = ["hello you there"] * 5
+    chat(*lines, "/clear", *lines[:3], args=("--trace", "t.jsonl", "--budget", "96")).succeeded()
+    done = run_cli("replay", "t.jsonl").succeeded()
+    assert done.err.decode().strip() == "edge-sir: /clear made 2 conversations; this is number 2"
+    assert " of 3 " in done.out.decode()
+    document = json.loads(run_cli("replay", "t.jsonl", "--json").succeeded().out)
+    assert (document[0]["part"], document[0]["parts"], document[0]["turns"]) == (2, 2, 3)
+
+
+def test_a_hundred_percent_is_all(capsys: pytest.CaptureFixture[str]) -> None:
+    recorded = Replayed("sir", 4096, kept=frozenset(range(999)), moments=[Moment(1, {})])
+    other = Replayed("streaming", 4096, kept=frozenset(range(1000)), moments=[Moment(1, {})], as_recorded=False)
+    _print_table([other], recorded)
+    assert "99% of the end" in capsys.readouterr().out
+    _print_table([other], other)
+    assert "100% of the end" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`edge-sir doctor`, as a person and as a program sees it."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,16 @@ def test_a_model_is_reported_for_people(run_cli: Callable, talker_path: Path) ->
     assert "gate: packed, because: moving keys moved logits by 0.0" in text
     assert "256 bytes per cell" in text and "a budget of 256 cells takes" in text
     assert "2.0 MB hold a budget of " in text and "speed" not in text
+
+
+def test_too_little_memory_is_told_how_much_is_needed(run_cli: Callable, talker_path: Path) -> None:
+    def asked(size: str) -> str:
+        args = ("doctor", talker_path, "--budget", "256", "--memory", size, "--no-speed")
+        return run_cli(*args).succeeded().out.decode()
+
+    found = re.search(r"hold not even the smallest budget, which takes ([\d.]+ [kMG]B)", asked("1K"))
+    assert found is not None
+    assert "hold a budget of 256 cells at most" in asked(found[1])
 
 
 def test_a_model_is_reported_for_programs(run_cli: Callable, write_model: Callable) -> None:

@@ -193,7 +193,7 @@ def test_no_network_is_a_clear_line(ask: Callable) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("huggingface_hub") is not None, reason="the extra hf is installed")
 def test_without_the_extra_the_remedy_is_named(ask: Callable) -> None:
-    assert "pip install 'edge-sir[hf]'" in ask().complaint
+    assert "pip install 'edge-sir[hf]'` (a clone: scripts/setup hf)" in ask().complaint
 
 
 def test_a_file_that_was_put_there_is_used_without_the_library(ask: Callable, double: Double, folder: Path) -> None:

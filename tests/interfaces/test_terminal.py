@@ -153,7 +153,7 @@ def test_what_was_forgotten_is_told(terminal: Callable) -> None:
         person.wait_for_prompt()
     person.type(END)
     assert person.wait_for_end() == 0
-    assert re.search(r"\[\d+/64 cells\] let go \d+ tokens of turns? \d+ “hello you there", person.errors)
+    assert re.search(r"\[\d+/64 cells\] let go \d+ tokens:? of (turn \d+ \(hello|\d+ turns \(/memory)", person.errors)
 
 
 def test_blank_lines_are_no_turns(terminal: Callable, workdir: Path) -> None:
@@ -230,6 +230,39 @@ def test_ctrl_c_twice_at_the_prompt_leaves(terminal: Callable, workdir: Path) ->
     assert person.wait_for_end() == 0
     assert json.loads((workdir / "s.json").read_text())["turns"] == 0
     assert "Traceback" not in person.seen + person.errors
+
+
+def test_ctrl_c_with_text_in_the_line_clears_it_only(terminal: Callable) -> None:
+    person = terminal()
+    person.wait_for_prompt()
+    for _ in range(2):  # text resets the count
+        person.type(INTERRUPT)
+        person.wait_for("once more.*")
+        person.wait_for_prompt()
+        person.type("abc")
+        person.wait_for("abc")
+        person.type(INTERRUPT)
+        assert "once more" not in person.wait_for_prompt()
+    person.type("hello\n")
+    person.wait_for_prompt()
+    person.type(INTERRUPT)
+    person.wait_for("once more.*")
+    person.wait_for_prompt()
+    person.type(INTERRUPT)
+    assert person.wait_for_end() == 0
+
+
+def test_a_blank_before_a_command_does_not_make_it_a_message(terminal: Callable, workdir: Path) -> None:
+    person = terminal("--stats", "s.json")
+    person.wait_for_prompt()
+    person.type(" /pin\n")
+    person.wait_for_prompt()
+    person.type("  //stats\n")
+    person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert "/pin TEXT|TURN: which?" in person.errors
+    assert json.loads((workdir / "s.json").read_text())["turns"] == 1
 
 
 def test_ctrl_c_once_does_not_leave(terminal: Callable) -> None:
@@ -395,13 +428,28 @@ def test_keys_pressed_during_a_reply_wait_for_the_prompt(able: Callable) -> None
 
 def test_what_was_typed_before_ctrl_c_can_be_had_back(able: Callable) -> None:
     person = able()
-    person.type("precious words")
-    person._read(0.5)
+    for text in ("precious words", "other things"):
+        person.type(INTERRUPT)
+        person.wait_for("once more")
+        ready(person)
+        person.type(text)
+        person.wait_for(text.split()[1])
+        start = len(person.seen)
+        person.type(INTERRUPT)
+        while person._read(0.5):
+            pass
+        assert "once more" not in person.seen[start:] and person.process.poll() is None
+        person.type("\x1b[A")
+        person.wait_for(text.split()[1])
+        person.type(INTERRUPT)
+        while person._read(0.5):
+            pass
+    person.type("x\x7f")  # typing counts, even if nothing is left of it
     person.type(INTERRUPT)
     person.wait_for("once more")
     ready(person)
-    person.type("\x1b[A")
-    person.wait_for("precious words")
+    person.type(INTERRUPT)
+    assert person.wait_for_end() == 0
 
 
 def test_a_resize_redraws_and_goes_on(able: Callable) -> None:

@@ -1,6 +1,7 @@
 """What a person may ask of a chat's memory: view, pin, forget, undo, regenerate, other terms. On the toy."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from driving import EVICTING, agrees, n_evicted
 
 from edge_sir.chat import Chat
 from edge_sir.core.ledger import ROLES
+from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, CapabilityError, ComputeError, ConfigError
@@ -88,6 +90,15 @@ def test_a_loss_tells_what_units_ranked_it_by() -> None:
         if len(whole) == 1:  # the unit is the turn, and all of it went at once
             age = loss.turn_now - loss.turn
             assert loss.value == pytest.approx(loss.surprisal * 0.5**age, rel=0.02)
+
+
+@pytest.mark.parametrize(("policy", "thins"), [("sir", False), ("units", True), ("sirllm", False)])
+def test_only_a_policy_of_units_thins_one(policy: str, thins: bool) -> None:
+    chat = make_chat(budget=200, policy=policy)
+    fill(chat, 10)
+    losses = [loss for turn in chat.memory() for loss in turn.losses]
+    assert losses and any(loss.thinned for loss in losses) == thins
+    assert {loss.ranks_by for loss in losses} == {chat.session.policy.ranks_by}
 
 
 def test_the_view_is_plain_json() -> None:
@@ -195,7 +206,7 @@ def test_forget_a_turn() -> None:
     assert transcript(chat).startswith("<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nSecond.")
     turn = chat.memory().turn(1)
     assert turn is not None and (turn.said, turn.state) == ((), "gone")
-    assert turn.losses[0].why == "forgotten" and turn.losses[0].text == ""
+    assert turn.losses[0].why == "forgotten" and "First" not in json.dumps(chat.memory().as_dict())
     assert agrees(chat.session)
 
 
@@ -225,6 +236,111 @@ def test_without_a_system_prompt_only_markers_among_the_sinks_stay() -> None:
     assert transcript(chat) == "<s><|im_start|>user\n"
     fill(chat, 1)
     assert agrees(chat.session)
+
+
+# ---- what was thinned --------------------------------------------------------------------------
+
+SENTENCE = "My name is Ada and my sister is Eve."
+N_TOKENS = len(SENTENCE) + 1  # a token is a byte, and the blank before it belongs to a sentence
+
+
+def thinned(gone: str = " is", *, said: str = SENTENCE, budget: int = 512) -> Chat:
+    """A chat in which these letters of a sentence went to make room, wherever they stand in it."""
+    chat = make_chat(["Fine."], budget=budget)
+    chat.reply(f"Hello there. {said} Mind it.")
+    session = chat.session
+    text = bytes(min(t, 255) for t in session.ledger["token"].tolist())
+    start, letters = text.index(said.encode()), gone.encode()
+    starts = [start + match.start() for match in re.finditer(re.escape(letters), said.encode())]
+    rows = np.array([at + i for at in starts for i in range(len(letters))])
+    session.evict(EvictionPlan(rows, session.ledger.epoch, "room"))
+    return chat
+
+
+def test_forget_means_the_sentence_as_it_was_said() -> None:
+    chat = thinned()
+    assert "My name Ada and" in transcript(chat)
+    (passage,) = chat.forget("My name is Ada")
+    assert passage.text == "My name … Ada and my sister … Eve."
+    assert (passage.n_tokens, passage.n_said) == (N_TOKENS - 6, N_TOKENS)
+    assert "Ada" not in transcript(chat) and "Hello there." in transcript(chat) and "Mind it." in transcript(chat)
+    assert "Ada" not in json.dumps(chat.memory().as_dict()) and agrees(chat.session)
+    with pytest.raises(ConfigError, match="nobody said"):
+        chat.find("My name is Ada")
+    assert chat.known("Ada") == ()
+
+
+def test_words_copied_from_what_is_left_mean_their_sentence() -> None:
+    chat = thinned()
+    assert chat.forget("My name Ada")[0].n_said == N_TOKENS
+    assert next(m.text for m in chat.transcript) == "Hello there. Mind it."
+    with pytest.raises(ConfigError, match="nobody said"):
+        chat.forget("is Ada")
+
+
+def test_a_part_of_a_word_that_is_left_is_not_that_word() -> None:
+    chat = thinned("egory", said="One category only.")
+    chat.reply("A cat.")
+    assert [p.turn for p in chat.find("cat")] == [2]
+
+
+def test_pin_means_the_sentence_as_it_was_said_and_holds_what_is_left() -> None:
+    chat = thinned()
+    assert [(p.text, p.n_said - p.n_tokens) for p in chat.pin("sister is Eve")] == [
+        ("My name … Ada and my sister … Eve.", 6)
+    ]
+    fill(chat, 12)
+    assert "My name Ada and my sister Eve." in transcript(chat) and "Hello there" not in transcript(chat)
+    assert chat.unpin("sister is Eve")[0].n_said > N_TOKENS  # with markers
+
+
+def test_a_turn_that_was_thinned_says_how_much_of_it_was_left() -> None:
+    (passage, _) = thinned().forget(1)
+    assert passage.n_said - passage.n_tokens == 6
+
+
+def test_sentences_thinned_by_the_policy_are_forgotten_to_the_last_token() -> None:
+    chat = make_chat(["ok"], budget=200)
+    chat.reply(SENTENCE)
+    fill(chat, 6)
+    left = chat.memory().turn(1)
+    assert left is not None and left.state == "partly" and "My name is Ada" not in left.text
+    assert chat.forget("my name is ada")
+    assert {s.role for s in chat.memory().turn(1).spans} <= {"assistant"}  # type: ignore[union-attr]
+    assert agrees(chat.session)
+
+
+def test_what_was_gone_before_an_undo_or_a_new_conversation_is_not_found() -> None:
+    for action in (lambda chat: chat.undo(), lambda chat: chat.clear()):
+        chat = thinned()
+        action(chat)
+        assert chat.known("My name is Ada") == ()
+
+
+@pytest.mark.parametrize(
+    ("gone", "text", "state", "words"),
+    [
+        (" is", "Ada", "whole", ("Ada",)),
+        (" is", "name is  ADA", "partly", ("name", "Ada")),
+        ("Ada", "Ada", "gone", ()),
+        ("da", "name is Ada", "partly", ("name", "is")),
+        ("x", "Ada", "whole", ("Ada",)),
+    ],
+)
+def test_words_are_known_whole_in_part_or_not(gone: str, text: str, state: str, words: tuple[str, ...]) -> None:
+    chat = thinned(gone, said=SENTENCE + " x")
+    (known,) = chat.known(text)
+    assert (known.turn, known.role, known.state, known.words) == (1, "user", state, words)
+    assert known.said == SENTENCE
+
+
+def test_letters_of_several_bytes_are_known_only_whole() -> None:
+    chat = thinned("o", said="Grüße an Zoë, 👋")
+    session = chat.session
+    rows = np.flatnonzero(session.ledger["token"] == "👋".encode()[3])
+    session.evict(EvictionPlan(rows, session.ledger.epoch, "room"))
+    (known,) = chat.known("Grüße an Zoë, 👋")
+    assert (known.state, known.words) == ("partly", ("Grüße", "an", ","))
 
 
 # ---- undo and regenerate -----------------------------------------------------------------------

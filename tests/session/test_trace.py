@@ -134,8 +134,6 @@ def test_changed_terms_are_part_of_the_record(tmp_path: Path) -> None:
     amend.set_budget(session, 170)
     amend.forget(session, np.array([10, 11, 12]))
     talk(session, 5)
-    amend.reset(session)
-    talk(session, 3)
     trace.close()
     again = replay(read_trace(tmp_path / "t.jsonl"))
     assert again.as_recorded
@@ -143,6 +141,71 @@ def test_changed_terms_are_part_of_the_record(tmp_path: Path) -> None:
     assert again.policy == "sir -> sirllm:decay=0.8" and again.budget == 170
     fixed = replay(read_trace(tmp_path / "t.jsonl"), from_spec("sir"), 140)
     assert fixed.refused == "" and fixed.max_resident <= 140
+
+
+def after_an_undo(path: Path) -> Session:
+    """Room for a smaller budget is made in a turn before that of the last eviction."""
+    session, trace = record(path, "random", [], 140)
+    for i in range(5):
+        session.begin_turn()
+        session.start_message()
+        session.feed(words(40, i), "user")
+        drain(session)
+    session.truncate(4)
+    amend.set_budget(session, 64)
+    trace.close()
+    return session
+
+
+def test_a_smaller_budget_after_an_undo_replays_exactly(tmp_path: Path) -> None:
+    session = after_an_undo(tmp_path / "t.jsonl")
+    again = replay(read_trace(tmp_path / "t.jsonl"))
+    assert again.as_recorded and again.budget == 64
+    assert again.kept == set(session.ledger["born"].tolist())
+
+
+def test_an_old_trace_without_the_turn_of_a_budget_loads(tmp_path: Path) -> None:
+    after_an_undo(tmp_path / "t.jsonl")
+    records = list(read_trace(tmp_path / "t.jsonl"))
+    (op,) = (op for r in records for op in r.get("ops", []) if op["op"] == "budget")
+    del op["turn"]
+    assert replay(records).budget == 64
+
+
+def test_a_cleared_conversation_is_a_part_of_its_own(tmp_path: Path) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "sir", [], 160)
+    talk(session, 9)
+    amend.set_budget(session, 110)
+    amend.set_policy(session, from_spec("streaming"))
+    amend.reset(session)
+    talk(session, 7)
+    trace.close()
+    again = replay(read_trace(tmp_path / "t.jsonl"))
+    assert again.as_recorded and (again.part, again.parts) == (2, 2)
+    assert (again.policy, again.budget) == ("streaming", 110)
+    assert max(again.turns.values()) < 60  # one conversation's turn, not two on one another
+    assert sum(again.turns.values()) < session.n_born * 0.7
+    assert again.kept == set(session.ledger["born"].tolist())
+
+
+def test_a_refusal_in_one_part_does_not_end_the_next(tmp_path: Path) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "sir", [])
+    talk(session)
+    amend.reset(session)
+    talk(session, 1)
+    trace.close()
+    last = replay(read_trace(tmp_path / "t.jsonl"), from_spec("keep-all"))
+    assert last.refused == "" and last.part == 2
+
+
+def test_the_part_shown_is_one_in_which_anything_was_said(tmp_path: Path) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "sir", [])
+    amend.reset(session)  # nothing was said yet: no part
+    talk(session)
+    amend.reset(session)
+    trace.close()
+    again = replay(read_trace(tmp_path / "t.jsonl"))
+    assert again.as_recorded and (again.part, again.parts) == (1, 2) and again.evictions > 5
 
 
 def test_a_kill_costs_at_most_the_last_line(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 import sys
+import textwrap
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import edge_sir
 from edge_sir import errors, policies
 from edge_sir.cli._flags import from_args
+from edge_sir.eval import drawing
 from edge_sir.eval import task as tasks
 from edge_sir.eval.evaluate import Request, evaluate
 from edge_sir.eval.runner import arms_of
@@ -125,6 +127,19 @@ def test_the_task_of_the_page_is_played_and_its_fact_followed(written: None) -> 
     assert isinstance(first.steps[0], tasks.Say) and first.steps[0].fact == "colour"
     asked = [dialogue.steps[-1] for dialogue in tasks.task("colour").dialogues(setup, 20, 0)]
     assert {step.gold for step in asked if isinstance(step, tasks.Ask)} == {0, 1, 2, 3}
+
+
+def test_the_task_of_the_docstring_is_the_one_of_the_page() -> None:
+    (block,) = (b for b in blocks(ROOT / "docs" / "writing-a-policy.md", "python") if b.startswith("# edge_sir/eval"))
+    indented = textwrap.indent(block.replace('"""', "'''"), "    ")
+    assert indented in (tasks.__doc__ or "")
+
+
+def test_every_policy_has_a_colour_of_its_own() -> None:
+    colours = {name: drawing.look(name) for name in policies.names()}
+    assert (
+        len({colour for colour, _ in colours.values()}) == len({mark for _, mark in colours.values()}) == len(colours)
+    )
 
 
 # ---- commands ------------------------------------------------------------------------------------

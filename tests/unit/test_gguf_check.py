@@ -34,8 +34,8 @@ def refusal(path: Path) -> str:
         check_model_file(path)
     message = str(caught.value)
     assert len(message.splitlines()) == 1 and message.isprintable()
-    name, _, rest = message.partition(": ")
-    assert name == str(path)
+    assert message.startswith(str(path))
+    rest = message.removeprefix(str(path)).removeprefix(":").removeprefix(" ")
     problem, _, remedy = rest.rpartition("; ")
     assert problem and remedy
     return rest
@@ -158,6 +158,17 @@ class TestNotAFile:
 )
 def test_foreign_files_are_named(start: bytes, kind: str, tmp_path: Path) -> None:
     assert kind in refusal_of(start, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [(b"# A page", "bad.gguf is not a GGUF file;"), (b"GGUF\3", "bad.gguf: the file of 5 bytes ends")],
+)
+def test_a_colon_stands_before_a_sentence_only(content: bytes, line: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(content)
+    with pytest.raises(ModelFileError) as caught:
+        check_model_file(tmp_path / "bad.gguf")
+    assert line in str(caught.value)
 
 
 class TestDamage:

@@ -40,13 +40,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replaying": {"core", "errors", "policies", "trace"},
     "figures": {"policies", "session"},
     "transcript": {"errors"},
-    "memory": {"core", "engine", "policies", "session", "transcript"},
-    "recall": {"amend", "core", "engine", "errors", "memory", "session", "transcript"},
+    "said": {"core", "engine", "transcript"},
+    "memory": {"core", "engine", "policies", "said", "session", "transcript"},
+    "recall": {"amend", "core", "engine", "errors", "memory", "said", "session", "transcript"},
     "conversation": {
         *("amend", "core", "engine", "errors", "figures", "messages", "policies", "recall", "reply", "session"),
         *("snapshot", "template", "trace", "transcript"),
     },
-    "chat": {"amend", "conversation", "engine", "errors", "memory", "policies", "reply", "transcript"},
+    "chat": {"amend", "conversation", "engine", "errors", "memory", "policies", "reply", "said", "transcript"},
     "batch": {"core", "engine", "errors", "messages", "reply", "session", "snapshot", "template", "trace"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.

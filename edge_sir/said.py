@@ -1,0 +1,204 @@
+"""What was said token by token, also where a policy thinned it: finds the sentences that held some words.
+
+A policy that lets single tokens go leaves "My name [1 gone] Ada" of a sentence. Whoever asks for "My name is Ada" means
+that sentence, so the tokens that went are kept here, as plain numbers beside the ledger, and read together with it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.policy import FRAME
+from edge_sir.core.records import Eviction
+from edge_sir.engine import TextCodec
+from edge_sir.transcript import contains, pattern_of
+
+__all__ = ["Known", "Said", "Stretch", "known_of", "split"]
+
+Ints = NDArray[np.int64]
+
+_THOUGHT = ROLES.index("thought")
+_GONE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """A sentence or a message as it was said. born, token and row: int64 [n], row -1 where a token is gone."""
+
+    turn: int
+    message: int
+    role: str
+    born: Ints
+    token: Ints
+    row: Ints
+    pieces: tuple[bytes, ...]
+
+    @property
+    def rows(self) -> Ints:
+        """The ledger rows that are left of it."""
+        rows: Ints = self.row[self.row != _GONE]
+        return rows
+
+    @property
+    def n_gone(self) -> int:
+        """Tokens that are not resident any more."""
+        return int((self.row == _GONE).sum())
+
+    @property
+    def text(self) -> str:
+        """As it was said."""
+        return b"".join(self.pieces).decode("utf-8", "ignore")
+
+    @property
+    def left(self) -> str:
+        """What is resident of it, read on over the gaps."""
+        here = (piece for piece, row in zip(self.pieces, self.row, strict=True) if row != _GONE)
+        return b"".join(here).decode("utf-8", "ignore")
+
+    def part(self, index: NDArray[np.intp]) -> "Stretch":
+        """The tokens at `index`."""
+        pieces = tuple(self.pieces[i] for i in index)
+        return Stretch(self.turn, self.message, self.role, self.born[index], self.token[index], self.row[index], pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """How much of some words is still resident in one sentence.
+
+    said: the sentence as it was said; resident: what is left of it, gaps marked by an ellipsis. words: those of the
+    words asked for that are resident whole; state: whether these are all, some or none.
+    """
+
+    turn: int
+    role: str
+    said: str
+    resident: str
+    words: tuple[str, ...]
+    state: Literal["whole", "partly", "gone"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gone:
+    """Tokens of one message that went; columns: born, token and sentence, int64 [3, n]."""
+
+    turn: int
+    role: int
+    columns: Ints
+
+
+class Said:
+    """The tokens that were let go, by message. It grows with the conversation, as the transcript does."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        self._codec = codec
+        self._gone: dict[int, _Gone] = {}
+
+    def note(self, event: Eviction) -> None:
+        """Takes an eviction in. Markers are nobody's words, thoughts leave by design, the forgotten is not kept."""
+        if event.why != "room":
+            return
+        columns = event.columns
+        spoken = np.flatnonzero((columns["role"] != FRAME) & (columns["role"] != _THOUGHT))
+        for rows in split(spoken, columns["message"][spoken]):
+            number, turn = int(columns["message"][rows[0]]), int(columns["turn"][rows[0]])
+            went = np.stack([columns[name][rows].astype(np.int64) for name in ("born", "token", "sentence")])
+            before = self._gone.get(number)
+            whole = went if before is None else np.concatenate([before.columns, went], axis=1)
+            self._gone[number] = _Gone(turn, int(columns["role"][rows[0]]), whole)
+
+    def truncate(self, turn: int) -> None:
+        """Turns from `turn` on were never said."""
+        self._gone = {number: gone for number, gone in self._gone.items() if gone.turn < turn}
+
+    def n_gone_of(self, turn: int) -> dict[int, int]:
+        """How many words' tokens of each message of a turn went."""
+        return {number: gone.columns.shape[1] for number, gone in self._gone.items() if gone.turn == turn}
+
+    def forget_turn(self, turn: int) -> None:
+        """Keeps nothing of a turn."""
+        self._gone = {number: gone for number, gone in self._gone.items() if gone.turn != turn}
+
+    def forget(self, stretch: Stretch) -> None:
+        """Keeps nothing of it."""
+        gone = self._gone.get(stretch.message)
+        if gone is not None:
+            rest = gone.columns[:, ~np.isin(gone.columns[0], stretch.born)]
+            self._gone[stretch.message] = _Gone(gone.turn, gone.role, rest)
+
+    def saying(self, ledger: TokenLedger, text: str) -> list[Stretch]:
+        """Every sentence that held `text` when it was said, resident or not; the message if it spans sentences.
+
+        Only where nobody said so, those whose resident words read so: a person may copy what /memory shows.
+        """
+        as_said: list[Stretch] = []
+        as_left: list[Stretch] = []
+        for message, sentence in self._messages(ledger):
+            indices = split(np.arange(len(sentence)), sentence)
+            if contains(message.text, text):
+                parts = [message.part(index) for index in indices]
+                as_said += [part for part in parts if contains(part.text, text)] or [message]
+            elif contains(message.left, text):
+                parts = [message.part(index) for index in indices]
+                as_left += [part for part in parts if contains(part.left, text)] or [message]
+        return as_said or as_left
+
+    def _messages(self, ledger: TokenLedger) -> Iterator[tuple[Stretch, Ints]]:
+        """Every message as it was said, in order, and the sentence of each of its tokens."""
+        content = np.flatnonzero(ledger["role"] != FRAME)
+        resident = {int(ledger["message"][rows[0]]): rows for rows in split(content, ledger["message"][content])}
+        for number in sorted(resident.keys() | self._gone.keys()):
+            rows, gone = resident.get(number, np.empty(0, np.intp)), self._gone.get(number)
+            here = np.stack([*(ledger[name][rows].astype(np.int64) for name in ("born", "token", "sentence")), rows])
+            if gone is None:
+                turn, role = int(ledger["turn"][rows[0]]), int(ledger["role"][rows[-1]])
+            else:
+                turn, role = gone.turn, gone.role
+                away = np.vstack([gone.columns, np.full(gone.columns.shape[1], _GONE)])
+                here = np.concatenate([here, away], axis=1)
+            born, token, sentence, row = here[:, np.argsort(here[0])]
+            pieces = tuple(self._codec.piece(int(t)) for t in token)
+            yield Stretch(turn, number, ROLES[role], born, token, row, pieces), sentence
+
+
+def known_of(stretch: Stretch, text: str) -> Known:
+    """How much of `text` is resident in a sentence that holds it; of several places the best."""
+    # Bytes of no character become one character each, so that characters and tokens stay aligned.
+    said = b"".join(stretch.pieces).decode("utf-8", "surrogateescape")
+    here = np.repeat(stretch.row != _GONE, [len(piece) for piece in stretch.pieces])
+    sizes = [len(c.encode("utf-8", "surrogateescape")) for c in said]
+    starts = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
+    whole = np.logical_and.reduceat(here, starts) if said else here
+    places = [match.span() for match in pattern_of(text).finditer(said)] or [(0, len(said))]
+    words, n_words = max((_words_at(said, whole, *place) for place in places), key=lambda found: len(found[0]))
+    return Known(
+        turn=stretch.turn,
+        role=stretch.role,
+        said=stretch.text.strip(),
+        resident=_with_gaps(stretch.pieces, stretch.row != _GONE),
+        words=words,
+        state="whole" if len(words) == n_words else "partly" if words else "gone",
+    )
+
+
+def _words_at(said: str, whole: NDArray[np.bool_], start: int, stop: int) -> tuple[tuple[str, ...], int]:
+    """The words of said[start:stop] that are resident, and how many there are."""
+    spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]+", said[start:stop])]
+    resident = [said[start + a : start + b] for a, b in spans if whole[start + a : start + b].all()]
+    return tuple(resident), len(spans)
+
+
+def _with_gaps(pieces: tuple[bytes, ...], here: NDArray[np.bool_]) -> str:
+    """The pieces that are here, an ellipsis where others were between them."""
+    runs = split(np.flatnonzero(here), np.cumsum(~here, dtype=np.intp)[here])
+    texts = (b"".join(pieces[i] for i in run).decode("utf-8", "ignore").strip() for run in runs)
+    return " … ".join(filter(None, texts))
+
+
+def split(rows: NDArray[np.intp], keys: NDArray[np.integer[Any]]) -> list[NDArray[np.intp]]:
+    """`rows` in pieces of equal keys."""
+    return np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []
