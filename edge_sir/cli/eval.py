@@ -22,7 +22,8 @@ __all__ = ["add_parser", "run"]
 
 _POLICIES = ("keep-all", "sir", "sirllm", "streaming")
 _BUDGET = 256
-_QUICK_TOKENS, _QUICK_BUDGET, _QUICK_N = 260, 128, 2
+_QUICK_TOKENS, _QUICK_BUDGET, _QUICK_N = 260, 128, 1
+_QUICK_POLICIES = ("keep-all", "sir", "streaming")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -102,7 +103,8 @@ def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequenc
 
     given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
     options = gather(given).options
-    arms = arms_of(args.policy or _POLICIES, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
+    specs = args.policy or (_QUICK_POLICIES if args.quick else _POLICIES)
+    arms = arms_of(specs, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
     stage = open_stage(options.model, threads=options.threads, quiet=args.quiet or args.json)
     documents = []
     try:

@@ -55,6 +55,8 @@ class Store:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Keeps all rows of one dialogue under one arm."""
+        # As a later run will read them, so that both say the same.
+        rows = [Row.from_json(row.to_json()) for row in rows]
         self.rows += rows
         self._done |= _finished(rows)
         if self.folder is not None:
