@@ -48,6 +48,11 @@ class Terminal:
             pass
         return shown
 
+    def settle(self, seconds: float = 1.5) -> None:
+        """Lets readline take the terminal over: until then the kernel echoes keys, and drops them at a Ctrl-C."""
+        while self._read(seconds):
+            pass
+
     def wait_for(self, pattern: str, seconds: float = 40) -> str:
         """Reads until `pattern` comes, and returns what was shown since the last wait."""
         until = time.monotonic() + seconds
@@ -239,8 +244,10 @@ def test_ctrl_c_with_text_in_the_line_clears_it_only(terminal: Callable) -> None
         person.type(INTERRUPT)
         person.wait_for("once more.*")
         person.wait_for_prompt()
+        person.settle()
         person.type("abc")
         person.wait_for("abc")
+        person.settle()
         person.type(INTERRUPT)
         assert "once more" not in person.wait_for_prompt()
     person.type("hello\n")
