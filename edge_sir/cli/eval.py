@@ -99,7 +99,7 @@ def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequenc
     from edge_sir.eval.report import run_table
     from edge_sir.eval.runner import arms_of
     from edge_sir.eval.stage import open_stage
-    from edge_sir.eval.summary import summarize, to_json
+    from edge_sir.eval.summary import summarize_each, to_json
 
     given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
     options = gather(given).options
@@ -114,10 +114,10 @@ def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequenc
             if missing:
                 which = ", ".join(missing)
                 print(f"edge-sir: {name}: no context of {stage.model} holds a dialogue whole: {which}", file=sys.stderr)
-            summary = summarize(
+            summary, *further = summarize_each(
                 result.rows, task=name, model=stage.model, answer=args.answer, metrics=task.metrics, chance=task.chance
             )
-            documents.append(to_json(summary))
+            documents.append(to_json(summary, further))
             if not args.json:
                 print(run_table(summary), flush=True)
     finally:
@@ -152,7 +152,7 @@ def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Sta
 
 def _report(args: argparse.Namespace) -> int:
     """Tables and plots of what --out kept."""
-    from edge_sir.eval.folder import report_folder, summary_of
+    from edge_sir.eval.folder import report_folder, summaries_of
     from edge_sir.eval.store import load_run
     from edge_sir.eval.summary import to_json
 
@@ -165,8 +165,8 @@ def _report(args: argparse.Namespace) -> int:
     runs = [folder] if (folder / "run.json").is_file() else sorted(p.parent for p in folder.glob("*/run.json"))
     if not runs:
         raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
-    loaded = [load_run(path)[:2] for path in runs]
-    documents = [to_json(summary_of(run, rows)) for run, rows in loaded]
+    loaded = [summaries_of(run, rows) for run, rows, _ in map(load_run, runs)]
+    documents = [to_json(summary, further) for summary, *further in loaded]
     print(json.dumps(documents[0] if runs == [folder] else {"tasks": documents}))
     return 0
 

@@ -6,7 +6,7 @@ from edge_sir.errors import BudgetError
 
 __all__ = ["Budget", "Need"]
 
-_KEPT_PERCENT = 85  # a chunked eviction keeps at least this share of what the budget allows
+_KEPT_PERCENT = 95  # a chunked eviction keeps at least this share of what the budget allows
 
 
 @dataclass(frozen=True, slots=True)

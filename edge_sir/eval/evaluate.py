@@ -129,6 +129,8 @@ def _timed(
         if len(store.rows) > n_before:
             store.note(
                 {
+                    "offset": request.offset,
+                    "n": request.n or tasks.task(request.task).n_default,
                     "rows": len(store.rows) - n_before,
                     "seconds": round(seconds, 2),
                     "decode_s": round(after.decode_s - before.decode_s, 2),

@@ -11,9 +11,9 @@ from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import run_report
 from edge_sir.eval.store import load_run
-from edge_sir.eval.summary import Summary, summarize
+from edge_sir.eval.summary import Summary, summarize_each
 
-__all__ = ["report_folder", "summary_of"]
+__all__ = ["report_folder", "summaries_of"]
 
 
 def report_folder(folder: Path) -> Path:
@@ -37,20 +37,20 @@ def report_folder(folder: Path) -> Path:
     return report
 
 
-def summary_of(run: Mapping[str, Any], rows: list[Row]) -> Summary:
-    """The summary of a folder's rows; what was asked is in its run.json."""
+def summaries_of(run: Mapping[str, Any], rows: list[Row]) -> list[Summary]:
+    """The summaries of a folder's rows, one per metric, its headline first; what was asked is in its run.json."""
     task = tasks.task(str(run["task"]))
     # Of a folder that values some questions alone, the first of them is its accuracy.
     metrics = [*run.get("metrics", ()), *(m for m in task.metrics if m not in run.get("metrics", ()))]
-    return summarize(
+    return summarize_each(
         rows, task=str(run["task"]), model=run["model"], answer=run["answer"], metrics=metrics, chance=task.chance
     )
 
 
 def _report_one(folder: Path) -> tuple[Path, Summary, dict[str, Any]]:
     run, rows, passes = load_run(folder)
-    summary = summary_of(run, rows)
-    text = run_report(summary, run, passes)
+    summary, *further = summaries_of(run, rows)
+    text = run_report(summary, run, passes, further)
     for plot in draw_all(summary, rows, folder) if summary.entries else ():
         text += f"\n![{plot.stem.replace('_', ' ')}]({plot.name})\n"
     report = folder / "report.md"

@@ -20,7 +20,8 @@ _LEGEND = (
     "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means and paired differences. "
     "Retention is the accuracy over keep-all's. Gold log-probability is that of the right answer, in nats; "
     "resident is the tokens in the cache when the question was answered, gold resident the share of the fact's tokens "
-    "that were among them. p is McNemar's, exact and two-sided, on the same questions; a:b counts those that only the "
+    "that were among them; s/turn counts the time for questions, too. p is McNemar's, exact and two-sided, on the same "
+    "questions; a:b counts those that only the "
     "row's policy (a) or only the other one (b) got right."
 )
 _LEGEND_PLAIN = (
@@ -33,8 +34,16 @@ _LEGEND_CLUSTERS = (
 )
 
 
-def run_report(summary: Summary, run: Mapping[str, Any], passes: Sequence[Mapping[str, Any]] = ()) -> str:
-    """The report of one evaluation. run: run.json's mapping. passes: what the store noted of each process's run."""
+def run_report(
+    summary: Summary,
+    run: Mapping[str, Any],
+    passes: Sequence[Mapping[str, Any]] = (),
+    further: Sequence[Summary] = (),
+) -> str:
+    """The report of one evaluation.
+
+    run: run.json's mapping. passes: what the store noted of each process's run. further: by the other metrics.
+    """
     parts = [f"# {_heading(summary, run)}", setting(summary, run)]
     if (verdict := _verdict(summary)) is not None:
         parts.append(verdict)
@@ -43,14 +52,17 @@ def run_report(summary: Summary, run: Mapping[str, Any], passes: Sequence[Mappin
         parts += ["## Paired comparisons", _comparisons(summary)]
     if (others := _other_metrics(summary)) is not None:
         parts += ["## Other metrics", others]
+    for other in further:
+        parts += [f"## By {_title(other.metric)}", run_table(other, others=False)]
+        parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
     parts.append(_legend(summary))
     if (speed := _speed(passes)) is not None:
         parts.append(speed)
     return "\n\n".join(parts) + "\n"
 
 
-def run_table(summary: Summary) -> str:
-    """The main table: one row per arm."""
+def run_table(summary: Summary, *, others: bool = True) -> str:
+    """The main table: one row per arm. others: with up to two further metrics."""
     columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
     columns.append(("resident", lambda e: f"{e.resident:.0f}"))
     columns.append(("n", lambda e: str(e.n)))
@@ -58,8 +70,8 @@ def run_table(summary: Summary) -> str:
         columns.append(("perplexity", lambda e: spread(e.perplexity, e.perplexity_ci, four)))
     else:
         columns.append((_title(summary.metric), lambda e: share(e.accuracy)))
-        others = _other_names(summary)
-        columns += [(_title(name), _other(name)) for name in others if len(others) <= 2]
+        further = _other_names(summary) if others else []
+        columns += [(_title(name), _other(name)) for name in further if len(further) <= 2]
         columns.append(("retention", lambda e: figure(e.retention, "{:.2f}")))
     columns.append(("gold log-prob.", lambda e: spread(e.gold_logprob, e.gold_logprob_ci)))
     if any(e.gold_resident is not None for e in summary.entries):

@@ -69,11 +69,19 @@ class Store:
 
 
 def load_run(folder: Path) -> tuple[dict[str, Any], list[Row], list[dict[str, Any]]]:
-    """(run.json, rows, passes) of a folder. Raises ConfigError if it holds no evaluation."""
+    """(run.json, rows, passes) of a folder. Raises ConfigError if it holds no evaluation.
+
+    run.json's mapping gets `offset` and `n`: the dialogues that all passes together were asked for.
+    """
     if not (folder / "run.json").is_file():
         raise ConfigError(f"{folder} holds no evaluation (no run.json in it)")
     passes = _read_lines(folder / "passes.jsonl")
-    return _read_json(folder / "run.json"), _whole_groups(_read_rows(folder / "rows.jsonl")), passes
+    config = _read_json(folder / "run.json")
+    asked = [(p["offset"], p["offset"] + p["n"]) for p in passes if "offset" in p and "n" in p]
+    if asked:
+        first, end = min(a for a, _ in asked), max(b for _, b in asked)
+        config |= {"offset": first or None, "n": end - first}
+    return config, _whole_groups(_read_rows(folder / "rows.jsonl")), passes
 
 
 def _finished(rows: Sequence[Row]) -> set[_Group]:

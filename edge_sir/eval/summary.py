@@ -5,13 +5,13 @@ A question counts once per arm, however often its row is there. Arms are compare
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import Interval, bootstrap_mean, mcnemar, wilson
 
-__all__ = ["KEEP_ALL", "REFERENCES", "Entry", "Share", "Summary", "Versus", "summarize", "to_json"]
+__all__ = ["KEEP_ALL", "REFERENCES", "Entry", "Share", "Summary", "Versus", "summarize", "summarize_each", "to_json"]
 
 KEEP_ALL = "keep-all"
 REFERENCES = (KEEP_ALL, "sirllm", "streaming")
@@ -139,14 +139,42 @@ def summarize(
     return Summary(task, model, answer, metrics[0], chance, tuple(entries))
 
 
-def to_json(summary: Summary) -> dict[str, Any]:
-    """What `edge-sir eval --json` prints; figures rounded to 6 significant digits."""
-    return {
+def summarize_each(
+    rows: Sequence[Row], *, task: str, model: str, answer: str, metrics: Sequence[str], chance: float
+) -> list[Summary]:
+    """A summary for each metric that rows count for, in the task's order; one without entries if there are no rows."""
+    there = {row.metric for row in rows}
+    found = [metric for metric in metrics if metric in there] or list(metrics[:1])
+    return [
+        summarize(
+            rows,
+            task=task,
+            model=model,
+            answer=answer,
+            metrics=[metric, *(other for other in metrics if other != metric)],
+            chance=chance,
+        )
+        for metric in found
+    ]
+
+
+def to_json(summary: Summary, further: Sequence[Summary] = ()) -> dict[str, Any]:
+    """What `edge-sir eval --json` prints; figures rounded to 6 significant digits.
+
+    further: the summaries by the task's other metrics, which come under "metrics" by their names.
+    """
+    document: dict[str, Any] = {
         "task": summary.task,
         "model": summary.model,
         "answer": summary.answer,
         "rows": [_rounded(_entry_json(entry)) for entry in summary.entries],
     }
+    if further:
+        document["metrics"] = {
+            other.metric: [_rounded(_entry_json(replace(entry, others={}))) for entry in other.entries]
+            for other in further
+        }
+    return document
 
 
 # ---- entries -----------------------------------------------------------------------------------------
