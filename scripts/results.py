@@ -13,6 +13,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +107,7 @@ GENERATED = (
 )
 
 ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
-OVER_ETA = ("keep-all", *(f"sir:decay={eta}" for eta in ETAS), *(f"sirllm:decay={eta}" for eta in ETAS))
+OVER_ETA = ("keep-all", "streaming", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS))
 FEW = ("keep-all", "sir", "units", "sirllm", "streaming")
 SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
 
@@ -127,15 +129,16 @@ PIECES = (
     *FIRST,
     *map(_choice, ("single-item", "names", "numbers", "identifiers")),
     Piece("decay-forgetting", Request("forgetting", n=20, seed=2), OVER_ETA, (128, 256)),
-    Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64,)),
+    Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
     Piece("mix", Request("mix", n=30, seed=2), (*FEW, "random", "entropy"), (128, 256)),
     Piece("perplexity", Request("perplexity", n=20, seed=2), FEW[1:], (256, 1024), chunk=20),
     Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
     Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1),
-    Piece("rps", Request("rps", n=700, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=700),
+    Piece("rps-few-shot", Request("rps", n=200, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=200),
     Piece("grocery-both", Request("grocery", n=25), (*FEW, *SHOTS), (512,), PAPER_FILE),
     Piece("grocery-letters", Request("grocery", n=25, answer="first-token"), FEW, (512,), PAPER_FILE),
     Piece("dailydialog", Request("dailydialog", n=60), FEW, (96,), "dailydialog.jsonl"),
+    Piece("rps", Request("rps", n=2100, seed=2), FEW[1:], (1024,), chunk=2100),
 )
 
 
@@ -154,11 +157,20 @@ def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) 
     deadline = time.monotonic() + 60 * minutes
     work = [(chunk, _located(chunk, data)) for chunk in chunks]
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _open, (str(quick), deadline)) as pool:
-        done = 0
-        for name, played in pool.imap_unordered(_play_chunk, work):
-            done += played
-            print(f"[{done}/{len(work)}] {name}", file=sys.stderr, flush=True)
+    done = 0
+    with ProcessPoolExecutor(jobs, context, _open, (str(quick), deadline)) as pool:
+        try:
+            for future in as_completed([pool.submit(_play_chunk, item) for item in work]):
+                name, played = future.result()
+                done += played
+                print(f"[{done}/{len(work)}] {name}", file=sys.stderr, flush=True)
+        except BrokenProcessPool:
+            raise UserError("a worker was killed (out of memory?); run it again to go on, with fewer --jobs") from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     return done == len(work)
 
 
