@@ -6,7 +6,7 @@ from Python, in a context of the same settings.
 
     bench.py          arguments, the host, the order      bench_context.py  prefill, overflow, re-reading
     bench_rig.py      bare llama.cpp, clock, text         bench_chat.py     generation, many turns, memory
-    bench_stats.py    figures, spread, table, JSON
+    bench_stats.py    figures, spread, table, JSON    bench_eval.py     a played dialogue
 """
 
 import argparse
@@ -23,6 +23,7 @@ from typing import Any
 
 import bench_chat
 import bench_context
+import bench_eval
 from bench_rig import Setup, clock_of, copy_bytes_per_s, say
 from bench_stats import Figure, report, table
 
@@ -85,6 +86,7 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
         model.close()
     figures.append(bench_chat.generation(setup, setup.pick(4, 20), copy_speed))
     figures += bench_chat.turns(setup, setup.pick(3, 8))
+    figures.append(bench_eval.evaluation(setup, path))
     return figures + _gemma(setup)
 
 
