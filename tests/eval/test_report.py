@@ -138,6 +138,19 @@ def test_many_metrics_get_a_table_of_their_own() -> None:
     assert "recall 5" in two
 
 
+def test_every_further_metric_has_its_table_and_its_comparisons() -> None:
+    report = run_report(grocery(), RUN, (), [plain_recall()])
+    _, _, section = report.partition("## By recall far")
+    assert "| `sir`      |   256 |      256 |   2 | 0.50" in section
+    assert "p vs keep-all" in section
+
+
+def plain_recall() -> Summary:
+    rows = [row("keep-all", 0, f"d{i}", metric="recall_far") for i in range(2)]
+    rows += [row("sir", 256, f"d{i}", metric="recall_far", right=i < 1) for i in range(2)]
+    return summary(rows, metrics=("recall_far",))
+
+
 def test_speed_comes_from_the_passes() -> None:
     passes = [{"seconds": 300.0, "decode_s": 290.0, "host": "a"}, {"seconds": 100.0, "decode_s": 90.0, "host": "a"}]
     assert "Speed: 6.67 minutes (a), 95% of them inside llama.cpp's decoding." in run_report(grocery(), RUN, passes)

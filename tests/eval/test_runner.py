@@ -230,6 +230,15 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     assert without_time(rows) == without_time(whole.rows)
 
 
+def test_what_was_asked_in_parts_is_told_as_a_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path, CONFIG)
+    store.note({"rows": 4, "seconds": 1.0})  # by an older version
+    for offset in (14, 10):
+        store.note({"offset": offset, "n": 4})
+    found, _, passes = load_run(tmp_path)
+    assert (found["offset"], found["n"], len(passes)) == (10, 8, 3)
+
+
 def test_half_a_dialogue_does_not_count(tmp_path: Path) -> None:
     told = dialogue(FACT, replace(QUESTION, reply="gold"), QUESTION)
     config = CONFIG

@@ -9,7 +9,7 @@ from making import arm, read, row, summary
 
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import bootstrap_mean, wilson
-from edge_sir.eval.summary import Entry, summarize, to_json
+from edge_sir.eval.summary import Entry, summarize, summarize_each, to_json
 
 
 def grocery() -> list[Row]:
@@ -120,6 +120,27 @@ def test_further_metrics_have_their_own_share() -> None:
     assert (found.others["commonsense"].n, found.others["commonsense"].value) == (10, 0.3)
     assert found.others["commonsense"].ci == wilson(3, 10)
     assert found.gold_logprob == -2.0  # of the recall's rows alone
+
+
+def test_each_metric_can_be_the_headline() -> None:
+    rows = [row("keep-all", 0, f"d{i}", index=j, metric=f"recall_{j}") for i in range(4) for j in range(2)]
+    rows += [
+        row("sir", 256, f"d{i}", index=j, metric=f"recall_{j}", right=i < 4 - 2 * j, gold_logprob=-1.0 - j)
+        for i in range(4)
+        for j in range(2)
+    ]
+    near, far = summarize_each(
+        rows, task="long", model="m", answer="rank", metrics=("recall_0", "recall_1", "recall_2"), chance=0.25
+    )
+    assert (near.metric, far.metric) == ("recall_0", "recall_1")  # no row counts for recall_2
+    assert [e.retention for e in near.entries] == [1.0, 1.0]
+    assert [e.retention for e in far.entries] == [1.0, 0.5]
+    versus = far.entries[1].versus["keep-all"]
+    assert (versus.n, versus.gold_logprob, versus.n_only_reference) == (4, -1.0, 2)
+    document = to_json(near, [far])
+    assert list(document["metrics"]) == ["recall_1"]
+    assert [r["retention"] for r in document["metrics"]["recall_1"]] == [1.0, 0.5]
+    assert "metrics" not in to_json(near)
 
 
 def test_a_metric_that_was_not_asked_for_is_passed_over() -> None:
