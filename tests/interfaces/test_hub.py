@@ -191,16 +191,26 @@ def test_no_network_is_a_clear_line(ask: Callable) -> None:
     assert "is the network up?" in ask(NAME, "--quiet", HF_ENDPOINT="http://127.0.0.1:9").complaint
 
 
-@pytest.mark.skipif(importlib.util.find_spec("huggingface_hub") is not None, reason="the extra hf is installed")
-def test_without_the_extra_the_remedy_is_named(ask: Callable) -> None:
-    assert "pip install 'edge-sir[hf]'` (a clone: scripts/setup hf)" in ask().complaint
+@pytest.fixture
+def no_library(tmp_path: Path) -> Path:
+    """A folder for PYTHONPATH in which the library is as absent as without the extra."""
+    folder = tmp_path / "without"
+    folder.mkdir()
+    (folder / "huggingface_hub.py").write_text("raise ModuleNotFoundError(name='huggingface_hub')\n")
+    return folder
 
 
-def test_a_file_that_was_put_there_is_used_without_the_library(ask: Callable, double: Double, folder: Path) -> None:
+def test_without_the_extra_the_remedy_is_named(ask: Callable, no_library: Path) -> None:
+    assert "pip install 'edge-sir[hf]'` (a clone: scripts/setup hf)" in ask(PYTHONPATH=str(no_library)).complaint
+
+
+def test_a_file_that_was_put_there_is_used_without_the_library(
+    ask: Callable, double: Double, folder: Path, no_library: Path
+) -> None:
     target = folder / "hf" / "acme" / "tiny-GGUF" / "q4" / "talker.gguf"
     target.parent.mkdir(parents=True)
     target.write_bytes(double.data)
-    ask(NAME, "--quiet").succeeded()
+    ask(NAME, "--quiet", PYTHONPATH=str(no_library)).succeeded()
     assert double.paths == []
 
 
