@@ -4,7 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from edge_sir import hub
 from edge_sir.errors import ModelFileError
 from edge_sir.models import (
     ModelEntry,
@@ -28,13 +30,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     actions.add_parser("list", parents=[common], help="show the known models and their state")
     get = actions.add_parser("get", parents=[common], help="download models that are not here yet")
-    get.add_argument("names", nargs="+", metavar="NAME")
+    get.add_argument("names", nargs="+", metavar="NAME", help="of `models list`, or hf:OWNER/REPO:FILE")
     get.add_argument("--accept-licence", action="store_true", help="accept the terms of the models named")
     get.add_argument("--quiet", action="store_true", help="print nothing but errors")
     check = actions.add_parser("verify", parents=[common], help="compare checksums; exit code 2 if one is wrong")
     check.add_argument("names", nargs="*", metavar="NAME", help="default: every model that is here")
     where = actions.add_parser("path", parents=[common], help="print where a model's file lies")
-    where.add_argument("name", metavar="NAME")
+    where.add_argument("name", metavar="NAME", help="of `models list`, or hf:OWNER/REPO:FILE")
     parser.set_defaults(run=run)
 
 
@@ -58,9 +60,13 @@ def _list(args: argparse.Namespace) -> int:
 
 def _get(args: argparse.Namespace) -> int:
     # Every name is looked up before the first download: a typo should not surface minutes later.
-    entries = _entries(args.names)
+    manifest = load_manifest()
+    wanted = {name: hub.parse(name) or manifest.entry(name) for name in args.names}
     paths = {}
-    for entry in entries:
+    for name, entry in wanted.items():
+        if isinstance(entry, hub.HubFile):
+            paths[name] = str(hub.fetch(entry, quiet=args.quiet))
+            continue
         if entry.accept_licence and not args.quiet and model_state(entry) != "ready":
             print(_terms(entry), file=sys.stderr)
         paths[entry.name] = str(fetch(entry, accept_licence=args.accept_licence, quiet=args.quiet))
@@ -89,12 +95,21 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _path(args: argparse.Namespace) -> int:
-    path = str(resolve(args.name).path)
+    path = str(_where(args.name))
     if args.json:
         _print_json({"name": args.name, "path": path})
     else:
         print(path)
     return 0
+
+
+def _where(name: str) -> Path:
+    file = hub.parse(name)
+    if file is None:
+        return resolve(name).path
+    if not file.path.is_file():
+        raise ModelFileError(f"{name} is not here yet; run `edge-sir models get {name}`")
+    return file.path
 
 
 def _entries(names: Sequence[str]) -> list[ModelEntry]:

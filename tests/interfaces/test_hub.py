@@ -191,6 +191,18 @@ def test_no_network_is_a_clear_line(ask: Callable) -> None:
     assert "is the network up?" in ask(NAME, "--quiet", HF_ENDPOINT="http://127.0.0.1:9").complaint
 
 
+@needs_library
+def test_models_get_and_path_know_the_hub(run_cli: Callable, double: Double, folder: Path) -> None:
+    env = {"EDGE_SIR_MODELS_DIR": str(folder), "HF_ENDPOINT": double.url, "HF_HUB_OFFLINE": None}
+    complaint = run_cli("models", "path", NAME, env=env).complaint
+    assert f"{NAME} is not here yet; run `edge-sir models get {NAME}`" in complaint
+    got = run_cli("models", "get", NAME, "--json", env=env).succeeded()
+    path = folder / "hf" / "acme" / "tiny-GGUF" / "q4" / "talker.gguf"
+    assert json.loads(got.out) == [{"name": NAME, "path": str(path)}]
+    assert path.read_bytes() == double.data
+    assert run_cli("models", "path", NAME, env=env).succeeded().out.decode().strip() == str(path)
+
+
 @pytest.fixture
 def no_library(tmp_path: Path) -> Path:
     """A folder for PYTHONPATH in which the library is as absent as without the extra."""
