@@ -127,6 +127,13 @@ def _choice(name: str) -> Piece:
 FIRST = (_main(0), _main(10), *map(_generated, GENERATED))
 PIECES = (
     *FIRST,
+    Piece(
+        "single-item",
+        Request("single-item", n=20, seed=3, metrics=("recall",)),
+        ("keep-all", "sir", "units", "sirllm", "sirllm-published", "streaming", "random"),
+        (256, 512),
+        chunk=1,
+    ),
     *map(_choice, ("single-item", "names", "numbers", "identifiers")),
     Piece("decay-forgetting", Request("forgetting", n=20, seed=2), OVER_ETA, (128, 256)),
     Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
