@@ -3,8 +3,7 @@
 import re
 
 import pytest
-from chatting import make_chat
-from test_memory import N_TOKENS, SENTENCE, fill, thinned
+from chatting import N_TOKENS, SENTENCE, fill, make_chat, thinned
 
 from edge_sir.chat import Chat
 from edge_sir.cli._commands import perform
