@@ -10,6 +10,7 @@ from edge_sir import amend
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
+from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, Sampler, SamplingParams, SentenceEnds, TextCodec
 from edge_sir.errors import ConfigError
@@ -82,6 +83,10 @@ class Conversation:
         self.sampling = sampling or SamplingParams()
         self.max_tokens = max_tokens
         self.stop = tuple(stop)
+        self._encoder = MessageEncoder(codec, template, system)
+        n_opening = sum(len(tokens) for _, tokens in self._encoder.opening())
+        whose = ("", "") if system is None else (f"the system prompt ({n_opening} tokens)", "shorten it")
+        check_fit(policy, budget, n_opening, *whose)
         self.session = Session(
             engine,
             policy,
@@ -101,7 +106,6 @@ class Conversation:
         self._reopen = reopen
         self._on_close = on_close
         self._recall = Recall(self.session, codec)
-        self._encoder = MessageEncoder(codec, template, system)
         self.system = system
         self.system_turn = 0
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
@@ -141,7 +145,6 @@ class Conversation:
     def _start(self) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""
         parts = self._encoder.opening()
-        self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
         if self.system is not None:
             self.transcript.add(0, "system", self.system)
         self._feed(parts, pinned=True)

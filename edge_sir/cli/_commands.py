@@ -2,19 +2,20 @@
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_sir.chat import Chat, Undone
 from edge_sir.cli._views import WHO, Row, View, find_view, memory_view, stats_view, why_view
-from edge_sir.errors import ConfigError
+from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Passage
 from edge_sir.policies import names, to_spec
 from edge_sir.reply import Piece
 from edge_sir.transcript import read_transcript
 
-__all__ = ["HELP", "Outcome", "cost_of", "is_command", "perform"]
+__all__ = ["HELP", "Outcome", "complaint", "cost_of", "is_command", "perform"]
 
 HELP: dict[str, tuple[str, str]] = {
     "help": ("", "this list"),
@@ -53,6 +54,11 @@ class Outcome:
 def is_command(text: str) -> bool:
     """Whether a line is a command; one that begins with // is said with one stroke less."""
     return text.startswith("/") and not text.startswith("//")
+
+
+def complaint(error: EdgeSirError) -> str:
+    """What is wrong, for a person in a chat: flags that a remedy names are commands here."""
+    return re.sub(r"--(budget|policy)\b", r"/\1", str(error)) if isinstance(error, BudgetError) else str(error)
 
 
 def perform(chat: Chat, line: str) -> Outcome:

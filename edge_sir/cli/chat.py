@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edge_sir.chat import Chat, Reply
-from edge_sir.cli._commands import is_command, perform
+from edge_sir.cli._commands import complaint, is_command, perform
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
 from edge_sir.cli._losses import Losses, shown
 from edge_sir.cli._views import print_view
@@ -77,7 +77,7 @@ def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
             try:
                 outcome = perform(chat, text)
             except UserError as error:
-                print(f"edge-sir: {shown(str(error))}", file=sys.stderr, flush=True)
+                print(f"edge-sir: {shown(complaint(error))}", file=sys.stderr, flush=True)
                 code = 2
                 continue
             if outcome.leave:

@@ -91,7 +91,7 @@ def test_a_lower_budget_evicts_at_once(policy: str) -> None:
     fill(chat, 3)
     n = len(chat.session.ledger)
     gone = chat.set_budget(96)
-    assert n - gone == len(chat.session.ledger) <= 96
+    assert n - gone == len(chat.session.ledger) == 96  # and no more than that
     assert agrees(chat.session) and "Be kind." in transcript(chat)
     fill(chat, 3)
     assert len(chat.session.ledger) <= 96
@@ -99,6 +99,17 @@ def test_a_lower_budget_evicts_at_once(policy: str) -> None:
     fill(chat, 6)
     assert 96 < len(chat.session.ledger) <= 400
     assert agrees(chat.session)
+
+
+def test_a_budget_too_small_is_told_the_same_at_the_start_and_later() -> None:
+    with pytest.raises(BudgetError) as at_start:
+        make_chat(budget=8, system="Be kind to cats.")
+    least = int(str(at_start.value).split("--budget ")[1].split()[0])
+    chat = make_chat(budget=least, system="Be kind to cats.")
+    with pytest.raises(BudgetError, match=f"budget of 8 cells is too small.* use --budget {least} or more"):
+        chat.set_budget(8)
+    with pytest.raises(BudgetError, match=f"--budget {least} "):
+        make_chat(budget=least - 1, system="Be kind to cats.")
 
 
 def test_more_cells_than_the_engine_has_need_another_engine() -> None:
