@@ -32,7 +32,7 @@ def forget(session: Session, rows: NDArray[np.intp]) -> int:
 
 
 def reset(session: Session) -> None:
-    """Empties the session: turn 0 begins again. What was counted stays counted."""
+    """Empties the session: turn 0 begins again. What was counted stays counted, here and in its `stats`."""
     session.make_ready()
     session.discard_pending()
     if session.turn > 0 and session.ledger.journal is not None:  # a first system prompt replaced is no conversation

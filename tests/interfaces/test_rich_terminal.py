@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from terminals import CODES, COLOUR, END, ENDLESS, INTERRUPT, TOOLBAR, enter, ready
+from terminals import CODES, COLOUR, END, ENDLESS, INTERRUPT, TOOLBAR, Terminal, enter, ready
 
 
 def test_the_toolbar_shows_the_occupancy(able: Callable) -> None:
@@ -23,7 +23,7 @@ def test_the_toolbar_shows_the_occupancy(able: Callable) -> None:
 def test_commands_work_at_the_prompt(able: Callable) -> None:
     person = able()
     enter(person, "hello you there")
-    assert "cells hold 1 of 1 turns" in enter(person, "/memory")
+    assert "cells hold 1 of 1 turns, all whole" in enter(person, "/memory")
     assert "is in memory: turn 1" in enter(person, "/memory find you")
     assert "pinned" in enter(person, "/pin 1")
     assert "took back turn 1" in enter(person, "/undo")
@@ -31,6 +31,33 @@ def test_commands_work_at_the_prompt(able: Callable) -> None:
     person.type("/bye\r")
     assert person.wait_for_end() == 0
     assert "unknown command /foo" in person.errors
+
+
+def test_a_long_complaint_is_broken_between_words(able: Callable) -> None:
+    person = able(apart=False)
+    person.resize(40)
+    shown = enter(person, "/memory why nothing of the kind")
+    told = shown[shown.index("edge-sir: ") :].replace("\r", "").split("\n")
+    assert told[:2] == ["edge-sir: /memory takes [N] [--scores]", "[--json], find TEXT, or why [TURN]"]
+    person.type(END)
+    assert person.wait_for_end() == 0
+
+
+def test_the_toolbar_begins_anew_with_the_conversation(able: Callable) -> None:
+    person = able("--budget", "96")
+    for _ in range(6):
+        enter(person, "hello you there")
+    assert re.search(r"\d+ let go", _bar(person))
+    enter(person, "/clear")
+    assert "turn 0" in _bar(person) and "let go" not in _bar(person)
+    person.type(END)
+    assert person.wait_for_end() == 0
+
+
+def _bar(person: Terminal) -> str:
+    """The last toolbar shown."""
+    seen = CODES.sub("", person.seen)
+    return seen[[m.start() for m in re.finditer(TOOLBAR, seen)][-1] :]
 
 
 def test_three_quotes_hold_several_lines(able: Callable) -> None:

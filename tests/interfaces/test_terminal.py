@@ -22,7 +22,7 @@ def test_prompt_reply_and_occupancy(terminal: Callable) -> None:
     assert person.wait_for_end() == 0
     lines = person.errors.splitlines()
     assert "96 cells" in lines[0] and "Ctrl-C" in lines[1]
-    assert re.fullmatch(r"\[\d+/96 cells\]", lines[2])
+    assert re.fullmatch(r"\[\d+/96 cells\]", lines[3])
     occupied = [int(n) for n in re.findall(r"\[(\d+)/96 cells\]", "\n".join(lines))]
     assert len(occupied) == 2 and 0 < occupied[0] < occupied[1] <= 96
     assert "cells" not in person.seen
@@ -46,6 +46,17 @@ def test_what_was_forgotten_is_told(terminal: Callable) -> None:
     person.type(END)
     assert person.wait_for_end() == 0
     assert re.search(r"\[\d+/64 cells\] let go \d+ tokens:? of (turn \d+ \(hello|\d+ turns \(/memory)", person.errors)
+
+
+def test_a_reply_that_was_cut_is_marked(terminal: Callable) -> None:
+    person = terminal()
+    person.wait_for_prompt()
+    for text in ("hello\n", "/memory\n"):
+        person.type(text)
+        person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert person.errors.count("(cut at 8 tokens; --max-tokens)") == 1
 
 
 def test_blank_lines_are_no_turns(terminal: Callable, workdir: Path) -> None:

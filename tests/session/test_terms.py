@@ -7,13 +7,14 @@ import pytest
 from chatting import fill, make_chat, said, script, transcript
 from driving import EVICTING, agrees
 
+from edge_sir.cli._commands import perform
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.errors import BudgetError, CapabilityError, ConfigError
 from edge_sir.replaying import replay
 from edge_sir.testing import ToyEngine
 from edge_sir.trace import Trace, read_trace
-from edge_sir.transcript import read_transcript
+from edge_sir.transcript import Message, read_transcript
 
 # ---- system prompt -------------------------------------------------------------------------------
 
@@ -79,6 +80,17 @@ def test_clear_begins_anew() -> None:
         one.reply("Hi")
     assert transcript(chat) == transcript(fresh)
     assert agrees(chat.session)
+
+
+def test_an_empty_system_prompt_removes_the_old_one() -> None:
+    chat = make_chat(["ok"], system="Be kind to cats.", budget=256)
+    chat.reply("Hi")
+    assert perform(chat, '/system ""').view.title == "no system prompt of yours (/system TEXT)"
+    assert "kind" not in transcript(chat) and chat.session.turn == 1 and agrees(chat.session)
+    chat.undo()
+    assert "kind" not in transcript(chat)
+    chat.set_system("Be calm.")
+    assert "Be calm." in transcript(chat)
 
 
 # ---- budget and policy ---------------------------------------------------------------------------
@@ -188,7 +200,7 @@ def test_a_transcript_is_saved_and_read_again(tmp_path: Path) -> None:
     assert list(again.transcript) == list(chat.transcript)
     for role in ("system", "user", "assistant"):
         assert "".join(said(again, role).split()) == "".join(said(chat, role).split())
-    with pytest.raises(ConfigError, match="has 2 turns already"):
+    with pytest.raises(ConfigError, match="has 2 turns already; /clear it first"):
         again.load(read_transcript(path))
     before = path.read_bytes()
     with pytest.raises(ConfigError, match="exists"):
@@ -198,6 +210,12 @@ def test_a_transcript_is_saved_and_read_again(tmp_path: Path) -> None:
 
 def test_what_is_no_transcript_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
+    path.write_text("edge-sir transcript 1\n")
+    with pytest.raises(ConfigError, match="holds no message"):
+        read_transcript(path)
+    for name in ("missing", ".", "a\0b", "/dev/null"):
+        with pytest.raises(ConfigError, match=r"cannot read .* give a file that /save wrote"):
+            read_transcript(tmp_path / name)
     for text in ("", "hello\n", "edge-sir transcript 1\nhello\n", "edge-sir transcript 1\n    hello\n"):
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"no transcript|neither"):
@@ -207,6 +225,15 @@ def test_what_is_no_transcript_is_refused(tmp_path: Path) -> None:
         read_transcript(path)
     with pytest.raises(ConfigError, match="cannot save"):
         make_chat().transcript.save(tmp_path / "no" / "folder")
+
+
+def test_a_transcript_that_does_not_fit_leaves_the_conversation_empty() -> None:
+    chat = make_chat(system="Be kind.", budget=128)
+    before = transcript(chat)
+    with pytest.raises(BudgetError):
+        chat.load([Message(1, "user", "Hi"), Message(2, "system", "x" * 200)])
+    assert transcript(chat) == before and chat.session.turn == 0 and agrees(chat.session)
+    assert [m.text for m in chat.transcript] == ["Be kind."]
 
 
 # ---- a trace of a chat ---------------------------------------------------------------------------
