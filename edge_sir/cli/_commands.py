@@ -81,8 +81,8 @@ def _pin(chat: Chat, rest: str) -> Outcome:
     outcome = _touched("pinned", chat.pin(what))
     outcome.document["n_gone"] = n_gone = _n_gone(chat, what)
     if n_gone:
-        note = f"{n_gone} more of what was said {'is' if n_gone == 1 else 'are'} gone already"
-        note += ", and a pin cannot bring them back: say it again to have it whole"
+        are, them = ("token of it is", "it") if n_gone == 1 else ("tokens of it are", "them")
+        note = f"{n_gone} more {are} gone already, and a pin cannot bring {them} back: say it again to have it whole"
         outcome.view.rows.append(Row(("", ""), ((note, ""),)))
     return outcome
 

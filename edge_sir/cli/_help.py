@@ -5,7 +5,7 @@ import difflib
 from edge_sir.cli._views import Row, View
 from edge_sir.errors import ConfigError
 
-__all__ = ["HELP", "MORE", "command_names", "help_view", "unknown_command"]
+__all__ = ["HELP", "MORE", "command_names", "help_view", "told", "unknown_command"]
 
 HELP: dict[str, tuple[str, str]] = {
     "help": ("[COMMAND]", "this list, or more about one command"),
@@ -67,7 +67,7 @@ def help_view(word: str) -> tuple[View, dict[str, str]]:
     if not chosen:
         raise unknown_command(word)
     rows = [
-        Row((f"/{name} {arguments}".strip(),), ((_told(name, more=bool(word)), ""),))
+        Row((f"/{name} {arguments}".strip(),), ((told(name, more=bool(word)), ""),))
         for name, (arguments, _) in chosen.items()
     ]
     if not word:
@@ -75,9 +75,10 @@ def help_view(word: str) -> tuple[View, dict[str, str]]:
         rows.append(Row(("Ctrl-C",), (("stops a reply; twice at the prompt leaves", ""),)))
         trace = "at the start records what goes; `edge-sir replay FILE` runs it again under other policies"
         rows.append(Row(("--trace FILE",), ((trace, ""),)))
-    return View("", rows), {f"/{name}": _told(name, more=bool(word)) for name in chosen}
+    return View("", rows), {f"/{name}": told(name, more=bool(word)) for name in chosen}
 
 
-def _told(name: str, *, more: bool) -> str:
+def told(name: str, *, more: bool) -> str:
+    """What the command does; more: with all that is to be known of it."""
     line = HELP[name][1]
-    return f"{line}. {MORE[name]}" if more and name in MORE else line
+    return f"{line}{'' if line.endswith('?') else '.'} {MORE[name]}" if more and name in MORE else line

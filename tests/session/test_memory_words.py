@@ -38,7 +38,7 @@ def told(chat: Chat, line: str) -> list[str]:
 def test_forget_and_pin_say_how_much_was_still_there() -> None:
     title, *rows = told(thinned(), "/pin My name is Ada")
     assert re.fullmatch(r"pinned: \d+ tokens", title)
-    assert "6 more of what was said are gone already, and a pin cannot bring them back" in rows[-1]
+    assert "6 more tokens of it are gone already, and a pin cannot bring them back" in rows[-1]
     assert perform(thinned(), "/pin My name is Ada").document["n_gone"] == 6
     assert "6 more" in told(thinned(), "/pin 1")[-1]
     assert "gone" not in "".join(told(thinned(), "/pin Hello there"))
@@ -64,7 +64,7 @@ def test_a_message_gone_as_a_whole_counts_as_gone_when_its_turn_is_pinned() -> N
     chat = make_chat(["Fine."])
     chat.reply("Hello there.")
     evict(chat, (chat.session.ledger["role"] == ROLES.index("user")) & (chat.session.ledger["turn"] == 1))
-    assert "12 more of what was said are gone already" in told(chat, "/pin 1")[-1]
+    assert "12 more tokens of it are gone already" in told(chat, "/pin 1")[-1]
     assert told(chat, "/forget 1")[0].endswith(" of 35 tokens, the others were gone already; it was pinned")
 
 
