@@ -158,6 +158,8 @@ class Recall:
     def _never_said(self, what: int | str) -> str:
         if isinstance(what, int):
             return f"there is no turn {what}; this conversation has turns 0 to {self._session.turn}"
+        if what.isdecimal():
+            return f"there is no turn {what}, and nobody said “{what}” in this conversation"
         return f"nobody said “{what}” in this conversation"
 
 

@@ -117,7 +117,7 @@ def _n_gone(chat: Chat, what: int | str) -> int:
 
 def _touched(verb: str, found: Sequence[Passage], n_gone: int = 0) -> Outcome:
     n = sum(p.n_tokens for p in found)
-    still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else f"{n} token{'s' * (n != 1)}"
+    still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else _many(n, "token")
     view = View(f"{verb}: {still}" if found else f"nothing to be {verb}")
     spoken = [p for p in found if p.role in WHO]  # of a message there may be nothing left but its markers
     view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in spoken)
@@ -182,19 +182,19 @@ def _stats(chat: Chat, rest: str) -> Outcome:
 
 def _save(chat: Chat, rest: str) -> Outcome:
     path = chat.transcript.save(_given(rest, "/save FILE: which file?"))
-    return Outcome(View(f"saved {len(chat.transcript)} messages to {path}"), {"saved": str(path)})
+    return Outcome(View(f"saved {_many(len(chat.transcript), 'message')} to {path}"), {"saved": str(path)})
 
 
 def _load(chat: Chat, rest: str) -> Outcome:
     n = chat.load(read_transcript(_given(rest, "/load FILE: which file?")))
-    text = f"read {n} turns; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
+    text = f"read {_many(n, 'turn')}; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
     return Outcome(View(text), {"loaded": n})
 
 
 def _clear(chat: Chat, rest: str) -> Outcome:
     n = chat.session.turn
     chat.clear()
-    return Outcome(View(f"a new conversation; {n} turns were cleared"), {"cleared": n})
+    return Outcome(View(f"a new conversation; {_many(n, 'turn')} cleared"), {"cleared": n})
 
 
 def _bye(chat: Chat, rest: str) -> Outcome:
@@ -235,6 +235,10 @@ def _given(text: str, question: str) -> str:
 
 def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _number(text: str, usage: str) -> int:
