@@ -84,9 +84,7 @@ class Conversation:
         self.max_tokens = max_tokens
         self.stop = tuple(stop)
         self._encoder = MessageEncoder(codec, template, system)
-        n_opening = sum(len(tokens) for _, tokens in self._encoder.opening())
-        whose = ("", "") if system is None else (f"the system prompt ({n_opening} tokens)", "shorten it")
-        check_fit(policy, budget, n_opening, *whose)
+        self._check_opening(policy, budget, system)
         self.session = Session(
             engine,
             policy,
@@ -142,6 +140,11 @@ class Conversation:
             self.engine.close()
         if self._on_close is not None:
             self._on_close()
+
+    def _check_opening(self, policy: Policy, budget: int, system: str | None) -> None:
+        n = sum(len(tokens) for _, tokens in self._encoder.opening())
+        whose = ("", "") if system is None else (f"the system prompt ({n} tokens)", "shorten it")
+        check_fit(policy, budget, n, *whose)
 
     def _start(self) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""

@@ -20,6 +20,7 @@ _N_LINES = 12
 _MOST_WIDENED = 4  # columns of the picture for one turn
 
 _LEGEND = """
+CELLS            the budget; where it was changed, the last one
 MEAN USE         cells occupied, on average
 TOKENS GONE      that made room in those evictions, the markers around messages included
 TURNS LEFT       of which at least one word is in memory at the end; WHOLE: all of them
@@ -88,7 +89,7 @@ def _document(r: Replayed, recorded: Replayed) -> dict[str, object]:
         "evicted": r.evicted,
         "max_resident": r.max_resident,
         "mean_resident": r.mean_resident,
-        "turns": len(r.turns.keys() - {0}),
+        "turns": sum(n > 0 for turn, n in r.turns.items() if turn),
         "turns_resident": len(resident.keys() - {0}),
         "turns_whole": sum(n >= r.turns[turn] for turn, n in resident.items() if turn),
         "resident": resident,
@@ -128,9 +129,14 @@ def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
 # ---- pictures ------------------------------------------------------------------------------------
 
 
+def _last_turn(r: Replayed) -> int:
+    """Of which anything is left to be seen: an /undo takes a turn back."""
+    return max((turn for turn, n in r.turns.items() if n), default=0)
+
+
 def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
     """Share of the turns' tokens that is resident: a line per group of turns, a column per stretch of time."""
-    last = max(r.turns, default=0)
+    last = _last_turn(r)
     per_line, per_column = math.ceil((last + 1) / n_lines), math.ceil(len(r.moments) / n_columns)
     moments = r.moments[per_column - 1 :: per_column] or r.moments[-1:]
     grid = []
@@ -144,7 +150,7 @@ def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
 def _picture(r: Replayed, n_columns: int) -> list[str]:
     """For a terminal: what each turn still had at each time; darker is more."""
     grid = _grid(r, _N_LINES, n_columns)
-    n_turns, wide = max(r.turns, default=0) + 1, max(1, min(_MOST_WIDENED, n_columns // len(r.moments)))
+    n_turns, wide = _last_turn(r) + 1, max(1, min(_MOST_WIDENED, n_columns // len(r.moments)))
     per_line = math.ceil(n_turns / _N_LINES)
     lines = [f"{r.policy}, {r.budget} cells: what was left of each turn (down) as the conversation went on (right)"]
     for i, row in enumerate(grid):
@@ -184,7 +190,7 @@ def _write_png(path: Path, runs: Sequence[Replayed]) -> None:
     figure, axes = pyplot.subplots(len(runs), 1, figsize=(9, 2.6 * len(runs)), squeeze=False, layout="constrained")
     for axis, r in zip(axes[:, 0], runs, strict=True):
         grid = _grid(r, 400, 800)
-        extent = (0, r.moments[-1].turn, max(r.turns, default=0) + 1, 0)
+        extent = (0, r.moments[-1].turn, _last_turn(r) + 1, 0)
         axis.imshow(grid, aspect="auto", vmin=0, vmax=1, cmap="Blues", interpolation="nearest", extent=extent)
         axis.set(
             title=f"{r.policy}, {r.budget} cells: what was left of each turn, darker is more",

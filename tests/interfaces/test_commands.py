@@ -175,6 +175,12 @@ def test_undo_and_a_smaller_budget_are_no_fault_of_the_policy(chat: Callable, ru
     assert run_cli("replay", "t.jsonl").succeeded().err == b""
 
 
+def test_a_turn_that_was_taken_back_is_none(chat: Callable, run_cli: Callable) -> None:
+    chat("hello", "you there", "hello", "/undo", args=("--trace", "t.jsonl")).succeeded()
+    out = run_cli("replay", "t.jsonl").succeeded().out.decode()
+    assert " 2 of 2 " in out and "turn 2" in out and "turn 3" not in out
+
+
 def test_conversations_that_were_cleared_are_told_apart(chat: Callable, run_cli: Callable) -> None:
     lines = ["hello you there"] * 5
     chat(*lines, "/clear", *lines[:3], args=("--trace", "t.jsonl", "--budget", "96")).succeeded()
