@@ -32,7 +32,7 @@ def forget(session: Session, rows: NDArray[np.intp]) -> int:
 
 
 def reset(session: Session) -> None:
-    """Empties the session: turn 0 begins again. What was counted stays counted."""
+    """Empties the session: turn 0 begins again. What was counted stays counted, here and in its `stats`."""
     session.make_ready()
     session.discard_pending()
     if session.turn > 0 and session.ledger.journal is not None:  # a first system prompt replaced is no conversation
@@ -47,8 +47,7 @@ def set_policy(session: Session, policy: Policy) -> None:
     Scores that were not computed so far stay unknown; those that were go on being computed.
     """
     room = Room(session.ledger, policy, session.budget)
-    room.check_budget()
-    room.check_pins(0, "another policy")
+    room.check_pins(0, f"policy {to_spec(policy)}", "unpin something")
     session.policy, session.room = policy, room
     session.score_also(policy.needs)
     if session.ledger.journal is not None:
@@ -56,16 +55,15 @@ def set_policy(session: Session, policy: Policy) -> None:
 
 
 def set_budget(session: Session, n_cells: int) -> int:
-    """Changes the budget, and evicts at once what no longer fits; returns how many tokens that are.
+    """Changes the budget, and evicts at once what no longer fits, no more; returns how many tokens that are.
 
     Raises BudgetError if the engine has no such context, or the pins and a turn do not fit.
     """
     session.make_ready()
+    session.room.check_budget(n_cells)
     budget = Budget(n_cells)
     check_context(budget, session.engine)
     room = Room(session.ledger, session.policy, budget)
-    room.check_budget()
-    room.check_pins(0, f"a budget of {n_cells} cells")
     plan = room.plan(0, session.turn, None)
     with shield():
         if session.ledger.journal is not None:

@@ -8,7 +8,7 @@ import numpy as np
 from edge_sir import amend
 from edge_sir.conversation import Conversation, Reply
 from edge_sir.engine import Engine, SamplingParams
-from edge_sir.errors import BudgetError, ConfigError
+from edge_sir.errors import BudgetError, ConfigError, UserError
 from edge_sir.memory import Loss, Memory, Passage
 from edge_sir.policies import from_spec
 from edge_sir.reply import Piece
@@ -42,6 +42,11 @@ class Chat(Conversation):
     def memory(self) -> Memory:
         """What is resident, what is gone and why, by turn."""
         return self._recall.view()
+
+    @property
+    def n_let_go(self) -> int:
+        """Tokens of what was said in this conversation that made room, markers and thoughts not counted."""
+        return self._recall.n_let_go
 
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of a turn, or the sentences that hold these words; ConfigError if nothing is."""
@@ -115,15 +120,23 @@ class Chat(Conversation):
     def load(self, messages: Sequence[Message]) -> int:
         """Reads a transcript (`read_transcript`) into an empty conversation and returns how many turns that are.
 
-        Nothing is generated. Raises ConfigError if something was said already.
+        Nothing is generated. Raises ConfigError if something was said already, and what a message is refused with; the
+        conversation is empty then, as before.
         """
         if self.session.turn > 0:
-            raise ConfigError(f"this conversation has {self.session.turn} turns already; clear it first")
-        for message in messages:
-            if message.role == "system":
-                self.set_system(message.text)
-            else:
-                self.add(message.role, message.text)
+            n = self.session.turn
+            raise ConfigError(f"this conversation has {n} turn{'s' * (n != 1)} already; /clear it first")
+        before = self._encoder, self.system
+        try:
+            for message in messages:
+                if message.role == "system":
+                    self.set_system(message.text)
+                else:
+                    self.add(message.role, message.text)
+        except UserError:
+            self._encoder, self.system = before
+            self.clear()
+            raise
         return self.session.turn
 
     # ---- other terms ---------------------------------------------------------------------------

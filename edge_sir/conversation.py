@@ -10,10 +10,11 @@ from edge_sir import amend
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
+from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, Sampler, SamplingParams, SentenceEnds, TextCodec
 from edge_sir.errors import ConfigError
-from edge_sir.figures import ChatStats, figures_of
+from edge_sir.figures import ChatStats, Figures
 from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
 from edge_sir.recall import Recall
@@ -82,6 +83,8 @@ class Conversation:
         self.sampling = sampling or SamplingParams()
         self.max_tokens = max_tokens
         self.stop = tuple(stop)
+        self._encoder = MessageEncoder(codec, template, system)
+        self._check_opening(policy, budget, system)
         self.session = Session(
             engine,
             policy,
@@ -101,7 +104,7 @@ class Conversation:
         self._reopen = reopen
         self._on_close = on_close
         self._recall = Recall(self.session, codec)
-        self._encoder = MessageEncoder(codec, template, system)
+        self._figures = Figures(self.session)
         self.system = system
         self.system_turn = 0
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
@@ -138,10 +141,14 @@ class Conversation:
         if self._on_close is not None:
             self._on_close()
 
+    def _check_opening(self, policy: Policy, budget: int, system: str | None) -> None:
+        n = sum(len(tokens) for _, tokens in self._encoder.opening())
+        whose = ("", "") if system is None else (f"the system prompt ({n} tokens)", "shorten it")
+        check_fit(policy, budget, n, *whose)
+
     def _start(self) -> None:
         """Turn 0: what stands before the first message, pinned as a whole."""
         parts = self._encoder.opening()
-        self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), "the system prompt")
         if self.system is not None:
             self.transcript.add(0, "system", self.system)
         self._feed(parts, pinned=True)
@@ -284,8 +291,10 @@ class Conversation:
     # ---- beginnings ----------------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Begins a new conversation with the same system prompt."""
+        """Begins a new conversation with the same system prompt; what is counted begins anew, too."""
+        turns = self.session.turn
         amend.reset(self.session)
+        self._figures.next_conversation(turns)
         self._recall.clear()
         self._unsent.clear()
         self._began.clear()
@@ -296,9 +305,10 @@ class Conversation:
         """Gives the conversation another system prompt; the old one is removed.
 
         In mid-conversation the new one stands where it was given, in a turn of its own, and is pinned.
-        Raises BudgetError, with nothing changed, if it does not fit.
+        An empty one just removes the old one. Raises BudgetError, with nothing changed, if it does not fit.
         """
         self._close_open_reply()
+        text = text.strip() and text
         session, encoder = self.session, MessageEncoder(self.codec, self.template, text)
         parts = encoder.message("system", text, first=False) if self._spoken else encoder.opening()
         old = self._recall.system_rows(self.system_turn)
@@ -309,6 +319,9 @@ class Conversation:
             self.clear()
             return
         amend.forget(session, old)
+        if not text:
+            self.system_turn = 0
+            return
         self._begin_turn()
         self.system_turn = session.turn
         self.transcript.add(session.turn, "system", text)
@@ -344,5 +357,9 @@ class Conversation:
         return self.engine.sampler(replace(params, seed=int(seed)))
 
     def stats(self) -> ChatStats:
-        """The figures so far."""
-        return figures_of(self.session)
+        """The figures of this conversation so far."""
+        return self._figures.now()
+
+    def run_stats(self) -> ChatStats:
+        """The figures since the chat was opened: those of conversations that were cleared are in them."""
+        return self._figures.run()

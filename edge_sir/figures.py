@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass
 
+from edge_sir.core.records import SessionStats
 from edge_sir.policies import to_spec
 from edge_sir.session import Session
 
-__all__ = ["ChatStats", "figures_of"]
+__all__ = ["ChatStats", "Figures"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatStats:
-    """The figures of a conversation; `edge-sir chat --stats FILE` writes them.
+    """The figures of a conversation, or of a run of several, one after the other (clearing begins another).
 
-    Times in seconds. tokens_in: decoded but not generated, markers included. max_resident is taken
-    after every llama_decode.
+    Times in seconds. tokens_in: decoded but not generated, markers included. evicted: tokens, markers and thoughts
+    included. max_resident is taken after every llama_decode. turns, counts and times of a run are those of all its
+    `conversations`; what describes a state is the last one's.
     """
 
     policy: str
@@ -36,18 +38,48 @@ class ChatStats:
     evict_s: float
     kv_bytes: int
     model: str
+    conversations: int
 
 
-def figures_of(session: Session) -> ChatStats:
-    """The figures so far."""
+class Figures:
+    """Counts on through the conversations that a session holds one after the other."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._earlier = SessionStats()
+        self._turns = 0
+        self._conversations = 1
+        self._began = (0.0, 0.0)  # seconds of decoding and scoring when the present conversation began
+
+    def next_conversation(self, turns: int) -> None:
+        """One of so many turns has just been cleared; one of none was no conversation."""
+        if turns:
+            self._earlier = self._earlier.plus(self._session.stats)
+            self._session.stats = SessionStats()
+            self._turns += turns
+            self._conversations += 1
+            self._began = (self._session.engine.times.decode_s, self._session.engine.times.score_s)
+
+    def now(self) -> ChatStats:
+        """Those of the present conversation."""
+        return _figures(self._session, self._session.stats, self._session.turn, 1, self._began)
+
+    def run(self) -> ChatStats:
+        """Those of all conversations."""
+        counts = self._earlier.plus(self._session.stats)
+        return _figures(self._session, counts, self._turns + self._session.turn, self._conversations, (0.0, 0.0))
+
+
+def _figures(
+    session: Session, counts: SessionStats, turns: int, conversations: int, began: tuple[float, float]
+) -> ChatStats:
     spec, times = session.engine.spec, session.engine.times
-    counts = session.stats
     return ChatStats(
         policy=to_spec(session.policy),
         position_mode=session.mode,
         budget=session.budget.n_cells,
         n_ctx=spec.n_ctx,
-        turns=session.turn,
+        turns=turns,
         tokens_in=counts.tokens_in,
         tokens_out=counts.tokens_out,
         resident=len(session.ledger),
@@ -58,9 +90,10 @@ def figures_of(session: Session) -> ChatStats:
         kshifts=counts.kshifts,
         packs=counts.packs,
         rereads=counts.rereads,
-        decode_s=round(times.decode_s, 4),
-        score_s=round(times.score_s, 4),
+        decode_s=round(times.decode_s - began[0], 4),
+        score_s=round(times.score_s - began[1], 4),
         evict_s=round(counts.evict_s, 4),
         kv_bytes=spec.kv_bytes,
         model=spec.model,
+        conversations=conversations,
     )

@@ -35,7 +35,8 @@ Rows = NDArray[np.intp]
 class Passage:
     """Something resident that was found, pinned or removed; text without markers, gaps marked by an ellipsis.
 
-    n_tokens: resident ones, markers included. n_said: those and the ones of the same words that went before.
+    n_tokens: resident ones, markers included. n_pinned: those of them that were pinned, or are now. n_said: n_tokens
+    and the ones of the same words that went before.
     """
 
     turn: int
@@ -43,6 +44,7 @@ class Passage:
     text: str
     n_tokens: int
     n_said: int
+    n_pinned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,17 @@ class Span:
 class Loss:
     """What a turn lost in one eviction, and what that was decided by.
 
-    turn_now: when. why: "room", "thought" or "forgotten". value: what the policy ranked these tokens by (mean),
-    cut: the least value that stayed; None where nothing was ranked. ranks_by: what values are, in words.
-    thinned: a policy of whole units took only a part of one. surprisal: mean in nats, not decayed.
-    at: tokens ever decoded before it.
+    turn_now: when. why: "room", "thought" or "forgotten". n_content: of n_tokens, those that are no markers.
+    value: what the policy ranked these tokens by (mean), cut: the least value that stayed; None where nothing was
+    ranked. ranks_by: what values are, in words. thinned: a policy of whole units took only a part of one.
+    surprisal: mean in nats, not decayed. at: tokens ever decoded before it.
     """
 
     turn: int
     turn_now: int
     why: str
     n_tokens: int
+    n_content: int
     policy: str
     decay: float
     ranks_by: str
@@ -84,7 +87,8 @@ class Loss:
 class TurnMemory:
     """One turn: what was said, what of it is resident, what went and why.
 
-    n_tokens: as decoded, markers included, thoughts not. score: mean surprisal of what is resident, in nats.
+    n_tokens: as decoded, markers included, thoughts not. n_content: of these, what somebody said; a template's markers
+    are nobody's words, so what people are shown counts content alone. score: mean surprisal of what is resident, nats.
     """
 
     turn: int
@@ -93,18 +97,25 @@ class TurnMemory:
     n_tokens: int
     n_resident: int
     n_pinned: int
+    n_content: int
+    n_content_gone: int
     score: float | None
     losses: tuple[Loss, ...]
 
     @property
     def n_gone(self) -> int:
-        """Tokens that went."""
+        """Tokens that went, markers included."""
         return self.n_tokens - self.n_resident
 
     @property
+    def n_content_resident(self) -> int:
+        """What is left of `n_content`."""
+        return self.n_content - self.n_content_gone
+
+    @property
     def state(self) -> Literal["whole", "partly", "gone"]:
-        """How much of the turn is resident; markers alone are nothing."""
-        return "whole" if not self.n_gone else "partly" if self.spans else "gone"
+        """How much of what was said is resident; markers do not count."""
+        return "whole" if not self.n_content_gone else "partly" if self.spans else "gone"
 
     @property
     def text(self) -> str:
@@ -149,6 +160,7 @@ class LossBook:
 
     def __init__(self) -> None:
         self._by_turn: dict[int, list[Loss]] = {}
+        self._n_let_go = 0
 
     def note(self, event: Eviction, policy: Policy) -> None:
         """Takes an eviction in."""
@@ -162,6 +174,7 @@ class LossBook:
                 turn_now=event.turn_now,
                 why=event.why,
                 n_tokens=len(rows),
+                n_content=len(content),
                 policy=to_spec(policy),
                 decay=policy.decay,
                 ranks_by=policy.ranks_by,
@@ -173,6 +186,12 @@ class LossBook:
                 at=event.n_born,
             )
             self._by_turn.setdefault(turn, []).append(loss)
+            self._n_let_go += _let_go(loss)
+
+    @property
+    def n_let_go(self) -> int:
+        """Tokens of what was said that made room."""
+        return self._n_let_go
 
     def of(self, turn: int) -> tuple[Loss, ...]:
         """The losses of one turn, in order."""
@@ -186,6 +205,11 @@ class LossBook:
     def truncate(self, turn: int) -> None:
         """Turns from `turn` on were never said."""
         self._by_turn = {t: losses for t, losses in self._by_turn.items() if t < turn}
+        self._n_let_go = sum(_let_go(loss) for losses in self._by_turn.values() for loss in losses)
+
+
+def _let_go(loss: Loss) -> int:
+    return loss.n_content if loss.why == "room" else 0
 
 
 def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: LossBook) -> Memory:
@@ -196,16 +220,19 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: 
     for turn in range(session.turn + 1):
         rows = np.arange(*np.searchsorted(turn_of, [turn, turn + 1]))
         losses = book.of(turn)
-        n_gone = sum(loss.n_tokens for loss in losses if loss.why != "thought")
+        went = [loss for loss in losses if loss.why != "thought"]
+        n_gone, n_content_gone = sum(loss.n_tokens for loss in went), sum(loss.n_content for loss in went)
         content = rows[ledger["role"][rows] != FRAME]
         turns.append(
             TurnMemory(
                 turn=turn,
                 said=tuple(said.get(turn, ())),
-                spans=_spans(ledger, content, n_gone, codec),
+                spans=_spans(ledger, content, n_content_gone, codec),
                 n_tokens=len(rows) + n_gone,
                 n_resident=len(rows),
                 n_pinned=int(ledger["pinned"][rows].sum()),
+                n_content=len(content) + n_content_gone,
+                n_content_gone=n_content_gone,
                 score=_mean(ledger["surprisal"][content]),
                 losses=losses,
             )
@@ -279,8 +306,16 @@ def passages(
         runs = split(content, ledger["born"][content] - np.arange(len(content)))
         texts = (_text(codec, ledger["token"][run]).strip() for run in runs)
         missing = (n_gone or {}).get(int(ledger["message"][first]), 0)
-        turn, role = int(ledger["turn"][first]), ROLES[ledger["role"][first]]
-        out.append(Passage(turn, role, " … ".join(filter(None, texts)), len(part), len(part) + missing))
+        out.append(
+            Passage(
+                turn=int(ledger["turn"][first]),
+                role=ROLES[ledger["role"][first]],
+                text=" … ".join(filter(None, texts)),
+                n_tokens=len(part),
+                n_said=len(part) + missing,
+                n_pinned=int(ledger["pinned"][part].sum()),
+            )
+        )
     return tuple(out)
 
 

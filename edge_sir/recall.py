@@ -44,6 +44,11 @@ class Recall:
         """What is resident, what is gone and why, by turn."""
         return memory_of(self._session, self._codec, self.transcript, self._book)
 
+    @property
+    def n_let_go(self) -> int:
+        """Tokens of what was said that made room, markers and thoughts not counted."""
+        return self._book.n_let_go
+
     def lost_since(self, at: int) -> tuple[Loss, ...]:
         """What made room for others since `at` tokens had been decoded."""
         return self._book.since(at)
@@ -72,8 +77,9 @@ class Recall:
         rows = rows[ledger["pinned"][rows] & ~np.isin(ledger["message"][rows], system)]
         if what is not None and not len(rows):
             raise ConfigError(f"nothing of {_named(what)} is pinned that can be unpinned")
+        found = passages(ledger, rows, self._codec, n_gone)
         self._session.pin_rows(rows, False, "")
-        return passages(ledger, rows, self._codec, n_gone)
+        return found
 
     def forget(self, what: int | str) -> tuple[Passage, ...]:
         """Removes it from cells, ledger and transcript, pinned or not, and returns what was removed.
@@ -152,6 +158,8 @@ class Recall:
     def _never_said(self, what: int | str) -> str:
         if isinstance(what, int):
             return f"there is no turn {what}; this conversation has turns 0 to {self._session.turn}"
+        if what.isdecimal():
+            return f"there is no turn {what}, and nobody said “{what}” in this conversation"
         return f"nobody said “{what}” in this conversation"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import TokenLedger
+from edge_sir.core.ledger import ROLES, TokenLedger
 from edge_sir.core.policy import Policy
 from edge_sir.core.room import Room
 from edge_sir.errors import BudgetError, ConfigError
@@ -23,10 +23,12 @@ from edge_sir.trace import columns_of
 
 __all__ = ["Moment", "Replayed", "replay"]
 
+_UNSPOKEN = [ROLES.index("frame"), ROLES.index("thought")]
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was resident when a turn began: tokens by turn."""
+    """What was resident when a turn began: tokens by turn, of what was said (markers and thoughts are not)."""
 
     turn: int
     resident: Mapping[int, int]
@@ -36,7 +38,7 @@ class Moment:
 class Replayed:
     """What a policy did with a trace.
 
-    evictions: those that made room; evicted: their tokens. turns: tokens that each turn brought. kept: born
+    evictions: those that made room; evicted: their tokens. turns: tokens of what was said in each turn. kept: born
     numbers resident at the end. as_recorded: whether every eviction took just the tokens that the record says.
     refused: why the policy could not go on, "" if it could; the figures end there. part: which of the `parts`
     (conversations; clearing begins another) of the trace this is, from 1.
@@ -196,13 +198,17 @@ class _Run:
 
     def _update(self, op: Mapping[str, Any]) -> None:
         values = np.array([np.nan if v is None else v for v in op["values"]])
-        here, which = np.isin(self._ledger["born"], op["born"]), np.isin(op["born"], self._ledger["born"])
-        self._ledger.update(op["name"], np.flatnonzero(here), values[which])
+        rows = np.flatnonzero(np.isin(self._ledger["born"], op["born"]))
+        before = self._spoken(rows)
+        self._ledger.update(op["name"], rows, values[np.isin(op["born"], self._ledger["born"])])
+        if op["name"] == "role":  # what turns out to be a thought was not said
+            for turn, n in self._spoken(rows).items():
+                self.out.turns[turn] += n - before[turn]
 
     def _rewind(self, op: Mapping[str, Any]) -> None:
         rows = np.flatnonzero(self._ledger["born"] >= op["born"])
-        for turn in self._ledger["turn"][rows].tolist():  # never said, so no part of what could be held
-            self.out.turns[turn] -= 1
+        for turn, n in self._spoken(rows).items():  # never said, so no part of what could be held
+            self.out.turns[turn] -= n
         self._ledger.drop(rows, self._ledger.epoch)
 
     def _ask(self, op: Mapping[str, Any]) -> None:
@@ -254,8 +260,14 @@ class _Run:
         self._n_slices += 1
         self._resident_sum += len(self._ledger)
         self.out.max_resident = max(self.out.max_resident, len(self._ledger))
-        for turn, n in zip(*np.unique(part["turn"], return_counts=True), strict=True):
-            self.out.turns[int(turn)] = self.out.turns.get(int(turn), 0) + int(n)
+        for turn, n in self._spoken(np.arange(len(self._ledger) - len(token), len(self._ledger))).items():
+            self.out.turns[turn] = self.out.turns.get(turn, 0) + n
+
+    def _spoken(self, rows: NDArray[np.intp]) -> dict[int, int]:
+        """How much of what was said in each turn is in these rows; every turn is in it that is."""
+        turn, role = self._ledger["turn"][rows], self._ledger["role"][rows]
+        said = np.bincount(turn, ~np.isin(role, _UNSPOKEN))
+        return {int(t): int(said[t]) for t in np.unique(turn)}
 
     def _now(self, turn: int) -> None:
         if turn != self._turn:
@@ -263,5 +275,5 @@ class _Run:
             self._turn = turn
 
     def _moment(self) -> None:
-        turns, counts = np.unique(self._ledger["turn"], return_counts=True)
-        self.out.moments.append(Moment(self._turn, dict(zip(turns.tolist(), counts.tolist(), strict=True))))
+        said = self._spoken(np.arange(len(self._ledger)))
+        self.out.moments.append(Moment(self._turn, {turn: n for turn, n in said.items() if n}))

@@ -71,7 +71,8 @@ class Known:
     """How much of some words is still resident in one sentence.
 
     said: the sentence as it was said; resident: what is left of it, gaps marked by an ellipsis. words: those of the
-    words asked for that are resident whole; state: whether these are all, some or none.
+    words asked for that are resident whole; state: whether these are all, some or none. n_tokens: of the sentence as
+    it was said; n_gone: those of them that are not resident any more.
     """
 
     turn: int
@@ -80,6 +81,8 @@ class Known:
     resident: str
     words: tuple[str, ...]
     state: Literal["whole", "partly", "gone"]
+    n_tokens: int
+    n_gone: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,6 +185,8 @@ def known_of(stretch: Stretch, text: str) -> Known:
         resident=_with_gaps(stretch.pieces, stretch.row != _GONE),
         words=words,
         state="whole" if len(words) == n_words else "partly" if words else "gone",
+        n_tokens=len(stretch.pieces),
+        n_gone=stretch.n_gone,
     )
 
 

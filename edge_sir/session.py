@@ -269,7 +269,7 @@ class Session:
     def pin_rows(self, rows: NDArray[np.intp], pinned: bool, what: str) -> int:
         """As `pin`, for ledger `rows`; `what` names the attempt in the error."""
         if pinned:
-            self.room.check_pins(int((~self.room.fixed()[rows]).sum()), what)
+            self.room.check_pins(int((~self.room.fixed()[rows]).sum()), what, "unpin something else")
         self.ledger.update("pinned", rows, pinned)
         return len(rows)
 

@@ -116,13 +116,18 @@ def pattern_of(part: str) -> re.Pattern[str]:
 def read_transcript(path: str | Path) -> list[Message]:
     """The messages of a saved transcript. Raises ConfigError for any other file."""
     try:
-        with Path(path).expanduser().open(encoding="utf-8", newline="") as file:
+        source = Path(path).expanduser()
+        if source.exists() and not source.is_file():  # a device may have no end
+            raise ValueError("it is no file")
+        with source.open(encoding="utf-8", newline="") as file:
             lines = file.read().split("\n")
-    except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"cannot read {path}: {reason}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None)
+        raise ConfigError(f"cannot read {path} ({reason or error}); give a file that /save wrote") from None
     if lines[0].rstrip("\r") != _HEAD:
-        raise ConfigError(f"{path} is no transcript of edge-sir: its first line is not '{_HEAD}'")
+        raise ConfigError(
+            f"{path} is no transcript of edge-sir: its first line is not '{_HEAD}'; give a file that /save wrote"
+        )
     heads: list[tuple[int, str]] = []
     texts: list[list[str]] = []
     for number, line in enumerate(lines[1:], 2):
@@ -133,4 +138,6 @@ def read_transcript(path: str | Path) -> list[Message]:
             texts.append([])
         elif line.strip():
             raise ConfigError(f"{path}, line {number}: neither a message's head nor an indented line of its text")
+    if not heads:
+        raise ConfigError(f"{path} holds no message")
     return [Message(turn, role, "\n".join(text)) for (turn, role), text in zip(heads, texts, strict=True)]

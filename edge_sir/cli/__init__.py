@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from edge_sir.cli import chat, config, doctor, eval, models, replay
+from edge_sir.cli._losses import folded
 from edge_sir.errors import EdgeSirError, UserError
 
 __all__ = ["main"]
@@ -20,7 +21,8 @@ class _Parser(argparse.ArgumentParser):
     """Complaints in one line, without the usage text."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"edge-sir: {message} (`{self.prog} --help` shows the options)", file=sys.stderr)
+        line = f"edge-sir: {message} (`{self.prog} --help` shows the options)"
+        print(folded(line, sys.stderr), file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EdgeSirError as error:
         # What it quotes (a file name, an argument) may hold line breaks and control codes.
         line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(error))
-        print(f"edge-sir: {line}", file=sys.stderr)
+        print(folded(f"edge-sir: {line}", sys.stderr), file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         return 130

@@ -1,42 +1,21 @@
 """The commands of a chat: what a line that begins with / does. Used by the terminal and by piped lines alike."""
 
 import dataclasses
-import difflib
+import re
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_sir.chat import Chat, Undone
-from edge_sir.cli._views import WHO, Row, View, find_view, memory_view, stats_view, why_view
-from edge_sir.errors import ConfigError
+from edge_sir.cli._help import help_view, unknown_command
+from edge_sir.cli._views import WHO, Row, View, find_view, losses_view, memory_view, stats_view, why_view
+from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Passage
 from edge_sir.policies import names, to_spec
 from edge_sir.reply import Piece
 from edge_sir.transcript import read_transcript
 
-__all__ = ["HELP", "Outcome", "cost_of", "is_command", "perform"]
-
-HELP: dict[str, tuple[str, str]] = {
-    "help": ("", "this list"),
-    "memory": ("[N] [--scores] [--json]", "what is known, by turn (the newest N); gone turns are folded"),
-    "memory find": ("TEXT", "does it still know this, and since when not?"),
-    "memory why": ("TURN", "the numbers behind what a turn lost"),
-    "pin": ("TEXT|TURN", "never let go of a turn, or of the sentences that hold these words"),
-    "unpin": ("[TEXT|TURN]", "let go of it again; without an argument, of all pins"),
-    "forget": ("TEXT|TURN", "remove it for good"),
-    "undo": ("", "take the last turn back"),
-    "regen": ("", "answer the last message again"),
-    "budget": ("[N]", "cells: show, or change at once"),
-    "policy": ("[SPEC]", "what to forget: show, or change"),
-    "system": ("[TEXT]", "system prompt: show, or change"),
-    "stats": ("", "figures"),
-    "save": ("FILE", "write the transcript to a new file"),
-    "load": ("FILE", "read a transcript into an empty conversation"),
-    "clear": ("", "begin a new conversation"),
-    "bye": ("", "leave (as Ctrl-D)"),
-}
-
-_NAMES = sorted({name.partition(" ")[0] for name in HELP})
+__all__ = ["Outcome", "complaint", "cost_of", "is_command", "perform"]
 
 
 @dataclass(frozen=True)
@@ -55,67 +34,93 @@ def is_command(text: str) -> bool:
     return text.startswith("/") and not text.startswith("//")
 
 
+def complaint(error: EdgeSirError) -> str:
+    """What is wrong, for a person in a chat: flags that a remedy names are commands here."""
+    return re.sub(r"--(budget|policy)\b", r"/\1", str(error)) if isinstance(error, BudgetError) else str(error)
+
+
 def perform(chat: Chat, line: str) -> Outcome:
     """Does what the line says. Raises UserError for a mistake in it; nothing has changed then."""
     name, _, rest = line.strip()[1:].partition(" ")
     action = _ACTIONS.get(name.lower())
     if action is None:
-        close = difflib.get_close_matches(name.lower(), _NAMES, n=1, cutoff=0.5)
-        hint = f"; did you mean /{close[0]}?" if close else ""
-        raise ConfigError(f"unknown command /{name}{hint} (/help lists them; // begins a message with a /)")
+        raise unknown_command(name)
     return action(chat, rest.strip())
 
 
 def _help(chat: Chat, rest: str) -> Outcome:
-    rows = [Row((f"/{name} {arguments}".strip(),), ((text, ""),)) for name, (arguments, text) in HELP.items()]
-    rows.append(Row(('"""',), (("begins and ends a message of several lines; // begins one with a /", ""),)))
-    rows.append(Row(("Ctrl-C",), (("stops a reply; twice at the prompt leaves", ""),)))
-    return Outcome(View("", rows), {"commands": {f"/{name}": text for name, (_, text) in HELP.items()}})
+    view, document = help_view(" ".join(rest.lower().removeprefix("/").split()))
+    return Outcome(view, {"commands": document})
 
 
 def _memory(chat: Chat, rest: str) -> Outcome:
     memory, words = chat.memory(), rest.split()
     as_json, scores = "--json" in words, "--scores" in words
     words = [w for w in words if w not in ("--json", "--scores")]
-    if words[:1] == ["find"] and len(words) > 1:
-        text = _unquoted(rest.split(None, 1)[1].replace("--json", "").strip())
+    if words[:1] == ["find"]:
+        text = _given(" ".join(words[1:]), "/memory find TEXT: find what?")
         known = chat.known(text)
         turns = [dataclasses.asdict(k) for k in known]
         return Outcome(find_view(memory, known, text), {"find": text, "turns": turns}, as_json=as_json)
+    if words == ["why"]:
+        losing = [turn for turn in memory if turn.losses]
+        return Outcome(losses_view(losing), {"turns": [dataclasses.asdict(turn) for turn in losing]}, as_json=as_json)
     if words[:1] == ["why"] and len(words) == 2:
         turn = memory.turn(_number(words[1], "/memory why TURN"))
         if turn is None:
             raise ConfigError(f"there is no turn {words[1]}; this conversation has turns 0 to {memory.turn_now}")
         return Outcome(why_view(memory, turn), dataclasses.asdict(turn), as_json=as_json)
-    if len(words) > 1 or words[:1] in (["find"], ["why"]):
-        raise ConfigError("/memory takes [N] [--scores] [--json], find TEXT, or why TURN")
+    if len(words) > 1:
+        raise ConfigError("/memory takes [N] [--scores] [--json], find TEXT, or why [TURN]")
     last = _number(words[0], "/memory N") if words else None
     return Outcome(memory_view(memory, last, scores=scores), memory.as_dict(), as_json=as_json)
 
 
 def _pin(chat: Chat, rest: str) -> Outcome:
-    return _touched("pinned", chat.pin(_what(chat, rest, "/pin TEXT|TURN")))
+    what = _what(chat, rest, "/pin TEXT|TURN")
+    outcome = _touched("pinned", chat.pin(what))
+    outcome.document["n_gone"] = n_gone = _n_gone(chat, what)
+    if n_gone:
+        are, them = ("token of it is", "it") if n_gone == 1 else ("tokens of it are", "them")
+        note = f"{n_gone} more {are} gone already, and a pin cannot bring {them} back: say it again to have it whole"
+        outcome.view.rows.append(Row(("", ""), ((note, ""),)))
+    return outcome
 
 
 def _unpin(chat: Chat, rest: str) -> Outcome:
-    return _touched("unpinned", chat.unpin(_what(chat, rest, "") if rest else None))
+    return _touched("unpinned", chat.unpin(_what(chat, rest, "/unpin TEXT|TURN") if rest else None))
 
 
 def _forget(chat: Chat, rest: str) -> Outcome:
-    removed = chat.forget(_what(chat, rest, "/forget TEXT|TURN"))
+    what = _what(chat, rest, "/forget TEXT|TURN")
+    n_gone = _n_gone(chat, what)
+    removed = chat.forget(what)
     if not removed:
         return Outcome(View("it was not in memory any more; the transcript has lost it, too"), {"forgotten": []})
-    outcome = _touched("forgotten", removed)
+    n, n_pinned = sum(p.n_tokens for p in removed), sum(p.n_pinned for p in removed)
+    outcome = _touched("forgotten", removed, n_gone)
+    if n_pinned:
+        pinned = "it was" if n_pinned == n else f"{n_pinned} of them were"
+        outcome = replace(outcome, view=replace(outcome.view, title=f"{outcome.view.title}; {pinned} pinned"))
     note = "replies made while it was known may still reflect it; your input history and a --trace keep what they hold"
     outcome.view.rows.append(Row(("", ""), ((note, ""),), dim=True))
     return outcome
 
 
-def _touched(verb: str, found: Sequence[Passage]) -> Outcome:
-    n, n_said = sum(p.n_tokens for p in found), sum(p.n_said for p in found)
-    still = f"{n} tokens" if n == n_said else f"{n} of {n_said} tokens, the others were gone already"
+def _n_gone(chat: Chat, what: int | str) -> int:
+    """How much of what was said there went before, markers not counted."""
+    if isinstance(what, str):
+        return sum(k.n_gone for k in chat.known(what))
+    turn = chat.memory().turn(what)
+    return 0 if turn is None else turn.n_content_gone
+
+
+def _touched(verb: str, found: Sequence[Passage], n_gone: int = 0) -> Outcome:
+    n = sum(p.n_tokens for p in found)
+    still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else _many(n, "token")
     view = View(f"{verb}: {still}" if found else f"nothing to be {verb}")
-    view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in found)
+    spoken = [p for p in found if p.role in WHO]  # of a message there may be nothing left but its markers
+    view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in spoken)
     return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
 
 
@@ -134,8 +139,8 @@ def _undone_view(undone: Undone) -> View:
 
 def cost_of(undone: Undone) -> str:
     """What older turns gave up for a turn that was taken back; empty if nothing."""
-    turns = sorted({loss.turn for loss in undone.lost})
-    n = sum(loss.n_tokens for loss in undone.lost)
+    turns = sorted({loss.turn for loss in undone.lost if loss.n_content})
+    n = sum(loss.n_content for loss in undone.lost)
     text = f"{n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(map(str, turns))}"
     return f"lost meanwhile, and not coming back: {text}" if turns else ""
 
@@ -166,34 +171,30 @@ def _system(chat: Chat, rest: str) -> Outcome:
         chat.set_system(_unquoted(rest))
     text = chat.system
     turn = chat.system_turn
-    title = "no system prompt of yours" if text is None else f"system prompt (turn {turn}, pinned): {text}"
+    title = f"system prompt (turn {turn}, pinned): {text}" if text else "no system prompt of yours (/system TEXT)"
     return Outcome(View(title), {"system": text, "turn": turn})
 
 
 def _stats(chat: Chat, rest: str) -> Outcome:
-    stats = chat.stats()
-    return Outcome(stats_view(stats), dataclasses.asdict(stats))
+    stats, run = chat.stats(), chat.run_stats()
+    return Outcome(stats_view(stats, run), dataclasses.asdict(stats) | {"run": dataclasses.asdict(run)})
 
 
 def _save(chat: Chat, rest: str) -> Outcome:
-    if not rest:
-        raise ConfigError("/save FILE: which file?")
-    path = chat.transcript.save(_unquoted(rest))
-    return Outcome(View(f"saved {len(chat.transcript)} messages to {path}"), {"saved": str(path)})
+    path = chat.transcript.save(_given(rest, "/save FILE: which file?"))
+    return Outcome(View(f"saved {_many(len(chat.transcript), 'message')} to {path}"), {"saved": str(path)})
 
 
 def _load(chat: Chat, rest: str) -> Outcome:
-    if not rest:
-        raise ConfigError("/load FILE: which file?")
-    n = chat.load(read_transcript(_unquoted(rest)))
-    text = f"read {n} turns; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
+    n = chat.load(read_transcript(_given(rest, "/load FILE: which file?")))
+    text = f"read {_many(n, 'turn')}; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
     return Outcome(View(text), {"loaded": n})
 
 
 def _clear(chat: Chat, rest: str) -> Outcome:
     n = chat.session.turn
     chat.clear()
-    return Outcome(View(f"a new conversation; {n} turns were cleared"), {"cleared": n})
+    return Outcome(View(f"a new conversation; {_many(n, 'turn')} cleared"), {"cleared": n})
 
 
 def _bye(chat: Chat, rest: str) -> Outcome:
@@ -221,14 +222,23 @@ _ACTIONS: dict[str, Callable[[Chat, str], Outcome]] = {
 
 def _what(chat: Chat, text: str, usage: str) -> int | str:
     """A turn's number, or words: a number beyond the last turn, or in quotes, is something that was said."""
-    if not text:
-        raise ConfigError(f"{usage}: which?")
     is_turn = text.isdecimal() and int(text) <= chat.session.turn
-    return int(text) if is_turn else _unquoted(text)
+    return int(text) if is_turn else _given(text, f"{usage}: which?")
+
+
+def _given(text: str, question: str) -> str:
+    """The argument without its quotes; `question` is the complaint where there is none."""
+    if not (text := _unquoted(text)).strip():
+        raise ConfigError(question)
+    return text
 
 
 def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'" else text
+    return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _number(text: str, usage: str) -> int:

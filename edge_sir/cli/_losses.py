@@ -1,14 +1,19 @@
 """Says what was forgotten, in one line per turn of the conversation."""
 
+import os
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any, TextIO
 
+from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.transcript import Message, Transcript
 
-__all__ = ["N_TURNS", "Losses", "first_words", "shown"]
+__all__ = ["N_TURNS", "Losses", "first_words", "folded", "shown"]
 
 N_TURNS = 4  # that are named at most; /memory shows all
+_FRAME = ROLES.index("frame")
 _N_WORDS = 5
 _N_CHARS = 40  # a web address is one word, too
 
@@ -19,11 +24,27 @@ class Losses:
     def __init__(self) -> None:
         self.transcript: Transcript | None = None
         self._tokens: Counter[int] = Counter()
+        self._markers: Counter[int] = Counter()
 
     def note(self, eviction: Eviction) -> None:
         """An eviction listener. Thoughts leave by design, and who forgets on purpose knows."""
         if eviction.why == "room":
-            self._tokens.update(eviction.columns["turn"].tolist())
+            turn, marker = eviction.columns["turn"], eviction.columns["role"] == _FRAME
+            self._tokens.update(turn[~marker].tolist())
+            self._markers.update(turn[marker].tolist())
+
+    def listed(self) -> list[dict[str, Any]]:
+        """As values, by turn: tokens that went, how many of them were markers, and how the turn began."""
+        turns = sorted(self._tokens.keys() | self._markers.keys())
+        return [
+            {
+                "turn": turn,
+                "tokens": self._tokens[turn] + self._markers[turn],
+                "markers": self._markers[turn],
+                "text": self._words(turn),
+            }
+            for turn in turns
+        ]
 
     def take(self) -> str:
         """What was let go since the last call, empty if nothing was."""
@@ -34,7 +55,8 @@ class Losses:
     def told(self, n_most: int = N_TURNS) -> str:
         """As `take`, and it stays; n_most: turns that are named, those that lost most.
 
-        Not which tokens: of twenty turns a few words each, that would be a page and read as none.
+        Not which tokens: of twenty turns a few words each, that would be a page and read as none. Nor markers: they
+        are nobody's words, and a turn without them is still whole.
         """
         n, n_turns = sum(self._tokens.values()), len(self._tokens)
         if n_turns == 0:
@@ -52,10 +74,14 @@ class Losses:
     def clear(self) -> None:
         """Forgets what was collected."""
         self._tokens.clear()
+        self._markers.clear()
 
     def _named(self, turn: int) -> str:
-        words = "" if self.transcript is None else shown(first_words(self.transcript.of(turn)))
+        words = shown(self._words(turn))
         return f"turn {turn} ({words})" if words else f"turn {turn}"
+
+    def _words(self, turn: int) -> str:
+        return "" if self.transcript is None else first_words(self.transcript.of(turn))
 
 
 def first_words(said: Iterable[Message]) -> str:
@@ -74,3 +100,14 @@ def _turns(n: int, more: str = "") -> str:
 def shown(text: str) -> str:
     """`text` without control codes, which a terminal would obey."""
     return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def folded(text: str, stream: TextIO) -> str:
+    """One line as a terminal should show it, broken between words; unchanged for anything else, which greps it."""
+    if not stream.isatty():
+        return text
+    try:
+        width = os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return text
+    return textwrap.fill(text, max(20, width), break_long_words=False, break_on_hyphens=False) if width else text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from edge_sir.chat import Chat
-from edge_sir.cli._commands import HELP
+from edge_sir.cli._help import HELP
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
@@ -133,7 +133,7 @@ class RichReader:
         pinned = int(session.ledger["pinned"].sum())
         parts = [f"{n}/{most} cells", f"turn {session.turn}"]
         parts += [f"{pinned} pinned"] if pinned else []
-        parts += [f"{session.stats.evicted} let go"] if session.stats.evicted else []
+        parts += [f"{self._chat.n_let_go} let go"] if self._chat.n_let_go else []
         if shutil.get_terminal_size().columns >= 70:
             parts[0] += f" {'#' * full}{'.' * (10 - full)}"
             parts.append("/help")

@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat
-from edge_sir.cli._commands import Outcome, cost_of, is_command, perform
-from edge_sir.cli._losses import N_TURNS, Losses, shown
+from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
+from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
@@ -48,9 +48,12 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
             continue
         if text.lstrip().startswith("/") and "\n" not in text:  # a slip of the space bar; pasted lines stay as they are
             text = text.lstrip()
+        before = chat.last_reply
         try:
             if _turn(chat, text, wrap=reader.shows_state):
                 return
+            if not quiet and chat.last_reply is not before:
+                _note_cut(chat)
         except KeyboardInterrupt:
             print(_style("assistant"), flush=True)
             if chat.last_reply is None:
@@ -59,7 +62,8 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
             raise
         except EdgeSirError as error:
             sys.stdout.flush()
-            print(f"{'' if is_command(text) else chr(10)}edge-sir: {shown(str(error))}", file=sys.stderr)
+            start = "" if is_command(text) else "\n"
+            print(start + folded(f"edge-sir: {shown(complaint(error))}", sys.stderr), file=sys.stderr)
         if not quiet:
             _note(chat, losses, always=not reader.shows_state and not is_command(text))
         losses.clear()
@@ -161,6 +165,14 @@ def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
         _dim(" ".join(part for part in (occupied, lost) if part))
 
 
+def _note_cut(chat: Chat) -> None:
+    """Says so if the reply did not end by itself."""
+    reply = chat.last_reply
+    if reply is not None and reply.finish == "length":
+        why = "--max-tokens" if reply.n_tokens >= chat.max_tokens else "no cell is left"
+        _dim(f"(cut at {reply.n_tokens} token{'s' * (reply.n_tokens != 1)}; {why})")
+
+
 def _style(role: str) -> str:
     if not colours(sys.stdout.isatty()):
         return ""
@@ -168,4 +180,5 @@ def _style(role: str) -> str:
 
 
 def _dim(text: str) -> None:
+    text = folded(text, sys.stderr)
     print(f"{_DIM}{text}{_PLAIN}" if colours(sys.stderr.isatty()) else text, file=sys.stderr, flush=True)

@@ -11,10 +11,12 @@ from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, TurnMemory
 from edge_sir.said import Known
 
-__all__ = ["Row", "View", "colours", "find_view", "memory_view", "print_view", "stats_view", "why_view"]
+__all__ = ["Row", "View", "colours", "find_view", "losses_view", "memory_view", "print_view", "stats_view", "why_view"]
 
 Styled = tuple[str, str]
 """Text and style: "" or "dim"."""
+
+_N_LOSING = 10  # turns that are shown of those that lost something
 
 WHO = {"user": "you", "assistant": "model", "thought": "thought", "system": "system", "tool": "tool"}
 
@@ -95,9 +97,12 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
     """
     turns = memory.turns if last is None else memory.turns[-last:] if last else ()
     n_known = sum(t.state != "gone" for t in memory if t.turn)
+    n_whole = sum(t.state == "whole" for t in memory if t.turn)
     said = sum(1 for t in memory if t.turn)
     title = f"{memory.n_resident} of {memory.budget} cells hold {n_known} of {said} turns"
-    title += f", {memory.n_pinned} tokens pinned" if memory.n_pinned else ""
+    # Of most of them a policy may have left no more than a word.
+    title += f", {'all' if n_whole == said else n_whole or 'none'} whole" if n_known else ""
+    title += f"; {memory.n_pinned} cell{'s' * (memory.n_pinned != 1)} pinned" if memory.n_pinned else ""
     view = View(f"{title}; {memory.policy} forgets" + (f", ranking by {memory.ranks_by}" if scores else ""))
     if turns:
         view.rows.append(Row(("TURN", "TOKENS", *(["MEAN SURPRISAL"] if scores else []), "WHO"), dim=True))
@@ -111,12 +116,12 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
 
 
 def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
-    size = str(turn.n_resident) if turn.state == "whole" else f"{turn.n_resident}/{turn.n_tokens}"
+    size = str(turn.n_content) if turn.state == "whole" else f"{turn.n_content_resident}/{turn.n_content}"
     head = [str(turn.turn), size]
     if scores:
         head.append("" if turn.score is None else f"{turn.score:.2f} nats")
     rows: list[Row] = []
-    n_gone = turn.n_gone
+    n_gone = turn.n_content_gone
     for role, spans in groupby(turn.spans, key=lambda s: s.role):
         parts: list[Styled] = []
         pins = set()
@@ -149,7 +154,7 @@ def _folded(turns: Sequence[TurnMemory]) -> Row:
     shown_words = words if len(words) <= 4 else [*words[:2], "...", words[-1]]
     why = "forgotten" if all(x.why == "forgotten" for t in turns for x in t.losses) else "gone"
     text = " · ".join(shown_words)
-    return Row((number, f"0/{sum(t.n_tokens for t in turns)}", why), ((text, "dim"),), dim=True)
+    return Row((number, f"0/{sum(t.n_content for t in turns)}", why), ((text, "dim"),), dim=True)
 
 
 def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
@@ -181,17 +186,37 @@ def _since(memory: Memory, number: int) -> str:
 
 def why_view(memory: Memory, turn: TurnMemory) -> View:
     """The numbers behind what a turn lost: value, the cut, and what they are."""
-    losses = [loss for loss in turn.losses if loss.why != "thought"]
+    losses = [loss for loss in turn.losses if loss.why != "thought" and loss.n_content]
     words = first_words(turn.said)
     name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
-    view = View(f"{name}: {turn.n_resident} of {turn.n_tokens} tokens are resident")
+    view = View(f"{name}: {turn.n_content_resident} of {turn.n_content} tokens are resident")
     for loss in losses:
-        view.rows.append(Row((f"turn {loss.turn_now}", f"-{loss.n_tokens}"), ((_reason(loss), ""),)))
-    if turn.n_pinned:
-        view.rows.append(Row(("now", str(turn.n_pinned)), (("pinned: never let go", ""),)))
-    if turn.n_resident and turn.score is not None:
+        view.rows.append(Row((f"turn {loss.turn_now}", f"-{loss.n_content}"), ((_reason(loss), ""),)))
+    if n_pinned := sum(span.n_tokens for span in turn.spans if span.pinned):
+        view.rows.append(Row(("now", str(n_pinned)), (("pinned: never let go", ""),)))
+    if turn.score is not None:
         text = f"mean surprisal {turn.score:.3g} nats; {memory.policy} ranks by {memory.ranks_by}"
-        view.rows.append(Row(("now", str(turn.n_resident)), ((text, ""),)))
+        view.rows.append(Row(("now", str(turn.n_content_resident)), ((text, ""),)))
+    return view
+
+
+def losses_view(turns: Sequence[TurnMemory]) -> View:
+    """What went last, and why: the newest losses, by turn; `turns` are those that lost something."""
+    newest: list[tuple[TurnMemory, Loss]] = []
+    for turn in turns:
+        losses = [loss for loss in turn.losses if loss.why != "thought" and loss.n_content]
+        newest += [(turn, losses[-1])] if losses else []
+    newest.sort(key=lambda pair: (-pair[1].at, pair[0].turn))
+    if not newest:
+        return View("nothing has gone so far")
+    n_more = len(newest) - _N_LOSING
+    view = View("what went last (/memory why TURN shows all that a turn lost)")
+    for turn, loss in newest[:_N_LOSING]:
+        words = first_words(turn.said)
+        text = f"{words}: {_reason(loss)}" if words else _reason(loss)
+        view.rows.append(Row((f"turn {turn.turn}", f"-{loss.n_content}", f"in turn {loss.turn_now}"), ((text, ""),)))
+    if n_more > 0:
+        view.rows.append(Row(("", "", ""), ((f"and {n_more} more turns", ""),), dim=True))
     return view
 
 
@@ -217,17 +242,26 @@ def _figure(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def stats_view(stats: ChatStats) -> View:
-    """The figures, in words."""
-    seconds = stats.decode_s + stats.score_s + stats.evict_s
+def stats_view(stats: ChatStats, run: ChatStats) -> View:
+    """The figures of the present conversation, in words; of the run only if it had others before."""
+    seconds = _seconds(stats)
     rows = {
         "cells": f"{stats.resident} of {stats.budget} occupied, at most {stats.max_resident}, "
         f"mean {stats.mean_resident:g}; {stats.n_ctx} allocated ({stats.kv_bytes / 1e6:.1f} MB)",
         "turns": f"{stats.turns}; {stats.tokens_in} tokens read, {stats.tokens_out} generated",
-        "let go": f"{stats.evicted} tokens in {stats.evictions} evictions",
+        "let go": f"{stats.evicted} tokens in {stats.evictions} evictions, markers included",
         "time": f"{seconds:.1f} s: decoding {stats.decode_s:.1f}, scores {stats.score_s:.2f}, "
         f"evictions {stats.evict_s:.2f}",
         "policy": f"{stats.policy}, {stats.position_mode} positions",
         "model": stats.model,
     }
+    if run.conversations > 1:
+        rows["in all"] = (
+            f"{run.conversations} conversations, {run.turns} turns; {run.tokens_in} tokens read, "
+            f"{run.tokens_out} generated, {run.evicted} let go; {_seconds(run):.1f} s"
+        )
     return View("", [Row((name,), ((text, ""),)) for name, text in rows.items()])
+
+
+def _seconds(stats: ChatStats) -> float:
+    return stats.decode_s + stats.score_s + stats.evict_s

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edge_sir.chat import Chat, Reply
-from edge_sir.cli._commands import is_command, perform
+from edge_sir.cli._commands import complaint, is_command, perform
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
 from edge_sir.cli._losses import Losses, shown
 from edge_sir.cli._views import print_view
@@ -77,7 +77,7 @@ def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
             try:
                 outcome = perform(chat, text)
             except UserError as error:
-                print(f"edge-sir: {shown(str(error))}", file=sys.stderr, flush=True)
+                print(f"edge-sir: {shown(complaint(error))}", file=sys.stderr, flush=True)
                 code = 2
                 continue
             if outcome.leave:
@@ -86,27 +86,31 @@ def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
                 for _ in outcome.pieces:
                     pass
                 assert chat.last_reply is not None
-                _print_reply(chat.last_reply, options)
+                _print_reply(chat.last_reply, losses, options)
             elif options.json_output or outcome.as_json:
-                document = {"command": text.split()[0]} | outcome.document if options.json_output else outcome.document
+                document = outcome.document
+                if options.json_output:
+                    forgot = losses.listed()
+                    document = {"command": text.split()[0]} | document | ({"forgot": forgot} if forgot else {})
                 print(json.dumps(document, ensure_ascii=False), flush=True)
             else:
                 print_view(outcome.view)
         else:
             said = text[1:] if options.commands and text.startswith("//") else text
-            _print_reply(chat.reply(said), options)
+            _print_reply(chat.reply(said), losses, options)
         lost = losses.take()
         if lost and not options.quiet:
             print(lost, file=sys.stderr, flush=True)
     return code
 
 
-def _print_reply(reply: Reply, options: Options) -> None:
+def _print_reply(reply: Reply, losses: Losses, options: Options) -> None:
     if not options.json_output:
         print(reply.text, flush=True)
         return
     record: dict[str, object] = {"turn": reply.turn, "text": reply.text}
-    record |= {"resident": reply.resident, "evicted": reply.evicted}
+    record |= {"resident": reply.resident, "evicted": reply.evicted, "finish": reply.finish}
+    record["forgot"] = losses.listed()
     if reply.thought:
         record["thought"] = reply.thought
     print(json.dumps(record, ensure_ascii=False), flush=True)
@@ -148,7 +152,7 @@ class _WriteStats:
     def __call__(self, chat: Chat) -> None:
         if self.path is None:
             return
-        text = json.dumps(dataclasses.asdict(chat.stats()), indent=2)
+        text = json.dumps(dataclasses.asdict(chat.run_stats()), indent=2)
         _part(self.path).write_text(text + "\n", encoding="utf-8")
         _part(self.path).replace(self.path)
 

@@ -17,6 +17,19 @@ __all__ = ["add_parser", "run"]
 
 _SHADES = " .:-=+*#%@"
 _N_LINES = 12
+_MOST_WIDENED = 4  # columns of the picture for one turn
+
+_LEGEND = """
+CELLS            the budget; where it was changed, the last one
+MEAN USE         cells occupied, on average
+TOKENS GONE      that made room in those evictions, the markers around messages included
+TURNS LEFT       of which at least one word is in memory at the end; WHOLE: all of them
+LIKE THE RECORD  exactly: each eviction took what it took in the chat; else how much of what either holds at the end
+                 both hold"""
+_SHADES_MEAN = (
+    f"blank: nothing (gone, or not said yet)   {' '.join(_SHADES[1:-1])} : from little to much of it   "
+    f"{_SHADES[-1]} : whole"
+)
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -59,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         width = shutil.get_terminal_size((100, 24)).columns
         for r in runs:
             print()
-            print("\n".join(_picture(r, max(20, min(100, width) - 14))))
+            print("\n".join(_picture(r, max(20, min(100, width) - 18))))
+        print(f"\n{_SHADES_MEAN}")
     return 0
 
 
@@ -75,7 +89,7 @@ def _document(r: Replayed, recorded: Replayed) -> dict[str, object]:
         "evicted": r.evicted,
         "max_resident": r.max_resident,
         "mean_resident": r.mean_resident,
-        "turns": len(r.turns.keys() - {0}),
+        "turns": sum(n > 0 for turn, n in r.turns.items() if turn),
         "turns_resident": len(resident.keys() - {0}),
         "turns_whole": sum(n >= r.turns[turn] for turn, n in resident.items() if turn),
         "resident": resident,
@@ -95,13 +109,13 @@ def _in_common(r: Replayed, recorded: Replayed) -> float:
 
 
 def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
-    head = ("POLICY", "CELLS", "EVICTIONS", "LET GO", "MEAN", "TURNS HELD", "WHOLE", "AS RECORDED")
+    head = ("POLICY", "CELLS", "MEAN USE", "EVICTIONS", "TOKENS GONE", "TURNS LEFT", "WHOLE", "LIKE THE RECORD")
     rows: list[tuple[str, ...]] = [head]
     for r in runs:
         d = _document(r, recorded)
-        same = "exactly" if r.as_recorded else f"{math.floor(100 * _in_common(r, recorded))}% of the end"
-        held = f"{d['turns_resident']} of {d['turns']}"
-        cells = (r.policy, r.budget, r.evictions, r.evicted, f"{r.mean_resident:.0f}", held, d["turns_whole"], same)
+        same = "exactly" if r.as_recorded else f"{math.floor(100 * _in_common(r, recorded))}% at the end"
+        left = f"{d['turns_resident']} of {d['turns']}"
+        cells = (r.policy, r.budget, f"{r.mean_resident:.0f}", r.evictions, r.evicted, left, d["turns_whole"], same)
         rows.append(tuple(map(str, cells)))
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     for row in rows:
@@ -109,14 +123,20 @@ def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
     for r in runs:
         if r.refused:
             print(f"{r.policy} stopped at turn {r.moments[-1].turn}: {r.refused}")
+    print(_LEGEND)
 
 
 # ---- pictures ------------------------------------------------------------------------------------
 
 
+def _last_turn(r: Replayed) -> int:
+    """Of which anything is left to be seen: an /undo takes a turn back."""
+    return max((turn for turn, n in r.turns.items() if n), default=0)
+
+
 def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
     """Share of the turns' tokens that is resident: a line per group of turns, a column per stretch of time."""
-    last = max(r.turns, default=0)
+    last = _last_turn(r)
     per_line, per_column = math.ceil((last + 1) / n_lines), math.ceil(len(r.moments) / n_columns)
     moments = r.moments[per_column - 1 :: per_column] or r.moments[-1:]
     grid = []
@@ -130,12 +150,30 @@ def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
 def _picture(r: Replayed, n_columns: int) -> list[str]:
     """For a terminal: what each turn still had at each time; darker is more."""
     grid = _grid(r, _N_LINES, n_columns)
-    per_line = math.ceil((max(r.turns, default=0) + 1) / _N_LINES)
-    lines = [f"{r.policy}, {r.budget} cells: turns downwards, time to the right, '@' whole, ' ' gone"]
+    n_turns, wide = _last_turn(r) + 1, max(1, min(_MOST_WIDENED, n_columns // len(r.moments)))
+    per_line = math.ceil(n_turns / _N_LINES)
+    lines = [f"{r.policy}, {r.budget} cells: what was left of each turn (down) as the conversation went on (right)"]
     for i, row in enumerate(grid):
-        shades = "".join(_SHADES[0 if not x else max(1, min(9, round(9 * x)))] for x in row)
-        lines.append(f"{'turn ' + str(i * per_line):>10} |{shades}|")
-    return lines
+        shades = "".join(_SHADES[_shade(x)] * wide for x in row)
+        lines.append(f"{_turns(i * per_line, min((i + 1) * per_line, n_turns) - 1):>14} |{shades}|")
+    return [*lines, f"{'in turn':>14}  {_axis(r.moments[0].turn, r.moments[-1].turn, wide * len(grid[0]))}"]
+
+
+def _shade(share: float) -> int:
+    """Blank is nothing and the darkest is all: neither is said of a rounded value."""
+    last = len(_SHADES) - 1
+    return 0 if share <= 0 else last if share >= 1 else max(1, min(last - 1, round(last * share)))
+
+
+def _turns(first: int, last: int) -> str:
+    return f"turn {first}" if first == last else f"turns {first}-{last}"
+
+
+def _axis(first: int, last: int, width: int) -> str:
+    """The turns at which the picture begins and ends, below its two sides."""
+    if first == last:
+        return str(first)
+    return f"{first}{' ' * max(1, width - len(f'{first}{last}'))}{last}"
 
 
 def _write_png(path: Path, runs: Sequence[Replayed]) -> None:
@@ -152,9 +190,13 @@ def _write_png(path: Path, runs: Sequence[Replayed]) -> None:
     figure, axes = pyplot.subplots(len(runs), 1, figsize=(9, 2.6 * len(runs)), squeeze=False, layout="constrained")
     for axis, r in zip(axes[:, 0], runs, strict=True):
         grid = _grid(r, 400, 800)
-        extent = (0, r.moments[-1].turn, max(r.turns, default=0) + 1, 0)
+        extent = (0, r.moments[-1].turn, _last_turn(r) + 1, 0)
         axis.imshow(grid, aspect="auto", vmin=0, vmax=1, cmap="Blues", interpolation="nearest", extent=extent)
-        axis.set(title=f"{r.policy}, {r.budget} cells", xlabel="time (turns)", ylabel="turn")
+        axis.set(
+            title=f"{r.policy}, {r.budget} cells: what was left of each turn, darker is more",
+            xlabel="in turn",
+            ylabel="turn",
+        )
     try:
         figure.savefig(path.expanduser(), format="png", dpi=120)
     except (OSError, RuntimeError) as error:

@@ -25,7 +25,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.n_cells < 1:
-            raise BudgetError(f"a budget of {self.n_cells} cells holds nothing; use at least 64")
+            raise BudgetError(f"a budget of {self.n_cells} cells holds nothing; give at least one")
 
     def need(self, n_resident: int, n_incoming: int, *, exact: bool) -> Need:
         """Room for `n_incoming` tokens beside `n_resident`.

@@ -1,7 +1,7 @@
 """What a session tells about itself: its counts, and each loss as a value."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ class Eviction:
 
 @dataclass(slots=True)
 class SessionStats:
-    """Counts since the start. `evicted` counts tokens, `evictions` plans, `kshifts` graph runs.
+    """Counts of one conversation, from its start. `evicted` counts tokens, `evictions` plans, `kshifts` graph runs.
 
     tokens_in: decoded but not generated, markers included. rewound: tokens taken back (a stop string,
     truncate); what came in less what was evicted and rewound is resident. packs and rereads: how often gap mode
@@ -58,6 +58,12 @@ class SessionStats:
     def mean_resident(self) -> float:
         """Mean of the resident tokens, taken after every decode."""
         return self.resident_sum / self.decodes if self.decodes else 0.0
+
+    def plus(self, other: "SessionStats") -> "SessionStats":
+        """Those of two conversations, one after the other."""
+        total = SessionStats(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        total.max_resident = max(self.max_resident, other.max_resident)
+        return total
 
     def count_decode(self, n_tokens: int, n_resident: int, *, generated: bool) -> None:
         """Counts one llama_decode of `n_tokens` after which `n_resident` cells are occupied."""

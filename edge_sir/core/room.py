@@ -10,12 +10,28 @@ from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
 from edge_sir.errors import BudgetError, SessionError, StalePlanError
 
-__all__ = ["MIN_TURN", "Room"]
+__all__ = ["MIN_TURN", "Room", "check_fit"]
 
 MIN_TURN = 32
 """Cells that must stay free of sinks and pins, or no turn could pass."""
 
 _CHUNK_CELLS = 32  # room made at once where a policy makes it exactly, so that not every token evicts
+
+
+def check_fit(policy: Policy, n_cells: int, n_fixed: int, what: str = "", instead: str = "") -> None:
+    """Raises BudgetError unless a short turn fits into `n_cells` beside `n_fixed` cells that never go.
+
+    Every complaint about too few cells comes from here, so that all name the same least budget. what: whatever was
+    tried, if not just a budget; instead: what else would help.
+    """
+    n_fixed = max(n_fixed, policy.n_sink) if policy.evicts else policy.n_sink
+    least = n_fixed + MIN_TURN
+    if n_cells < least:
+        trouble = f"{what} does not fit into {n_cells} cells" if what else f"a budget of {n_cells} cells is too small"
+        raise BudgetError(
+            f"{trouble}: {n_fixed} would be fixed (sinks, system prompt, pins) and a turn needs at least {MIN_TURN}; "
+            f"use --budget {least} or more{f', or {instead}' if instead else ''}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +42,19 @@ class Room:
     policy: Policy
     budget: Budget
 
-    def check_budget(self) -> None:
-        """Raises BudgetError if not even the sinks and one short turn fit."""
-        least = self.policy.n_sink + MIN_TURN
-        if self.budget.n_cells < least:
-            raise BudgetError(f"a budget of {self.budget.n_cells} cells is too small; use --budget {least} or more")
+    def check_budget(self, n_cells: int | None = None) -> None:
+        """Raises BudgetError if a short turn does not fit into the budget, or into `n_cells`, beside what is fixed."""
+        check_fit(self.policy, self.budget.n_cells if n_cells is None else n_cells, self._n_fixed(0))
 
-    def check_pins(self, n_more: int, what: str) -> None:
+    def check_pins(self, n_more: int, what: str, instead: str = "shorten it") -> None:
         """Raises BudgetError if `n_more` further fixed tokens would leave no room for a turn."""
+        size = f" ({n_more} tokens)" if n_more else ""
+        check_fit(self.policy, self.budget.n_cells, self._n_fixed(n_more), f"{what}{size}", instead)
+
+    def _n_fixed(self, n_more: int) -> int:
+        # What comes first may be sinks itself.
         n_missing_sinks = max(0, self.policy.n_sink - len(self.ledger))
-        n_fixed = int(self.fixed().sum()) + max(n_more, n_missing_sinks)
-        if self.policy.evicts and n_fixed + MIN_TURN > self.budget.n_cells:
-            size = f" ({n_more} tokens)" if n_more else ""
-            raise BudgetError(
-                f"{what}{size} does not fit: {n_fixed} of {self.budget.n_cells} cells would be fixed "
-                f"and a turn needs at least {MIN_TURN}; use --budget {n_fixed + MIN_TURN} or more, or shorten it"
-            )
+        return int(self.fixed().sum()) + max(n_more, n_missing_sinks)
 
     def fixed(self) -> Mask:
         """Sinks and pins: rows that never go, bool [n]."""
@@ -85,6 +98,8 @@ class Room:
         exact = self.policy.per_turn
         if n_whole_turn is None and len(self.ledger) + n <= self.budget.n_cells:
             return Need(0, 0)
+        if n == 0:  # a lower budget: nothing comes in, so only what does not fit any more goes
+            return self.budget.need(len(self.ledger), 0, exact=True)
         sizes = [n]
         if exact:
             sizes = [max(n, _CHUNK_CELLS), n]
@@ -97,7 +112,7 @@ class Room:
                 return need
         raise BudgetError(
             f"{n_fixed} of {self.budget.n_cells} cells are fixed by sinks and pins and {n} tokens do not fit "
-            "beside them: unpin something or raise --budget"
+            f"beside them: unpin something, or use --budget {n_fixed + max(n, MIN_TURN)} or more"
         )
 
     def _protected(self, need: Need, turn_now: int, n_incoming: int) -> Mask:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from terminals import ABLE, LAUNCH, Terminal, ready
 
 from edge_sir.cli import main
 
@@ -173,3 +175,42 @@ def talker_path(write_model: WriteModel) -> Path:
     next(tensor for tensor in reader.tensors if tensor.name == "output.weight").data[mute] = 0
     reader.data.flush()
     return path
+
+
+@pytest.fixture
+def terminal(workdir: Path, clean_env: dict[str, str], talker_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Opens a terminal with `edge-sir chat *args` on it; stderr is a pipe unless `apart=False`."""
+    with ExitStack() as closing:
+
+        def start(*args: str, apart: bool = True, env: dict[str, str] | None = None) -> Terminal:
+            ours, theirs = pty.openpty()
+            closing.callback(os.close, ours)
+            base = ("chat", "--model", str(talker_path), "--budget", "96", "--max-tokens", "8")
+            process = subprocess.Popen(
+                [sys.executable, "-c", LAUNCH, *base, *args],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=subprocess.PIPE if apart else theirs,
+                cwd=workdir,
+                env=clean_env | (env or {}),
+                start_new_session=True,
+            )
+            os.close(theirs)
+            closing.enter_context(process)
+            closing.callback(process.kill)
+            return Terminal(process, ours)
+
+        yield start
+
+
+@pytest.fixture
+def able(terminal: Callable) -> Callable:
+    """A chat on a terminal with a cursor; its prompt has come."""
+
+    def start(*args: str, env: dict[str, str] | None = None, **settings: object) -> Terminal:
+        person = terminal(*args, env=ABLE | (env or {}), **settings)
+        person.resize(80)
+        ready(person)
+        return person
+
+    return start

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-KEYS = {"turn", "text", "resident", "evicted"}
+KEYS = {"turn", "text", "resident", "evicted", "finish", "forgot"}
 LINES = b"Hi\nMy name is Ada.\nWhat is my name?\n"
 ENDLESS = ("--max-tokens", "100000", "--temperature", "0", "--repeat-penalty", "1")
 
@@ -60,7 +60,11 @@ def test_what_was_forgotten_goes_to_stderr(chat: Callable) -> None:
     losses = plain.err.decode().splitlines()
     assert losses and all(re.match(r"let go \d+ tokens:? of turn \d+ \(hello", line) for line in losses)
     n_lost = sum(int(re.search(r"\d+", line).group()) for line in losses)  # type: ignore[union-attr]
-    assert n_lost == sum(reply["evicted"] for reply in replies)
+    forgot = [loss for reply in replies for loss in reply["forgot"]]
+    assert n_lost == sum(loss["tokens"] - loss["markers"] for loss in forgot)
+    assert all(sum(loss["tokens"] for loss in reply["forgot"]) == reply["evicted"] for reply in replies)
+    assert all(loss["turn"] < 13 and loss["text"] == "hello you there" for loss in forgot)
+    assert {reply["finish"] for reply in replies} == {"length"}
     assert told.err == plain.err
 
 

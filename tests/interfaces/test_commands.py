@@ -57,7 +57,9 @@ def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
     said = ["hello you there", *["hello"] * 5]
     told = chat(*said, "/memory", "/memory find there", args=("--policy", "units"))
     out = told.succeeded().out.decode()
-    assert re.search(r"\d+ of 128 cells hold \d of 6 turns; units forgets", out)
+    assert re.search(
+        r"\d+ of 128 cells hold \d of 6 turns, (\d|all|none) whole(; \d+ cells? pinned)?; units forgets", out
+    )
     assert re.search(r"^\d(-\d)? +0/\d+ +gone +", out, re.MULTILINE)
     assert re.search(r"^(yes|no), “there” is", out, re.MULTILINE)
 
@@ -71,14 +73,19 @@ def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
         ("/pin 99", "nobody said “99”"),
         ("/forget 0", "system prompt"),
         ("/budget many", "not a whole number"),
-        ("/budget 5", "too small"),
+        ("/budget 5", "use /budget 36 or more"),
+        ("/budget 0", "use /budget 36 or more"),
+        ("/policy sir:n_sink=120", "use /budget 152 or more, or unpin something"),
+        ("/system " + "be kind " * 20, "or more, or shorten it"),
         ("/budget 99999", "trained on"),
         ("/policy sri", "did you mean 'sir'"),
         ("/policy foo", "unknown policy 'foo' (all: "),
-        ("/memory why", "takes [N]"),
+        ("/memory why 1 2", "takes [N]"),
+        ("/help memroy", "did you mean /memory?"),
         ("/memory why 42", "no turn 42"),
         ("/save", "which file?"),
-        ("/load missing", "cannot read missing"),
+        ("/load missing", "cannot read missing (No such file or directory); give a file that /save wrote"),
+        ("/load .", "cannot read . (it is no file)"),
         ("/undo", "nothing to undo"),
         ("/regen", "no message of yours"),
     ],
@@ -140,9 +147,13 @@ def test_a_trace_of_a_real_engine_replays_exactly(run_cli: Callable, traced: Pat
 def test_a_table_and_a_picture(run_cli: Callable, traced: Path) -> None:
     out = run_cli("replay", traced, "--policy", "streaming", "--budget", "80").succeeded().out.decode()
     assert re.search(r"^sir +96 .* exactly$", out, re.MULTILINE)
-    assert re.search(r"^streaming +80 .* \d+% of the end$", out, re.MULTILINE)
-    assert out.count("turns downwards") == 3
-    assert re.search(r"^ +turn 0 \|[ .:\-=+*#%@]+\|$", out, re.MULTILINE)
+    assert re.search(r"^streaming +80 .* \d+% at the end$", out, re.MULTILINE)
+    assert out.count("what was left of each turn") == 3
+    rows = re.findall(r"^ +turns? \d+(?:-\d+)? \|([ .:\-=+*#%@]+)\|$", out, re.MULTILINE)
+    assert "@" in rows[-1] and {len(row) for row in rows} == {len(rows[0])}
+    assert len(re.findall(r"^ +in turn  0 +13$", out, re.MULTILINE)) == 3
+    for word in re.findall(r"[A-Z]{4,}(?: [A-Z]+)*", out.splitlines()[0])[2:]:
+        assert re.search(rf"\b{word}\b(  |:)", out.partition("\n\n")[2]) or word in ("CELLS", "EVICTIONS")
 
 
 def test_a_plot_is_a_png_or_says_what_to_install(run_cli: Callable, traced: Path, workdir: Path) -> None:
@@ -164,6 +175,12 @@ def test_undo_and_a_smaller_budget_are_no_fault_of_the_policy(chat: Callable, ru
     assert run_cli("replay", "t.jsonl").succeeded().err == b""
 
 
+def test_a_turn_that_was_taken_back_is_none(chat: Callable, run_cli: Callable) -> None:
+    chat("hello", "you there", "hello", "/undo", args=("--trace", "t.jsonl")).succeeded()
+    out = run_cli("replay", "t.jsonl").succeeded().out.decode()
+    assert " 2 of 2 " in out and "turn 2" in out and "turn 3" not in out
+
+
 def test_conversations_that_were_cleared_are_told_apart(chat: Callable, run_cli: Callable) -> None:
     lines = ["hello you there"] * 5
     chat(*lines, "/clear", *lines[:3], args=("--trace", "t.jsonl", "--budget", "96")).succeeded()
@@ -178,9 +195,9 @@ def test_a_hundred_percent_is_all(capsys: pytest.CaptureFixture[str]) -> None:
     recorded = Replayed("sir", 4096, kept=frozenset(range(999)), moments=[Moment(1, {})])
     other = Replayed("streaming", 4096, kept=frozenset(range(1000)), moments=[Moment(1, {})], as_recorded=False)
     _print_table([other], recorded)
-    assert "99% of the end" in capsys.readouterr().out
+    assert "99% at the end" in capsys.readouterr().out
     _print_table([other], other)
-    assert "100% of the end" in capsys.readouterr().out
+    assert "100% at the end" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

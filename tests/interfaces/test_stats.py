@@ -14,7 +14,7 @@ from edge_sir import policies
 KEYS = {
     *("policy", "position_mode", "budget", "n_ctx", "turns", "tokens_in", "tokens_out"),
     *("resident", "max_resident", "mean_resident", "evicted", "evictions", "kshifts", "packs", "rereads"),
-    *("decode_s", "score_s", "evict_s", "kv_bytes", "model"),
+    *("decode_s", "score_s", "evict_s", "kv_bytes", "model", "conversations"),
 }
 TURNS = "".join(f"tell me {i} things about the {i}th hello\n" for i in range(64)).encode()
 UNENDED = 10**6  # a trained length that no test reaches
@@ -114,6 +114,12 @@ def test_a_short_conversation_forgets_nothing(figures: Callable, tiny_llama_path
     check(told)
     assert told["evicted"] == told["evictions"] == told["kshifts"] == 0
     assert told["resident"] == told["max_resident"] == told["tokens_in"] + told["tokens_out"]
+
+
+def test_the_file_keeps_the_whole_run(figures: Callable, tiny_llama_path: Path) -> None:
+    told = figures(tiny_llama_path, "--commands", input=TURNS + b"/clear\nhello\n")
+    assert (told["turns"], told["conversations"]) == (65, 2)
+    assert told["evicted"] > 0 and told["max_resident"] > told["resident"]
 
 
 def test_a_smaller_v_cache_takes_fewer_bytes(figures: Callable, write_model: Callable) -> None:

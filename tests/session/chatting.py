@@ -1,17 +1,23 @@
 """Chats on the toy engine, whose words are a script."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from driving import role_rows
 
 from edge_sir.chat import Chat
+from edge_sir.core.plan import EvictionPlan
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer, ToyEngine
 
 CODEC = ByteTokenizer()
 TEMPLATE = ChatTemplate(CODEC.CHAT_TEMPLATE, bos=CODEC.bos_text, eos=CODEC.eos_text)
+FILLER = "Something else entirely, and rather long at that."
+SENTENCE = "My name is Ada and my sister is Eve."
+N_TOKENS = len(SENTENCE) + 1  # a token is a byte, and the blank before it belongs to a sentence
 END = 256 + CODEC.SPECIALS.index("<|im_end|>")
 
 
@@ -40,3 +46,23 @@ def said(chat: Chat, role: str) -> str:
     """What is resident of one role."""
     tokens = chat.session.ledger["token"][role_rows(chat.session, role)]
     return b"".join(CODEC.piece(int(t)) for t in tokens).decode("utf-8", "replace")
+
+
+def fill(chat: Chat, n: int = 8) -> None:
+    assert isinstance(chat.engine, ToyEngine)
+    for _ in range(n):
+        chat.engine.script[:] = script("Well, fine.")
+        chat.reply(FILLER)
+
+
+def thinned(gone: str = " is", *, said: str = SENTENCE, budget: int = 512) -> Chat:
+    """A chat in which these letters of a sentence went to make room, wherever they stand in it."""
+    chat = make_chat(["Fine."], budget=budget)
+    chat.reply(f"Hello there. {said} Mind it.")
+    session = chat.session
+    text = bytes(min(t, 255) for t in session.ledger["token"].tolist())
+    start, letters = text.index(said.encode()), gone.encode()
+    starts = [start + match.start() for match in re.finditer(re.escape(letters), said.encode())]
+    rows = np.array([at + i for at in starts for i in range(len(letters))])
+    session.evict(EvictionPlan(rows, session.ledger.epoch, "room"))
+    return chat

@@ -2,19 +2,30 @@
 
 import re
 
+import numpy as np
 import pytest
-from chatting import make_chat
-from test_memory import N_TOKENS, SENTENCE, fill, thinned
+from chatting import N_TOKENS, SENTENCE, fill, make_chat, script, thinned
+from numpy.typing import NDArray
 
 from edge_sir.chat import Chat
 from edge_sir.cli._commands import perform
 from edge_sir.cli._losses import N_TURNS, Losses
 from edge_sir.cli._views import View
+from edge_sir.core.ledger import ROLES
+from edge_sir.core.plan import EvictionPlan
+from edge_sir.errors import ConfigError
 
 
 def lines(view: View) -> list[str]:
     rows = ["  ".join([*row.cells, "".join(text for text, _ in row.text)]).strip() for row in view.rows]
     return [view.title, *rows]
+
+
+def evict(chat: Chat, rows: NDArray[np.bool_]) -> int:
+    """Lets these rows go as a policy does, and returns how many those are."""
+    plan = EvictionPlan(np.flatnonzero(rows), chat.session.ledger.epoch, "room")
+    chat.session.evict(plan)
+    return len(plan)
 
 
 def told(chat: Chat, line: str) -> list[str]:
@@ -25,9 +36,12 @@ def told(chat: Chat, line: str) -> list[str]:
 
 
 def test_forget_and_pin_say_how_much_was_still_there() -> None:
-    for line, verb in (("/pin My name is Ada", "pinned"), ("/forget My name is Ada", "forgotten")):
-        title = told(thinned(), line)[0]
-        assert re.match(rf"{verb}: \d+ of \d+ tokens, the others were gone already", title)
+    title, *rows = told(thinned(), "/pin My name is Ada")
+    assert re.fullmatch(r"pinned: \d+ tokens", title)
+    assert "6 more tokens of it are gone already, and a pin cannot bring them back" in rows[-1]
+    assert perform(thinned(), "/pin My name is Ada").document["n_gone"] == 6
+    assert "6 more" in told(thinned(), "/pin 1")[-1]
+    assert "gone" not in "".join(told(thinned(), "/pin Hello there"))
     assert told(thinned(), "/forget My name is Ada")[0].startswith(f"forgotten: {N_TOKENS - 6} of {N_TOKENS} tokens")
     assert told(thinned(), "/forget Hello there")[0] == "forgotten: 12 tokens"
 
@@ -44,6 +58,60 @@ def test_find_tells_whole_from_in_part_from_gone() -> None:
     assert told(chat, "/memory find Bob") == ["nobody said “Bob” in this conversation"]
     (turn,) = perform(chat, "/memory find name is Ada").document["turns"]
     assert (turn["turn"], turn["state"], turn["words"]) == (1, "partly", ("name", "Ada"))
+
+
+def test_a_message_gone_as_a_whole_counts_as_gone_when_its_turn_is_pinned() -> None:
+    chat = make_chat(["Fine."])
+    chat.reply("Hello there.")
+    evict(chat, (chat.session.ledger["role"] == ROLES.index("user")) & (chat.session.ledger["turn"] == 1))
+    assert "12 more tokens of it are gone already" in told(chat, "/pin 1")[-1]
+    assert told(chat, "/forget 1")[0].endswith(" of 35 tokens, the others were gone already; it was pinned")
+
+
+def test_forget_says_that_it_was_pinned() -> None:
+    chat = make_chat(["Fine."])
+    chat.reply("Hello there. Mind it.")
+    chat.pin("Hello there")
+    assert re.fullmatch(r"forgotten: \d+ tokens; \d+ of them were pinned", told(chat, "/forget 1")[0])
+    chat = make_chat(["Fine."])
+    chat.reply("Hello there. Mind it.")
+    chat.pin(1)
+    assert told(chat, "/forget Mind it")[0] == "forgotten: 9 tokens; it was pinned"
+    assert "pinned" not in told(thinned(), "/forget 1")[0]
+
+
+def test_what_is_missing_after_quotes_is_asked_for() -> None:
+    for line in ("/pin", '/pin ""', "/unpin ''", "/forget ' '", "/memory find", "/save ''", "/load"):
+        with pytest.raises(ConfigError, match=rf"{line.split()[0]} .*: (find what|which file|which)\?"):
+            perform(thinned(), line)
+
+
+# ---- markers -----------------------------------------------------------------------------------
+
+
+def test_markers_that_went_are_no_words_that_are_missing() -> None:
+    losses = Losses()
+    chat = make_chat(["Fine."], on_evict=losses.note)
+    chat.reply("Hello there.")
+    ledger = chat.session.ledger
+    n = evict(chat, (ledger["role"] == ROLES.index("frame")) & (ledger["turn"] == 1))
+    turn = chat.memory().turn(1)
+    assert turn is not None and (turn.state, turn.n_gone, turn.n_content_gone) == ("whole", n, 0)
+    title, _, _, *rows = told(chat, "/memory")
+    assert title == f"{len(ledger)} of 256 cells hold 1 of 1 turns, all whole; 1 cell pinned; sir forgets"
+    assert [row.split() for row in rows] == [["1", "17", "you", "Hello", "there."], ["model", "Fine."]]
+    assert told(chat, "/memory why 1")[0] == "turn 1 (Hello there.): 17 of 17 tokens are resident"
+    assert (losses.told(), chat.n_let_go) == ("", 0)
+    assert losses.listed() == [{"turn": 1, "tokens": n, "markers": n, "text": ""}]
+
+
+def test_the_title_says_how_many_turns_are_more_than_fragments() -> None:
+    chat = thinned()
+    assert "hold 1 of 1 turns, none whole; 1 cell pinned; sir" in told(chat, "/memory")[0]
+    chat.engine.script[:] = script("Yes.")  # type: ignore[attr-defined]
+    chat.reply("And?")
+    chat.pin(2)
+    assert re.search(r"hold 2 of 2 turns, 1 whole; \d+ cells pinned; sir", told(chat, "/memory")[0])
 
 
 # ---- numbers -----------------------------------------------------------------------------------
@@ -83,6 +151,68 @@ def test_scores_on_request_are_called_what_they_are() -> None:
     assert "MEAN SURPRISAL" in head and ">" not in "".join(row.split("you")[0] for row in rows)
     assert re.search(r"\d\.\d\d nats", "".join(rows))
     assert "ranking" not in told(chat, "/memory")[0]
+
+
+def test_why_without_a_turn_tells_what_went_last() -> None:
+    assert told(make_chat(), "/memory why") == ["nothing has gone so far"]
+    chat, _ = losing(16)
+    title, *rows = told(chat, "/memory why")
+    assert "/memory why TURN" in title and re.fullmatch(r"and \d more turns", rows.pop())
+    assert len(rows) == 10
+    found = [
+        re.match(r"turn (\d+) +-\d+ +in turn (\d+) +Convert \d+ kilometres to miles …: let go", row) for row in rows
+    ]
+    when = [int(m[2]) for m in found]  # type: ignore[index]
+    assert when == sorted(when, reverse=True) and when[0] == 16
+    assert len(perform(chat, "/memory why --json").document["turns"]) > 10
+
+
+# ---- help --------------------------------------------------------------------------------------
+
+
+def test_help_on_one_command() -> None:
+    title, pin = told(make_chat(), "/help pin")
+    assert pin.startswith("/pin TEXT|TURN  never let go") and "cannot bring back" in pin
+    assert title == "" and told(make_chat(), "/help /pin") == ["", pin]
+    assert [row.split("  ")[0] for row in told(make_chat(), "/help memory")[1:]] == [
+        "/memory [N] [--scores] [--json]",
+        "/memory find TEXT",
+        "/memory why [TURN]",
+    ]
+    assert len(told(make_chat(), "/help memory why")) == 2
+    with pytest.raises(ConfigError, match=r"unknown command /pni; did you mean /pin\?"):
+        perform(make_chat(), "/help pni")
+
+
+def test_the_list_of_commands_tells_of_traces() -> None:
+    rows = told(make_chat(), "/help")
+    assert any(row.startswith("--trace FILE") and "edge-sir replay FILE" in row for row in rows)
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+
+def test_figures_begin_anew_with_the_conversation_and_the_run_keeps_all() -> None:
+    chat, _ = losing(8)
+    before = chat.stats()
+    assert before.evicted > 0 and chat.n_let_go > 0
+    chat.clear()
+    assert (chat.stats().turns, chat.stats().evicted, chat.stats().tokens_out, chat.n_let_go) == (0, 0, 0, 0)
+    assert "in all" not in " ".join(told(losing(1)[0], "/stats"))
+    fill(chat, 2)
+    now, run = chat.stats(), chat.run_stats()
+    assert now.resident == now.tokens_in + now.tokens_out - now.evicted
+    assert (run.turns, run.conversations, run.evicted) == (10, 2, before.evicted)
+    assert run.tokens_out == before.tokens_out + now.tokens_out
+    assert run.max_resident == before.max_resident > now.max_resident
+    assert told(chat, "/stats")[-1].startswith("in all  2 conversations, 10 turns; ")
+    assert perform(chat, "/stats").document["run"]["turns"] == 10
+
+
+def test_another_system_prompt_before_anything_is_said_is_no_conversation() -> None:
+    chat = make_chat(system="Be kind.")
+    chat.set_system("Be rude.")
+    assert chat.run_stats().conversations == 1
 
 
 # ---- losses ------------------------------------------------------------------------------------

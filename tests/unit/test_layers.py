@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "snapshot": {"_shield", "core", "engine", "errors", "policies", "session"},
     "trace": {"core", "errors"},
     "replaying": {"core", "errors", "policies", "trace"},
-    "figures": {"policies", "session"},
+    "figures": {"core", "policies", "session"},
     "transcript": {"errors"},
     "said": {"core", "engine", "transcript"},
     "memory": {"core", "engine", "policies", "said", "session", "transcript"},

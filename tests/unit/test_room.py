@@ -212,7 +212,7 @@ def test_a_pin_that_does_not_fit_is_refused_with_the_least_that_works(n_resident
         pinned = np.arange(n_resident) < n_pinned
         return make_room([0] * n_resident, n_cells, Greedy(), pinned=pinned, capacity=200)
 
-    with pytest.raises(BudgetError, match=r"the poem \(90 tokens\) does not fit: \d+ of 100 cells") as error:
+    with pytest.raises(BudgetError, match=r"the poem \(90 tokens\) does not fit into 100 cells: \d+ would") as error:
         room(100).check_pins(90, "the poem")
     least = remedy(error)
     # Sinks that are not resident yet may be the pinned tokens themselves.
@@ -227,6 +227,22 @@ def test_missing_sinks_count_when_pins_are_checked() -> None:
     with pytest.raises(BudgetError):
         make_room([], 35, Greedy()).check_pins(1, "it")
     make_room([], 36, Greedy()).check_pins(1, "it")
+
+
+def test_all_complaints_about_too_few_cells_name_the_same_budget() -> None:
+    room = make_room([0] * 40, 100, Greedy(), pinned=np.arange(40) < 20)
+    with pytest.raises(BudgetError, match="a budget of 5 cells is too small") as by_budget:
+        room.check_budget(5)
+    with pytest.raises(BudgetError, match="or unpin something") as by_policy:
+        make_room([0] * 40, 50, Greedy(), pinned=np.arange(40) < 20, capacity=50).check_pins(0, "it", "unpin something")
+    assert remedy(by_budget) == remedy(by_policy) == 20 + MIN_TURN
+    room.check_budget(20 + MIN_TURN)
+
+
+def test_nothing_coming_in_makes_just_the_room_that_is_missing() -> None:
+    for policy in (Greedy(), from_spec("sirllm")):
+        room = make_room([0] * 90, 60, policy, capacity=100)
+        assert len(survivors(room, room.plan(0, 2, None))) == 60
 
 
 def test_tokens_that_do_not_fit_beside_the_pins_are_refused() -> None:

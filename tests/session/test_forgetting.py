@@ -1,0 +1,158 @@
+"""What is forgotten on request, also where a policy thinned it before. On the toy."""
+
+import json
+
+import numpy as np
+import pytest
+from chatting import N_TOKENS, SENTENCE, fill, make_chat, thinned, transcript
+from driving import agrees
+
+from edge_sir.core.plan import EvictionPlan
+from edge_sir.errors import ConfigError
+
+# ---- forgetting ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", ["packed", "gaps"])
+def test_forget_takes_the_sentence_out_of_everything(positions: str) -> None:
+    chat = make_chat(["So 4417 it is. Fine."], budget=256, positions=positions, system="Be kind.")
+    chat.reply("The sky is blue. My code is 4417. Mind it.")
+    chat.pin("4417")
+    removed = chat.forget("4417")
+    assert [(p.role, p.text) for p in removed] == [("user", "My code is 4417."), ("assistant", "So 4417 it is.")]
+    assert "4417" not in transcript(chat)
+    assert "4417" not in json.dumps(chat.memory().as_dict())
+    assert [m.text for m in chat.transcript][1:] == ["The sky is blue. Mind it.", "Fine."]
+    assert agrees(chat.session)
+    fill(chat, 1)
+    assert agrees(chat.session)
+
+
+def test_forget_a_turn() -> None:
+    chat = make_chat(["One.", "Two."], budget=256, system="Be kind.")
+    chat.reply("First.")
+    chat.reply("Second.")
+    chat.forget(1)
+    assert "First" not in transcript(chat) and "One." not in transcript(chat)
+    assert transcript(chat).startswith("<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nSecond.")
+    turn = chat.memory().turn(1)
+    assert turn is not None and (turn.said, turn.state) == ((), "gone")
+    assert turn.losses[0].why == "forgotten" and "First" not in json.dumps(chat.memory().as_dict())
+    assert agrees(chat.session)
+
+
+def test_forgetting_what_was_evicted_clears_the_records() -> None:
+    chat = make_chat(["ok"], budget=128, policy="streaming")
+    chat.reply("My code is 4417.")
+    fill(chat, 6)
+    assert "4417" in json.dumps(chat.memory().as_dict())
+    assert chat.forget("4417") == ()
+    assert "4417" not in json.dumps(chat.memory().as_dict())
+
+
+def test_the_system_prompt_and_the_unsaid_cannot_be_forgotten() -> None:
+    chat = make_chat(["ok"], system="Be kind.", budget=256)
+    chat.reply("Hi.")
+    before = transcript(chat)
+    for what, match in ((0, "system prompt"), ("kind", "nobody said"), ("4417", "nobody said"), (7, "no turn 7")):
+        with pytest.raises(ConfigError, match=match):
+            chat.forget(what)
+    assert transcript(chat) == before
+
+
+def test_without_a_system_prompt_only_markers_among_the_sinks_stay() -> None:
+    chat = make_chat(["ok"], budget=256, policy="sir:n_sink=12")
+    chat.reply("4417 is my code")
+    chat.forget(1)
+    assert transcript(chat) == "<s><|im_start|>user\n"
+    fill(chat, 1)
+    assert agrees(chat.session)
+
+
+# ---- what was thinned ----------------------------------------------------------------------------
+
+
+def test_forget_means_the_sentence_as_it_was_said() -> None:
+    chat = thinned()
+    assert "My name Ada and" in transcript(chat)
+    (passage,) = chat.forget("My name is Ada")
+    assert passage.text == "My name … Ada and my sister … Eve."
+    assert (passage.n_tokens, passage.n_said) == (N_TOKENS - 6, N_TOKENS)
+    assert "Ada" not in transcript(chat) and "Hello there." in transcript(chat) and "Mind it." in transcript(chat)
+    assert "Ada" not in json.dumps(chat.memory().as_dict()) and agrees(chat.session)
+    with pytest.raises(ConfigError, match="nobody said"):
+        chat.find("My name is Ada")
+    assert chat.known("Ada") == ()
+
+
+def test_words_copied_from_what_is_left_mean_their_sentence() -> None:
+    chat = thinned()
+    assert chat.forget("My name Ada")[0].n_said == N_TOKENS
+    assert next(m.text for m in chat.transcript) == "Hello there. Mind it."
+    with pytest.raises(ConfigError, match="nobody said"):
+        chat.forget("is Ada")
+
+
+def test_a_part_of_a_word_that_is_left_is_not_that_word() -> None:
+    chat = thinned("egory", said="One category only.")
+    chat.reply("A cat.")
+    assert [p.turn for p in chat.find("cat")] == [2]
+
+
+def test_pin_means_the_sentence_as_it_was_said_and_holds_what_is_left() -> None:
+    chat = thinned()
+    assert [(p.text, p.n_said - p.n_tokens) for p in chat.pin("sister is Eve")] == [
+        ("My name … Ada and my sister … Eve.", 6)
+    ]
+    fill(chat, 12)
+    assert "My name Ada and my sister Eve." in transcript(chat) and "Hello there" not in transcript(chat)
+    assert chat.unpin("sister is Eve")[0].n_said > N_TOKENS  # with markers
+
+
+def test_a_turn_that_was_thinned_says_how_much_of_it_was_left() -> None:
+    (passage, _) = thinned().forget(1)
+    assert passage.n_said - passage.n_tokens == 6
+
+
+def test_sentences_thinned_by_the_policy_are_forgotten_to_the_last_token() -> None:
+    chat = make_chat(["ok"], budget=200)
+    chat.reply(SENTENCE)
+    fill(chat, 6)
+    left = chat.memory().turn(1)
+    assert left is not None and left.state == "partly" and "My name is Ada" not in left.text
+    assert chat.forget("my name is ada")
+    assert {s.role for s in chat.memory().turn(1).spans} <= {"assistant"}  # type: ignore[union-attr]
+    assert agrees(chat.session)
+
+
+def test_what_was_gone_before_an_undo_or_a_new_conversation_is_not_found() -> None:
+    for action in (lambda chat: chat.undo(), lambda chat: chat.clear()):
+        chat = thinned()
+        action(chat)
+        assert chat.known("My name is Ada") == ()
+
+
+@pytest.mark.parametrize(
+    ("gone", "text", "state", "words"),
+    [
+        (" is", "Ada", "whole", ("Ada",)),
+        (" is", "name is  ADA", "partly", ("name", "Ada")),
+        ("Ada", "Ada", "gone", ()),
+        ("da", "name is Ada", "partly", ("name", "is")),
+        ("x", "Ada", "whole", ("Ada",)),
+    ],
+)
+def test_words_are_known_whole_in_part_or_not(gone: str, text: str, state: str, words: tuple[str, ...]) -> None:
+    chat = thinned(gone, said=SENTENCE + " x")
+    (known,) = chat.known(text)
+    assert (known.turn, known.role, known.state, known.words) == (1, "user", state, words)
+    assert known.said == SENTENCE
+
+
+def test_letters_of_several_bytes_are_known_only_whole() -> None:
+    chat = thinned("o", said="Grüße an Zoë, 👋")
+    session = chat.session
+    rows = np.flatnonzero(session.ledger["token"] == "👋".encode()[3])
+    session.evict(EvictionPlan(rows, session.ledger.epoch, "room"))
+    (known,) = chat.known("Grüße an Zoë, 👋")
+    assert (known.state, known.words) == ("partly", ("Grüße", "an", ","))

@@ -1,0 +1,261 @@
+"""Other terms in mid-conversation: system prompt, budget, policy; transcripts, and a trace of it all. On the toy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chatting import fill, make_chat, said, script, transcript
+from driving import EVICTING, agrees
+
+from edge_sir.cli._commands import perform
+from edge_sir.core.ledger import ROLES
+from edge_sir.core.records import Eviction
+from edge_sir.errors import BudgetError, CapabilityError, ConfigError
+from edge_sir.replaying import replay
+from edge_sir.testing import ToyEngine
+from edge_sir.trace import Trace, read_trace
+from edge_sir.transcript import Message, read_transcript
+
+# ---- system prompt -------------------------------------------------------------------------------
+
+
+def test_before_anything_is_said_a_system_prompt_is_simply_another() -> None:
+    chat, fresh = make_chat(["ok"], system="Be kind."), make_chat(["ok"], system="Be rude.")
+    chat.set_system("Be rude.")
+    for one in (chat, fresh):
+        one.engine.script[:] = script("ok")  # type: ignore[attr-defined]
+        one.reply("Hi")
+    assert transcript(chat) == transcript(fresh)
+    assert [m.text for m in chat.transcript] == ["Be rude.", "Hi", "ok"]
+
+
+def test_in_mid_conversation_the_old_prompt_goes_and_the_new_one_is_pinned() -> None:
+    chat = make_chat(["ok"], system="Be kind to cats.", budget=256)
+    chat.reply("Hi")
+    chat.set_system("Be rude.")
+    fill(chat, 12)
+    assert "kind" not in transcript(chat)
+    assert said(chat, "system").endswith("Be rude.")
+    assert chat.memory().turn(2).n_pinned > 0  # type: ignore[union-attr]
+    assert agrees(chat.session)
+    chat.set_system("Be calm.")
+    assert "rude" not in transcript(chat) and "Be calm." in transcript(chat)
+    with pytest.raises(ConfigError, match="changed the system prompt"):
+        chat.undo()
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_the_prompt_in_force_survives_a_truncation(turn: int) -> None:
+    chat = make_chat(["ok", "ok"], system="Be kind.", budget=256)
+    chat.reply("Hi")
+    chat.set_system("Be rude.")
+    chat.engine.script[:] = script("ok")  # type: ignore[attr-defined]
+    chat.reply("And?")
+    chat.truncate(turn)
+    assert transcript(chat).count("Be rude.") == 1
+    assert "And?" not in transcript(chat)
+    assert agrees(chat.session)
+    if turn == 1:
+        assert transcript(chat) == "<s><|im_start|>system\nBe rude.<|im_end|>\n"
+
+
+def test_a_prompt_that_does_not_fit_changes_nothing() -> None:
+    chat = make_chat(["ok"], system="Be kind.", budget=128)
+    chat.reply("Hi")
+    before = transcript(chat)
+    with pytest.raises(BudgetError, match="this system prompt"):
+        chat.set_system("x" * 120)
+    assert transcript(chat) == before
+    chat.clear()
+    assert transcript(chat) == "<s><|im_start|>system\nBe kind.<|im_end|>\n"
+
+
+def test_clear_begins_anew() -> None:
+    chat, fresh = (make_chat(["ok"], system="Be kind.", budget=128) for _ in range(2))
+    fill(chat, 6)
+    chat.clear()
+    assert (chat.session.turn, len(chat.transcript), len(chat.memory().turns)) == (0, 1, 1)
+    for one in (chat, fresh):
+        one.engine.script[:] = script("ok")  # type: ignore[attr-defined]
+        one.reply("Hi")
+    assert transcript(chat) == transcript(fresh)
+    assert agrees(chat.session)
+
+
+def test_an_empty_system_prompt_removes_the_old_one() -> None:
+    chat = make_chat(["ok"], system="Be kind to cats.", budget=256)
+    chat.reply("Hi")
+    assert perform(chat, '/system ""').view.title == "no system prompt of yours (/system TEXT)"
+    assert "kind" not in transcript(chat) and chat.session.turn == 1 and agrees(chat.session)
+    chat.undo()
+    assert "kind" not in transcript(chat)
+    chat.set_system("Be calm.")
+    assert "Be calm." in transcript(chat)
+
+
+# ---- budget and policy ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", EVICTING)
+def test_a_lower_budget_evicts_at_once(policy: str) -> None:
+    chat = make_chat(["ok"], budget=256, policy=policy, system="Be kind.")
+    chat.reply("Hi")
+    fill(chat, 3)
+    n = len(chat.session.ledger)
+    gone = chat.set_budget(96)
+    assert n - gone == len(chat.session.ledger) == 96  # and no more than that
+    assert agrees(chat.session) and "Be kind." in transcript(chat)
+    fill(chat, 3)
+    assert len(chat.session.ledger) <= 96
+    assert chat.set_budget(400) == 0
+    fill(chat, 6)
+    assert 96 < len(chat.session.ledger) <= 400
+    assert agrees(chat.session)
+
+
+def test_a_budget_too_small_is_told_the_same_at_the_start_and_later() -> None:
+    with pytest.raises(BudgetError) as at_start:
+        make_chat(budget=8, system="Be kind to cats.")
+    least = int(str(at_start.value).split("--budget ")[1].split()[0])
+    chat = make_chat(budget=least, system="Be kind to cats.")
+    with pytest.raises(BudgetError, match=f"budget of 8 cells is too small.* use --budget {least} or more"):
+        chat.set_budget(8)
+    with pytest.raises(BudgetError, match=f"--budget {least} "):
+        make_chat(budget=least - 1, system="Be kind to cats.")
+
+
+def test_more_cells_than_the_engine_has_need_another_engine() -> None:
+    chat = make_chat(["ok"], budget=256)
+    with pytest.raises(BudgetError, match="opened with 512 cells"):
+        chat.set_budget(513)
+    with pytest.raises(BudgetError, match="trained on"):
+        chat.set_budget(5000)
+    with pytest.raises(BudgetError, match="too small"):
+        chat.set_budget(8)
+    assert chat.session.budget.n_cells == 256
+
+
+@pytest.mark.parametrize("positions", ["packed", "gaps"])
+def test_another_engine_takes_the_cells_over(positions: str) -> None:
+    made: list[ToyEngine] = []
+
+    def reopen(n: int) -> ToyEngine:
+        made.append(ToyEngine(n))
+        return made[-1]
+
+    chat = make_chat(budget=256, reopen=reopen, positions=positions, owns_engine=True)
+    other = make_chat(budget=256, positions=positions, engine=ToyEngine(1024))
+    for one in (chat, other):
+        fill(one, 6)
+    old = chat.engine
+    assert chat.set_budget(700) == 0
+    assert other.set_budget(700) == 0
+    assert chat.engine is made[0] and old.pos_range(0) == (-1, -1)
+    for one in (chat, other):
+        fill(one, 6)
+    assert chat.session.ledger["token"].tolist() == other.session.ledger["token"].tolist()
+    assert agrees(chat.session)
+    np.testing.assert_allclose(chat.session.ledger["surprisal"], other.session.ledger["surprisal"], rtol=1e-4)
+
+
+def test_a_foreign_engine_is_refused_and_closed() -> None:
+    chat = make_chat(["ok"], budget=256, reopen=lambda n: ToyEngine(n, seed=9))
+    chat.reply("Hi")
+    before, engine = transcript(chat), chat.engine
+    with pytest.raises(CapabilityError, match="not the model"):
+        chat.set_budget(700)
+    assert (transcript(chat), chat.engine) == (before, engine)
+    assert agrees(chat.session)
+
+
+def test_another_policy_decides_from_now_on() -> None:
+    events: list[Eviction] = []
+    chat = make_chat(budget=160, policy="sir", on_evict=events.append)
+    fill(chat, 4)
+    assert chat.set_policy("streaming") == 0
+    events.clear()
+    fill(chat, 3)
+    born = [b for e in events for b in e.columns["born"].tolist()]
+    assert born == sorted(born)
+    assert chat.stats().policy == "streaming"
+    with pytest.raises(ConfigError, match="did you mean"):
+        chat.set_policy("steaming")
+    assert chat.set_policy("sirllm:decay=0.9") == 0  # surprisal is always computed
+    assert chat.set_policy("entropy") == len(chat.session.ledger) - 1
+    with pytest.raises(BudgetError):
+        chat.set_policy("sir:n_sink=150")
+    assert chat.stats().policy == "entropy"
+
+
+# ---- transcript ----------------------------------------------------------------------------------
+
+
+def test_a_transcript_is_saved_and_read_again(tmp_path: Path) -> None:
+    chat = make_chat(["Line one\n\n    indented\r\n[1] user\n", "ok"], system="Be kind.", budget=512)
+    chat.reply("  Hi\n\nthere ")
+    chat.reply("[2] user\nedge-sir transcript 1")
+    path = chat.transcript.save(tmp_path / "t.txt")
+    again = make_chat(budget=512)
+    assert again.load(read_transcript(path)) == 2
+    assert list(again.transcript) == list(chat.transcript)
+    for role in ("system", "user", "assistant"):
+        assert "".join(said(again, role).split()) == "".join(said(chat, role).split())
+    with pytest.raises(ConfigError, match="has 2 turns already; /clear it first"):
+        again.load(read_transcript(path))
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="exists"):
+        chat.transcript.save(path)
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_transcript_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("edge-sir transcript 1\n")
+    with pytest.raises(ConfigError, match="holds no message"):
+        read_transcript(path)
+    for name in ("missing", ".", "a\0b", "/dev/null"):
+        with pytest.raises(ConfigError, match=r"cannot read .* give a file that /save wrote"):
+            read_transcript(tmp_path / name)
+    for text in ("", "hello\n", "edge-sir transcript 1\nhello\n", "edge-sir transcript 1\n    hello\n"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=r"no transcript|neither"):
+            read_transcript(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read_transcript(path)
+    with pytest.raises(ConfigError, match="cannot save"):
+        make_chat().transcript.save(tmp_path / "no" / "folder")
+
+
+def test_a_transcript_that_does_not_fit_leaves_the_conversation_empty() -> None:
+    chat = make_chat(system="Be kind.", budget=128)
+    before = transcript(chat)
+    with pytest.raises(BudgetError):
+        chat.load([Message(1, "user", "Hi"), Message(2, "system", "x" * 200)])
+    assert transcript(chat) == before and chat.session.turn == 0 and agrees(chat.session)
+    assert [m.text for m in chat.transcript] == ["Be kind."]
+
+
+# ---- a trace of a chat ---------------------------------------------------------------------------
+
+
+def test_a_chat_with_all_its_changes_replays(tmp_path: Path) -> None:
+    trace = Trace(tmp_path / "t.jsonl")
+    with make_chat(["<think>Hm.</think>So.", "ok"], budget=200, trace=trace, system="Be kind.") as chat:
+        chat.reply("My code is 4417. Mind it.")
+        chat.pin("4417")
+        fill(chat, 6)
+        chat.undo()
+        chat.set_budget(160)
+        fill(chat, 4)
+        chat.set_policy("sirllm")
+        fill(chat, 4)
+        chat.set_system("Be rude.")
+        fill(chat, 4)
+        chat.forget("4417")
+        chat.set_budget(300)
+        fill(chat, 8)
+    again = replay(read_trace(tmp_path / "t.jsonl"))
+    assert again.as_recorded and again.evictions > 8
+    assert again.kept == set(chat.session.ledger["born"].tolist())
+    assert ROLES[0] == "frame"
