@@ -7,12 +7,13 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from edge_sir import amend
+from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
-from edge_sir.engine import Engine, Sampler, SamplingParams, SentenceEnds, TextCodec
+from edge_sir.engine import Engine, Sampler, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.figures import ChatStats, Figures
 from edge_sir.messages import MessageEncoder, Part
@@ -91,7 +92,7 @@ class Conversation:
             Budget(budget),
             seq=seq,
             positions=positions,
-            sentence_ends=SentenceEnds(codec),
+            borders=TextBorders(codec),
             on_evict=self._note,
             # Looking at a memory, or changing its policy, asks for a score that the policy may not need.
             also_score=frozenset({"surprisal"}) if trace is None else frozenset(SCORE_NAMES),

@@ -5,7 +5,7 @@ one contract suite (tests/contract) runs on both.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -18,7 +18,6 @@ __all__ = [
     "EngineTimes",
     "Sampler",
     "SamplingParams",
-    "SentenceEnds",
     "Slice",
     "SliceResult",
     "TextCodec",
@@ -193,21 +192,3 @@ class TextCodec(Protocol):
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a generation."""
-
-
-@dataclass(slots=True)
-class SentenceEnds:
-    """Tells which tokens end a sentence, by their text; remembers what it has seen."""
-
-    codec: TextCodec
-    _known: dict[int, bool] = field(default_factory=dict)
-
-    def __call__(self, tokens: Tokens) -> NDArray[np.bool_]:
-        """bool [n]: the token's text ends in . ! ? ; or holds a line break, as do their wide forms."""
-        return np.fromiter((self._ends(int(t)) for t in tokens), bool, len(tokens))
-
-    def _ends(self, token: int) -> bool:
-        if token not in self._known:
-            text = self.codec.piece(token).decode("utf-8", "ignore")
-            self._known[token] = "\n" in text or text.rstrip().endswith((".", "!", "?", ";", "。", "！", "？"))
-        return self._known[token]

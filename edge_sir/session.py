@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
-from edge_sir.core.pending import PendingTokens
+from edge_sir.core.pending import Borders, PendingTokens, no_borders
 from edge_sir.core.plan import EvictionPlan, runs_of
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Carry, Eviction, SessionStats
@@ -67,7 +67,7 @@ class Session:
         *,
         seq: int = 0,
         positions: Positions = "auto",
-        sentence_ends: Callable[[Tokens], NDArray[np.bool_]] = lambda tokens: np.zeros(len(tokens), bool),
+        borders: Callable[[Tokens], Borders] = no_borders,
         on_evict: Callable[[Eviction], None] | None = None,
         also_score: frozenset[str] = frozenset(),
         journal: Journal | None = None,
@@ -84,7 +84,7 @@ class Session:
         self.stats = SessionStats()
         self.turn = 0
         self.on_evict = on_evict
-        self._sentence_ends = sentence_ends
+        self._borders = borders
         self._needs = policy.needs | also_score
         self._pending = PendingTokens()
         self._born = 0
@@ -115,7 +115,7 @@ class Session:
     def feed(self, tokens: ArrayLike, role: str, *, pinned: bool = False) -> None:
         """Queues `tokens` int [n] of `role` (of `ROLES`) for decoding; nothing is decoded yet."""
         array = np.asarray(tokens, np.int32)
-        self._pending.feed(array, ROLES.index(role), self.turn, pinned, self._sentence_ends(array))
+        self._pending.feed(array, ROLES.index(role), self.turn, pinned, self._borders(array))
 
     def score_also(self, names: frozenset[str]) -> None:
         """From now on these score columns are filled as well."""
@@ -289,7 +289,7 @@ class Session:
             budget,
             seq=seq,
             positions=self.mode,
-            sentence_ends=self._sentence_ends,
+            borders=self._borders,
             on_evict=self.on_evict,
             also_score=also_score,
         )

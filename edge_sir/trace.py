@@ -205,7 +205,9 @@ def columns_of(op: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     out: dict[str, NDArray[Any]] = {}
     for name, dtype in COLUMNS:
         values = op["columns"].get(name)
-        if values is None:
+        if values is None and name == "word":
+            values = op["columns"]["born"]  # a trace from before words were numbered: each token is one
+        elif values is None:
             values = np.full(n, np.nan) if name in SCORE_NAMES else np.zeros(n)
         elif name in SCORE_NAMES:
             values = [np.nan if v is None else v for v in values]

@@ -9,11 +9,11 @@ from bench_rig import Bare, Columns, Setup, Tokens, parameters, prose, say
 from bench_stats import Figure, Floats, bootstrap, head_flop_ratio, paired, robust_line
 from numpy.typing import NDArray
 
+from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.core.plan import runs_of
 from edge_sir.core.policy import LedgerView
 from edge_sir.core.scores import reduce_rows
-from edge_sir.engine import SentenceEnds
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
 from edge_sir.llama.native import NativeModel
 from edge_sir.policies import from_spec
@@ -65,7 +65,7 @@ def prefill(model: NativeModel, setup: Setup, n_tokens: int, n_reps: int) -> Pre
             say(f"prefill of {model.header.path.name}, repetition {rep + 1} of {n_reps}")
             engine.remove(0, 0, -1)
             bare.rewind(0)
-            session = Session(engine, from_spec("sir"), Budget(n_tokens), sentence_ends=SentenceEnds(engine.text))
+            session = Session(engine, from_spec("sir"), Budget(n_tokens), borders=TextBorders(engine.text))
             ways.append(_read_in(setup, session, bare, tokens, rep))
         large = [_large_against_small(model, setup, bare, tokens[: n_tokens // 2]) for _ in range(setup.pick(1, 3))]
         engine.remove(0, n_tokens - _N_SINGLE, -1)

@@ -33,6 +33,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("turn", "<i4"),
     ("message", "<i4"),  # running number of the message the token belongs to
     ("sentence", "<i4"),  # running number of the sentence; a message's markers go with its sentences
+    ("word", "<i4"),  # running number of the word; each marker is one of its own
     ("role", "<i1"),
     ("pinned", "|b1"),
     *((name, "<f4") for name in SCORE_NAMES),

@@ -1,5 +1,6 @@
 """Tokens that were fed but not decoded yet, with the ledger columns they will get."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,21 +8,37 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.ledger import COLUMNS, ROLES
 
-__all__ = ["PendingTokens"]
+__all__ = ["Borders", "PendingTokens", "no_borders"]
 
-_NAMES = ("token", "role", "pinned", "message", "sentence", "turn")
+_NAMES = ("token", "role", "pinned", "message", "sentence", "word", "turn")
 _DTYPES = dict(COLUMNS)
 _FRAME = ROLES.index("frame")
+_WORD_TOKENS = 16  # a longer run of letters (a hash, a picture in base 64) is cut, so that it need not go at once
+
+
+@dataclass(frozen=True, slots=True)
+class Borders:
+    """Of n tokens, which end a sentence and which begin a word; bool [n] each."""
+
+    sentence_ends: NDArray[np.bool_]
+    word_starts: NDArray[np.bool_]
+
+
+def no_borders(tokens: NDArray[np.int32]) -> Borders:
+    """No sentence ends, and every token is a word."""
+    return Borders(np.zeros(len(tokens), bool), np.ones(len(tokens), bool))
 
 
 class PendingTokens:
-    """A queue of tokens. It numbers messages and sentences as they come in."""
+    """A queue of tokens. It numbers messages, sentences and words as they come in."""
 
     def __init__(self) -> None:
         self._columns: dict[str, NDArray[Any]] = {}
         self._message = 0
         self._sentence = 0
         self._sentence_over = False
+        self._word = 0
+        self._word_length = 0  # tokens of the running word so far; 0: the next token begins one
         self.clear()
 
     def __len__(self) -> int:
@@ -36,16 +53,18 @@ class PendingTokens:
         self._message += 1
         self._sentence += 1
         self._sentence_over = False
+        self._word_length = 0
 
-    def feed(self, tokens: ArrayLike, role: int, turn: int, pinned: bool, ends: NDArray[np.bool_]) -> None:
-        """Queues `tokens` int [n]; `ends` bool [n] tells which of them end a sentence."""
+    def feed(self, tokens: ArrayLike, role: int, turn: int, pinned: bool, borders: Borders) -> None:
+        """Queues `tokens` int [n]."""
         token = np.asarray(tokens, np.int32)
         new = {
             "token": token,
             "role": np.full(len(token), role),
             "pinned": np.full(len(token), pinned),
             "message": np.full(len(token), self._message),
-            "sentence": self._sentences(role, ends),
+            "sentence": self._sentences(role, borders.sentence_ends),
+            "word": self._words(role, borders.word_starts),
             "turn": np.full(len(token), turn),
         }
         # One assignment, so that an interrupted feed queues nothing.
@@ -61,6 +80,22 @@ class PendingTokens:
         numbers: NDArray[np.int64] = self._sentence + np.cumsum(after)
         self._sentence = int(numbers[-1])
         self._sentence_over = bool(ends[-1])
+        return numbers
+
+    def _words(self, role: int, starts: NDArray[np.bool_]) -> NDArray[np.int64]:
+        n = len(starts)
+        if role == _FRAME or not n:
+            self._word_length = 0
+            self._word += n
+            return np.arange(self._word - n, self._word) + 1
+        at = np.arange(n)
+        goes_on = self._word_length > 0
+        # Where the word of each token begins; the running one began before this piece.
+        begun = np.maximum.accumulate(np.where(starts, at, -self._word_length if goes_on else 0))
+        begins = (at - begun) % _WORD_TOKENS == 0
+        numbers: NDArray[np.int64] = self._word + np.cumsum(begins)
+        self._word = int(numbers[-1])
+        self._word_length = (n - int(begun[-1]) - 1) % _WORD_TOKENS + 1
         return numbers
 
     def head(self, n: int) -> dict[str, NDArray[Any]]:

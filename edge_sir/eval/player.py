@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir._shield import shield
+from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.scores import surprisal
-from edge_sir.engine import Engine, SentenceEnds, Slice, Tokens
+from edge_sir.engine import Engine, Slice, Tokens
 from edge_sir.errors import BatchError
 from edge_sir.eval.controls import Gold
 from edge_sir.eval.records import Row
@@ -59,10 +60,8 @@ class Player:
         """A new session that has heard the opening, pinned as a whole. Raises BudgetError if that does not fit."""
         if script.plain:
             also_score |= {"surprisal"}
-        ends = SentenceEnds(script.codec)
-        session = Session(
-            engine, policy, Budget(n_cells), positions=positions, sentence_ends=ends, also_score=also_score
-        )
+        borders = TextBorders(script.codec)
+        session = Session(engine, policy, Budget(n_cells), positions=positions, borders=borders, also_score=also_score)
         player = cls(script, session)
         opening = script.opening()
         session.room.check_pins(sum(len(tokens) for _, tokens in opening), "the system prompt")

@@ -120,7 +120,7 @@ def test_the_title_says_how_many_turns_are_more_than_fragments() -> None:
 @pytest.mark.parametrize(
     ("policy", "ranks_by"),
     [
-        ("sir", "marginal value of the token to its turn, decayed"),
+        ("sir", "marginal value of the word to its turn, decayed"),
         ("units", "mean surprisal of the unit, decayed"),
         ("sirllm", "surprisal, decayed"),
         ("streaming", "place in the stream"),
@@ -147,7 +147,7 @@ def test_scores_on_request_are_called_what_they_are() -> None:
     chat.reply("Hi")
     chat.engine.script[:] = []  # type: ignore[attr-defined]
     title, head, *rows = told(chat, "/memory --scores")
-    assert title.endswith("sir forgets, ranking by marginal value of the token to its turn, decayed")
+    assert title.endswith("sir forgets, ranking by marginal value of the word to its turn, decayed")
     assert "MEAN SURPRISAL" in head and ">" not in "".join(row.split("you")[0] for row in rows)
     assert re.search(r"\d\.\d\d nats", "".join(rows))
     assert "ranking" not in told(chat, "/memory")[0]

@@ -1,4 +1,4 @@
-"""Ledger, plans, budget and queue against naive twins in plain Python lists."""
+"""Ledger, plans and budget against naive twins in plain Python lists."""
 
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import COLUMNS, ROLES, TokenLedger
-from edge_sir.core.pending import PendingTokens
 from edge_sir.core.plan import EvictionPlan, packing_moves, runs_of
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import BudgetError, SessionError, StalePlanError
@@ -55,7 +54,7 @@ def apply(ledger: TokenLedger, twin: list[dict[str, Any]], operation: tuple[str,
         ledger.append(tokens, values | {"entropy": tokens / 2})
         for i in range(a):
             row = {"token": born + i, "pos": p0 + i, "born": born + i, "turn": b, "pinned": (born + i) % 2 == 0}
-            zeros = {"message": 0, "sentence": 0, "role": 0}
+            zeros = {"message": 0, "sentence": 0, "word": 0, "role": 0}
             twin.append(zeros | row | {"surprisal": None, "entropy": (born + i) / 2, "self_repeat": None})
     elif kind == "drop":
         rows = chosen(a, len(twin))
@@ -234,98 +233,3 @@ def test_need_is_what_a_loop_would_find(n_cells: int, n_resident: int, n_incomin
 def test_a_budget_holds_something(n_cells: int) -> None:
     with pytest.raises(BudgetError, match=str(n_cells)):
         Budget(n_cells)
-
-
-# ---- what waits --------------------------------------------------------------------------------
-
-queue_operations = st.lists(
-    st.one_of(
-        st.just(("message", [], 0)),
-        st.tuples(st.just("feed"), st.lists(st.booleans(), max_size=6), st.sampled_from([FRAME, USER])),
-        st.tuples(st.just("drop"), st.just([]), st.integers(0, 6)),
-    ),
-    max_size=15,
-)
-
-
-@quick
-@given(queue_operations)
-def test_the_queue_does_what_a_list_does(todo: list[tuple[str, list[bool], int]]) -> None:
-    queue, twin, message, fed = PendingTokens(), [], 0, 0
-    for kind, ends, number in todo:
-        if kind == "message":
-            queue.start_message()
-            message += 1
-        elif kind == "feed":
-            tokens = list(range(fed, fed + len(ends)))
-            queue.feed(tokens, number, message + 1, bool(number), np.array(ends, bool))
-            twin += [(t, number, bool(number), message, message + 1) for t in tokens]
-            fed += len(ends)
-        else:
-            queue.drop(min(number, len(twin)))
-            twin = twin[number:]
-        names = ("token", "role", "pinned", "message", "turn")
-        columns = queue.head(len(queue))
-        assert list(zip(*(columns[name].tolist() for name in names), strict=True)) == twin
-        n = len(twin) // 2
-        assert queue.targets(n).tolist() == [row[0] for row in twin[1 : n + 1]]
-    known = [row[0] for row in twin[1:]]
-    assert queue.targets(len(twin)).tolist() == ([*known, -1] if twin else [])
-    queue.clear()
-    assert len(queue) == 0
-
-
-def test_the_queue_has_the_types_of_the_ledger() -> None:
-    queue = PendingTokens()
-    queue.feed([1, 2], USER, 1, True, np.zeros(2, bool))
-    declared = dict(COLUMNS)
-    assert all(column.dtype == declared[name] for name, column in queue.head(1).items())
-
-
-def sentences_of(*messages: str) -> list[str]:
-    """Feeds messages spelled as text, `[` and `]` being markers; returns the text of each sentence number."""
-    queue = PendingTokens()
-    for message in messages:
-        queue.start_message()
-        for char in message:
-            role = FRAME if char in "[]" else USER
-            queue.feed([ord(char)], role, 0, False, np.array([char in ".]"]))
-    columns = queue.head(len(queue))
-    found: dict[int, str] = {}
-    for token, sentence in zip(columns["token"], columns["sentence"], strict=True):
-        found[int(sentence)] = found.get(int(sentence), "") + chr(token)
-    assert list(found) == sorted(found)
-    return list(found.values())
-
-
-@pytest.mark.parametrize(
-    ("messages", "sentences"),
-    [
-        (["[ab.cd.]"], ["[ab.", "cd.]"]),
-        (["[ab]"], ["[ab]"]),
-        (["[ab.]", "[cd]"], ["[ab.]", "[cd]"]),
-        (["[ab]", "[c.d]"], ["[ab]", "[c.", "d]"]),
-        (["[]", "[a]"], ["[]", "[a]"]),
-        (["[]]a.]]b.]"], ["[]]a.]]", "b.]"]),  # markers never start a sentence, what follows them may
-        (["ab.", "cd"], ["ab.", "cd"]),
-    ],
-)
-def test_markers_belong_to_the_sentences_of_their_message(messages: list[str], sentences: list[str]) -> None:
-    assert sentences_of(*messages) == sentences
-
-
-@quick
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), st.data())
-def test_sentence_numbers_do_not_depend_on_how_a_message_is_fed(
-    tokens: list[tuple[bool, bool]], data: st.DataObject
-) -> None:
-    """Generated tokens come one by one, a user's message at once."""
-    role = data.draw(st.sampled_from([FRAME, USER]))
-    cut = data.draw(st.integers(0, len(tokens)))
-    ends = np.array([end for end, _ in tokens])
-    whole, parts = PendingTokens(), PendingTokens()
-    for queue, pieces in ((whole, [ends]), (parts, [ends[:cut], ends[cut:]])):
-        queue.start_message()
-        for piece in pieces:
-            queue.feed(np.zeros(len(piece)), role, 0, False, piece)
-    assert whole.head(99)["sentence"].tolist() == parts.head(99)["sentence"].tolist()

@@ -1,41 +1,17 @@
 """One conformance table over all policies, then what each of them keeps."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+from views import FRAME, USER, dropped, make_view, mask
 
-from edge_sir.core.ledger import COLUMNS, ROLES
+from edge_sir.core.ledger import ROLES
 from edge_sir.core.policy import LedgerView, Policy
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import BudgetError, ConfigError, SessionError
 from edge_sir.policies import from_spec, names, policy_class
-
-FRAME, USER = ROLES.index("frame"), ROLES.index("user")
-
-
-def make_view(n_must: int, *, epoch: int = 7, turn_now: int = 0, **columns: Sequence[Any]) -> LedgerView:
-    """A view with these columns; the others are zero, scores NaN, and all of them read-only."""
-    n = len(next(iter(columns.values())))
-    full: dict[str, Any] = {"pos": np.arange(n), "born": np.arange(n)} | columns
-    arrays = {}
-    for name, dtype in COLUMNS:
-        arrays[name] = np.array(full.get(name, [np.nan if name in SCORE_NAMES else 0] * n), dtype)
-        arrays[name].flags.writeable = False
-    return LedgerView(arrays, turn_now, epoch, n_must)
-
-
-def mask(n: int, *protected: int) -> np.ndarray:
-    protect = np.zeros(n, bool)
-    protect[list(protected)] = True
-    return protect
-
-
-def dropped(spec: str, view: LedgerView, protect: np.ndarray, n_drop: int | None = None) -> list[int]:
-    return from_spec(spec).plan(view, n_drop or view.n_must, protect).rows.tolist()
-
 
 # ---- what holds for every policy ---------------------------------------------------------------
 
@@ -199,59 +175,6 @@ def test_decay_keeps_order_within_a_turn() -> None:
         for decay in (1, 0.7)
     ]
     assert plans[0] == plans[1] == sorted(np.argsort(surprisal)[:9].tolist())
-
-
-# ---- sir: the least marginal value to its turn goes first ---------------------------------------
-
-A, M = ROLES.index("assistant"), FRAME
-
-MARGINAL: dict[str, tuple[str, int, dict[str, Sequence[float]], list[int]]] = {
-    # V = sqrt(sum): the 4 beside a 9 is worth sqrt(13) - 3 = 0.61, the lone 1 is worth 1.
-    "the second word of a turn is worth less than the only one of another": (
-        "power=0.5",
-        1,
-        {"surprisal": [9, 4, 1], "turn": [0, 0, 1]},
-        [1],
-    ),
-    "with power 1 tokens stand for themselves": ("power=1", 1, {"surprisal": [9, 4, 1], "turn": [0, 0, 1]}, [2]),
-    # sqrt(16) - sqrt(9) = 1 beats sqrt(1) - 0 = 1 by nothing: of equal ones the newer goes.
-    "of equal tokens the newer goes": ("power=0.5", 1, {"surprisal": [9, 7, 1], "turn": [0, 0, 1]}, [2]),
-    "markers go first, the newer before the older": (
-        "",
-        2,
-        {"surprisal": [9, 9, 1, 9], "turn": [0, 0, 1, 1], "role": [M, USER, USER, M]},
-        [0, 3],
-    ),
-    # 6 * 0.5 = 3 is less than 4.
-    "what the model said counts half": ("", 1, {"surprisal": [6, 4], "turn": [0, 1], "role": [A, USER]}, [0]),
-    "unless told otherwise": ("reply_weight=1", 1, {"surprisal": [6, 4], "turn": [0, 1], "role": [A, USER]}, [1]),
-    # Ages 3 and 1: sqrt(9) / 8 = 0.375, sqrt(1) / 2 = 0.5.
-    "age counts": ("power=0.5,decay=0.5", 1, {"surprisal": [9, 1], "turn": [0, 2]}, [0]),
-    "what was not scored is kept": ("", 1, {"surprisal": [np.nan, 9, 8], "turn": [0, 0, 1]}, [2]),
-    "a turn loses its least surprising word first": ("", 2, {"surprisal": [2, 8, 1, 5], "turn": [0] * 4}, [0, 2]),
-}
-
-
-@pytest.mark.parametrize(("keys", "n", "columns", "expected"), MARGINAL.values(), ids=MARGINAL)
-def test_sir(keys: str, n: int, columns: dict[str, Sequence[float]], expected: list[int]) -> None:
-    keys = ",".join(filter(None, ["n_sink=0", "" if "decay" in keys else "decay=1", keys]))
-    view = make_view(n, turn_now=3, **{"role": [USER] * len(columns["turn"]), **columns})
-    assert dropped(f"sir:{keys}", view, mask(len(view))) == expected
-
-
-@pytest.mark.parametrize("power", [0.1, 0.3, 0.9])
-def test_sir_drops_what_lowers_the_value_of_all_turns_least(power: float) -> None:
-    """Of a concave sum, taking the smallest margins is best: no other choice of as many rows keeps more value."""
-    rng = np.random.default_rng(0)
-    turn, surprisal = np.sort(rng.integers(0, 3, 9)), rng.exponential(3, 9)
-    view = make_view(4, turn_now=3, turn=turn, role=[USER] * 9, surprisal=surprisal)
-
-    def value(gone: Sequence[int]) -> float:
-        kept = np.delete(np.arange(9), gone)
-        return sum(surprisal[kept[turn[kept] == t]].sum() ** power for t in range(3))
-
-    chosen = dropped(f"sir:n_sink=0,decay=1,power={power}", view, mask(9))
-    assert value(chosen) == pytest.approx(max(value(gone) for gone in itertools.combinations(range(9), 4)))
 
 
 # ---- units: they go or stay whole --------------------------------------------------------------------------

@@ -1,0 +1,183 @@
+"""The queue against a naive twin in plain Python lists; the borders of sentences and words."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_sir.borders import TextBorders
+from edge_sir.core.ledger import COLUMNS, ROLES
+from edge_sir.core.pending import Borders, PendingTokens, no_borders
+
+quick = settings(deadline=None, max_examples=80)
+FRAME, USER = ROLES.index("frame"), ROLES.index("user")
+
+# ---- what waits --------------------------------------------------------------------------------
+
+queue_operations = st.lists(
+    st.one_of(
+        st.just(("message", [], 0)),
+        st.tuples(st.just("feed"), st.lists(st.booleans(), max_size=6), st.sampled_from([FRAME, USER])),
+        st.tuples(st.just("drop"), st.just([]), st.integers(0, 6)),
+    ),
+    max_size=15,
+)
+
+
+@quick
+@given(queue_operations)
+def test_the_queue_does_what_a_list_does(todo: list[tuple[str, list[bool], int]]) -> None:
+    queue, twin, message, fed = PendingTokens(), [], 0, 0
+    for kind, ends, number in todo:
+        if kind == "message":
+            queue.start_message()
+            message += 1
+        elif kind == "feed":
+            tokens = list(range(fed, fed + len(ends)))
+            queue.feed(tokens, number, message + 1, bool(number), Borders(np.array(ends, bool), np.array(ends, bool)))
+            twin += [(t, number, bool(number), message, message + 1) for t in tokens]
+            fed += len(ends)
+        else:
+            queue.drop(min(number, len(twin)))
+            twin = twin[number:]
+        names = ("token", "role", "pinned", "message", "turn")
+        columns = queue.head(len(queue))
+        assert list(zip(*(columns[name].tolist() for name in names), strict=True)) == twin
+        n = len(twin) // 2
+        assert queue.targets(n).tolist() == [row[0] for row in twin[1 : n + 1]]
+    known = [row[0] for row in twin[1:]]
+    assert queue.targets(len(twin)).tolist() == ([*known, -1] if twin else [])
+    queue.clear()
+    assert len(queue) == 0
+
+
+def test_the_queue_has_the_types_of_the_ledger() -> None:
+    queue = PendingTokens()
+    queue.feed([1, 2], USER, 1, True, no_borders(np.zeros(2, np.int32)))
+    declared = dict(COLUMNS)
+    assert all(column.dtype == declared[name] for name, column in queue.head(1).items())
+
+
+def sentences_of(*messages: str) -> list[str]:
+    """Feeds messages spelled as text, `[` and `]` being markers; returns the text of each sentence number."""
+    queue = PendingTokens()
+    for message in messages:
+        queue.start_message()
+        for char in message:
+            role = FRAME if char in "[]" else USER
+            queue.feed([ord(char)], role, 0, False, Borders(np.array([char in ".]"]), np.array([not char.isalpha()])))
+    columns = queue.head(len(queue))
+    found: dict[int, str] = {}
+    for token, sentence in zip(columns["token"], columns["sentence"], strict=True):
+        found[int(sentence)] = found.get(int(sentence), "") + chr(token)
+    assert list(found) == sorted(found)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("messages", "sentences"),
+    [
+        (["[ab.cd.]"], ["[ab.", "cd.]"]),
+        (["[ab]"], ["[ab]"]),
+        (["[ab.]", "[cd]"], ["[ab.]", "[cd]"]),
+        (["[ab]", "[c.d]"], ["[ab]", "[c.", "d]"]),
+        (["[]", "[a]"], ["[]", "[a]"]),
+        (["[]]a.]]b.]"], ["[]]a.]]", "b.]"]),  # markers never start a sentence, what follows them may
+        (["ab.", "cd"], ["ab.", "cd"]),
+    ],
+)
+def test_markers_belong_to_the_sentences_of_their_message(messages: list[str], sentences: list[str]) -> None:
+    assert sentences_of(*messages) == sentences
+
+
+@quick
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=20), st.data())
+def test_numbers_do_not_depend_on_how_a_message_is_fed(tokens: list[tuple[bool, bool]], data: st.DataObject) -> None:
+    """Generated tokens come one by one, a user's message at once."""
+    role = data.draw(st.sampled_from([FRAME, USER]))
+    cut = data.draw(st.integers(0, len(tokens)))
+    ends, starts = np.array(tokens).T
+    whole, parts = PendingTokens(), PendingTokens()
+    for queue, pieces in ((whole, [slice(None)]), (parts, [slice(cut), slice(cut, None)])):
+        queue.start_message()
+        for piece in pieces:
+            queue.feed(np.zeros(len(ends[piece])), role, 0, False, Borders(ends[piece], starts[piece]))
+    for name in ("sentence", "word"):
+        assert whole.head(99)[name].tolist() == parts.head(99)[name].tolist()
+
+
+def words_of(*messages: str) -> list[str]:
+    """As `sentences_of`, the text of each word number."""
+    queue = PendingTokens()
+    for message in messages:
+        queue.start_message()
+        for role, chars in itertools.groupby(message, lambda char: FRAME if char in "[]" else USER):
+            tokens = np.array([ord(char) for char in chars])
+            starts = np.array([not chr(token).isalpha() for token in tokens])
+            queue.feed(tokens, role, 0, False, Borders(np.zeros(len(tokens), bool), starts))
+    columns = queue.head(len(queue))
+    found: dict[int, str] = {}
+    for token, word in zip(columns["token"], columns["word"], strict=True):
+        found[int(word)] = found.get(int(word), "") + chr(token)
+    assert list(found) == sorted(found)
+    return list(found.values())
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (["ab cd"], ["ab", " cd"]),
+        (["[ab]"], ["[", "ab", "]"]),
+        (["[]]a"], ["[", "]", "]", "a"]),  # each marker is one
+        (["ab]cd"], ["ab", "]", "cd"]),
+        (["ab", "cd"], ["ab", "cd"]),  # no word goes on in the next message
+        (["a" * 40 + " b"], ["a" * 16, "a" * 16, "a" * 8, " b"]),
+        ([" " + "a" * 16], [" " + "a" * 15, "a"]),
+    ],
+)
+def test_words(messages: list[str], words: list[str]) -> None:
+    assert words_of(*messages) == words
+
+
+class Pieces:
+    """A codec whose tokens are indices of these pieces."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+
+    def piece(self, token: int) -> bytes:
+        return self.pieces[token]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "words"),
+    [
+        ([" ban", "anas", " and", " sh", "rimp", "."], [" bananas", " and", " shrimp", "."]),
+        (["don", "'t", " ask"], ["don't", " ask"]),
+        (["A", "7", "-", "9", "3"], ["A7", "-93"]),
+        (["Troms", "ø", "\n", " x"], ["Tromsø", "\n", " x"]),
+        (["Stra", "ß", "en", "bahn"], ["Straßenbahn"]),
+        (["नम", "स्ते"], ["नमस्ते"]),
+        (["东", "京", "です"], ["东", "京", "です"]),  # no spaces between words: each token by itself
+    ],
+)
+def test_text_tells_where_words_begin(pieces: list[str], words: list[str]) -> None:
+    starts = TextBorders(Pieces(*(piece.encode() for piece in pieces)))(np.arange(len(pieces))).word_starts  # type: ignore[arg-type]
+    found = [""] * int(starts.cumsum()[-1] + (not starts[0]))
+    for piece, number in zip(pieces, starts.cumsum() - starts[0], strict=True):
+        found[number] += piece
+    assert found == words
+
+
+def test_a_character_of_several_tokens_is_not_torn() -> None:
+    crab = "\N{CRAB}".encode()
+    borders = TextBorders(Pieces(b" ", crab[:2], crab[2:], b"", b" x"))  # type: ignore[arg-type]
+    assert borders(np.arange(5, dtype=np.int32)).word_starts.tolist() == [True, False, False, True, True]
+
+
+def test_text_tells_where_sentences_end() -> None:
+    borders = TextBorders(Pieces(b"so", b".", b"? ", b"\n", " 。".encode(), b","))  # type: ignore[arg-type]
+    assert borders(np.arange(6, dtype=np.int32)).sentence_ends.tolist() == [False, True, True, True, True, False]
+    assert borders(np.arange(0, dtype=np.int32)).sentence_ends.tolist() == []
