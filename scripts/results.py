@@ -172,7 +172,8 @@ def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) 
                 done += played
                 print(f"[{done}/{len(work)}] {name}", file=sys.stderr, flush=True)
         except BrokenProcessPool:
-            raise UserError("a worker was killed (out of memory?); run it again to go on, with fewer --jobs") from None
+            why = "a worker ended: what is said above is why, or else it was killed, as for lack of memory"
+            raise UserError(f"{why}; run it again to go on") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():

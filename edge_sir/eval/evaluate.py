@@ -79,7 +79,10 @@ def evaluate(
     dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
     config = _config(stage, request)
     store = Store(request.out, config)
-    on_start(sum(not store.is_done(a.spec, a.budget, d.id, digest(a, d)) for a in arms for d in dialogues))
+    n_todo = sum(not store.is_done(a.spec, a.budget, d.id, digest(a, d)) for a in arms for d in dialogues)
+    on_start(n_todo)
+    if n_todo:  # noted before it is played: a pass that is killed has asked, too
+        store.note({"offset": request.offset, "n": request.n or task.n_default})
     _timed(stage, store, dialogues, arms, request, on_rows)
     wanted = {(arm.spec, arm.budget, d.id, digest(arm, d)) for arm in arms for d in dialogues}
     rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue, row.digest) in wanted]
@@ -129,8 +132,6 @@ def _timed(
         if len(store.rows) > n_before:
             store.note(
                 {
-                    "offset": request.offset,
-                    "n": request.n or tasks.task(request.task).n_default,
                     "rows": len(store.rows) - n_before,
                     "seconds": round(seconds, 2),
                     "decode_s": round(after.decode_s - before.decode_s, 2),

@@ -53,7 +53,7 @@ def run_report(
     if (others := _other_metrics(summary)) is not None:
         parts += ["## Other metrics", others]
     for other in further:
-        parts += [f"## By {_title(other.metric)}", run_table(other, others=False)]
+        parts += [f"## By {_title(other.metric)}", *filter(None, [_verdict(other)]), run_table(other, others=False)]
         parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
     parts.append(_legend(summary))
     if (speed := _speed(passes)) is not None:
@@ -110,15 +110,16 @@ def made_with(run: Mapping[str, Any]) -> str:
 
 
 def command(summary: Summary, run: Mapping[str, Any]) -> str:
-    """The command that makes these rows again; the place of the data is PATH, nobody else has it where we do."""
+    """The command (of parts that lie apart, the commands) that makes these rows again.
+
+    The place of the data is PATH: nobody else has it where we do.
+    """
     words = ["edge-sir", "eval", summary.task, "--model", str(run.get("model_given", summary.model))]
     for entry_policy in dict.fromkeys(entry.policy for entry in summary.entries):
         words += ["--policy", shlex.quote(entry_policy)]
     for budget in sorted({entry.budget for entry in summary.entries if entry.budget}):
         words += ["--budget", str(budget)]
-    if not is_plain(summary):
-        words += ["--n", str(run.get("n") or _played(summary))]
-    for key, flag in (("offset", "--offset"), ("seed", "--seed"), ("lead", "--lead"), ("n_tokens", "--tokens")):
+    for key, flag in (("seed", "--seed"), ("lead", "--lead"), ("n_tokens", "--tokens")):
         if run.get(key) is not None:
             words += [flag, str(run[key])]
     words += ["--answer", summary.answer]
@@ -128,7 +129,15 @@ def command(summary: Summary, run: Mapping[str, Any]) -> str:
         words += ["--positions", str(run["positions"])]
     if run.get("data_sha256"):
         words += ["--data", "PATH"]
-    return " ".join(words)
+    parts = run.get("asked") or []
+    if len(parts) < 2:
+        offset, n = parts[0] if parts else (0, 0)
+        parts = [(offset, n if is_plain(summary) else max(n, _played(summary)))]
+    return " && ".join(" ".join([*words, *_range(offset, n)]) for offset, n in parts)
+
+
+def _range(offset: int, n: int) -> list[str]:
+    return [*(["--n", str(n)] if n else []), *(["--offset", str(offset)] if offset else [])]
 
 
 # ---- parts of it -------------------------------------------------------------------------------------

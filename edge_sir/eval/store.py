@@ -71,17 +71,26 @@ class Store:
 def load_run(folder: Path) -> tuple[dict[str, Any], list[Row], list[dict[str, Any]]]:
     """(run.json, rows, passes) of a folder. Raises ConfigError if it holds no evaluation.
 
-    run.json's mapping gets `offset` and `n`: the dialogues that all passes together were asked for.
+    run.json's mapping gets `asked`: the dialogues that all passes together were asked for, (offset, n) ranges.
     """
     if not (folder / "run.json").is_file():
         raise ConfigError(f"{folder} holds no evaluation (no run.json in it)")
     passes = _read_lines(folder / "passes.jsonl")
     config = _read_json(folder / "run.json")
-    asked = [(p["offset"], p["offset"] + p["n"]) for p in passes if "offset" in p and "n" in p]
-    if asked:
-        first, end = min(a for a, _ in asked), max(b for _, b in asked)
-        config |= {"offset": first or None, "n": end - first}
-    return config, _whole_groups(_read_rows(folder / "rows.jsonl")), passes
+    asked = _merged([(p["offset"], p["n"]) for p in passes if "offset" in p and "n" in p])
+    return config | {"asked": asked}, _whole_groups(_read_rows(folder / "rows.jsonl")), passes
+
+
+def _merged(asked: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(offset, n) ranges in order, those that touch or overlap as one."""
+    found: list[tuple[int, int]] = []
+    for offset, n in sorted(asked):
+        if found and offset <= sum(found[-1]):
+            first = found[-1][0]
+            found[-1] = (first, max(sum(found[-1]), offset + n) - first)
+        else:
+            found.append((offset, n))
+    return found
 
 
 def _finished(rows: Sequence[Row]) -> set[_Group]:
@@ -96,7 +105,9 @@ def _whole_groups(rows: Sequence[Row]) -> list[Row]:
     """Rows of dialogues that were finished, each counted once; of two versions of a dialogue the later one."""
     groups: dict[_Group, dict[int, Row]] = {}
     for row in rows:
-        groups.setdefault(_group(row), {}).setdefault(row.index, row)
+        group = groups.pop(_group(row), {})  # a version that was played again is the latest
+        group.setdefault(row.index, row)
+        groups[_group(row)] = group
     whole = {key: group for key, group in groups.items() if _is_whole(group)}
     latest = {key[:3]: key for key in whole}
     return [row for key in latest.values() for row in whole[key].values()]

@@ -77,8 +77,8 @@ def test_a_report_says_what_was_asked_and_holds_both_tables() -> None:
         "Model smollm2 (SHA-256 7b46609d1170...); 8 questions in 8 dialogues per row, the option with the highest "
         "log-probability wins, chance is 0.25.\n"
         "Command: `edge-sir eval grocery --model smollm2 --policy keep-all --policy sir --policy sirllm "
-        "--policy streaming --budget 128 --budget 256 --n 8 --seed 3 --lead 10 --tokens 1200 --answer rank "
-        "--metric recall --data PATH`.\n"
+        "--policy streaming --budget 128 --budget 256 --seed 3 --lead 10 --tokens 1200 --answer rank "
+        "--metric recall --data PATH --n 8`.\n"
         "Made with edge-sir 0.1.0, python 3.11.7, Linux x86_64, 2 cores.\n"
         "\n" + TABLE
     )
@@ -162,10 +162,13 @@ def test_a_command_can_be_pasted() -> None:
     rows = [row(spec, 256, player, index=i) for player in ("rock", "paper") for i in range(2000)]
     words = command(summary(rows, task="rps"), {"positions": "gaps"})
     assert words == (
-        "edge-sir eval rps --model smollm2 --policy 'sir:unit=sentence, decay=0.9' --budget 256 --n 2000 "
-        "--answer rank --positions gaps"
+        "edge-sir eval rps --model smollm2 --policy 'sir:unit=sentence, decay=0.9' --budget 256 "
+        "--answer rank --positions gaps --n 2000"
     )
-    assert "--n 60 " in command(summary(rows, task="rps"), {"n": 60})
+    assert command(summary(rows, task="rps"), {"asked": [(0, 6000)]}).endswith("--n 6000")
+    parted = command(summary(rows, task="rps"), {"asked": [(0, 2), (98, 2)]})
+    first, second = parted.split(" && ")
+    assert first.endswith(" --n 2") and second == f"{first} --offset 98"
 
 
 @pytest.mark.parametrize(

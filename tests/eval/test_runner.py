@@ -220,7 +220,7 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
     run(toy_stage(), dialogues, arms, store, on_rows=lambda rows: seen.append("y"))
     assert seen == ["x"] * 4 + ["y"] * 5
     found, rows, _ = load_run(tmp_path)
-    assert found == config
+    assert found == config | {"asked": []}
     whole = Store(None, config)
     run(toy_stage(), dialogues, arms, whole)
 
@@ -233,10 +233,21 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
 def test_what_was_asked_in_parts_is_told_as_a_whole(tmp_path: Path) -> None:
     store = Store(tmp_path, CONFIG)
     store.note({"rows": 4, "seconds": 1.0})  # by an older version
-    for offset in (14, 10):
+    for offset in (14, 10, 30, 12):
         store.note({"offset": offset, "n": 4})
     found, _, passes = load_run(tmp_path)
-    assert (found["offset"], found["n"], len(passes)) == (10, 8, 3)
+    assert (found["asked"], len(passes)) == ([(10, 8), (30, 4)], 5)
+
+
+def test_of_two_versions_of_a_dialogue_the_one_that_was_played_last_counts(tmp_path: Path) -> None:
+    """A default that was changed and changed back."""
+    store = Store(tmp_path, CONFIG)
+    row = replace(play(toy_stage(), dialogue(QUESTION), ["keep-all"])[0], last=True)
+    for digest_, logprob in (("a", -1.0), ("b", -2.0), ("a", -3.0)):
+        store.add([replace(row, digest=digest_, gold_logprob=logprob)])
+    again = Store(tmp_path, CONFIG)
+    assert [(r.digest, r.gold_logprob) for r in again.rows] == [("a", -1.0)]
+    assert again.is_done(row.policy, row.budget, row.dialogue, "a")
 
 
 def test_half_a_dialogue_does_not_count(tmp_path: Path) -> None:
