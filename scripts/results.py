@@ -114,6 +114,7 @@ SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
 # Dialogues of the paper's file from number 300 on were used for choosing; the first 100 are held out.
 CANDIDATES = (
     *("sir", "sir:power=0.1", "sir:power=0.5", "sir:power=1", "sir:reply_weight=1", "sir:n_recent=48", "sir:decay=1"),
+    *("sir:length_power=0", "sir:length_power=1"),
     *("units", "units:unit=message", "units:unit=sentence", "sirllm:n_recent=48"),
 )
 
