@@ -12,6 +12,7 @@ __all__ = ["TextBorders"]
 
 _ENDS = (".", "!", "?", ";", "。", "！", "？")
 _APOSTROPHES = "'’_"
+_TAIL = 12  # characters, longer than any abbreviation
 _NO_SPACES = (
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Burmese
@@ -22,34 +23,47 @@ _NO_SPACES = (
     (0x20000, 0x3FFFF),
 )
 """Scripts that put no spaces between words: there every token stands for itself."""
+_ABBREVIATIONS = {"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "e.g", "i.e", "z.b", "bzw", "ca"}
 
 
 @dataclass(slots=True)
 class TextBorders:
-    """Tells sentence ends and word starts from the text of each token; remembers what it has seen."""
+    """Tells sentence ends and word starts from the text of tokens; remembers texts, and how the last one ended."""
 
     codec: TextCodec
-    _known: dict[int, tuple[bool, bool]] = field(default_factory=dict)
+    _pieces: dict[int, bytes] = field(default_factory=dict)
+    _tail: str = ""  # the end of what came before
 
     def __call__(self, tokens: Tokens) -> Borders:
         """A token ends a sentence if its text ends in . ! ? ; or holds a line break, as do their wide forms.
 
-        It goes on with a word if it begins with a letter, a digit or an apostrophe: " ban" + "anas" are one word,
-        and so are "-" + "7" + "3". A part of a character goes on with the rest of it.
+        The point after "Mr", or after a single letter, ends none. A token goes on with a word if it begins with a
+        letter, a digit or an apostrophe and no blank is before it: " ban" + "anas" are one word, and so are "-" + "7" +
+        "3". A part of a character goes on with the rest of it.
         """
-        found = np.array([self._of(int(token)) for token in tokens], bool).reshape(len(tokens), 2)
-        return Borders(found[:, 0], found[:, 1])
+        ends, starts = np.zeros(len(tokens), bool), np.ones(len(tokens), bool)
+        for i, token in enumerate(tokens):
+            piece = self._piece(int(token))
+            text = piece.decode("utf-8", "replace")
+            starts[i] = self._tail[-1:].isspace() or _begins_a_word(text)
+            self._tail = (self._tail + text)[-_TAIL:]
+            ends[i] = "\n" in text or (text.rstrip().endswith(_ENDS) and not _abbreviates(self._tail))
+        return Borders(ends, starts)
 
-    def _of(self, token: int) -> tuple[bool, bool]:
-        if token not in self._known:
-            piece = self.codec.piece(token)
-            text = piece.decode("utf-8", "ignore")
-            self._known[token] = ("\n" in text or text.rstrip().endswith(_ENDS), _starts_word(piece))
-        return self._known[token]
+    def _piece(self, token: int) -> bytes:
+        if token not in self._pieces:
+            self._pieces[token] = self.codec.piece(token)
+        return self._pieces[token]
 
 
-def _starts_word(piece: bytes) -> bool:
-    first = piece.decode("utf-8", "replace")[:1]
+def _begins_a_word(text: str) -> bool:
+    first = text[:1]
     if not first or any(low <= ord(first) <= high for low, high in _NO_SPACES):
         return True
     return not (first == "\ufffd" or first in _APOSTROPHES or unicodedata.category(first)[0] in "LMN")
+
+
+def _abbreviates(tail: str) -> bool:
+    """Whether the point at the end belongs to an abbreviation or an initial."""
+    word = tail.rstrip().removesuffix(".").rpartition(" ")[2].lstrip("([\"'")
+    return tail.rstrip().endswith(".") and (word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper()))

@@ -63,7 +63,7 @@ class PendingTokens:
             "role": np.full(len(token), role),
             "pinned": np.full(len(token), pinned),
             "message": np.full(len(token), self._message),
-            "sentence": self._sentences(role, borders.sentence_ends),
+            "sentence": self._sentences(role, borders),
             "word": self._words(role, borders.word_starts),
             "turn": np.full(len(token), turn),
         }
@@ -72,11 +72,13 @@ class PendingTokens:
             name: np.concatenate([column, new[name].astype(column.dtype)]) for name, column in self._columns.items()
         }
 
-    def _sentences(self, role: int, ends: NDArray[np.bool_]) -> NDArray[np.int64]:
-        # A closing marker belongs to the sentence before it, so a sentence starts with its first content.
+    def _sentences(self, role: int, borders: Borders) -> NDArray[np.int64]:
+        # A closing marker belongs to the sentence before it, so a sentence starts with its first content; and with a
+        # word: the point in "3.5" ends none.
+        ends = borders.sentence_ends
         if role == _FRAME or not len(ends):
             return np.full(len(ends), self._sentence)
-        after = np.concatenate([[self._sentence_over], ends[:-1]])
+        after = np.concatenate([[self._sentence_over], ends[:-1]]) & borders.word_starts
         numbers: NDArray[np.int64] = self._sentence + np.cumsum(after)
         self._sentence = int(numbers[-1])
         self._sentence_over = bool(ends[-1])

@@ -67,7 +67,7 @@ def sentences_of(*messages: str) -> list[str]:
         queue.start_message()
         for char in message:
             role = FRAME if char in "[]" else USER
-            queue.feed([ord(char)], role, 0, False, Borders(np.array([char in ".]"]), np.array([not char.isalpha()])))
+            queue.feed([ord(char)], role, 0, False, Borders(np.array([char in ".]"]), np.ones(1, bool)))
     columns = queue.head(len(queue))
     found: dict[int, str] = {}
     for token, sentence in zip(columns["token"], columns["sentence"], strict=True):
@@ -157,7 +157,7 @@ class Pieces:
         ([" ban", "anas", " and", " sh", "rimp", "."], [" bananas", " and", " shrimp", "."]),
         (["don", "'t", " ask"], ["don't", " ask"]),
         (["A", "7", "-", "9", "3"], ["A7", "-93"]),
-        (["Troms", "ø", "\n", " x"], ["Tromsø", "\n", " x"]),
+        (["Troms", "ø", "\n", "x"], ["Tromsø", "\n", "x"]),
         (["Stra", "ß", "en", "bahn"], ["Straßenbahn"]),
         (["नम", "स्ते"], ["नमस्ते"]),
         (["东", "京", "です"], ["东", "京", "です"]),  # no spaces between words: each token by itself
@@ -174,10 +174,32 @@ def test_text_tells_where_words_begin(pieces: list[str], words: list[str]) -> No
 def test_a_character_of_several_tokens_is_not_torn() -> None:
     crab = "\N{CRAB}".encode()
     borders = TextBorders(Pieces(b" ", crab[:2], crab[2:], b"", b" x"))  # type: ignore[arg-type]
-    assert borders(np.arange(5, dtype=np.int32)).word_starts.tolist() == [True, False, False, True, True]
+    assert borders(np.arange(5, dtype=np.int32)).word_starts.tolist() == [True, True, False, True, True]
 
 
 def test_text_tells_where_sentences_end() -> None:
     borders = TextBorders(Pieces(b"so", b".", b"? ", b"\n", " 。".encode(), b","))  # type: ignore[arg-type]
     assert borders(np.arange(6, dtype=np.int32)).sentence_ends.tolist() == [False, True, True, True, True, False]
     assert borders(np.arange(0, dtype=np.int32)).sentence_ends.tolist() == []
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("I met Dr. Okonkwo. He is in.", ["I met Dr. Okonkwo.", " He is in."]),
+        ("J. K. Rowling wrote. Prof. Lee read.", ["J. K. Rowling wrote.", " Prof. Lee read."]),
+        ("It costs 3.5 euros. Fine.", ["It costs 3.5 euros.", " Fine."]),
+        ("So did I! You too? Yes.\nGood", ["So did I!", " You too?", " Yes.", "\n", "Good"]),
+    ],
+)
+def test_points_that_end_no_sentence(text: str, sentences: list[str], at_once: bool) -> None:
+    tokens = np.arange(len(text), dtype=np.int32)
+    borders, queue = TextBorders(Pieces(*(char.encode() for char in text))), PendingTokens()  # type: ignore[arg-type]
+    queue.start_message()
+    for piece in [tokens] if at_once else np.split(tokens, len(tokens)):
+        queue.feed(piece, USER, 0, False, borders(piece))
+    found: dict[int, str] = {}
+    for char, sentence in zip(text, queue.head(len(queue))["sentence"], strict=True):
+        found[int(sentence)] = found.get(int(sentence), "") + char
+    assert list(found.values()) == sentences
