@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.ledger import ROLES, UNSPOKEN, TokenLedger
 from edge_sir.core.policy import FRAME, Policy
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 Rows = NDArray[np.intp]
+
+_THOUGHT = ROLES.index("thought")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,11 @@ class Span:
 class Loss:
     """What a turn lost in one eviction, and what that was decided by.
 
-    turn_now: when. why: "room", "thought" or "forgotten". n_content: of n_tokens, those that are no markers.
-    value: what the policy ranked these tokens by (mean), cut: the least value that stayed; None where nothing was
-    ranked. ranks_by: what values are, in words. thinned: a policy of whole units took only a part of one.
-    surprisal: mean in nats, not decayed. at: tokens ever decoded before it.
+    turn_now: when. why: "room", "thought" or "forgotten". n_content: of n_tokens, those that were said (no markers,
+    no thoughts). n_thought: the thoughts; a long one makes room before its turn ends. value: what the policy
+    ranked these tokens by (mean), cut: the least value that stayed; None where nothing was ranked. ranks_by: what
+    values are, in words. thinned: a policy of whole units took only a part of one. surprisal: mean of n_content in
+    nats, not decayed. at: tokens ever decoded before it.
     """
 
     turn: int
@@ -73,6 +76,7 @@ class Loss:
     why: str
     n_tokens: int
     n_content: int
+    n_thought: int
     policy: str
     decay: float
     ranks_by: str
@@ -87,8 +91,9 @@ class Loss:
 class TurnMemory:
     """One turn: what was said, what of it is resident, what went and why.
 
-    n_tokens: as decoded, markers included, thoughts not. n_content: of these, what somebody said; a template's markers
-    are nobody's words, so what people are shown counts content alone. score: mean surprisal of what is resident, nats.
+    n_tokens: as decoded, markers included, thoughts only while they are resident. n_content: of these, what somebody
+    said; a template's markers are nobody's words, so what people are shown counts content alone. score: mean surprisal
+    of what is resident of that, nats.
     """
 
     turn: int
@@ -115,7 +120,7 @@ class TurnMemory:
     @property
     def state(self) -> Literal["whole", "partly", "gone"]:
         """How much of what was said is resident; markers do not count."""
-        return "whole" if not self.n_content_gone else "partly" if self.spans else "gone"
+        return "whole" if not self.n_content_gone else "partly" if self.n_content_resident else "gone"
 
     @property
     def text(self) -> str:
@@ -167,7 +172,7 @@ class LossBook:
         columns = event.columns
         for turn in np.unique(columns["turn"]).tolist():
             rows = np.flatnonzero(columns["turn"] == turn)
-            content = rows[columns["role"][rows] != FRAME]
+            content = rows[~np.isin(columns["role"][rows], UNSPOKEN)]
             values = None if event.values is None else event.values[rows]
             loss = Loss(
                 turn=turn,
@@ -175,6 +180,7 @@ class LossBook:
                 why=event.why,
                 n_tokens=len(rows),
                 n_content=len(content),
+                n_thought=int((columns["role"][rows] == _THOUGHT).sum()),
                 policy=to_spec(policy),
                 decay=policy.decay,
                 ranks_by=policy.ranks_by,
@@ -198,7 +204,7 @@ class LossBook:
         return tuple(self._by_turn.get(turn, ()))
 
     def since(self, at: int) -> tuple[Loss, ...]:
-        """What was lost since `at` tokens were decoded, thoughts (which leave by design) aside."""
+        """What made room since `at` tokens were decoded."""
         found = (loss for losses in self._by_turn.values() for loss in losses)
         return tuple(loss for loss in found if loss.at >= at and loss.why == "room")
 
@@ -220,14 +226,15 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: 
     for turn in range(session.turn + 1):
         rows = np.arange(*np.searchsorted(turn_of, [turn, turn + 1]))
         losses = book.of(turn)
-        went = [loss for loss in losses if loss.why != "thought"]
-        n_gone, n_content_gone = sum(loss.n_tokens for loss in went), sum(loss.n_content for loss in went)
-        content = rows[ledger["role"][rows] != FRAME]
+        n_gone = sum(loss.n_tokens - loss.n_thought for loss in losses)
+        n_content_gone = sum(loss.n_content for loss in losses)
+        role = ledger["role"][rows]
+        content = rows[~np.isin(role, UNSPOKEN)]
         turns.append(
             TurnMemory(
                 turn=turn,
                 said=tuple(said.get(turn, ())),
-                spans=_spans(ledger, content, n_content_gone, codec),
+                spans=_spans(ledger, rows[role != FRAME], n_content_gone, codec),
                 n_tokens=len(rows) + n_gone,
                 n_resident=len(rows),
                 n_pinned=int(ledger["pinned"][rows].sum()),

@@ -147,7 +147,7 @@ class Recall:
         if np.any(ledger["role"][rows] != ROLES.index("frame")):
             return rows, n_gone
         turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
-        losses = [loss for turn in turns for loss in self._book.of(turn) if loss.why != "thought"]
+        losses = [loss for turn in turns for loss in self._book.of(turn) if loss.n_content]
         if not losses:
             raise ConfigError(self._never_said(what))
         last = losses[-1]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.ledger import UNSPOKEN, TokenLedger
 from edge_sir.core.policy import Policy
 from edge_sir.core.room import Room
 from edge_sir.errors import BudgetError, ConfigError
@@ -22,8 +22,6 @@ from edge_sir.policies import from_spec, to_spec
 from edge_sir.trace import columns_of
 
 __all__ = ["Moment", "Replayed", "replay"]
-
-_UNSPOKEN = [ROLES.index("frame"), ROLES.index("thought")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +264,7 @@ class _Run:
     def _spoken(self, rows: NDArray[np.intp]) -> dict[int, int]:
         """How much of what was said in each turn is in these rows; every turn is in it that is."""
         turn, role = self._ledger["turn"][rows], self._ledger["role"][rows]
-        said = np.bincount(turn, ~np.isin(role, _UNSPOKEN))
+        said = np.bincount(turn, ~np.isin(role, UNSPOKEN))
         return {int(t): int(said[t]) for t in np.unique(turn)}
 
     def _now(self, turn: int) -> None:

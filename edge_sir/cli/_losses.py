@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from edge_sir.core.ledger import ROLES
+import numpy as np
+
+from edge_sir.core.ledger import ROLES, UNSPOKEN
 from edge_sir.core.records import Eviction
 from edge_sir.transcript import Message, Transcript
 
@@ -27,11 +29,11 @@ class Losses:
         self._markers: Counter[int] = Counter()
 
     def note(self, eviction: Eviction) -> None:
-        """An eviction listener. Thoughts leave by design, and who forgets on purpose knows."""
+        """An eviction listener. Thoughts leave by design, even early, and who forgets on purpose knows."""
         if eviction.why == "room":
-            turn, marker = eviction.columns["turn"], eviction.columns["role"] == _FRAME
-            self._tokens.update(turn[~marker].tolist())
-            self._markers.update(turn[marker].tolist())
+            turn, role = eviction.columns["turn"], eviction.columns["role"]
+            self._tokens.update(turn[~np.isin(role, UNSPOKEN)].tolist())
+            self._markers.update(turn[role == _FRAME].tolist())
 
     def listed(self) -> list[dict[str, Any]]:
         """As values, by turn: tokens that went, how many of them were markers, and how the turn began."""

@@ -180,13 +180,13 @@ def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
 
 def _since(memory: Memory, number: int) -> str:
     turn = memory.turn(number)
-    since = {loss.turn_now for loss in turn.losses if loss.why != "thought"} if turn is not None else set()
+    since = {loss.turn_now for loss in turn.losses if loss.n_content} if turn is not None else set()
     return f"gone since turn {max(since)}" if since else "gone"
 
 
 def why_view(memory: Memory, turn: TurnMemory) -> View:
     """The numbers behind what a turn lost: value, the cut, and what they are."""
-    losses = [loss for loss in turn.losses if loss.why != "thought" and loss.n_content]
+    losses = [loss for loss in turn.losses if loss.n_content]
     words = first_words(turn.said)
     name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
     view = View(f"{name}: {turn.n_content_resident} of {turn.n_content} tokens are resident")
@@ -204,7 +204,7 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
     """What went last, and why: the newest losses, by turn; `turns` are those that lost something."""
     newest: list[tuple[TurnMemory, Loss]] = []
     for turn in turns:
-        losses = [loss for loss in turn.losses if loss.why != "thought" and loss.n_content]
+        losses = [loss for loss in turn.losses if loss.n_content]
         newest += [(turn, losses[-1])] if losses else []
     newest.sort(key=lambda pair: (-pair[1].at, pair[0].turn))
     if not newest:

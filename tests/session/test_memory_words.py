@@ -13,6 +13,7 @@ from edge_sir.cli._losses import N_TURNS, Losses
 from edge_sir.cli._views import View
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
+from edge_sir.core.records import Eviction
 from edge_sir.errors import ConfigError
 
 
@@ -112,6 +113,29 @@ def test_the_title_says_how_many_turns_are_more_than_fragments() -> None:
     chat.reply("And?")
     chat.pin(2)
     assert re.search(r"hold 2 of 2 turns, 1 whole; \d+ cells pinned; sir", told(chat, "/memory")[0])
+
+
+# ---- thoughts ----------------------------------------------------------------------------------
+
+
+def test_a_thought_that_made_room_is_no_word_that_is_missing() -> None:
+    losses = Losses()
+    events: list[Eviction] = []
+    chat = make_chat(on_evict=lambda event: (losses.note(event), events.append(event)), budget=128)
+    chat.reply("Hello there.", max_tokens=1)
+    chat.engine.script[:] = script(f"<think>{'Let me see. ' * 15}</think>Fine.")  # type: ignore[attr-defined]
+    losses.clear()
+    chat.reply("And?")
+    thought = ROLES.index("thought")
+    assert sum((event.columns["role"] == thought).sum() for event in events if event.why == "room") > 50
+    turn, before = chat.memory().turn(2), chat.memory().turn(1)
+    assert turn is not None and before is not None
+    assert turn.n_content == len("And?") + len("Fine.") and turn.n_tokens < 40
+    assert turn.n_content_gone == sum(loss.n_content for loss in turn.losses) == len("And?")  # to the thought
+    assert sum(loss.n_thought for loss in turn.losses) > 180
+    assert chat.n_let_go == before.n_content_gone + turn.n_content_gone
+    assert told(chat, "/memory")[-1].split() == ["2", "5/9", "model", "Fine.", "[4", "gone]"]
+    assert [loss["tokens"] - loss["markers"] for loss in losses.listed()] == [before.n_content_gone, 4]
 
 
 # ---- numbers -----------------------------------------------------------------------------------
