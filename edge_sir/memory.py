@@ -127,6 +127,10 @@ class TurnMemory:
         """What is resident of it, gaps marked by an ellipsis."""
         return "".join((" … " if s.n_gone else "") + s.text for s in self.spans)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; `state` goes by the counts of content beside it."""
+        return asdict(self) | {"state": self.state, "n_content_resident": self.n_content_resident}
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -154,10 +158,7 @@ class Memory:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        out = asdict(self)
-        for plain, turn in zip(out["turns"], self.turns, strict=True):
-            plain |= {"state": turn.state, "n_gone": turn.n_gone}
-        return out
+        return asdict(self) | {"turns": [turn.as_dict() for turn in self.turns]}
 
 
 class LossBook:

@@ -1,16 +1,18 @@
 """What commands say of a memory that a policy thinned word by word. On the toy."""
 
 import re
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from chatting import N_TOKENS, SENTENCE, fill, make_chat, script, thinned
 from numpy.typing import NDArray
 
-from edge_sir.chat import Chat
-from edge_sir.cli._commands import perform
+from edge_sir.chat import Chat, Undone
+from edge_sir.cli._commands import cost_of, perform
 from edge_sir.cli._losses import N_TURNS, Losses
-from edge_sir.cli._views import View
+from edge_sir.cli._views import View, losses_view, stats_view
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.records import Eviction
@@ -115,6 +117,25 @@ def test_the_title_says_how_many_turns_are_more_than_fragments() -> None:
     assert re.search(r"hold 2 of 2 turns, 1 whole; \d+ cells pinned; sir", told(chat, "/memory")[0])
 
 
+def test_an_undo_that_cost_markers_alone_cost_nothing() -> None:
+    chat = make_chat(["Fine.", "Yes."])
+    chat.reply("Hello there.")
+    chat.reply("And?")
+    frames = (chat.session.ledger["role"] == ROLES.index("frame")) & (chat.session.ledger["turn"] == 1)
+    evict(chat, frames & (np.arange(len(frames)) > 4))
+    outcome = perform(chat, "/undo")
+    assert re.fullmatch(r"took back turn 2 \(\d+ cells free again\): “And\?”", outcome.view.title)
+    assert outcome.document["lost"] and outcome.view.rows == []
+
+
+def test_a_forgotten_turn_is_forgotten_whatever_went_of_its_thoughts_and_markers() -> None:
+    chat = make_chat(["<think>Let me see.</think>Fine.", "Yes."])
+    chat.reply("Hello there.")
+    chat.reply("And?")
+    perform(chat, "/forget 1")
+    assert re.match(r"1 +0/17 +forgotten", told(chat, "/memory")[3])
+
+
 # ---- thoughts ----------------------------------------------------------------------------------
 
 
@@ -189,6 +210,25 @@ def test_why_without_a_turn_tells_what_went_last() -> None:
     when = [int(m[2]) for m in found]  # type: ignore[index]
     assert when == sorted(when, reverse=True) and when[0] == 16
     assert len(perform(chat, "/memory why --json").document["turns"]) > 10
+
+
+def test_one_is_one() -> None:
+    one = Counter({3: 1})
+    losses = Losses()
+    losses._tokens = one
+    assert losses.told() == "let go 1 token of turn 3" and losses.told(0) == "let go 1 token of 1 turn (/memory)"
+    losses._tokens = Counter({3: 1, 4: 1})
+    assert losses.told(1).endswith("and 1 more turn (/memory)")
+    chat, _ = losing(16)
+    why = [turn for turn in chat.memory() if any(loss.n_content for loss in turn.losses)]
+    assert losses_view(why[:11]).rows[-1].text[0][0] == "and 1 more turn"
+    loss = next(loss for loss in why[0].losses if loss.n_content)
+    undone = Undone(9, (), 1, (replace(loss, n_content=1),))
+    assert cost_of(undone).endswith(f"1 token of turn {loss.turn}")
+    assert cost_of(replace(undone, lost=(loss, replace(loss, turn=7)))).endswith(f" tokens of turns {loss.turn}, 7")
+    stats = replace(chat.stats(), tokens_in=1, evicted=1, evictions=1)
+    rows = {row.cells[0]: row.text[0][0] for row in stats_view(stats, stats).rows}
+    assert rows["turns"].startswith("16; 1 token read,") and rows["let go"].startswith("1 token in 1 eviction,")
 
 
 # ---- help --------------------------------------------------------------------------------------
