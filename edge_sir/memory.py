@@ -1,6 +1,6 @@
 """What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -37,15 +37,14 @@ _THOUGHT = ROLES.index("thought")
 class Passage:
     """Something resident that was found, pinned or removed; text without markers, gaps marked by an ellipsis.
 
-    n_tokens: resident ones, markers included. n_pinned: those of them that were pinned, or are now. n_said: n_tokens
-    and the ones of the same words that went before.
+    n_tokens: resident ones of what was said; markers that are pinned or removed with it are nobody's words, as in
+    `TurnMemory.n_content`. n_pinned: those of them that were pinned, or are now.
     """
 
     turn: int
     role: str
     text: str
     n_tokens: int
-    n_said: int
     n_pinned: int
 
 
@@ -303,25 +302,21 @@ def with_markers(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows
     return np.union1d(rows, frames[np.isin(ledger["message"][frames], messages)])
 
 
-def passages(
-    ledger: TokenLedger, rows: Rows, codec: TextCodec, n_gone: Mapping[int, int] | None = None
-) -> tuple[Passage, ...]:
-    """What ledger `rows` (sorted) say, message by message. n_gone: tokens that went, by message."""
+def passages(ledger: TokenLedger, rows: Rows, codec: TextCodec) -> tuple[Passage, ...]:
+    """What ledger `rows` (sorted) say, message by message."""
     out = []
     for part in split(rows, ledger["message"][rows]):
         content = part[ledger["role"][part] != FRAME]
         first = content[0] if len(content) else part[0]
         runs = split(content, ledger["born"][content] - np.arange(len(content)))
         texts = (_text(codec, ledger["token"][run]).strip() for run in runs)
-        missing = (n_gone or {}).get(int(ledger["message"][first]), 0)
         out.append(
             Passage(
                 turn=int(ledger["turn"][first]),
                 role=ROLES[ledger["role"][first]],
                 text=" … ".join(filter(None, texts)),
-                n_tokens=len(part),
-                n_said=len(part) + missing,
-                n_pinned=int(ledger["pinned"][part].sum()),
+                n_tokens=len(content),
+                n_pinned=int(ledger["pinned"][content].sum()),
             )
         )
     return tuple(out)

@@ -117,9 +117,9 @@ class Said:
         """Turns from `turn` on were never said."""
         self._gone = {number: gone for number, gone in self._gone.items() if gone.turn < turn}
 
-    def n_gone_of(self, turn: int) -> dict[int, int]:
-        """How many words' tokens of each message of a turn went."""
-        return {number: gone.columns.shape[1] for number, gone in self._gone.items() if gone.turn == turn}
+    def n_gone_of(self, turn: int) -> int:
+        """How many words' tokens of a turn went."""
+        return sum(gone.columns.shape[1] for gone in self._gone.values() if gone.turn == turn)
 
     def forget_turn(self, turn: int) -> None:
         """Keeps nothing of a turn."""

@@ -80,7 +80,7 @@ def _memory(chat: Chat, rest: str) -> Outcome:
 def _pin(chat: Chat, rest: str) -> Outcome:
     what = _what(chat, rest, "/pin TEXT|TURN")
     outcome = _touched("pinned", chat.pin(what))
-    outcome.document["n_gone"] = n_gone = _n_gone(chat, what)
+    outcome.document["n_gone"] = n_gone = chat.n_gone(what)
     if n_gone:
         are, them = ("is", "it") if n_gone == 1 else ("are", "them")
         gone = f"{many(n_gone, 'more token')} of it {are} gone already, and a pin cannot bring {them} back"
@@ -95,12 +95,14 @@ def _unpin(chat: Chat, rest: str) -> Outcome:
 
 def _forget(chat: Chat, rest: str) -> Outcome:
     what = _what(chat, rest, "/forget TEXT|TURN")
-    n_gone = _n_gone(chat, what)
+    n_gone = chat.n_gone(what)
     removed = chat.forget(what)
-    if not removed:
-        return Outcome(View("it was not in memory any more; the transcript has lost it, too"), {"forgotten": []})
     n, n_pinned = sum(p.n_tokens for p in removed), sum(p.n_pinned for p in removed)
     outcome = _touched("forgotten", removed, n_gone)
+    outcome.document["n_gone"] = n_gone
+    if not n:  # at most markers
+        view = View("it was not in memory any more; the transcript has lost it, too")
+        return replace(outcome, view=view)
     if n_pinned:
         pinned = "it was" if n_pinned == n else f"{n_pinned} of them were"
         outcome = replace(outcome, view=replace(outcome.view, title=f"{outcome.view.title}; {pinned} pinned"))
@@ -109,18 +111,10 @@ def _forget(chat: Chat, rest: str) -> Outcome:
     return outcome
 
 
-def _n_gone(chat: Chat, what: int | str) -> int:
-    """How much of what was said there went before, markers not counted."""
-    if isinstance(what, str):
-        return sum(k.n_gone for k in chat.known(what))
-    turn = chat.memory().turn(what)
-    return 0 if turn is None else turn.n_content_gone
-
-
 def _touched(verb: str, found: Sequence[Passage], n_gone: int = 0) -> Outcome:
     n = sum(p.n_tokens for p in found)
     still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else many(n, "token")
-    view = View(f"{verb}: {still}" if found else f"nothing to be {verb}")
+    view = View(f"{verb}: {still}" if n else f"nothing to be {verb}")
     spoken = [p for p in found if p.role in WHO]  # of a message there may be nothing left but its markers
     view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in spoken)
     return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})

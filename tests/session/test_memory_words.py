@@ -68,7 +68,27 @@ def test_a_message_gone_as_a_whole_counts_as_gone_when_its_turn_is_pinned() -> N
     chat.reply("Hello there.")
     evict(chat, (chat.session.ledger["role"] == ROLES.index("user")) & (chat.session.ledger["turn"] == 1))
     assert "12 more tokens of it are gone already" in told(chat, "/pin 1")[-1]
-    assert told(chat, "/forget 1")[0].endswith(" of 35 tokens, the others were gone already; it was pinned")
+    assert told(chat, "/forget 1")[0].endswith(" of 17 tokens, the others were gone already; it was pinned")
+
+
+def test_a_turn_has_as_many_tokens_for_one_command_as_for_another() -> None:
+    chat = make_chat(["Fine."])
+    chat.reply("Hello there.")
+    assert told(chat, "/memory")[3].split()[:2] == ["1", "17"]
+    assert told(chat, "/pin 1") == ["pinned: 17 tokens", "turn 1  12  you: Hello there.", "turn 1  5  model: Fine."]
+    assert chat.memory().turn(1).n_pinned > 17  # type: ignore[union-attr]
+    assert told(chat, "/unpin")[0] == "unpinned: 17 tokens"
+    assert told(chat, "/forget 1")[0] == "forgotten: 17 tokens"
+
+
+def test_what_was_forgotten_before_is_not_missed() -> None:
+    chat = thinned()
+    n = len("Hello there." + " Mind it." + "Fine.")
+    perform(chat, "/forget My name is Ada")
+    assert told(chat, "/pin 1")[0] == f"pinned: {n} tokens" and "gone" not in "".join(told(chat, "/pin 1"))
+    evict(chat, (chat.session.ledger["role"] != ROLES.index("frame")) & (chat.session.ledger["turn"] == 1))
+    outcome = perform(chat, "/forget 1")  # of which there were only markers
+    assert outcome.view.title.startswith("it was not in memory any more") and outcome.document["n_gone"] == n
 
 
 def test_forget_says_that_it_was_pinned() -> None:
