@@ -56,6 +56,10 @@ class Chat(Conversation):
         """How much of these words is resident, for every sentence that held them when it was said."""
         return self._recall.known(text)
 
+    def n_gone(self, what: int | str) -> int:
+        """How many tokens of a turn, or of the sentences that held these words, made room; `forget` clears that."""
+        return self._recall.n_gone(what)
+
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of a turn, or the sentences that hold these words, and returns that.
 

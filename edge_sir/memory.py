@@ -1,13 +1,13 @@
 """What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.ledger import ROLES, UNSPOKEN, TokenLedger
 from edge_sir.core.policy import FRAME, Policy
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
@@ -30,20 +30,21 @@ __all__ = [
 
 Rows = NDArray[np.intp]
 
+_THOUGHT = ROLES.index("thought")
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
     """Something resident that was found, pinned or removed; text without markers, gaps marked by an ellipsis.
 
-    n_tokens: resident ones, markers included. n_pinned: those of them that were pinned, or are now. n_said: n_tokens
-    and the ones of the same words that went before.
+    n_tokens: resident ones of what was said; markers that are pinned or removed with it are nobody's words, as in
+    `TurnMemory.n_content`. n_pinned: those of them that were pinned, or are now.
     """
 
     turn: int
     role: str
     text: str
     n_tokens: int
-    n_said: int
     n_pinned: int
 
 
@@ -62,10 +63,11 @@ class Span:
 class Loss:
     """What a turn lost in one eviction, and what that was decided by.
 
-    turn_now: when. why: "room", "thought" or "forgotten". n_content: of n_tokens, those that are no markers.
-    value: what the policy ranked these tokens by (mean), cut: the least value that stayed; None where nothing was
-    ranked. ranks_by: what values are, in words. thinned: a policy of whole units took only a part of one.
-    surprisal: mean in nats, not decayed. at: tokens ever decoded before it.
+    turn_now: when. why: "room", "thought" or "forgotten". n_content: of n_tokens, those that were said (no markers,
+    no thoughts). n_thought: the thoughts; a long one makes room before its turn ends. value: what the policy
+    ranked these tokens by (mean), cut: the least value that stayed; None where nothing was ranked. ranks_by: what
+    values are, in words. thinned: a policy of whole units took only a part of one. surprisal: mean of n_content in
+    nats, not decayed. at: tokens ever decoded before it.
     """
 
     turn: int
@@ -73,6 +75,7 @@ class Loss:
     why: str
     n_tokens: int
     n_content: int
+    n_thought: int
     policy: str
     decay: float
     ranks_by: str
@@ -87,8 +90,9 @@ class Loss:
 class TurnMemory:
     """One turn: what was said, what of it is resident, what went and why.
 
-    n_tokens: as decoded, markers included, thoughts not. n_content: of these, what somebody said; a template's markers
-    are nobody's words, so what people are shown counts content alone. score: mean surprisal of what is resident, nats.
+    n_tokens: as decoded, markers included, thoughts only while they are resident. n_content: of these, what somebody
+    said; a template's markers are nobody's words, so what people are shown counts content alone. score: mean surprisal
+    of what is resident of that, nats.
     """
 
     turn: int
@@ -115,12 +119,16 @@ class TurnMemory:
     @property
     def state(self) -> Literal["whole", "partly", "gone"]:
         """How much of what was said is resident; markers do not count."""
-        return "whole" if not self.n_content_gone else "partly" if self.spans else "gone"
+        return "whole" if not self.n_content_gone else "partly" if self.n_content_resident else "gone"
 
     @property
     def text(self) -> str:
         """What is resident of it, gaps marked by an ellipsis."""
         return "".join((" … " if s.n_gone else "") + s.text for s in self.spans)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; `state` goes by the counts of content beside it."""
+        return asdict(self) | {"state": self.state, "n_content_resident": self.n_content_resident}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +157,7 @@ class Memory:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        out = asdict(self)
-        for plain, turn in zip(out["turns"], self.turns, strict=True):
-            plain |= {"state": turn.state, "n_gone": turn.n_gone}
-        return out
+        return asdict(self) | {"turns": [turn.as_dict() for turn in self.turns]}
 
 
 class LossBook:
@@ -167,7 +172,7 @@ class LossBook:
         columns = event.columns
         for turn in np.unique(columns["turn"]).tolist():
             rows = np.flatnonzero(columns["turn"] == turn)
-            content = rows[columns["role"][rows] != FRAME]
+            content = rows[~np.isin(columns["role"][rows], UNSPOKEN)]
             values = None if event.values is None else event.values[rows]
             loss = Loss(
                 turn=turn,
@@ -175,6 +180,7 @@ class LossBook:
                 why=event.why,
                 n_tokens=len(rows),
                 n_content=len(content),
+                n_thought=int((columns["role"][rows] == _THOUGHT).sum()),
                 policy=to_spec(policy),
                 decay=policy.decay,
                 ranks_by=policy.ranks_by,
@@ -198,7 +204,7 @@ class LossBook:
         return tuple(self._by_turn.get(turn, ()))
 
     def since(self, at: int) -> tuple[Loss, ...]:
-        """What was lost since `at` tokens were decoded, thoughts (which leave by design) aside."""
+        """What made room since `at` tokens were decoded."""
         found = (loss for losses in self._by_turn.values() for loss in losses)
         return tuple(loss for loss in found if loss.at >= at and loss.why == "room")
 
@@ -220,14 +226,15 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: 
     for turn in range(session.turn + 1):
         rows = np.arange(*np.searchsorted(turn_of, [turn, turn + 1]))
         losses = book.of(turn)
-        went = [loss for loss in losses if loss.why != "thought"]
-        n_gone, n_content_gone = sum(loss.n_tokens for loss in went), sum(loss.n_content for loss in went)
-        content = rows[ledger["role"][rows] != FRAME]
+        n_gone = sum(loss.n_tokens - loss.n_thought for loss in losses)
+        n_content_gone = sum(loss.n_content for loss in losses)
+        role = ledger["role"][rows]
+        content = rows[~np.isin(role, UNSPOKEN)]
         turns.append(
             TurnMemory(
                 turn=turn,
                 said=tuple(said.get(turn, ())),
-                spans=_spans(ledger, content, n_content_gone, codec),
+                spans=_spans(ledger, rows[role != FRAME], n_content_gone, codec),
                 n_tokens=len(rows) + n_gone,
                 n_resident=len(rows),
                 n_pinned=int(ledger["pinned"][rows].sum()),
@@ -295,25 +302,21 @@ def with_markers(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows
     return np.union1d(rows, frames[np.isin(ledger["message"][frames], messages)])
 
 
-def passages(
-    ledger: TokenLedger, rows: Rows, codec: TextCodec, n_gone: Mapping[int, int] | None = None
-) -> tuple[Passage, ...]:
-    """What ledger `rows` (sorted) say, message by message. n_gone: tokens that went, by message."""
+def passages(ledger: TokenLedger, rows: Rows, codec: TextCodec) -> tuple[Passage, ...]:
+    """What ledger `rows` (sorted) say, message by message."""
     out = []
     for part in split(rows, ledger["message"][rows]):
         content = part[ledger["role"][part] != FRAME]
         first = content[0] if len(content) else part[0]
         runs = split(content, ledger["born"][content] - np.arange(len(content)))
         texts = (_text(codec, ledger["token"][run]).strip() for run in runs)
-        missing = (n_gone or {}).get(int(ledger["message"][first]), 0)
         out.append(
             Passage(
                 turn=int(ledger["turn"][first]),
                 role=ROLES[ledger["role"][first]],
                 text=" … ".join(filter(None, texts)),
-                n_tokens=len(part),
-                n_said=len(part) + missing,
-                n_pinned=int(ledger["pinned"][part].sum()),
+                n_tokens=len(content),
+                n_pinned=int(ledger["pinned"][content].sum()),
             )
         )
     return tuple(out)

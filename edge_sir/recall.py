@@ -1,6 +1,5 @@
 """What a conversation remembers, in a person's hands: look at it, find, pin and forget by turn or by text."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,19 +64,19 @@ class Recall:
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
-        rows, n_gone = self._found(what)
+        rows = self._found(what)
         self._session.pin_rows(rows, True, f"pinning {_named(what)}")
-        return passages(self._session.ledger, rows, self._codec, n_gone)
+        return passages(self._session.ledger, rows, self._codec)
 
     def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
         """Lets it loose (None: everything but system prompts), and returns what that was."""
         ledger = self._session.ledger
-        rows, n_gone = self._found(what) if what is not None else (np.flatnonzero(ledger["turn"] > 0), {})
+        rows = self._found(what) if what is not None else np.flatnonzero(ledger["turn"] > 0)
         system = np.unique(ledger["message"][ledger["role"] == ROLES.index("system")])
         rows = rows[ledger["pinned"][rows] & ~np.isin(ledger["message"][rows], system)]
         if what is not None and not len(rows):
             raise ConfigError(f"nothing of {_named(what)} is pinned that can be unpinned")
-        found = passages(ledger, rows, self._codec, n_gone)
+        found = passages(ledger, rows, self._codec)
         self._session.pin_rows(rows, False, "")
         return found
 
@@ -94,13 +93,13 @@ class Recall:
         if isinstance(what, str):
             found = self._said.saying(ledger, what)
             sentences = [part for part in found if part.role != "system" and part.turn > 0]
-            rows, n_gone = with_markers(ledger, _rows(sentences), emptied_only=True), _n_gone(sentences)
+            rows = with_markers(ledger, _rows(sentences), emptied_only=True)
         else:
-            rows, n_gone = np.flatnonzero(ledger["turn"] == what), self._said.n_gone_of(what)
+            rows = np.flatnonzero(ledger["turn"] == what)
         # Without its first markers a model loses its footing; words among the sinks go all the same.
         rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != ROLES.index("frame"))]
         rows = rows[ledger["turn"][rows] > 0]
-        removed = passages(ledger, rows, self._codec, n_gone)
+        removed = passages(ledger, rows, self._codec)
         amend.forget(session, rows)
         if not self._unsay(what, sentences) and not removed:
             raise ConfigError(self._never_said(what))
@@ -119,12 +118,18 @@ class Recall:
 
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of it; nothing is changed. Raises ConfigError if nothing is."""
-        rows, n_gone = self._found(what)
-        return passages(self._session.ledger, rows, self._codec, n_gone)
+        rows = self._found(what)
+        return passages(self._session.ledger, rows, self._codec)
 
     def known(self, text: str) -> tuple[Known, ...]:
         """How much of `text` is resident, for every sentence that held it."""
         return tuple(known_of(part, text) for part in self._said.saying(self._session.ledger, text))
+
+    def n_gone(self, what: int | str) -> int:
+        """How many tokens of it made room; what was forgotten on request is not missed."""
+        if isinstance(what, int):
+            return self._said.n_gone_of(what)
+        return sum(part.n_gone for part in self._said.saying(self._session.ledger, what))
 
     def system_rows(self, turn: int) -> Rows:
         """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay."""
@@ -133,21 +138,17 @@ class Recall:
         said[: self._session.policy.n_sink] = False
         return np.flatnonzero(said)
 
-    def _found(self, what: int | str) -> tuple[Rows, dict[int, int]]:
-        """The resident rows, markers included, and how many others went, by message.
-
-        Raises ConfigError that says since when there are none.
-        """
+    def _found(self, what: int | str) -> Rows:
+        """The resident rows, markers included. Raises ConfigError that says since when there are none."""
         ledger = self._session.ledger
         if isinstance(what, str):
-            sentences = self._said.saying(ledger, what)
-            rows, n_gone = with_markers(ledger, _rows(sentences), emptied_only=False), _n_gone(sentences)
+            rows = with_markers(ledger, _rows(self._said.saying(ledger, what)), emptied_only=False)
         else:
-            rows, n_gone = np.flatnonzero(ledger["turn"] == what), self._said.n_gone_of(what)
+            rows = np.flatnonzero(ledger["turn"] == what)
         if np.any(ledger["role"][rows] != ROLES.index("frame")):
-            return rows, n_gone
+            return rows
         turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
-        losses = [loss for turn in turns for loss in self._book.of(turn) if loss.why != "thought"]
+        losses = [loss for turn in turns for loss in self._book.of(turn) if loss.n_content]
         if not losses:
             raise ConfigError(self._never_said(what))
         last = losses[-1]
@@ -170,11 +171,3 @@ def _named(what: int | str) -> str:
 def _rows(sentences: Sequence[Stretch]) -> Rows:
     """What is resident of them, sorted."""
     return np.unique(np.concatenate([np.empty(0, np.intp), *(part.rows for part in sentences)]))
-
-
-def _n_gone(sentences: Sequence[Stretch]) -> dict[int, int]:
-    """How many of their tokens went, by message."""
-    count: Counter[int] = Counter()
-    for part in sentences:
-        count[part.message] += part.n_gone
-    return dict(count)

@@ -6,7 +6,7 @@ model would have answered with another memory cannot be known: the words stay th
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.ledger import UNSPOKEN, TokenLedger
 from edge_sir.core.policy import Policy
 from edge_sir.core.room import Room
 from edge_sir.errors import BudgetError, ConfigError
@@ -23,12 +23,12 @@ from edge_sir.trace import columns_of
 
 __all__ = ["Moment", "Replayed", "replay"]
 
-_UNSPOKEN = [ROLES.index("frame"), ROLES.index("thought")]
+_EARLY_KEPT_PERCENT = 85  # the low-water mark before traces said it
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What was resident when a turn began: tokens by turn, of what was said (markers and thoughts are not)."""
+    """What was resident when a turn ended: tokens by turn, of what was said (markers and thoughts are not)."""
 
     turn: int
     resident: Mapping[int, int]
@@ -136,13 +136,15 @@ class _Run:
         self._policy = policy or from_spec(start["policy"])
         self._scores = frozenset(start["scores"])
         self._check_scores()
-        self._ledger = TokenLedger(budget or start["budget"])
-        self._room = Room(self._ledger, self._policy, Budget(budget or start["budget"]))
+        terms = Budget(budget or start["budget"], start.get("kept_percent", _EARLY_KEPT_PERCENT))
+        self._ledger = TokenLedger(terms.n_cells)
+        self._room = Room(self._ledger, self._policy, terms)
         self._room.check_budget()
-        self.out = Replayed(to_spec(self._policy), budget or start["budget"])
+        self.out = Replayed(to_spec(self._policy), terms.n_cells)
         self._turn = 0
         self._planned: list[tuple[int, ...]] = []
         self._resident_sum = self._n_slices = 0
+        self._stream = _Stream()
 
     def _check_scores(self) -> None:
         missing = self._policy.needs - self._scores
@@ -150,10 +152,14 @@ class _Run:
             raise ConfigError(f"{to_spec(self._policy)} needs {', '.join(sorted(missing))}, which the trace lacks")
 
     def take(self, record: Mapping[str, Any]) -> None:
-        for op in record["ops"]:
-            self._OPS[op["op"]](self, op)
+        ops = record["ops"]
+        for op, after in zip(ops, [*ops[1:], {}], strict=False):
+            # A token that was taken back to be decoded again never left.
+            again = op["op"] == "rewind" and after.get("op") == "redo"
+            self._OPS[op["op"]](self, {**op, "born": op["born"] + 1} if again else op)
         if record["kind"] != "eviction":
             return
+        self._stream.evict(record["born"])
         self._now(record["turn"])
         if record["why"] != "room":
             rows = np.flatnonzero(np.isin(self._ledger["born"], record["born"]))
@@ -171,6 +177,7 @@ class _Run:
         out = self.out
         out.as_recorded &= not self._planned
         out.kept = frozenset(self._ledger["born"].tolist())
+        out.turns = self._stream.said()
         out.mean_resident = round(self._resident_sum / max(1, self._n_slices), 2)
         return out
 
@@ -190,26 +197,22 @@ class _Run:
                 self._add(columns, slice(at, at + step))
                 at += step
 
-    def _redo(self, op: Mapping[str, Any]) -> None:
-        columns = columns_of(op)
-        last = int(self._ledger["born"][-1]) if len(self._ledger) else -1
-        if last < int(columns["born"][0]) and len(self._ledger) < self._ledger.capacity:
-            self._add(columns, slice(None))
-
     def _update(self, op: Mapping[str, Any]) -> None:
         values = np.array([np.nan if v is None else v for v in op["values"]])
         rows = np.flatnonzero(np.isin(self._ledger["born"], op["born"]))
-        before = self._spoken(rows)
         self._ledger.update(op["name"], rows, values[np.isin(op["born"], self._ledger["born"])])
         if op["name"] == "role":  # what turns out to be a thought was not said
-            for turn, n in self._spoken(rows).items():
-                self.out.turns[turn] += n - before[turn]
+            self._stream.relabel(op["born"], op["values"])
 
     def _rewind(self, op: Mapping[str, Any]) -> None:
-        rows = np.flatnonzero(self._ledger["born"] >= op["born"])
-        for turn, n in self._spoken(rows).items():  # never said, so no part of what could be held
-            self.out.turns[turn] -= n
-        self._ledger.drop(rows, self._ledger.epoch)
+        begins = self._stream.rewind(op["born"])
+        if begins is not None:  # what another policy still holds of it goes, too
+            turn, born = self._ledger["turn"], self._ledger["born"]
+            rows = np.flatnonzero((turn > begins[0]) | ((turn == begins[0]) & (born >= begins[1])))
+            self._ledger.drop(rows, self._ledger.epoch)
+
+    def _redo(self, op: Mapping[str, Any]) -> None:
+        """Changes nothing: `take` had the rewind leave this token where it was."""
 
     def _ask(self, op: Mapping[str, Any]) -> None:
         self._make_room(op["n"], op["turn"], op["whole"])
@@ -219,11 +222,13 @@ class _Run:
             self._policy = from_spec(op["value"])
             self._check_scores()
             self._room = Room(self._ledger, self._policy, self._room.budget)
+            self._room.check_budget()
             self.out.policy += f" -> {op['value']}"
 
     def _budget_op(self, op: Mapping[str, Any]) -> None:
         if self._follow_budget:
-            self._room = Room(self._ledger, self._policy, Budget(op["value"]))
+            self._room = Room(self._ledger, self._policy, replace(self._room.budget, n_cells=op["value"]))
+            self._room.check_budget()
             self._make_room(0, op.get("turn", self._turn), None)  # early traces did not say
             self._ledger.resize(op["value"])
             self.out.budget = op["value"]
@@ -244,6 +249,9 @@ class _Run:
 
     def _make_room(self, n: int, turn: int, whole: int | None) -> None:
         self._now(turn)
+        if whole is not None:  # the turn begins
+            self._stream.begin(turn)
+            self._ledger.drop(np.flatnonzero(self._ledger["turn"] >= turn), self._ledger.epoch)
         plan = self._room.plan(n, turn, whole)
         if plan is None:
             return
@@ -254,20 +262,13 @@ class _Run:
 
     def _add(self, columns: Mapping[str, NDArray[Any]], rows: slice) -> None:
         part = {name: column[rows] for name, column in columns.items()}
+        self._stream.append(part)
         token = part.pop("token")
         # Born numbers grow along the ledger as positions must; no policy may look at positions.
         self._ledger.append(token, part | {"pos": part["born"]})
         self._n_slices += 1
         self._resident_sum += len(self._ledger)
         self.out.max_resident = max(self.out.max_resident, len(self._ledger))
-        for turn, n in self._spoken(np.arange(len(self._ledger) - len(token), len(self._ledger))).items():
-            self.out.turns[turn] = self.out.turns.get(turn, 0) + n
-
-    def _spoken(self, rows: NDArray[np.intp]) -> dict[int, int]:
-        """How much of what was said in each turn is in these rows; every turn is in it that is."""
-        turn, role = self._ledger["turn"][rows], self._ledger["role"][rows]
-        said = np.bincount(turn, ~np.isin(role, _UNSPOKEN))
-        return {int(t): int(said[t]) for t in np.unique(turn)}
 
     def _now(self, turn: int) -> None:
         if turn != self._turn:
@@ -275,5 +276,54 @@ class _Run:
             self._turn = turn
 
     def _moment(self) -> None:
-        said = self._spoken(np.arange(len(self._ledger)))
-        self.out.moments.append(Moment(self._turn, {turn: n for turn, n in said.items() if n}))
+        said = self._ledger["turn"][~np.isin(self._ledger["role"], UNSPOKEN)]
+        turns, counts = np.unique(said, return_counts=True)
+        self.out.moments.append(Moment(self._turn, dict(zip(turns.tolist(), counts.tolist(), strict=True))))
+
+
+class _Stream:
+    """What came in, whatever this policy did with it: what was said by turn, and what the record still held."""
+
+    def __init__(self) -> None:
+        self._said: dict[int, set[int]] = {}  # turn to born numbers
+        self._held: dict[int, int] = {}  # born number to turn, in the order of the stream
+
+    def said(self) -> dict[int, int]:
+        """How many tokens were said in each turn, less what was taken back."""
+        return {turn: len(born) for turn, born in sorted(self._said.items()) if born}
+
+    def begin(self, turn: int) -> None:
+        """Turns from this one on that were taken back with nothing of them resident left no other sign."""
+        self._said = {t: born for t, born in self._said.items() if t < turn}
+
+    def append(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        for born, turn, role in zip(*(columns[name].tolist() for name in ("born", "turn", "role")), strict=True):
+            self._held[born] = turn
+            if role not in UNSPOKEN:
+                self._said.setdefault(turn, set()).add(born)
+
+    def relabel(self, born: Iterable[int], roles: Iterable[int]) -> None:
+        for one, role in zip(born, roles, strict=True):
+            said = self._said.setdefault(self._held[one], set())
+            (said.discard if role in UNSPOKEN else said.add)(one)
+
+    def evict(self, born: Iterable[int]) -> None:
+        for one in born:
+            self._held.pop(one, None)
+
+    def rewind(self, born: int) -> tuple[int, int] | None:
+        """Takes back what the record held from `born` on, and what had gone of the same.
+
+        Returns in which turn and with which token that begins; None if nothing was held.
+        """
+        dropped = [one for one in self._held if one >= born]
+        if not dropped:
+            return None
+        turn = self._held[dropped[0]]
+        for one in dropped:
+            del self._held[one]
+        if turn not in self._held.values():  # all of the turn, with what was let go before
+            born = 0
+        kept = {one for one in self._said.get(turn, ()) if one < born}
+        self._said = {t: said for t, said in self._said.items() if t < turn} | {turn: kept}
+        return turn, born

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, TokenLedger
+from edge_sir.core.ledger import ROLES, UNSPOKEN, TokenLedger
 from edge_sir.core.policy import FRAME
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
@@ -22,7 +22,6 @@ __all__ = ["Known", "Said", "Stretch", "known_of", "split"]
 
 Ints = NDArray[np.int64]
 
-_THOUGHT = ROLES.index("thought")
 _GONE = -1
 
 
@@ -106,7 +105,7 @@ class Said:
         if event.why != "room":
             return
         columns = event.columns
-        spoken = np.flatnonzero((columns["role"] != FRAME) & (columns["role"] != _THOUGHT))
+        spoken = np.flatnonzero(~np.isin(columns["role"], UNSPOKEN))
         for rows in split(spoken, columns["message"][spoken]):
             number, turn = int(columns["message"][rows[0]]), int(columns["turn"][rows[0]])
             went = np.stack([columns[name][rows].astype(np.int64) for name in ("born", "token", "sentence")])
@@ -118,9 +117,9 @@ class Said:
         """Turns from `turn` on were never said."""
         self._gone = {number: gone for number, gone in self._gone.items() if gone.turn < turn}
 
-    def n_gone_of(self, turn: int) -> dict[int, int]:
-        """How many words' tokens of each message of a turn went."""
-        return {number: gone.columns.shape[1] for number, gone in self._gone.items() if gone.turn == turn}
+    def n_gone_of(self, turn: int) -> int:
+        """How many words' tokens of a turn went."""
+        return sum(gone.columns.shape[1] for gone in self._gone.values() if gone.turn == turn)
 
     def forget_turn(self, turn: int) -> None:
         """Keeps nothing of a turn."""

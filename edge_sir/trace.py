@@ -2,7 +2,8 @@
 
 The file's records, one a line, are objects with a `kind`:
 
-    start     the policy, the budget, which scores were computed, the names of the roles
+    start     the policy, the budget, its low-water mark (`kept_percent`; 85 where it is missing), which scores were
+              computed, the names of the roles
     eviction  one per eviction: why, which tokens (their born numbers), and the `ops` since the record before
     end       the `ops` after the last eviction; missing if the process was killed
 
@@ -23,6 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_sir.core.budget import KEPT_PERCENT
 from edge_sir.core.ledger import COLUMNS, ROLES
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import ConfigError
@@ -70,7 +72,7 @@ class Trace:
     def start(self, *, policy: str, budget: int, model: str, scores: frozenset[str]) -> None:
         """Writes the first record. policy: a specification. scores: the columns that will be filled."""
         facts = {"format": _FORMAT, "policy": policy, "budget": budget, "model": model, "scores": sorted(scores)}
-        self._terms = facts | {"roles": list(ROLES)}
+        self._terms = facts | {"kept_percent": KEPT_PERCENT, "roles": list(ROLES)}
         self._write({"kind": "start", **self._terms})
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_sir.chat import Chat, Undone
+from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._help import help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
@@ -60,16 +61,16 @@ def _memory(chat: Chat, rest: str) -> Outcome:
     if words[:1] == ["find"]:
         text = _given(" ".join(words[1:]), "/memory find TEXT: find what?")
         known = chat.known(text)
-        turns = [dataclasses.asdict(k) for k in known]
-        return Outcome(find_view(memory, known, text), {"find": text, "turns": turns}, as_json=as_json)
+        found = [dataclasses.asdict(k) for k in known]
+        return Outcome(find_view(memory, known, text), {"find": text, "turns": found}, as_json=as_json)
     if words == ["why"]:
         losing = [turn for turn in memory if turn.losses]
-        return Outcome(losses_view(losing), {"turns": [dataclasses.asdict(turn) for turn in losing]}, as_json=as_json)
+        return Outcome(losses_view(losing), {"turns": [turn.as_dict() for turn in losing]}, as_json=as_json)
     if words[:1] == ["why"] and len(words) == 2:
         turn = memory.turn(_number(words[1], "/memory why TURN"))
         if turn is None:
             raise ConfigError(f"there is no turn {words[1]}; this conversation has turns 0 to {memory.turn_now}")
-        return Outcome(why_view(memory, turn), dataclasses.asdict(turn), as_json=as_json)
+        return Outcome(why_view(memory, turn), turn.as_dict(), as_json=as_json)
     if len(words) > 1:
         raise ConfigError("/memory takes [N] [--scores] [--json], find TEXT, or why [TURN]")
     last = _number(words[0], "/memory N") if words else None
@@ -79,10 +80,11 @@ def _memory(chat: Chat, rest: str) -> Outcome:
 def _pin(chat: Chat, rest: str) -> Outcome:
     what = _what(chat, rest, "/pin TEXT|TURN")
     outcome = _touched("pinned", chat.pin(what))
-    outcome.document["n_gone"] = n_gone = _n_gone(chat, what)
+    outcome.document["n_gone"] = n_gone = chat.n_gone(what)
     if n_gone:
-        are, them = ("token of it is", "it") if n_gone == 1 else ("tokens of it are", "them")
-        note = f"{n_gone} more {are} gone already, and a pin cannot bring {them} back: say it again to have it whole"
+        are, them = ("is", "it") if n_gone == 1 else ("are", "them")
+        gone = f"{many(n_gone, 'more token')} of it {are} gone already, and a pin cannot bring {them} back"
+        note = f"{gone}: say it again to have it whole"
         outcome.view.rows.append(Row(("", ""), ((note, ""),)))
     return outcome
 
@@ -93,12 +95,14 @@ def _unpin(chat: Chat, rest: str) -> Outcome:
 
 def _forget(chat: Chat, rest: str) -> Outcome:
     what = _what(chat, rest, "/forget TEXT|TURN")
-    n_gone = _n_gone(chat, what)
+    n_gone = chat.n_gone(what)
     removed = chat.forget(what)
-    if not removed:
-        return Outcome(View("it was not in memory any more; the transcript has lost it, too"), {"forgotten": []})
     n, n_pinned = sum(p.n_tokens for p in removed), sum(p.n_pinned for p in removed)
     outcome = _touched("forgotten", removed, n_gone)
+    outcome.document["n_gone"] = n_gone
+    if not n:  # at most markers
+        view = View("it was not in memory any more; the transcript has lost it, too")
+        return replace(outcome, view=view)
     if n_pinned:
         pinned = "it was" if n_pinned == n else f"{n_pinned} of them were"
         outcome = replace(outcome, view=replace(outcome.view, title=f"{outcome.view.title}; {pinned} pinned"))
@@ -107,18 +111,10 @@ def _forget(chat: Chat, rest: str) -> Outcome:
     return outcome
 
 
-def _n_gone(chat: Chat, what: int | str) -> int:
-    """How much of what was said there went before, markers not counted."""
-    if isinstance(what, str):
-        return sum(k.n_gone for k in chat.known(what))
-    turn = chat.memory().turn(what)
-    return 0 if turn is None else turn.n_content_gone
-
-
 def _touched(verb: str, found: Sequence[Passage], n_gone: int = 0) -> Outcome:
     n = sum(p.n_tokens for p in found)
-    still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else _many(n, "token")
-    view = View(f"{verb}: {still}" if found else f"nothing to be {verb}")
+    still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else many(n, "token")
+    view = View(f"{verb}: {still}" if n else f"nothing to be {verb}")
     spoken = [p for p in found if p.role in WHO]  # of a message there may be nothing left but its markers
     view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in spoken)
     return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
@@ -131,18 +127,18 @@ def _undo(chat: Chat, rest: str) -> Outcome:
 
 def _undone_view(undone: Undone) -> View:
     said = next((m.text for m in undone.messages if m.role == "user"), "")
-    view = View(f"took back turn {undone.turn} ({undone.n_tokens} tokens)" + (f": “{said}”" if said else ""))
-    if undone.lost:
-        view.rows.append(Row((), ((cost_of(undone), ""),), dim=True))
+    freed = f" ({many(undone.n_tokens, 'cell')} free again)" if undone.n_tokens else ""
+    view = View(f"took back turn {undone.turn}{freed}" + (f": “{said}”" if said else ""))
+    if cost := cost_of(undone):  # markers that went are nobody's loss
+        view.rows.append(Row((), ((cost, ""),), dim=True))
     return view
 
 
 def cost_of(undone: Undone) -> str:
     """What older turns gave up for a turn that was taken back; empty if nothing."""
-    turns = sorted({loss.turn for loss in undone.lost if loss.n_content})
+    lost = {loss.turn for loss in undone.lost if loss.n_content}
     n = sum(loss.n_content for loss in undone.lost)
-    text = f"{n} tokens of turn{'s' if len(turns) > 1 else ''} {', '.join(map(str, turns))}"
-    return f"lost meanwhile, and not coming back: {text}" if turns else ""
+    return f"lost meanwhile, and not coming back: {many(n, 'token')} of {numbered(lost)}" if lost else ""
 
 
 def _regen(chat: Chat, rest: str) -> Outcome:
@@ -162,7 +158,9 @@ def _policy(chat: Chat, rest: str) -> Outcome:
     spec = to_spec(chat.session.policy)
     view = View(f"policy {spec}" if rest else f"policy {spec}; there are {', '.join(names())}")
     if unknown:
-        view.rows.append(Row((), ((f"{unknown} resident tokens have no score of the kind it needs", ""),), dim=True))
+        have = "has" if unknown == 1 else "have"
+        note = f"{many(unknown, 'resident token')} {have} no score of the kind it needs"
+        view.rows.append(Row((), ((note, ""),), dim=True))
     return Outcome(view, {"policy": spec, "unknown": unknown})
 
 
@@ -182,19 +180,19 @@ def _stats(chat: Chat, rest: str) -> Outcome:
 
 def _save(chat: Chat, rest: str) -> Outcome:
     path = chat.transcript.save(_given(rest, "/save FILE: which file?"))
-    return Outcome(View(f"saved {_many(len(chat.transcript), 'message')} to {path}"), {"saved": str(path)})
+    return Outcome(View(f"saved {many(len(chat.transcript), 'message')} to {path}"), {"saved": str(path)})
 
 
 def _load(chat: Chat, rest: str) -> Outcome:
     n = chat.load(read_transcript(_given(rest, "/load FILE: which file?")))
-    text = f"read {_many(n, 'turn')}; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
+    text = f"read {many(n, 'turn')}; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
     return Outcome(View(text), {"loaded": n})
 
 
 def _clear(chat: Chat, rest: str) -> Outcome:
     n = chat.session.turn
     chat.clear()
-    return Outcome(View(f"a new conversation; {_many(n, 'turn')} cleared"), {"cleared": n})
+    return Outcome(View(f"a new conversation; {many(n, 'turn')} cleared"), {"cleared": n})
 
 
 def _bye(chat: Chat, rest: str) -> Outcome:
@@ -235,10 +233,6 @@ def _given(text: str, question: str) -> str:
 
 def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" else text
-
-
-def _many(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _number(text: str, usage: str) -> int:

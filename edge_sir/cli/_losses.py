@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from edge_sir.core.ledger import ROLES
+import numpy as np
+
+from edge_sir.cli._counts import many
+from edge_sir.core.ledger import ROLES, UNSPOKEN
 from edge_sir.core.records import Eviction
 from edge_sir.transcript import Message, Transcript
 
@@ -27,11 +30,11 @@ class Losses:
         self._markers: Counter[int] = Counter()
 
     def note(self, eviction: Eviction) -> None:
-        """An eviction listener. Thoughts leave by design, and who forgets on purpose knows."""
+        """An eviction listener. Thoughts leave by design, even early, and who forgets on purpose knows."""
         if eviction.why == "room":
-            turn, marker = eviction.columns["turn"], eviction.columns["role"] == _FRAME
-            self._tokens.update(turn[~marker].tolist())
-            self._markers.update(turn[marker].tolist())
+            turn, role = eviction.columns["turn"], eviction.columns["role"]
+            self._tokens.update(turn[~np.isin(role, UNSPOKEN)].tolist())
+            self._markers.update(turn[role == _FRAME].tolist())
 
     def listed(self) -> list[dict[str, Any]]:
         """As values, by turn: tokens that went, how many of them were markers, and how the turn began."""
@@ -63,12 +66,12 @@ class Losses:
             return ""
         worst = sorted(self._tokens, key=lambda turn: (-self._tokens[turn], turn))[:n_most]
         if not worst:
-            return f"let go {n} tokens of {_turns(n_turns)} (/memory)"
+            return f"let go {many(n, 'token')} of {many(n_turns, 'turn')} (/memory)"
         if n_turns == 1:
-            return f"let go {n} tokens of {self._named(worst[0])}"
+            return f"let go {many(n, 'token')} of {self._named(worst[0])}"
         parts = [f"of {self._named(turn)} {self._tokens[turn]}" for turn in worst]
         if len(parts) < n_turns:
-            parts.append(f"and {_turns(n_turns - len(parts), 'more ')} (/memory)")
+            parts.append(f"and {many(n_turns - len(parts), 'more turn')} (/memory)")
         return f"let go {n} tokens: {', '.join(parts)}"
 
     def clear(self) -> None:
@@ -91,10 +94,6 @@ def first_words(said: Iterable[Message]) -> str:
     begun = " ".join(words[:_N_WORDS])
     cut = len(words) > _N_WORDS or len(begun) > _N_CHARS
     return begun[:_N_CHARS].rstrip() + (" …" if cut else "")
-
-
-def _turns(n: int, more: str = "") -> str:
-    return f"{n} {more}turn{'s' if n > 1 else ''}"
 
 
 def shown(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat
 from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
+from edge_sir.cli._counts import many
 from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
@@ -170,7 +171,7 @@ def _note_cut(chat: Chat) -> None:
     reply = chat.last_reply
     if reply is not None and reply.finish == "length":
         why = "--max-tokens" if reply.n_tokens >= chat.max_tokens else "no cell is left"
-        _dim(f"(cut at {reply.n_tokens} token{'s' * (reply.n_tokens != 1)}; {why})")
+        _dim(f"(cut at {many(reply.n_tokens, 'token')}; {why})")
 
 
 def _style(role: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._losses import first_words, shown
 from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, TurnMemory
@@ -102,7 +103,7 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
     title = f"{memory.n_resident} of {memory.budget} cells hold {n_known} of {said} turns"
     # Of most of them a policy may have left no more than a word.
     title += f", {'all' if n_whole == said else n_whole or 'none'} whole" if n_known else ""
-    title += f"; {memory.n_pinned} cell{'s' * (memory.n_pinned != 1)} pinned" if memory.n_pinned else ""
+    title += f"; {many(memory.n_pinned, 'cell')} pinned" if memory.n_pinned else ""
     view = View(f"{title}; {memory.policy} forgets" + (f", ranking by {memory.ranks_by}" if scores else ""))
     if turns:
         view.rows.append(Row(("TURN", "TOKENS", *(["MEAN SURPRISAL"] if scores else []), "WHO"), dim=True))
@@ -152,7 +153,7 @@ def _folded(turns: Sequence[TurnMemory]) -> Row:
     number = str(first) if first == last else f"{first}-{last}"
     words = [w for w in (first_words(t.said) for t in turns) if w]
     shown_words = words if len(words) <= 4 else [*words[:2], "...", words[-1]]
-    why = "forgotten" if all(x.why == "forgotten" for t in turns for x in t.losses) else "gone"
+    why = "forgotten" if all(x.why == "forgotten" for t in turns for x in t.losses if x.n_content) else "gone"
     text = " · ".join(shown_words)
     return Row((number, f"0/{sum(t.n_content for t in turns)}", why), ((text, "dim"),), dim=True)
 
@@ -161,10 +162,10 @@ def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
     """Whether the words are still resident, all or which of them, where, and since when not."""
     if not known:
         return View(f"nobody said “{text}” in this conversation")
-    whole = sorted({k.turn for k in known if k.state == "whole"})
+    whole = {k.turn for k in known if k.state == "whole"}
     best = max(known, key=lambda k: len(k.words))
     if whole:
-        view = View(f"yes, “{text}” is in memory: turn{'s' if len(whole) > 1 else ''} {', '.join(map(str, whole))}")
+        view = View(f"yes, “{text}” is in memory: {numbered(whole)}")
     elif best.words:
         view = View(f"in part: of “{text}” turn {best.turn} still has “{' … '.join(best.words)}”")
     else:
@@ -180,13 +181,13 @@ def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
 
 def _since(memory: Memory, number: int) -> str:
     turn = memory.turn(number)
-    since = {loss.turn_now for loss in turn.losses if loss.why != "thought"} if turn is not None else set()
+    since = {loss.turn_now for loss in turn.losses if loss.n_content} if turn is not None else set()
     return f"gone since turn {max(since)}" if since else "gone"
 
 
 def why_view(memory: Memory, turn: TurnMemory) -> View:
     """The numbers behind what a turn lost: value, the cut, and what they are."""
-    losses = [loss for loss in turn.losses if loss.why != "thought" and loss.n_content]
+    losses = [loss for loss in turn.losses if loss.n_content]
     words = first_words(turn.said)
     name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
     view = View(f"{name}: {turn.n_content_resident} of {turn.n_content} tokens are resident")
@@ -204,7 +205,7 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
     """What went last, and why: the newest losses, by turn; `turns` are those that lost something."""
     newest: list[tuple[TurnMemory, Loss]] = []
     for turn in turns:
-        losses = [loss for loss in turn.losses if loss.why != "thought" and loss.n_content]
+        losses = [loss for loss in turn.losses if loss.n_content]
         newest += [(turn, losses[-1])] if losses else []
     newest.sort(key=lambda pair: (-pair[1].at, pair[0].turn))
     if not newest:
@@ -216,7 +217,7 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
         text = f"{words}: {_reason(loss)}" if words else _reason(loss)
         view.rows.append(Row((f"turn {turn.turn}", f"-{loss.n_content}", f"in turn {loss.turn_now}"), ((text, ""),)))
     if n_more > 0:
-        view.rows.append(Row(("", "", ""), ((f"and {n_more} more turns", ""),), dim=True))
+        view.rows.append(Row(("", "", ""), ((f"and {many(n_more, 'more turn')}", ""),), dim=True))
     return view
 
 
@@ -229,7 +230,7 @@ def _reason(loss: Loss) -> str:
     if loss.value is None:
         return f"{text}; {loss.policy} ranks by {loss.ranks_by}" if loss.policy else text
     age = loss.turn_now - loss.turn
-    text += f"; {loss.policy} ranks by {loss.ranks_by}: {_figure(loss.value)}, {age} turn{'s' * (age != 1)} old"
+    text += f"; {loss.policy} ranks by {loss.ranks_by}: {_figure(loss.value)}, {many(age, 'turn')} old"
     if loss.thinned:
         text += ", with the rest of its unit, which stayed: it was thinned from its end"
     elif loss.cut is not None:
@@ -248,8 +249,9 @@ def stats_view(stats: ChatStats, run: ChatStats) -> View:
     rows = {
         "cells": f"{stats.resident} of {stats.budget} occupied, at most {stats.max_resident}, "
         f"mean {stats.mean_resident:g}; {stats.n_ctx} allocated ({stats.kv_bytes / 1e6:.1f} MB)",
-        "turns": f"{stats.turns}; {stats.tokens_in} tokens read, {stats.tokens_out} generated",
-        "let go": f"{stats.evicted} tokens in {stats.evictions} evictions, markers included",
+        "turns": f"{stats.turns}; {many(stats.tokens_in, 'token')} read, {stats.tokens_out} generated",
+        "let go": f"{many(stats.evicted, 'token')} in {many(stats.evictions, 'eviction')}, "
+        "markers and thoughts included",
         "time": f"{seconds:.1f} s: decoding {stats.decode_s:.1f}, scores {stats.score_s:.2f}, "
         f"evictions {stats.evict_s:.2f}",
         "policy": f"{stats.policy}, {stats.position_mode} positions",
@@ -257,8 +259,9 @@ def stats_view(stats: ChatStats, run: ChatStats) -> View:
     }
     if run.conversations > 1:
         rows["in all"] = (
-            f"{run.conversations} conversations, {run.turns} turns; {run.tokens_in} tokens read, "
-            f"{run.tokens_out} generated, {run.evicted} let go; {_seconds(run):.1f} s"
+            f"{run.conversations} conversations, {many(run.turns, 'turn')}; "
+            f"{many(run.tokens_in, 'token')} read, {run.tokens_out} generated, {run.evicted} let go; "
+            f"{_seconds(run):.1f} s"
         )
     return View("", [Row((name,), ((text, ""),)) for name, text in rows.items()])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec
-from edge_sir.replaying import Replayed, replay
+from edge_sir.replaying import Moment, Replayed, replay
 from edge_sir.trace import read_trace
 
 __all__ = ["add_parser", "run"]
@@ -22,7 +22,7 @@ _MOST_WIDENED = 4  # columns of the picture for one turn
 _LEGEND = """
 CELLS            the budget; where it was changed, the last one
 MEAN USE         cells occupied, on average
-TOKENS GONE      that made room in those evictions, the markers around messages included
+TOKENS GONE      that made room in those evictions, the markers around messages and thoughts included
 TURNS LEFT       of which at least one word is in memory at the end; WHOLE: all of them
 LIKE THE RECORD  exactly: each eviction took what it took in the chat; else how much of what either holds at the end
                  both hold"""
@@ -134,12 +134,15 @@ def _last_turn(r: Replayed) -> int:
     return max((turn for turn, n in r.turns.items() if n), default=0)
 
 
+def _columns(r: Replayed, n_most: int) -> list[Moment]:
+    """At most so many moments, at equal distances; the last one is the end, of which the table speaks."""
+    return r.moments[:: -math.ceil(len(r.moments) / n_most)][::-1]
+
+
 def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
     """Share of the turns' tokens that is resident: a line per group of turns, a column per stretch of time."""
     last = _last_turn(r)
-    per_line, per_column = math.ceil((last + 1) / n_lines), math.ceil(len(r.moments) / n_columns)
-    moments = r.moments[per_column - 1 :: per_column] or r.moments[-1:]
-    grid = []
+    per_line, moments, grid = math.ceil((last + 1) / n_lines), _columns(r, n_columns), []
     for first in range(0, last + 1, per_line):
         turns = range(first, min(first + per_line, last + 1))
         n_all = sum(r.turns.get(t, 0) for t in turns)
@@ -149,14 +152,14 @@ def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
 
 def _picture(r: Replayed, n_columns: int) -> list[str]:
     """For a terminal: what each turn still had at each time; darker is more."""
-    grid = _grid(r, _N_LINES, n_columns)
+    grid, moments = _grid(r, _N_LINES, n_columns), _columns(r, n_columns)
     n_turns, wide = _last_turn(r) + 1, max(1, min(_MOST_WIDENED, n_columns // len(r.moments)))
     per_line = math.ceil(n_turns / _N_LINES)
     lines = [f"{r.policy}, {r.budget} cells: what was left of each turn (down) as the conversation went on (right)"]
     for i, row in enumerate(grid):
         shades = "".join(_SHADES[_shade(x)] * wide for x in row)
         lines.append(f"{_turns(i * per_line, min((i + 1) * per_line, n_turns) - 1):>14} |{shades}|")
-    return [*lines, f"{'in turn':>14}  {_axis(r.moments[0].turn, r.moments[-1].turn, wide * len(grid[0]))}"]
+    return [*lines, f"{'in turn':>14}  {_axis(moments[0].turn, moments[-1].turn, wide * len(grid[0]))}"]
 
 
 def _shade(share: float) -> int:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from edge_sir.errors import BudgetError
 
-__all__ = ["Budget", "Need"]
+__all__ = ["KEPT_PERCENT", "Budget", "Need"]
 
-_KEPT_PERCENT = 95  # a chunked eviction keeps at least this share of what the budget allows
+KEPT_PERCENT = 95
+"""A chunked eviction keeps at least this share of what the budget allows: the low-water mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +20,13 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """`n_cells`: the most tokens ever resident, the incoming ones included (the paper's cache size)."""
+    """`n_cells`: the most tokens ever resident, the incoming ones included (the paper's cache size).
+
+    kept_percent: the low-water mark; a replay has that of its record.
+    """
 
     n_cells: int
+    kept_percent: int = KEPT_PERCENT
 
     def __post_init__(self) -> None:
         if self.n_cells < 1:
@@ -37,7 +42,7 @@ class Budget:
         n_must = max(0, n_resident - n_allowed)
         if n_must == 0 or exact:
             return Need(n_must, n_must)
-        n_low = -(-n_allowed * _KEPT_PERCENT // 100)
+        n_low = -(-n_allowed * self.kept_percent // 100)
         return Need(n_must, max(n_must, n_resident - n_low))
 
     def check_trained_length(self, n_ctx_train: int, model: str) -> None:

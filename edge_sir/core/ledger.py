@@ -19,12 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import SessionError, StalePlanError
 
-__all__ = ["COLUMNS", "ROLES", "Journal", "TokenLedger"]
+__all__ = ["COLUMNS", "ROLES", "UNSPOKEN", "Journal", "TokenLedger"]
 
 Column = NDArray[Any]
 
 ROLES = ("frame", "system", "user", "assistant", "thought", "tool")
 """Role names; the ledger stores the index. A *frame* token is a template's marker, not anybody's words."""
+
+UNSPOKEN = (ROLES.index("frame"), ROLES.index("thought"))
+"""What is no part of what was said: markers, and thoughts, which leave when their turn ends."""
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("token", "<i4"),

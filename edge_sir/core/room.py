@@ -48,7 +48,7 @@ class Room:
 
     def check_pins(self, n_more: int, what: str, instead: str = "shorten it") -> None:
         """Raises BudgetError if `n_more` further fixed tokens would leave no room for a turn."""
-        size = f" ({n_more} tokens)" if n_more else ""
+        size = f" ({n_more} cell{'s' * (n_more != 1)})" if n_more else ""  # not tokens: markers are nobody's words
         check_fit(self.policy, self.budget.n_cells, self._n_fixed(n_more), f"{what}{size}", instead)
 
     def _n_fixed(self, n_more: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sir.cli.replay import _print_table
+from edge_sir.cli.replay import _picture, _print_table
 from edge_sir.replaying import Moment, Replayed
 
 
@@ -198,6 +198,16 @@ def test_a_hundred_percent_is_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "99% at the end" in capsys.readouterr().out
     _print_table([other], other)
     assert "100% at the end" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("n", [79, 80, 81, 149, 160, 161])
+def test_the_last_column_is_the_end(n: int) -> None:
+    """Turn 1 goes at the very end."""
+    moments = [Moment(turn, {1: 9} if turn < n - 1 else {}) for turn in range(n)]
+    *lines, axis = _picture(Replayed("sir", 64, turns={1: 9}, moments=moments), 80)
+    row = next(line for line in lines if line.lstrip().startswith("turn 1 "))
+    assert row.endswith(" |") and "@" in row
+    assert len(row) <= 80 + 17 and axis.split()[-1] == str(n - 1)
 
 
 @pytest.mark.parametrize(

@@ -281,7 +281,8 @@ def test_a_turn_may_be_pinned_and_let_loose() -> None:
     chat = make_chat(["ok"] * 30, budget=128)
     chat.reply("Remember 42.")
     pinned = chat.pin(1)
-    assert sum(p.n_tokens for p in pinned) == (chat.session.ledger["turn"] == 1).sum()
+    assert chat.session.ledger["pinned"][chat.session.ledger["turn"] == 1].all()
+    assert [p.n_tokens for p in pinned] == [len("Remember 42."), len("ok")]  # its markers are pinned, too
     assert [(p.turn, p.role, p.text) for p in pinned] == [(1, "user", "Remember 42."), (1, "assistant", "ok")]
     for _ in range(10):
         chat.reply("Something else.")

@@ -77,7 +77,7 @@ def test_forget_means_the_sentence_as_it_was_said() -> None:
     assert "My name Ada and" in transcript(chat)
     (passage,) = chat.forget("My name is Ada")
     assert passage.text == "My name … Ada and my sister … Eve."
-    assert (passage.n_tokens, passage.n_said) == (N_TOKENS - 6, N_TOKENS)
+    assert passage.n_tokens == N_TOKENS - 6
     assert "Ada" not in transcript(chat) and "Hello there." in transcript(chat) and "Mind it." in transcript(chat)
     assert "Ada" not in json.dumps(chat.memory().as_dict()) and agrees(chat.session)
     with pytest.raises(ConfigError, match="nobody said"):
@@ -87,7 +87,8 @@ def test_forget_means_the_sentence_as_it_was_said() -> None:
 
 def test_words_copied_from_what_is_left_mean_their_sentence() -> None:
     chat = thinned()
-    assert chat.forget("My name Ada")[0].n_said == N_TOKENS
+    assert [(k.n_tokens, k.n_gone) for k in chat.known("My name Ada")] == [(N_TOKENS, 6)]
+    assert chat.forget("My name Ada")[0].n_tokens == N_TOKENS - 6
     assert next(m.text for m in chat.transcript) == "Hello there. Mind it."
     with pytest.raises(ConfigError, match="nobody said"):
         chat.forget("is Ada")
@@ -101,17 +102,11 @@ def test_a_part_of_a_word_that_is_left_is_not_that_word() -> None:
 
 def test_pin_means_the_sentence_as_it_was_said_and_holds_what_is_left() -> None:
     chat = thinned()
-    assert [(p.text, p.n_said - p.n_tokens) for p in chat.pin("sister is Eve")] == [
-        ("My name … Ada and my sister … Eve.", 6)
-    ]
+    (passage,) = chat.pin("sister is Eve")
+    assert (passage.text, passage.n_tokens) == ("My name … Ada and my sister … Eve.", N_TOKENS - 6)
     fill(chat, 12)
     assert "My name Ada and my sister Eve." in transcript(chat) and "Hello there" not in transcript(chat)
-    assert chat.unpin("sister is Eve")[0].n_said > N_TOKENS  # with markers
-
-
-def test_a_turn_that_was_thinned_says_how_much_of_it_was_left() -> None:
-    (passage, _) = thinned().forget(1)
-    assert passage.n_said - passage.n_tokens == 6
+    assert chat.unpin("sister is Eve") == (passage,)
 
 
 def test_sentences_thinned_by_the_policy_are_forgotten_to_the_last_token() -> None:

@@ -88,8 +88,15 @@ def test_the_view_is_plain_json() -> None:
     chat = make_chat(budget=200)
     fill(chat, 6)
     plain = json.loads(json.dumps(chat.memory().as_dict(), allow_nan=False))
-    assert plain["turns"][1]["state"] in ("whole", "partly", "gone")
+    for turn in plain["turns"]:  # one unit: what the state says is what the counts beside it say
+        assert turn["state"] == _state(turn["n_content"], turn["n_content_resident"])
+        assert turn["n_content_resident"] + turn["n_content_gone"] == turn["n_content"]
+        assert "n_gone" not in turn
     assert plain["turns"][-1]["said"][0] == {"turn": 6, "role": "user", "text": FILLER}
+
+
+def _state(n: int, n_resident: int) -> str:
+    return "whole" if n_resident == n else "partly" if n_resident else "gone"
 
 
 def test_a_character_cut_in_two_is_left_out() -> None:

@@ -1,18 +1,21 @@
 """What commands say of a memory that a policy thinned word by word. On the toy."""
 
 import re
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from chatting import N_TOKENS, SENTENCE, fill, make_chat, script, thinned
 from numpy.typing import NDArray
 
-from edge_sir.chat import Chat
-from edge_sir.cli._commands import perform
+from edge_sir.chat import Chat, Undone
+from edge_sir.cli._commands import cost_of, perform
 from edge_sir.cli._losses import N_TURNS, Losses
-from edge_sir.cli._views import View
+from edge_sir.cli._views import View, losses_view, stats_view
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
+from edge_sir.core.records import Eviction
 from edge_sir.errors import ConfigError
 
 
@@ -65,7 +68,27 @@ def test_a_message_gone_as_a_whole_counts_as_gone_when_its_turn_is_pinned() -> N
     chat.reply("Hello there.")
     evict(chat, (chat.session.ledger["role"] == ROLES.index("user")) & (chat.session.ledger["turn"] == 1))
     assert "12 more tokens of it are gone already" in told(chat, "/pin 1")[-1]
-    assert told(chat, "/forget 1")[0].endswith(" of 35 tokens, the others were gone already; it was pinned")
+    assert told(chat, "/forget 1")[0].endswith(" of 17 tokens, the others were gone already; it was pinned")
+
+
+def test_a_turn_has_as_many_tokens_for_one_command_as_for_another() -> None:
+    chat = make_chat(["Fine."])
+    chat.reply("Hello there.")
+    assert told(chat, "/memory")[3].split()[:2] == ["1", "17"]
+    assert told(chat, "/pin 1") == ["pinned: 17 tokens", "turn 1  12  you: Hello there.", "turn 1  5  model: Fine."]
+    assert chat.memory().turn(1).n_pinned > 17  # type: ignore[union-attr]
+    assert told(chat, "/unpin")[0] == "unpinned: 17 tokens"
+    assert told(chat, "/forget 1")[0] == "forgotten: 17 tokens"
+
+
+def test_what_was_forgotten_before_is_not_missed() -> None:
+    chat = thinned()
+    n = len("Hello there." + " Mind it." + "Fine.")
+    perform(chat, "/forget My name is Ada")
+    assert told(chat, "/pin 1")[0] == f"pinned: {n} tokens" and "gone" not in "".join(told(chat, "/pin 1"))
+    evict(chat, (chat.session.ledger["role"] != ROLES.index("frame")) & (chat.session.ledger["turn"] == 1))
+    outcome = perform(chat, "/forget 1")  # of which there were only markers
+    assert outcome.view.title.startswith("it was not in memory any more") and outcome.document["n_gone"] == n
 
 
 def test_forget_says_that_it_was_pinned() -> None:
@@ -112,6 +135,48 @@ def test_the_title_says_how_many_turns_are_more_than_fragments() -> None:
     chat.reply("And?")
     chat.pin(2)
     assert re.search(r"hold 2 of 2 turns, 1 whole; \d+ cells pinned; sir", told(chat, "/memory")[0])
+
+
+def test_an_undo_that_cost_markers_alone_cost_nothing() -> None:
+    chat = make_chat(["Fine.", "Yes."])
+    chat.reply("Hello there.")
+    chat.reply("And?")
+    frames = (chat.session.ledger["role"] == ROLES.index("frame")) & (chat.session.ledger["turn"] == 1)
+    evict(chat, frames & (np.arange(len(frames)) > 4))
+    outcome = perform(chat, "/undo")
+    assert re.fullmatch(r"took back turn 2 \(\d+ cells free again\): “And\?”", outcome.view.title)
+    assert outcome.document["lost"] and outcome.view.rows == []
+
+
+def test_a_forgotten_turn_is_forgotten_whatever_went_of_its_thoughts_and_markers() -> None:
+    chat = make_chat(["<think>Let me see.</think>Fine.", "Yes."])
+    chat.reply("Hello there.")
+    chat.reply("And?")
+    perform(chat, "/forget 1")
+    assert re.match(r"1 +0/17 +forgotten", told(chat, "/memory")[3])
+
+
+# ---- thoughts ----------------------------------------------------------------------------------
+
+
+def test_a_thought_that_made_room_is_no_word_that_is_missing() -> None:
+    losses = Losses()
+    events: list[Eviction] = []
+    chat = make_chat(on_evict=lambda event: (losses.note(event), events.append(event)), budget=128)
+    chat.reply("Hello there.", max_tokens=1)
+    chat.engine.script[:] = script(f"<think>{'Let me see. ' * 15}</think>Fine.")  # type: ignore[attr-defined]
+    losses.clear()
+    chat.reply("And?")
+    thought = ROLES.index("thought")
+    assert sum((event.columns["role"] == thought).sum() for event in events if event.why == "room") > 50
+    turn, before = chat.memory().turn(2), chat.memory().turn(1)
+    assert turn is not None and before is not None
+    assert turn.n_content == len("And?") + len("Fine.") and turn.n_tokens < 40
+    assert turn.n_content_gone == sum(loss.n_content for loss in turn.losses) == len("And?")  # to the thought
+    assert sum(loss.n_thought for loss in turn.losses) > 180
+    assert chat.n_let_go == before.n_content_gone + turn.n_content_gone
+    assert told(chat, "/memory")[-1].split() == ["2", "5/9", "model", "Fine.", "[4", "gone]"]
+    assert [loss["tokens"] - loss["markers"] for loss in losses.listed()] == [before.n_content_gone, 4]
 
 
 # ---- numbers -----------------------------------------------------------------------------------
@@ -165,6 +230,25 @@ def test_why_without_a_turn_tells_what_went_last() -> None:
     when = [int(m[2]) for m in found]  # type: ignore[index]
     assert when == sorted(when, reverse=True) and when[0] == 16
     assert len(perform(chat, "/memory why --json").document["turns"]) > 10
+
+
+def test_one_is_one() -> None:
+    one = Counter({3: 1})
+    losses = Losses()
+    losses._tokens = one
+    assert losses.told() == "let go 1 token of turn 3" and losses.told(0) == "let go 1 token of 1 turn (/memory)"
+    losses._tokens = Counter({3: 1, 4: 1})
+    assert losses.told(1).endswith("and 1 more turn (/memory)")
+    chat, _ = losing(16)
+    why = [turn for turn in chat.memory() if any(loss.n_content for loss in turn.losses)]
+    assert losses_view(why[:11]).rows[-1].text[0][0] == "and 1 more turn"
+    loss = next(loss for loss in why[0].losses if loss.n_content)
+    undone = Undone(9, (), 1, (replace(loss, n_content=1),))
+    assert cost_of(undone).endswith(f"1 token of turn {loss.turn}")
+    assert cost_of(replace(undone, lost=(loss, replace(loss, turn=7)))).endswith(f" tokens of turns {loss.turn}, 7")
+    stats = replace(chat.stats(), tokens_in=1, evicted=1, evictions=1)
+    rows = {row.cells[0]: row.text[0][0] for row in stats_view(stats, stats).rows}
+    assert rows["turns"].startswith("16; 1 token read,") and rows["let go"].startswith("1 token in 1 eviction,")
 
 
 # ---- help --------------------------------------------------------------------------------------

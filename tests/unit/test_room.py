@@ -212,7 +212,7 @@ def test_a_pin_that_does_not_fit_is_refused_with_the_least_that_works(n_resident
         pinned = np.arange(n_resident) < n_pinned
         return make_room([0] * n_resident, n_cells, Greedy(), pinned=pinned, capacity=200)
 
-    with pytest.raises(BudgetError, match=r"the poem \(90 tokens\) does not fit into 100 cells: \d+ would") as error:
+    with pytest.raises(BudgetError, match=r"the poem \(90 cells\) does not fit into 100 cells: \d+ would") as error:
         room(100).check_pins(90, "the poem")
     least = remedy(error)
     # Sinks that are not resident yet may be the pinned tokens themselves.
