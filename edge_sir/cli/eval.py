@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
+from edge_sir.eval.stats import require_scipy
 from edge_sir.options import gather
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    require_scipy()
     if args.answer not in ("rank", "first-token"):
         raise ConfigError(f"--answer must be rank or first-token, not '{args.answer}'")
     if args.positions not in ("packed", "gaps", "auto"):
@@ -96,7 +99,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequence[str]) -> list[dict[str, Any]]:
     """Plays the tasks one after the other, prints each one's table, and returns their JSON documents."""
-    from edge_sir.eval.report import run_table
+    from edge_sir.eval.report import legend, run_table
     from edge_sir.eval.runner import arms_of
     from edge_sir.eval.stage import open_stage
     from edge_sir.eval.summary import summarize_each, to_json
@@ -120,6 +123,8 @@ def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequenc
             documents.append(to_json(summary, further))
             if not args.json:
                 print(run_table(summary), flush=True)
+        if not args.json:
+            print("", textwrap.fill(legend(summary), 100), sep="\n")
     finally:
         stage.close()
     return documents

@@ -12,7 +12,7 @@ from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, s
 from edge_sir.eval.summary import REFERENCES, Entry, Summary, Versus
 from edge_sir.eval.task import Task, names, task
 
-__all__ = ["command", "is_plain", "made_with", "run_report", "run_table", "setting"]
+__all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_table", "setting"]
 
 _Column = tuple[str, Callable[[Entry], str]]
 
@@ -55,7 +55,7 @@ def run_report(
     for other in further:
         parts += [f"## By {_title(other.metric)}", *filter(None, [_verdict(other)]), run_table(other, others=False)]
         parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
-    parts.append(_legend(summary))
+    parts.append(legend(summary))
     if (speed := _speed(passes)) is not None:
         parts.append(speed)
     return "\n\n".join(parts) + "\n"
@@ -206,7 +206,8 @@ def _other_metrics(summary: Summary) -> str | None:
     return _columns_table(summary, columns + [(_title(name), _other(name)) for name in others])
 
 
-def _legend(summary: Summary) -> str:
+def legend(summary: Summary) -> str:
+    """What the columns of its tables mean."""
     if is_plain(summary):
         return _LEGEND_PLAIN
     several = any(entry.n > entry.n_dialogues for entry in summary.entries)

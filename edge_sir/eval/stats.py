@@ -4,6 +4,7 @@ Where a dialogue has several questions their answers hang together, so bootstrap
 questions. The Wilson interval and the McNemar test take each question as independent.
 """
 
+import importlib.util
 import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_sir.errors import UserError
 
-__all__ = ["LEVEL", "Interval", "bootstrap_mean", "mcnemar", "wilson"]
+__all__ = ["LEVEL", "Interval", "bootstrap_mean", "mcnemar", "require_scipy", "wilson"]
 
 LEVEL = 0.95
 _N_DRAWS = 2000
@@ -98,12 +99,15 @@ def _ends(sums: Floats, counts: Floats, method: str, seed: int) -> Interval:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
+def require_scipy() -> None:
+    """Raises UserError where SciPy is not installed; cheap, to be called before an evaluation is played."""
+    if importlib.util.find_spec("scipy") is None:
+        raise UserError("statistics need SciPy; run: pip install 'edge-sir[eval]' (a clone: scripts/setup eval)")
+
+
 def _scipy() -> Any:
     """scipy.stats; imported late, since it takes a second and only evaluations need it."""
-    try:
-        from scipy import stats
-    except ImportError:
-        raise UserError(
-            "statistics need SciPy; run: pip install 'edge-sir[eval]' (a clone: scripts/setup eval)"
-        ) from None
+    require_scipy()
+    from scipy import stats
+
     return stats

@@ -1,11 +1,15 @@
 """`edge-sir eval`: what it prints, keeps and refuses."""
 
+import argparse
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edge_sir.cli import eval as cli_eval
+from edge_sir.errors import UserError
 from edge_sir.eval import task as tasks
 
 QUICK = ("--quick", "--n", "1", "--tokens", "200", "--budget", "128", "--policy", "keep-all", "--policy", "streaming")
@@ -31,6 +35,17 @@ QUICK = ("--quick", "--n", "1", "--tokens", "200", "--budget", "128", "--policy"
 )
 def test_a_mistake_is_one_line(run_cli: Callable, args: tuple[str, ...], complaint: str) -> None:
     assert complaint in run_cli("eval", *args).complaint
+
+
+def test_without_scipy_nothing_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "scipy" else find_spec(name, *rest)
+    )
+    parser = argparse.ArgumentParser()
+    cli_eval.add_parser(parser.add_subparsers())
+    with pytest.raises(UserError, match=r"pip install 'edge-sir\[eval\]'"):
+        cli_eval.run(parser.parse_args(["eval", "grocery", "--model", "nothing.gguf"]))
 
 
 def test_list_shows_every_task(run_cli: Callable) -> None:
