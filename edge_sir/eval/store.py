@@ -15,7 +15,10 @@ from edge_sir.eval.records import Row
 
 __all__ = ["Store", "load_run"]
 
-_SAME = ("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "kept_percent", "data_sha256")
+_SAME = (
+    *("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "kept_percent"),
+    "data_sha256",
+)
 
 _Group = tuple[str, int, str, str]  # policy, budget, dialogue, digest
 
