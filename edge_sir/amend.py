@@ -34,11 +34,12 @@ def forget(session: Session, rows: NDArray[np.intp]) -> int:
 def reset(session: Session) -> None:
     """Empties the session: turn 0 begins again. What was counted stays counted, here and in its `stats`."""
     session.make_ready()
-    session.discard_pending()
-    if session.turn > 0 and session.ledger.journal is not None:  # a first system prompt replaced is no conversation
-        session.ledger.journal.cleared()
-    session.rewind(len(session.ledger))
-    session.turn = 0
+    with shield():  # rows of no turn, or a turn of no rows, would be what the next message is added to
+        session.discard_pending()
+        if session.turn > 0 and session.ledger.journal is not None:  # a first system prompt replaced is no conversation
+            session.ledger.journal.cleared()
+        session.rewind(len(session.ledger))
+        session.turn = 0
 
 
 def set_policy(session: Session, policy: Policy) -> None:

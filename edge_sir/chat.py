@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sir import amend
+from edge_sir._shield import shield
 from edge_sir.conversation import Conversation, Reply
 from edge_sir.engine import Engine, SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, UserError
@@ -94,7 +95,8 @@ class Chat(Conversation):
         if turn == self.system_turn:
             raise ConfigError(f"turn {turn} changed the system prompt; change it again instead")
         lost = tuple(loss for loss in self._recall.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
-        self.last_undo = Undone(turn, messages, self.truncate(turn), lost)
+        with shield():
+            self.last_undo = Undone(turn, messages, self.truncate(turn), lost)
         return self.last_undo
 
     def regenerate(
@@ -114,12 +116,13 @@ class Chat(Conversation):
         self, said: Sequence[str], sampling: SamplingParams | None, max_tokens: int | None
     ) -> Generator[Piece, None, None]:
         if self._unsent:  # an error kept it from being answered at all
-            yield from self._stream(self._unsent.pop(), sampling, max_tokens, 0)
+            yield from self._answer(sampling, max_tokens, 0)
             return
         tries = self._tries + 1
-        self.undo()
-        self._unsent += said[:-1]
-        yield from self._stream(said[-1], sampling, max_tokens, tries)
+        with shield():  # what was said is in the transcript or unsent, never in neither
+            self.undo()
+            self._unsent += said
+        yield from self._answer(sampling, max_tokens, tries)
 
     def load(self, messages: Sequence[Message]) -> int:
         """Reads a transcript (`read_transcript`) into an empty conversation and returns how many turns that are.

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from edge_sir import amend
+from edge_sir._shield import shield
 from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
@@ -115,7 +116,8 @@ class Conversation:
         self._reply_state: Literal["closed", "open", "closing"] = "closed"
         if trace is not None:
             trace.start(policy=to_spec(policy), budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
-        self._start()
+        self._open()
+        self._drain()
 
     @property
     def engine(self) -> Engine:
@@ -147,13 +149,12 @@ class Conversation:
         whose = ("", "") if system is None else (f"the system prompt ({n} tokens)", "shorten it")
         check_fit(policy, budget, n, *whose)
 
-    def _start(self) -> None:
-        """Turn 0: what stands before the first message, pinned as a whole."""
+    def _open(self) -> None:
+        """Queues turn 0: what stands before the first message, pinned as a whole."""
         parts = self._encoder.opening()
         if self.system is not None:
             self.transcript.add(0, "system", self.system)
         self._feed(parts, pinned=True)
-        self._drain()
 
     # ---- whole messages ------------------------------------------------------------------------
 
@@ -170,11 +171,12 @@ class Conversation:
         parts = self._encoder.message(role, text, first=not self._spoken)
         if pinned:
             self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), f"this {role} message")
-        if role == "user":
-            self._begin_turn()
-        self.transcript.add(self.session.turn, role, text)
-        self._feed(parts, pinned)
-        self._spoken = True
+        with shield():
+            if role == "user":
+                self._begin_turn()
+            self.transcript.add(self.session.turn, role, text)
+            self._feed(parts, pinned)
+            self._spoken = True
         self._drain()
         if role == "assistant":
             self.session.end_turn()
@@ -182,13 +184,15 @@ class Conversation:
 
     def truncate(self, turn: int) -> int:
         """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
-        if turn <= self.session.turn:
-            self._reply_state = "closed"
-        n = self.session.truncate(turn)
-        self._recall.truncate(turn)
-        self._spoken = self.session.turn > 0
-        if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
-            self.set_system(self.system)
+        with shield():  # cells, turn and transcript tell the same story, or the next message is read into another
+            if turn <= self.session.turn:
+                self._reply_state = "closed"
+            n = self.session.truncate(turn)
+            self._recall.truncate(turn)
+            self._spoken = self.session.turn > 0
+            if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
+                self._put_system(self._encoder, self.system)
+        self._drain()
         return n
 
     # ---- turns ---------------------------------------------------------------------------------
@@ -208,26 +212,28 @@ class Conversation:
         Leaving early (close, Ctrl-C) stops the reply; what was said of it stays, closed by its
         end marker. After an error the message is still queued, and goes in with the next turn.
         """
-        yield from self._stream(text, sampling, max_tokens, 0)
-
-    def _stream(
-        self, text: str, sampling: SamplingParams | None, max_tokens: int | None, tries: int
-    ) -> Generator[Piece, None, None]:
-        self.last_reply = None
         self._unsent.append(text)
+        yield from self._answer(sampling, max_tokens, 0)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether something the user said was not read to its end: an error or Ctrl-C came first.
+
+        It goes in with the next message.
+        """
+        return bool(self._unsent) or (self._reply_state == "open" and self.session.n_pending > 0)
+
+    def _answer(
+        self, sampling: SamplingParams | None, max_tokens: int | None, tries: int
+    ) -> Generator[Piece, None, None]:
+        """Streams the reply to what is unsent."""
+        self.last_reply = None
         self._close_open_reply()
         evicted = self.session.stats.evicted
         n_most = self.max_tokens if max_tokens is None else max_tokens
         n_close = len(self._encoder.assistant_close)
         # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
-        self._begin_turn(min(n_most, self.session.budget.n_cells // 4) + n_close)
-        for said in self._unsent:
-            self.transcript.add(self.session.turn, "user", said)
-            self._feed(self._encoder.message("user", said, first=not self._spoken))
-            self._spoken = True
-        self._unsent.clear()
-        self._tries = tries
-        reply = self._open_reply()
+        reply = self._take_unsent(min(n_most, self.session.budget.n_cells // 4) + n_close, tries)
         self._drain()
         if not self.session.policy.evicts:
             n_most = min(n_most, self.session.budget.n_cells - len(self.session.ledger) - n_close)
@@ -273,11 +279,23 @@ class Conversation:
         yield from reply.finish()
         return "length"
 
-    def _open_reply(self) -> ReplyText:
-        parts = self._encoder.reply_opening()
-        self._feed(parts)
-        self._reply_state = "open"
-        return ReplyText(self.stop, thinking=parts[-1][0] == "thought")
+    def _take_unsent(self, n_reply: int, tries: int) -> ReplyText:
+        """Begins a turn with all that is unsent and opens the reply to it; nothing is decoded yet."""
+        encoder, spoken = self._encoder, self._spoken
+        # A long paste takes a while to encode; stopped there, it is still unsent and nothing else has changed.
+        said = [(t, encoder.message("user", t, first=not (i or spoken))) for i, t in enumerate(self._unsent)]
+        opening = encoder.reply_opening()
+        with shield():
+            self._begin_turn(n_reply)
+            for text, parts in said:
+                self.transcript.add(self.session.turn, "user", text)
+                self._feed(parts)
+            self._unsent.clear()
+            self._tries = tries
+            self._spoken = True
+            self._feed(opening)
+            self._reply_state = "open"
+        return ReplyText(self.stop, thinking=opening[-1][0] == "thought")
 
     def _close_open_reply(self) -> None:
         """Ends a reply with its marker, however it ended, and lets its thoughts go."""
@@ -294,13 +312,22 @@ class Conversation:
     def clear(self) -> None:
         """Begins a new conversation with the same system prompt; what is counted begins anew, too."""
         turns = self.session.turn
+        with shield():
+            self._begin_anew()
+            self._figures.next_conversation(turns)
+            self._unsent.clear()
+        self._drain()
+
+    def _begin_anew(self) -> None:
+        """Empties the conversation and queues turn 0 again.
+
+        To be called in a shield: emptied and not opened, the next message would go in with no system prompt.
+        """
         amend.reset(self.session)
-        self._figures.next_conversation(turns)
         self._recall.clear()
-        self._unsent.clear()
         self._began.clear()
         self._spoken, self._reply_state, self.system_turn = False, "closed", 0
-        self._start()
+        self._open()
 
     def set_system(self, text: str) -> None:
         """Gives the conversation another system prompt; the old one is removed.
@@ -310,25 +337,27 @@ class Conversation:
         """
         self._close_open_reply()
         text = text.strip() and text
-        session, encoder = self.session, MessageEncoder(self.codec, self.template, text)
+        self._put_system(MessageEncoder(self.codec, self.template, text), text)
+        self._drain()
+
+    def _put_system(self, encoder: MessageEncoder, text: str) -> None:
+        """As `set_system`; the new prompt is queued, not decoded."""
         parts = encoder.message("system", text, first=False) if self._spoken else encoder.opening()
         old = self._recall.system_rows(self.system_turn)
         n_more = sum(len(tokens) for _, tokens in parts) - len(old)
-        session.room.check_pins(max(0, n_more), "this system prompt")
-        self._encoder, self.system = encoder, text
-        if not self._spoken:
-            self.clear()
-            return
-        amend.forget(session, old)
-        if not text:
+        self.session.room.check_pins(max(0, n_more), "this system prompt")
+        with shield():
+            self._encoder, self.system = encoder, text
+            if not self._spoken:
+                self._begin_anew()
+                return
+            amend.forget(self.session, old)
             self.system_turn = 0
-            return
-        self._begin_turn()
-        self.system_turn = session.turn
-        self.transcript.add(session.turn, "system", text)
-        self._feed(parts, pinned=True)
-        self._drain()
-        session.end_turn()
+            if text:
+                self._begin_turn()
+                self.system_turn = self.session.turn
+                self.transcript.add(self.session.turn, "system", text)
+                self._feed(parts, pinned=True)
 
     # ---- helpers -------------------------------------------------------------------------------
 

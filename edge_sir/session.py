@@ -212,10 +212,10 @@ class Session:
             raise SessionError("turn 0 (the system prompt) cannot be truncated")
         if turn > self.turn:
             return 0
-        self.discard_pending()
-        first = int(np.searchsorted(self.ledger["turn"], turn))
-        n = self.rewind(len(self.ledger) - first)
-        self.turn = min(self.turn, turn - 1)
+        with shield():  # a turn's number goes with its rows
+            self.discard_pending()
+            n = self.rewind(int((self.ledger["turn"] >= turn).sum()))
+            self.turn = turn - 1
         return n
 
     def rewind(self, n: int) -> int:

@@ -43,9 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transcript": {"errors"},
     "said": {"core", "engine", "transcript"},
     "memory": {"core", "engine", "policies", "said", "session", "transcript"},
-    "recall": {"amend", "core", "engine", "errors", "memory", "said", "session", "transcript"},
+    "recall": {"_shield", "amend", "core", "engine", "errors", "memory", "said", "session", "transcript"},
     "conversation": {
         *(
+            "_shield",
             "amend",
             "borders",
             "core",
@@ -60,7 +61,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         ),
         *("snapshot", "template", "trace", "transcript"),
     },
-    "chat": {"amend", "conversation", "engine", "errors", "memory", "policies", "reply", "said", "transcript"},
+    "chat": {
+        *("_shield", "amend", "conversation", "engine", "errors"),
+        *("memory", "policies", "reply", "said", "transcript"),
+    },
     "batch": {"core", "engine", "errors", "messages", "reply", "session", "snapshot", "template", "trace"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.

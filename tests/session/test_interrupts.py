@@ -1,0 +1,190 @@
+"""Ctrl-C in the middle of a chat's work: cells, turns, transcript and figures still tell one story. On the toy."""
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from chatting import CODEC, make_chat, script, transcript
+from driving import agrees
+
+from edge_sir.chat import Chat
+from edge_sir.engine import Tokens
+from edge_sir.testing import ByteTokenizer, ToyEngine
+from edge_sir.transcript import Message
+
+
+@pytest.fixture(autouse=True)
+def pythons_own_handler() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted(chat: Chat, action: Callable[[], Any], at: int = 1) -> None:
+    """Runs `action`; Ctrl-C comes in its decode number `at`."""
+    engine, n = chat.engine, 0
+    decode = engine.decode
+
+    def interrupting(slices: Any) -> Any:
+        nonlocal n
+        n += 1
+        if n == at:
+            signal.raise_signal(signal.SIGINT)
+        return decode(slices)
+
+    engine.decode = interrupting  # type: ignore[method-assign]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            action()
+    finally:
+        engine.decode = decode  # type: ignore[method-assign]
+
+
+def two_turns(**options: Any) -> Chat:
+    chat = make_chat(["Hello.", "Fine."], system="Be kind.", **options)
+    chat.reply("Hi")
+    chat.reply("How?")
+    return chat
+
+
+def answer(chat: Chat, text: str) -> str:
+    assert isinstance(chat.engine, ToyEngine)
+    chat.engine.script[:] = script("Well.")
+    reply = chat.reply(text).text
+    assert agrees(chat.session)
+    return reply
+
+
+def texts(chat: Chat) -> list[str]:
+    return [m.text for m in chat.transcript]
+
+
+class InterruptingTokenizer(ByteTokenizer):
+    """Ctrl-C comes while `text` is encoded."""
+
+    text = ""
+
+    def encode(self, text: str, *, special: bool) -> Tokens:
+        if text and text == self.text:
+            self.text = ""
+            signal.raise_signal(signal.SIGINT)
+        return super().encode(text, special=special)
+
+
+# ---- taken back ----------------------------------------------------------------------------------
+
+
+def test_undo_is_done_with_cells_turn_and_transcript_or_not_at_all() -> None:
+    chat = two_turns()
+    interrupted(chat, chat.undo)
+    assert chat.session.turn == 1 and len(chat.memory().turns) == 2
+    assert texts(chat) == ["Be kind.", "Hi", "Hello."]
+    assert chat.last_undo is not None and chat.last_undo.turn == 2
+    assert not chat.awaits and agrees(chat.session)
+    assert chat.undo().turn == 1
+
+
+def test_regenerate_keeps_the_message_that_it_took_back() -> None:
+    chat = two_turns()
+    interrupted(chat, lambda: list(chat.regenerate()))
+    assert (chat.session.turn, texts(chat), chat.awaits) == (1, ["Be kind.", "Hi", "Hello."], True)
+    assert answer(chat, "And?") == "Well."
+    assert texts(chat) == ["Be kind.", "Hi", "Hello.", "How?", "And?", "Well."]
+    assert transcript(chat).count("How?") == 1 and not chat.awaits
+
+
+def test_a_message_taken_back_by_an_interrupted_regenerate_is_answered_by_the_next() -> None:
+    chat = two_turns()
+    interrupted(chat, lambda: list(chat.regenerate()))
+    chat.engine.script[:] = script("So so.")  # type: ignore[attr-defined]
+    list(chat.regenerate())
+    assert texts(chat)[-2:] == ["How?", "So so."] and chat.session.turn == 2
+    interrupted(chat, lambda: list(chat.regenerate()))
+    assert chat.undo().messages == (Message(2, "user", "How?"),)
+    assert not chat.awaits
+
+
+def test_a_session_alone_goes_back_in_turn_and_rows() -> None:
+    chat = two_turns()
+    interrupted(chat, lambda: chat.session.truncate(2))
+    assert (chat.session.turn, int(chat.session.ledger["turn"].max())) == (1, 1)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_truncation_that_takes_the_prompt_along_puts_it_back(at: int) -> None:
+    chat = two_turns()
+    chat.set_system("Be rude.")
+    interrupted(chat, lambda: chat.truncate(2), at)
+    assert chat.system_turn == chat.session.turn == 2 and texts(chat)[-1] == "Be rude."
+    answer(chat, "And?")
+    assert transcript(chat).count("Be rude.") == 1 and "Be kind." not in transcript(chat)
+
+
+# ---- begun anew ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["emptied", "opened"])
+def test_clear_empties_and_opens_or_neither(when: str) -> None:
+    chat, fresh = two_turns(), make_chat(system="Be kind.")
+    if when == "opened":
+        interrupted(chat, chat.clear)
+    else:
+        remove = chat.engine.remove
+
+        def interrupting(*args: int) -> None:
+            signal.raise_signal(signal.SIGINT)
+            remove(*args)
+
+        chat.engine.remove = interrupting  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            chat.clear()
+        chat.engine.remove = remove  # type: ignore[method-assign]
+    assert chat.session.turn == 0 and texts(chat) == ["Be kind."]
+    for one in (chat, fresh):
+        answer(one, "Hi")
+    assert transcript(chat) == transcript(fresh)
+    assert (chat.stats().turns, chat.run_stats().turns, chat.run_stats().conversations) == (1, 3, 2)
+
+
+def test_a_new_system_prompt_is_in_force_with_what_is_told_of_it() -> None:
+    chat = two_turns()
+    interrupted(chat, lambda: chat.set_system("Be rude."))
+    assert (chat.system, chat.system_turn, texts(chat)[-1]) == ("Be rude.", 3, "Be rude.")
+    answer(chat, "And?")
+    assert "Be kind." not in transcript(chat) and transcript(chat).count("Be rude.") == 1
+
+
+# ---- being read ----------------------------------------------------------------------------------
+
+
+def test_a_message_stopped_while_it_is_encoded_is_said_once_and_in_one_turn() -> None:
+    codec = InterruptingTokenizer()
+    chat = make_chat(["Hello."], codec=codec)
+    codec.text = "A long paste."
+    with pytest.raises(KeyboardInterrupt):
+        chat.reply("A long paste.")
+    assert chat.awaits and chat.session.turn == 0 and texts(chat) == []
+    assert chat.reply("And?").text == "Hello."
+    assert [(m.turn, m.text) for m in chat.transcript] == [(1, "A long paste."), (1, "And?"), (1, "Hello.")]
+    assert transcript(chat).count("A long paste.") == 1 and not chat.awaits
+
+
+def test_a_message_stopped_while_it_is_read_awaits_the_next() -> None:
+    chat = make_chat()
+    interrupted(chat, lambda: chat.reply("x" * 200), at=2)
+    assert chat.awaits and chat.last_reply is None
+    answer(chat, "And?")
+    assert not chat.awaits and transcript(chat).count("x" * 200) == 1
+
+
+def test_a_new_system_prompt_does_not_take_what_waits_to_be_said() -> None:
+    codec = InterruptingTokenizer()
+    chat = make_chat(codec=codec)
+    codec.text = "Mind this."
+    with pytest.raises(KeyboardInterrupt):
+        chat.reply("Mind this.")
+    chat.set_system("Be kind.")
+    answer(chat, "And?")
+    assert "Mind this." in transcript(chat)
+    assert CODEC.bos_text + "<|im_start|>system\nBe kind." in transcript(chat)
