@@ -9,7 +9,7 @@ from edge_sir import amend
 from edge_sir._shield import shield
 from edge_sir.conversation import Conversation, Reply
 from edge_sir.engine import Engine, SamplingParams
-from edge_sir.errors import BudgetError, ConfigError, UserError
+from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Loss, Memory, Passage
 from edge_sir.policies import from_spec
 from edge_sir.reply import Piece
@@ -128,7 +128,7 @@ class Chat(Conversation):
         """Reads a transcript (`read_transcript`) into an empty conversation and returns how many turns that are.
 
         Nothing is generated. Raises ConfigError if something was said already, and what a message is refused with; the
-        conversation is empty then, as before.
+        conversation is empty then, as before, and so it is after Ctrl-C.
         """
         if self.session.turn > 0:
             n = self.session.turn
@@ -140,9 +140,12 @@ class Chat(Conversation):
                     self.set_system(message.text)
                 else:
                     self.add(message.role, message.text)
-        except UserError:
-            self._encoder, self.system = before
-            self.clear()
+        except (EdgeSirError, KeyboardInterrupt):
+            with shield():
+                self._encoder, self.system = before
+                self._begin_anew()
+                self._figures.restart()
+            self._drain()
             raise
         return self.session.turn
 

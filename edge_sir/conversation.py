@@ -161,8 +161,9 @@ class Conversation:
     def add(self, role: str, text: str, *, pinned: bool = False) -> int:
         """Takes a whole message in, without a reply; returns its turn.
 
-        role: system, user, assistant or tool. A user message starts a turn; a system message is always
-        pinned. Raises BudgetError, with nothing changed, for a pinned message that does not fit.
+        role: system, user, assistant or tool. A user message starts a turn, and so does what follows a system prompt;
+        a system message is always pinned. Raises BudgetError, with nothing changed, for a pinned message that does not
+        fit.
         """
         if role not in _MESSAGE_ROLES:
             raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
@@ -172,7 +173,8 @@ class Conversation:
         if pinned:
             self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), f"this {role} message")
         with shield():
-            if role == "user":
+            # A system prompt has its turn for itself: neither undo nor forget reaches it.
+            if role == "user" or (role != "system" and self.session.turn == self.system_turn):
                 self._begin_turn()
             self.transcript.add(self.session.turn, role, text)
             self._feed(parts, pinned)
@@ -314,7 +316,7 @@ class Conversation:
         turns = self.session.turn
         with shield():
             self._begin_anew()
-            self._figures.next_conversation(turns)
+            self._figures.restart(turns)
             self._unsent.clear()
         self._drain()
 

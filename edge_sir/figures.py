@@ -51,14 +51,13 @@ class Figures:
         self._conversations = 1
         self._began = (0.0, 0.0)  # seconds of decoding and scoring when the present conversation began
 
-    def next_conversation(self, turns: int) -> None:
-        """One of so many turns has just been cleared; one of none was no conversation."""
-        if turns:
-            self._earlier = self._earlier.plus(self._session.stats)
-            self._session.stats = SessionStats()
-            self._turns += turns
-            self._conversations += 1
-            self._began = (self._session.engine.times.decode_s, self._session.engine.times.score_s)
+    def restart(self, turns: int = 0) -> None:
+        """A conversation of so many turns has just been cleared; one of none was none, but its work was done."""
+        self._earlier = self._earlier.plus(self._session.stats)
+        self._session.stats = SessionStats()
+        self._turns += turns
+        self._conversations += turns > 0
+        self._began = (self._session.engine.times.decode_s, self._session.engine.times.score_s)
 
     def now(self) -> ChatStats:
         """Those of the present conversation."""

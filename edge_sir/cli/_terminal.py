@@ -57,14 +57,18 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
                 _note_cut(chat)
         except KeyboardInterrupt:
             print(_style("assistant"), flush=True)
-            if chat.last_reply is None:
+            if chat.awaits:
                 _dim("stopped while reading; what you typed goes in with your next message")
+            elif chat.session.turn == 0 and is_command(text):
+                _dim("stopped; the conversation is empty")
         except PoisonedError:
             raise
         except EdgeSirError as error:
             sys.stdout.flush()
             start = "" if is_command(text) else "\n"
             print(start + folded(f"edge-sir: {shown(complaint(error))}", sys.stderr), file=sys.stderr)
+        if chat.session.turn == 0:
+            losses.clear()  # a transcript that was refused or stopped midway took back what it had let go
         if not quiet:
             _note(chat, losses, always=not reader.shows_state and not is_command(text))
         losses.clear()

@@ -79,6 +79,7 @@ def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
             except UserError as error:
                 print(f"edge-sir: {shown(complaint(error))}", file=sys.stderr, flush=True)
                 code = 2
+                losses.clear()  # what a transcript that was refused midway let go was taken back with it
                 continue
             if outcome.leave:
                 break

@@ -109,6 +109,14 @@ def test_nothing_is_overwritten(chat: Callable, workdir: Path) -> None:
     assert (workdir / "mine").read_text() == "precious"
 
 
+def test_what_a_refused_transcript_let_go_is_not_told_of_the_next_turn(chat: Callable, workdir: Path) -> None:
+    told = "".join(f"[{n}] user\n    {'hello you there ' * 6}\n" for n in range(1, 6))
+    (workdir / "t.txt").write_text(f"edge-sir transcript 1\n{told}[6] system\n    {'be kind ' * 40}\n")
+    refused = chat("/load t.txt", "hello", args=("--json",))
+    assert refused.code == 2 and b"does not fit" in refused.err
+    assert [r["forgot"] for r in objects(refused.out)] == [[]]
+
+
 def test_regen_says_something_else(chat: Callable) -> None:
     told = chat("hello", "/regen", "/regen", args=("--json", "--temperature", "2")).succeeded()
     replies = objects(told.out)

@@ -114,6 +114,23 @@ def test_ctrl_c_while_a_long_message_is_read(terminal: Callable, workdir: Path) 
     assert "Traceback" not in person.seen + person.errors
 
 
+def test_ctrl_c_while_a_transcript_is_read_leaves_nothing_of_it(terminal: Callable, workdir: Path) -> None:
+    for name, text in (("long", "hello you there " * 4000), ("short", "hello")):
+        (workdir / name).write_text(f"edge-sir transcript 1\n[1] user\n    hello\n[2] user\n    {text}\n")
+    person = terminal("--chunk", "1")
+    person.wait_for_prompt()
+    person.type("/load long\n")
+    time.sleep(0.5)
+    person.type(INTERRUPT)
+    person.wait_for_prompt()
+    person.type("/load short\n")
+    assert "read 2 turns" in person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert "stopped; the conversation is empty" in person.errors
+    assert "what you typed" not in person.errors and "let go" not in person.errors
+
+
 def test_ctrl_d_leaves(terminal: Callable, workdir: Path) -> None:
     person = terminal("--stats", "s.json")
     person.wait_for_prompt()

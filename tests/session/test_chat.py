@@ -77,7 +77,7 @@ def test_a_lone_surrogate_does_not_end_the_chat() -> None:
 @pytest.mark.parametrize("role", ["system", "user", "assistant", "tool"])
 def test_whole_messages_are_taken_in_for_each_role(role: str) -> None:
     chat = make_chat()
-    assert chat.add(role, "Mind the gap.") == (1 if role == "user" else 0)
+    assert chat.add(role, "Mind the gap.") == (0 if role == "system" else 1)
     assert said(chat, role) == "Mind the gap."
     assert chat.session.ledger["pinned"][role_rows(chat.session, role)].all() == (role == "system")
     assert chat.session.n_pending == 0

@@ -147,6 +147,18 @@ def test_clear_empties_and_opens_or_neither(when: str) -> None:
     assert (chat.stats().turns, chat.run_stats().turns, chat.run_stats().conversations) == (1, 3, 2)
 
 
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_transcript_is_loaded_or_not(at: int) -> None:
+    chat, fresh = make_chat(system="Be rude."), make_chat(system="Be rude.")
+    messages = [Message(0, "system", "Be kind."), Message(1, "user", "x" * 100), Message(1, "assistant", "Fine.")]
+    interrupted(chat, lambda: chat.load(messages), at)
+    assert (chat.session.turn, texts(chat), chat.awaits) == (0, ["Be rude."], False)
+    assert (chat.run_stats().turns, chat.run_stats().conversations) == (0, 1)
+    for one in (chat, fresh):
+        assert one.load(messages) == 1
+    assert transcript(chat) == transcript(fresh) and agrees(chat.session)
+
+
 def test_a_new_system_prompt_is_in_force_with_what_is_told_of_it() -> None:
     chat = two_turns()
     interrupted(chat, lambda: chat.set_system("Be rude."))

@@ -236,6 +236,47 @@ def test_a_transcript_that_does_not_fit_leaves_the_conversation_empty() -> None:
     assert [m.text for m in chat.transcript] == ["Be kind."]
 
 
+def test_a_transcript_that_was_refused_is_no_conversation_in_the_figures() -> None:
+    chat = make_chat(system="Be kind.", budget=128)
+    before = chat.stats()
+    messages = [Message(n, "user", "x" * 60) for n in range(1, 6)]
+    with pytest.raises(BudgetError):
+        chat.load([*messages, Message(6, "system", "x" * 200)])
+    now, run = chat.stats(), chat.run_stats()
+    assert (now.turns, now.tokens_in, now.evicted) == (0, before.tokens_in, 0)
+    assert (now.max_resident, now.mean_resident) == (before.max_resident, before.mean_resident)
+    assert (run.turns, run.conversations) == (0, 1)
+    assert run.tokens_in > 300  # the work was done
+
+
+def test_the_counts_begin_anew_even_after_all_was_taken_back() -> None:
+    chat = make_chat(["ok"], system="Be kind.")
+    n_opening = chat.stats().tokens_in
+    chat.reply("Hi")
+    chat.undo()
+    chat.clear()
+    assert (chat.stats().tokens_in, chat.stats().tokens_out) == (n_opening, 0)
+    assert (chat.run_stats().tokens_out, chat.run_stats().conversations) == (2, 1)
+
+
+@pytest.mark.parametrize("first", [[], [Message(0, "system", "Be kind.")]])
+def test_what_a_transcript_begins_with_is_a_turn_like_any_other(first: list[Message]) -> None:
+    chat = make_chat()
+    assert chat.load([*first, Message(0, "assistant", "Welcome!"), Message(1, "user", "Hi")]) == 2
+    assert [(m.turn, m.text) for m in chat.transcript][-2:] == [(1, "Welcome!"), (2, "Hi")]
+    assert (chat.undo().turn, chat.undo().turn) == (2, 1)
+    assert "Welcome!" not in transcript(chat) and agrees(chat.session)
+
+
+def test_what_was_said_right_after_a_system_prompt_can_be_taken_back() -> None:
+    chat = make_chat(["ok"])
+    chat.reply("Hi")
+    chat.set_system("Be kind.")
+    assert chat.add("assistant", "So be it.") == 3
+    assert chat.undo().turn == 3
+    assert "Be kind." in transcript(chat) and "So be it." not in transcript(chat)
+
+
 # ---- a trace of a chat ---------------------------------------------------------------------------
 
 
