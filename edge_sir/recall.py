@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir import amend
+from edge_sir._shield import shield
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
@@ -72,8 +73,7 @@ class Recall:
         """Lets it loose (None: everything but system prompts), and returns what that was."""
         ledger = self._session.ledger
         rows = self._found(what) if what is not None else np.flatnonzero(ledger["turn"] > 0)
-        system = np.unique(ledger["message"][ledger["role"] == ROLES.index("system")])
-        rows = rows[ledger["pinned"][rows] & ~np.isin(ledger["message"][rows], system)]
+        rows = rows[ledger["pinned"][rows] & ~self._system()[rows]]
         if what is not None and not len(rows):
             raise ConfigError(f"nothing of {_named(what)} is pinned that can be unpinned")
         found = passages(ledger, rows, self._codec)
@@ -83,12 +83,12 @@ class Recall:
     def forget(self, what: int | str) -> tuple[Passage, ...]:
         """Removes it from cells, ledger and transcript, pinned or not, and returns what was removed.
 
-        The system prompt and the markers among the sinks stay. What later tokens took in from it when they were
+        System prompts in force and the markers among the sinks stay. What later tokens took in from it when they were
         decoded stays in those. Raises ConfigError if it was never said.
         """
         session, ledger = self._session, self._session.ledger
-        if what == 0:
-            raise ConfigError("turn 0 is the system prompt; give another one instead")
+        if isinstance(what, int) and self._is_prompt(what):
+            raise ConfigError(f"turn {what} is the system prompt; give another one instead")
         sentences: list[Stretch] = []
         if isinstance(what, str):
             found = self._said.saying(ledger, what)
@@ -98,23 +98,39 @@ class Recall:
             rows = np.flatnonzero(ledger["turn"] == what)
         # Without its first markers a model loses its footing; words among the sinks go all the same.
         rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != ROLES.index("frame"))]
-        rows = rows[ledger["turn"][rows] > 0]
+        rows = rows[(ledger["turn"][rows] > 0) & ~self._system()[rows]]
         removed = passages(ledger, rows, self._codec)
-        amend.forget(session, rows)
-        if not self._unsay(what, sentences) and not removed:
+        with shield():
+            amend.forget(session, rows)
+            n_unsaid = self._unsay(what, sentences)
+        if not n_unsaid and not removed:
             raise ConfigError(self._never_said(what))
         return removed
+
+    def _system(self) -> NDArray[np.bool_]:
+        """Which ledger rows are of a system prompt in force, its markers included; bool [n]."""
+        ledger = self._session.ledger
+        prompts = np.unique(ledger["message"][ledger["role"] == ROLES.index("system")])
+        return np.isin(ledger["message"], prompts)
+
+    def _prompts(self) -> set[int]:
+        """The turns of system prompts in force."""
+        return {0, *self._session.ledger["turn"][self._system()].tolist()}
+
+    def _is_prompt(self, turn: int) -> bool:
+        """Whether a turn holds a system prompt in force and nothing else."""
+        return turn in self._prompts() and all(m.role == "system" for m in self.transcript.of(turn))
 
     def _unsay(self, what: int | str, sentences: Sequence[Stretch]) -> int:
         """Takes it out of all that is kept beside the ledger; returns how much of the transcript that is."""
         if isinstance(what, int):
             self._said.forget_turn(what)
-            return self.transcript.forget_turn(what)
+            return self.transcript.forget_turn(what, self._prompts())
         for sentence in sentences:
             self._said.forget(sentence)
         # Words copied from a thinned sentence were never said in that order: the sentence itself was.
         said = [what] if self.transcript.says(what) else [sentence.text for sentence in sentences]
-        return sum(self.transcript.forget_text(text) for text in said)
+        return sum(self.transcript.forget_text(text, self._prompts()) for text in said)
 
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of it; nothing is changed. Raises ConfigError if nothing is."""

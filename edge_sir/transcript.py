@@ -10,7 +10,7 @@ As a file it is indented text: an unindented line begins a message, its text fol
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,17 +63,20 @@ class Transcript:
         self._messages = [m for m in self._messages if m.turn < turn]
         return gone
 
-    def forget_turn(self, turn: int) -> int:
-        """Takes out what was said in `turn`; returns how many messages that were."""
+    def forget_turn(self, turn: int, prompts: Collection[int] = ()) -> int:
+        """Takes out what was said in `turn`; returns how many messages that were.
+
+        prompts: turns whose system prompt is in force, and stays.
+        """
         n = len(self._messages)
-        self._messages = [m for m in self._messages if m.turn != turn]
+        self._messages = [m for m in self._messages if m.turn != turn or _is_prompt(m, prompts)]
         return n - len(self._messages)
 
-    def forget_text(self, text: str, *, but_turn: int = 0) -> int:
-        """Takes out every sentence that holds `text` (in any case), save in `but_turn`; returns how many."""
+    def forget_text(self, text: str, prompts: Collection[int] = ()) -> int:
+        """Takes out every sentence that holds `text` (in any case); returns how many. prompts: as in `forget_turn`."""
         n = 0
         for i, message in enumerate(self._messages):
-            if message.turn == but_turn or not contains(message.text, text):
+            if _is_prompt(message, prompts) or not contains(message.text, text):
                 continue
             sentences = _SENTENCE.findall(message.text)
             kept = [s for s in sentences if not contains(s, text)]
@@ -100,6 +103,10 @@ class Transcript:
             reason = getattr(error, "strerror", None) or error
             raise ConfigError(f"cannot save to {path} ({reason}); choose another file") from None
         return target
+
+
+def _is_prompt(message: Message, prompts: Collection[int]) -> bool:
+    return message.role == "system" and message.turn in prompts
 
 
 def contains(text: str, part: str) -> bool:

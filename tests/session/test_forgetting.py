@@ -60,6 +60,36 @@ def test_the_system_prompt_and_the_unsaid_cannot_be_forgotten() -> None:
     assert transcript(chat) == before
 
 
+def test_a_system_prompt_in_force_cannot_be_forgotten_one_that_was_replaced_can() -> None:
+    chat = make_chat(["ok", "ok"], system="Be kind.", budget=400)
+    chat.reply("Hi.")
+    chat.set_system("Be terse.")
+    chat.reply("I shall be terse.")
+    before = transcript(chat), list(chat.transcript)
+    with pytest.raises(ConfigError, match="turn 2 is the system prompt; give another one"):
+        chat.forget(2)
+    assert (transcript(chat), list(chat.transcript)) == before and chat.system == "Be terse."
+    chat.forget("be terse")
+    assert "Be terse." in transcript(chat) and "shall" not in transcript(chat)
+    assert [m.text for m in chat.transcript] == ["Be kind.", "Hi.", "ok", "Be terse.", "", "ok"]
+    chat.set_system("Be calm.")
+    chat.forget(2)
+    assert [m.text for m in chat.transcript] == ["Be kind.", "Hi.", "ok", "", "ok", "Be calm."]
+    assert agrees(chat.session)
+
+
+def test_a_system_message_in_a_turn_with_others_stays_alone() -> None:
+    chat = make_chat(["ok"])
+    chat.reply("Hi.")
+    chat.add("system", "Be terse.")
+    chat.forget(1)
+    assert [m.text for m in chat.transcript] == ["Be terse."]
+    assert "Be terse." in transcript(chat) and "Hi." not in transcript(chat)
+    with pytest.raises(ConfigError, match="turn 1 is the system prompt"):
+        chat.forget(1)
+    assert agrees(chat.session)
+
+
 def test_without_a_system_prompt_only_markers_among_the_sinks_stay() -> None:
     chat = make_chat(["ok"], budget=256, policy="sir:n_sink=12")
     chat.reply("4417 is my code")

@@ -21,24 +21,23 @@ def pythons_own_handler() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def interrupted(chat: Chat, action: Callable[[], Any], at: int = 1) -> None:
-    """Runs `action`; Ctrl-C comes in its decode number `at`."""
-    engine, n = chat.engine, 0
-    decode = engine.decode
+def interrupted(chat: Chat, action: Callable[[], Any], at: int = 1, call: str = "decode") -> None:
+    """Runs `action`; Ctrl-C comes in the engine's `call` number `at`."""
+    original, n = getattr(chat.engine, call), 0
 
-    def interrupting(slices: Any) -> Any:
+    def interrupting(*args: Any) -> Any:
         nonlocal n
         n += 1
         if n == at:
             signal.raise_signal(signal.SIGINT)
-        return decode(slices)
+        return original(*args)
 
-    engine.decode = interrupting  # type: ignore[method-assign]
+    setattr(chat.engine, call, interrupting)
     try:
         with pytest.raises(KeyboardInterrupt):
             action()
     finally:
-        engine.decode = decode  # type: ignore[method-assign]
+        setattr(chat.engine, call, original)
 
 
 def two_turns(**options: Any) -> Chat:
@@ -124,22 +123,10 @@ def test_a_truncation_that_takes_the_prompt_along_puts_it_back(at: int) -> None:
 # ---- begun anew ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("when", ["emptied", "opened"])
-def test_clear_empties_and_opens_or_neither(when: str) -> None:
+@pytest.mark.parametrize("call", ["remove", "decode"])
+def test_clear_empties_and_opens_or_neither(call: str) -> None:
     chat, fresh = two_turns(), make_chat(system="Be kind.")
-    if when == "opened":
-        interrupted(chat, chat.clear)
-    else:
-        remove = chat.engine.remove
-
-        def interrupting(*args: int) -> None:
-            signal.raise_signal(signal.SIGINT)
-            remove(*args)
-
-        chat.engine.remove = interrupting  # type: ignore[method-assign]
-        with pytest.raises(KeyboardInterrupt):
-            chat.clear()
-        chat.engine.remove = remove  # type: ignore[method-assign]
+    interrupted(chat, chat.clear, call=call)
     assert chat.session.turn == 0 and texts(chat) == ["Be kind."]
     for one in (chat, fresh):
         answer(one, "Hi")
@@ -165,6 +152,13 @@ def test_a_new_system_prompt_is_in_force_with_what_is_told_of_it() -> None:
     assert (chat.system, chat.system_turn, texts(chat)[-1]) == ("Be rude.", 3, "Be rude.")
     answer(chat, "And?")
     assert "Be kind." not in transcript(chat) and transcript(chat).count("Be rude.") == 1
+
+
+def test_what_is_forgotten_leaves_cells_and_transcript() -> None:
+    chat = two_turns()
+    interrupted(chat, lambda: chat.forget(1), call="remove")
+    assert texts(chat) == ["Be kind.", "How?", "Fine."] and "Hi" not in transcript(chat)
+    assert agrees(chat.session)
 
 
 # ---- being read ----------------------------------------------------------------------------------
