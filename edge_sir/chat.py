@@ -7,12 +7,12 @@ import numpy as np
 
 from edge_sir import amend
 from edge_sir._shield import shield
-from edge_sir.conversation import Conversation, Reply
+from edge_sir.conversation import Conversation
 from edge_sir.engine import Engine, SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Loss, Memory, Passage
 from edge_sir.policies import from_spec
-from edge_sir.reply import Piece
+from edge_sir.reply import Piece, Reply
 from edge_sir.said import Known
 from edge_sir.transcript import Message
 

@@ -1,7 +1,7 @@
 """A session that speaks text: turns, roles, streaming, stop strings, the system prompt."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -20,35 +20,17 @@ from edge_sir.figures import ChatStats, Figures
 from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
 from edge_sir.recall import Recall
-from edge_sir.reply import Piece, ReplyText
+from edge_sir.reply import Finish, Piece, Reply, ReplyText
 from edge_sir.session import Positions, Session
 from edge_sir.template import ChatTemplate
 from edge_sir.trace import Trace
 from edge_sir.transcript import Transcript
 
-__all__ = ["Conversation", "Reply"]
+__all__ = ["Conversation"]
 
 _Chat = TypeVar("_Chat", bound="Conversation")
-Finish = Literal["end", "stop", "length", "interrupted"]
 
 _MESSAGE_ROLES = ("system", "user", "assistant", "tool")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A finished reply.
-
-    finish: "end" (the model's own), "stop" (a stop string), "length" (max_tokens) or "interrupted".
-    n_tokens: generated ones. resident: tokens in the cache after it. evicted: tokens let go in this turn.
-    """
-
-    turn: int
-    text: str
-    thought: str
-    finish: Finish
-    n_tokens: int
-    resident: int
-    evicted: int
 
 
 class Conversation:
@@ -59,6 +41,12 @@ class Conversation:
     of more cells on the same model, for `set_budget`. on_close: called after the engine was closed. trace: gets a
     record of all that comes and goes, with every score. Raises BudgetError if the system prompt leaves no room.
     """
+
+    last_reply: Reply | None = None
+    system_turn = 0  # where the system prompt stands
+    _tries = 0  # replies to the running turn's message that were taken back
+    _spoken = False  # whether anything follows turn 0
+    _reply_state: Literal["closed", "open", "closing"] = "closed"
 
     def __init__(
         self,
@@ -85,8 +73,9 @@ class Conversation:
         self.sampling = sampling or SamplingParams()
         self.max_tokens = max_tokens
         self.stop = tuple(stop)
-        self._encoder = MessageEncoder(codec, template, system)
-        self._check_opening(policy, budget, system)
+        self.system = _prompt(system)
+        self._encoder = MessageEncoder(codec, template, self.system)
+        _check_opening(self._encoder, policy, budget, self.system)
         self.session = Session(
             engine,
             policy,
@@ -100,20 +89,14 @@ class Conversation:
             journal=trace,
         )
         self.on_evict = on_evict
-        self.last_reply: Reply | None = None
         self.trace = trace
         self._owns_engine = owns_engine
         self._reopen = reopen
         self._on_close = on_close
         self._recall = Recall(self.session, codec)
         self._figures = Figures(self.session)
-        self.system = system
-        self.system_turn = 0
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
-        self._tries = 0  # replies to the running turn's message that were taken back
-        self._spoken = False  # whether anything follows turn 0
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
-        self._reply_state: Literal["closed", "open", "closing"] = "closed"
         if trace is not None:
             trace.start(policy=to_spec(policy), budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
         self._open()
@@ -144,11 +127,6 @@ class Conversation:
         if self._on_close is not None:
             self._on_close()
 
-    def _check_opening(self, policy: Policy, budget: int, system: str | None) -> None:
-        n = sum(len(tokens) for _, tokens in self._encoder.opening())
-        whose = ("", "") if system is None else (f"the system prompt ({n} tokens)", "shorten it")
-        check_fit(policy, budget, n, *whose)
-
     def _open(self) -> None:
         """Queues turn 0: what stands before the first message, pinned as a whole."""
         parts = self._encoder.opening()
@@ -171,7 +149,7 @@ class Conversation:
         pinned = pinned or role == "system"
         parts = self._encoder.message(role, text, first=not self._spoken)
         if pinned:
-            self.session.room.check_pins(sum(len(tokens) for _, tokens in parts), f"this {role} message")
+            self.session.room.check_pins(_n_tokens(parts), f"this {role} message")
         with shield():
             # A system prompt has its turn for itself: neither undo nor forget reaches it.
             if role == "user" or (role != "system" and self.session.turn == self.system_turn):
@@ -338,27 +316,28 @@ class Conversation:
         An empty one just removes the old one. Raises BudgetError, with nothing changed, if it does not fit.
         """
         self._close_open_reply()
-        text = text.strip() and text
-        self._put_system(MessageEncoder(self.codec, self.template, text), text)
+        system = _prompt(text)
+        self._put_system(MessageEncoder(self.codec, self.template, system), system)
         self._drain()
 
-    def _put_system(self, encoder: MessageEncoder, text: str) -> None:
+    def _put_system(self, encoder: MessageEncoder, system: str | None) -> None:
         """As `set_system`; the new prompt is queued, not decoded."""
-        parts = encoder.message("system", text, first=False) if self._spoken else encoder.opening()
-        old = self._recall.system_rows(self.system_turn)
-        n_more = sum(len(tokens) for _, tokens in parts) - len(old)
-        self.session.room.check_pins(max(0, n_more), "this system prompt")
-        with shield():
-            self._encoder, self.system = encoder, text
-            if not self._spoken:
+        if not self._spoken:
+            _check_opening(encoder, self.session.policy, self.session.budget.n_cells, system)
+            with shield():
+                self._encoder, self.system = encoder, system
                 self._begin_anew()
-                return
+            return
+        parts = [] if system is None else encoder.message("system", system, first=False)
+        old = self._recall.system_rows(self.system_turn)
+        self.session.room.check_pins(_n_tokens(parts), "this system prompt", n_freed=len(old))
+        with shield():
+            self._encoder, self.system, self.system_turn = encoder, system, 0
             amend.forget(self.session, old)
-            self.system_turn = 0
-            if text:
+            if system is not None:
                 self._begin_turn()
                 self.system_turn = self.session.turn
-                self.transcript.add(self.session.turn, "system", text)
+                self.transcript.add(self.session.turn, "system", system)
                 self._feed(parts, pinned=True)
 
     # ---- helpers -------------------------------------------------------------------------------
@@ -395,3 +374,18 @@ class Conversation:
     def run_stats(self) -> ChatStats:
         """The figures since the chat was opened: those of conversations that were cleared are in them."""
         return self._figures.run()
+
+
+def _prompt(text: str | None) -> str | None:
+    """None for an empty prompt too: a message that says nothing would still be decoded, pinned and saved."""
+    return text if text and text.strip() else None
+
+
+def _check_opening(encoder: MessageEncoder, policy: Policy, budget: int, system: str | None) -> None:
+    n = _n_tokens(encoder.opening())
+    whose = ("", "") if system is None else (f"the system prompt ({n} cells)", "shorten it")
+    check_fit(policy, budget, n, *whose)
+
+
+def _n_tokens(parts: Sequence[Part]) -> int:
+    return sum(len(tokens) for _, tokens in parts)

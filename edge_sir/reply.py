@@ -1,12 +1,15 @@
-"""Turns generated tokens into text as they come: characters, thoughts, stop strings."""
+"""Replies: generated tokens become text as they come (characters, thoughts, stop strings)."""
 
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from edge_sir.engine import THINK_TAGS
 
-__all__ = ["Piece", "ReplyText"]
+__all__ = ["Finish", "Piece", "Reply", "ReplyText"]
+
+Finish = Literal["end", "stop", "length", "interrupted"]
 
 _OPEN, _CLOSE = THINK_TAGS
 
@@ -17,6 +20,23 @@ class Piece:
 
     text: str
     role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished reply.
+
+    finish: "end" (the model's own), "stop" (a stop string), "length" (max_tokens) or "interrupted".
+    n_tokens: generated ones. resident: tokens in the cache after it. evicted: tokens let go in this turn.
+    """
+
+    turn: int
+    text: str
+    thought: str
+    finish: Finish
+    n_tokens: int
+    resident: int
+    evicted: int
 
 
 class ReplyText:

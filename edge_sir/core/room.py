@@ -21,8 +21,8 @@ _CHUNK_CELLS = 32  # room made at once where a policy makes it exactly, so that 
 def check_fit(policy: Policy, n_cells: int, n_fixed: int, what: str = "", instead: str = "") -> None:
     """Raises BudgetError unless a short turn fits into `n_cells` beside `n_fixed` cells that never go.
 
-    Every complaint about too few cells comes from here, so that all name the same least budget. what: whatever was
-    tried, if not just a budget; instead: what else would help.
+    What a user asks for and has no room is refused here, before anything changes, so that all complaints name the same
+    least budget. what: whatever was tried, if not just a budget; instead: what else would help.
     """
     n_fixed = max(n_fixed, policy.n_sink) if policy.evicts else policy.n_sink
     least = n_fixed + MIN_TURN
@@ -46,10 +46,11 @@ class Room:
         """Raises BudgetError if a short turn does not fit into the budget, or into `n_cells`, beside what is fixed."""
         check_fit(self.policy, self.budget.n_cells if n_cells is None else n_cells, self._n_fixed(0))
 
-    def check_pins(self, n_more: int, what: str, instead: str = "shorten it") -> None:
-        """Raises BudgetError if `n_more` further fixed tokens would leave no room for a turn."""
+    def check_pins(self, n_more: int, what: str, instead: str = "shorten it", *, n_freed: int = 0) -> None:
+        """Raises BudgetError if `n_more` more fixed tokens, in place of `n_freed`, would leave no room for a turn."""
         size = f" ({n_more} cell{'s' * (n_more != 1)})" if n_more else ""  # not tokens: markers are nobody's words
-        check_fit(self.policy, self.budget.n_cells, self._n_fixed(n_more), f"{what}{size}", instead)
+        n_fixed = self._n_fixed(max(0, n_more - n_freed))
+        check_fit(self.policy, self.budget.n_cells, n_fixed, f"{what}{size}", instead)
 
     def _n_fixed(self, n_more: int) -> int:
         # What comes first may be sinks itself.

@@ -63,7 +63,7 @@ def test_a_prompt_that_does_not_fit_changes_nothing() -> None:
     chat = make_chat(["ok"], system="Be kind.", budget=128)
     chat.reply("Hi")
     before = transcript(chat)
-    with pytest.raises(BudgetError, match="this system prompt"):
+    with pytest.raises(BudgetError, match=r"this system prompt \(130 cells\)"):  # with its markers
         chat.set_system("x" * 120)
     assert transcript(chat) == before
     chat.clear()
@@ -89,8 +89,36 @@ def test_an_empty_system_prompt_removes_the_old_one() -> None:
     assert "kind" not in transcript(chat) and chat.session.turn == 1 and agrees(chat.session)
     chat.undo()
     assert "kind" not in transcript(chat)
+    assert [m.text for m in chat.transcript] == ["Be kind to cats."] and chat.system is None
     chat.set_system("Be calm.")
     assert "Be calm." in transcript(chat)
+
+
+@pytest.mark.parametrize("at", ["start", "first", "later"])
+def test_an_empty_system_prompt_is_none(at: str) -> None:
+    chat, fresh = make_chat(system=" " if at == "start" else "Be kind."), make_chat()
+    if at == "later":
+        fill(chat, 1)
+    if at != "start":
+        chat.set_system("")
+    chat.clear()
+    assert (chat.system, len(chat.transcript)) == (None, 0)
+    for one in (chat, fresh):
+        fill(one, 1)
+    assert transcript(chat) == transcript(fresh)
+
+
+def test_a_prompt_that_replaces_another_before_anything_is_said_needs_room_for_itself_alone() -> None:
+    text = "x" * 100
+    with pytest.raises(BudgetError, match=r"the system prompt \(\d+ cells\)") as error:
+        make_chat(budget=100, system=text)
+    least = int(str(error.value).split("--budget ")[1].split()[0])
+    chat = make_chat(budget=least, system="Be kind.")
+    with pytest.raises(BudgetError, match=rf"the system prompt \(\d+ cells\).* --budget {least + 1} "):
+        chat.set_system(text + "x")
+    assert chat.system == "Be kind."
+    chat.set_system(text)
+    assert transcript(chat) == transcript(make_chat(budget=least, system=text))
 
 
 # ---- budget and policy ---------------------------------------------------------------------------
