@@ -20,7 +20,7 @@ __all__ = ["Message", "Transcript", "contains", "pattern_of", "read_transcript"]
 
 _HEAD = "edge-sir transcript 1"
 _INDENT = "    "
-_MESSAGE = re.compile(r"\[(\d+)\] (system|user|assistant|tool)")
+_MESSAGE = re.compile(r"\[(\d{1,9})\] (system|user|assistant|tool)")
 _SENTENCE = re.compile(r".+?(?:[.!?;](?=\s)\s*|[。！？]|\n+|$)", re.DOTALL)
 
 

@@ -19,6 +19,9 @@ from edge_sir.transcript import read_transcript
 __all__ = ["Outcome", "complaint", "cost_of", "is_command", "perform"]
 
 
+_N_DIGITS = 9  # Python refuses to read a number of some thousands
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command led to: something to show, for people and as plain values; a reply to stream; the end."""
@@ -220,7 +223,7 @@ _ACTIONS: dict[str, Callable[[Chat, str], Outcome]] = {
 
 def _what(chat: Chat, text: str, usage: str) -> int | str:
     """A turn's number, or words: a number beyond the last turn, or in quotes, is something that was said."""
-    is_turn = text.isdecimal() and int(text) <= chat.session.turn
+    is_turn = _is_number(text) and int(text) <= chat.session.turn
     return int(text) if is_turn else _given(text, f"{usage}: which?")
 
 
@@ -238,4 +241,10 @@ def _unquoted(text: str) -> str:
 def _number(text: str, usage: str) -> int:
     if not text.isdecimal():
         raise ConfigError(f"{usage}: '{text}' is not a whole number")
+    if not _is_number(text):
+        raise ConfigError(f"{usage}: a number of {len(text)} digits is too large")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _N_DIGITS

@@ -83,6 +83,8 @@ def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
         ("/memory why 1 2", "takes [N]"),
         ("/help memroy", "did you mean /memory?"),
         ("/memory why 42", "no turn 42"),
+        ("/memory " + "9" * 5000, "/memory N: a number of 5000 digits is too large"),
+        ("/pin " + "9" * 5000, "nobody said"),
         ("/save", "which file?"),
         ("/load missing", "cannot read missing (No such file or directory); give a file that /save wrote"),
         ("/load .", "cannot read . (it is no file)"),

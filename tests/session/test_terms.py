@@ -244,7 +244,8 @@ def test_what_is_no_transcript_is_refused(tmp_path: Path) -> None:
     for name in ("missing", ".", "a\0b", "/dev/null"):
         with pytest.raises(ConfigError, match=r"cannot read .* give a file that /save wrote"):
             read_transcript(tmp_path / name)
-    for text in ("", "hello\n", "edge-sir transcript 1\nhello\n", "edge-sir transcript 1\n    hello\n"):
+    head = "edge-sir transcript 1\n"
+    for text in ("", "hello\n", f"{head}hello\n", f"{head}    hello\n", f"{head}[{'9' * 5000}] user\n    hello\n"):
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"no transcript|neither"):
             read_transcript(path)
