@@ -2,8 +2,8 @@
 
 The file's records, one a line, are objects with a `kind`:
 
-    start     the policy, the budget, its low-water mark (`kept_percent`; 85 where it is missing), which scores were
-              computed, the names of the roles
+    start     the policy, the budget, its low-water mark (`kept_percent` and `least_batch`; 85 and 0 where they are
+              missing), which scores were computed, the names of the roles
     eviction  one per eviction: why, which tokens (their born numbers), and the `ops` since the record before
     end       the `ops` after the last eviction; missing if the process was killed
 
@@ -24,7 +24,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_sir.core.budget import KEPT_PERCENT
+from edge_sir.core.budget import KEPT_PERCENT, LEAST_BATCH
 from edge_sir.core.ledger import COLUMNS, ROLES
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import ConfigError
@@ -72,7 +72,7 @@ class Trace:
     def start(self, *, policy: str, budget: int, model: str, scores: frozenset[str]) -> None:
         """Writes the first record. policy: a specification. scores: the columns that will be filled."""
         facts = {"format": _FORMAT, "policy": policy, "budget": budget, "model": model, "scores": sorted(scores)}
-        self._terms = facts | {"kept_percent": KEPT_PERCENT, "roles": list(ROLES)}
+        self._terms = facts | {"kept_percent": KEPT_PERCENT, "least_batch": LEAST_BATCH, "roles": list(ROLES)}
         self._write({"kind": "start", **self._terms})
 
     def close(self) -> None:

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 
 from edge_sir.errors import BudgetError
 
-__all__ = ["KEPT_PERCENT", "Budget", "Need"]
+__all__ = ["KEPT_PERCENT", "LEAST_BATCH", "Budget", "Need"]
 
 KEPT_PERCENT = 95
 """A chunked eviction keeps at least this share of what the budget allows: the low-water mark."""
+
+LEAST_BATCH = 8
+"""But of a small budget, where that would be a cell or two, so many cells go at once if 85 % stay."""
+
+_LEAST_KEPT_PERCENT = 85
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +27,12 @@ class Need:
 class Budget:
     """`n_cells`: the most tokens ever resident, the incoming ones included (the paper's cache size).
 
-    kept_percent: the low-water mark; a replay has that of its record.
+    kept_percent, least_batch: the low-water mark; a replay has that of its record.
     """
 
     n_cells: int
     kept_percent: int = KEPT_PERCENT
+    least_batch: int = LEAST_BATCH
 
     def __post_init__(self) -> None:
         if self.n_cells < 1:
@@ -42,8 +48,10 @@ class Budget:
         n_must = max(0, n_resident - n_allowed)
         if n_must == 0 or exact:
             return Need(n_must, n_must)
-        n_low = -(-n_allowed * self.kept_percent // 100)
-        return Need(n_must, max(n_must, n_resident - n_low))
+        n_spare = n_allowed * (100 - self.kept_percent) // 100
+        if self.n_cells * (100 - self.kept_percent) // 100 < self.least_batch:
+            n_spare = max(n_spare, min(self.least_batch, n_allowed * (100 - _LEAST_KEPT_PERCENT) // 100))
+        return Need(n_must, max(n_must, n_resident - n_allowed + n_spare))
 
     def check_trained_length(self, n_ctx_train: int, model: str) -> None:
         """Raises BudgetError if the budget exceeds the positions that the model was trained on (0: unknown)."""

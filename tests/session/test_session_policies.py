@@ -229,3 +229,12 @@ def test_a_long_paste_competes_with_what_was_said_before(policy: str) -> None:
     kept = session.ledger["turn"]
     assert (kept[session.policy.n_sink :] == 1).any() and (kept == 2).any()
     assert session.ledger["born"][-1] == 423
+
+
+@pytest.mark.parametrize("policy", ["entropy", "sir", "streaming", "units"])
+@pytest.mark.parametrize("budget", [36, 40])
+def test_room_for_a_reply_is_made_in_batches_even_in_few_cells(policy: str, budget: int) -> None:
+    session = make_session(policy, budget)
+    say(session, words(budget))
+    one_turn(session, 1, 50, seed=1)
+    assert session.stats.evictions <= 15

@@ -66,12 +66,16 @@ def test_nothing_goes_while_there_is_room(policy: Greedy) -> None:
     assert policy.asked == []
 
 
-def test_a_chunk_leaves_the_low_water_mark() -> None:
+# 95 % of what the budget allows stays; of less than 160 cells 8 go if 85 % stay.
+@pytest.mark.parametrize(
+    ("n_cells", "n", "n_kept"), [(400, 20, 361), (160, 1, 152), (159, 1, 150), (100, 20, 72), (36, 1, 30)]
+)
+def test_a_chunk_leaves_the_low_water_mark(n_cells: int, n: int, n_kept: int) -> None:
     policy = Greedy()
-    room = make_room([1] * 100, 100, policy)
-    kept = survivors(room, room.plan(20, 2, None))
-    assert policy.asked[0][:2] == (20, 24)
-    assert len(kept) == 76  # 95 % of the 80 that the budget allows
+    room = make_room([1] * n_cells, n_cells, policy)
+    kept = survivors(room, room.plan(n, 2, None))
+    assert policy.asked[0][:2] == (n, n_cells - n_kept)
+    assert len(kept) == n_kept
 
 
 def test_a_whole_turn_is_reserved_once_and_exactly() -> None:
@@ -178,9 +182,10 @@ def test_every_plan_makes_the_room_and_keeps_what_is_fixed(case: tuple[Room, int
     assert set(np.flatnonzero(room.fixed())) <= set(kept)
     if room.policy.per_turn or len(kept) == n_before:
         return
-    assert len(kept) * 100 >= 95 * (80 - n)
+    assert len(kept) * 100 >= 85 * (80 - n)
     n_loose_old = int((~room.fixed() & (room.ledger["turn"] != 3)).sum())
-    assert running <= set(kept) or n_before + n - 80 > n_loose_old
+    is_long = len(running) + n > 40
+    assert is_long or running <= set(kept) or n_before + n - 80 > n_loose_old
 
 
 # ---- what does not fit -------------------------------------------------------------------------
@@ -284,7 +289,7 @@ BROKEN: dict[str, list[int]] = {
 def test_a_policy_that_breaks_its_contract_is_named(rows: list[int]) -> None:
     class Broken(Greedy):
         def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
-            assert (view.n_must, n_drop) == (20, 24)
+            assert (view.n_must, n_drop) == (20, 28)
             return EvictionPlan(np.array(rows, np.int64), view.epoch, "room")
 
     room = make_room([0] * 80 + [2] * 20, 100, Broken(), pinned=np.arange(100) == 40)
