@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from chatting import CODEC, make_chat, script, transcript
 from driving import agrees
 
 from edge_sir.chat import Chat
+from edge_sir.cli import _terminal
+from edge_sir.cli._losses import Losses
 from edge_sir.engine import Tokens
 from edge_sir.testing import ByteTokenizer, ToyEngine
 from edge_sir.transcript import Message
@@ -21,23 +24,27 @@ def pythons_own_handler() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def interrupted(chat: Chat, action: Callable[[], Any], at: int = 1, call: str = "decode") -> None:
-    """Runs `action`; Ctrl-C comes in the engine's `call` number `at`."""
+@contextmanager
+def interrupting(chat: Chat, at: int = 1, call: str = "decode") -> Iterator[None]:
+    """Ctrl-C comes in the engine's `call` number `at`."""
     original, n = getattr(chat.engine, call), 0
 
-    def interrupting(*args: Any) -> Any:
+    def interrupt(*args: Any) -> Any:
         nonlocal n
         n += 1
         if n == at:
             signal.raise_signal(signal.SIGINT)
         return original(*args)
 
-    setattr(chat.engine, call, interrupting)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            action()
-    finally:
-        setattr(chat.engine, call, original)
+    setattr(chat.engine, call, interrupt)
+    yield
+    setattr(chat.engine, call, original)
+
+
+def interrupted(chat: Chat, action: Callable[[], Any], at: int = 1, call: str = "decode") -> None:
+    """Runs `action`, and Ctrl-C ends it."""
+    with interrupting(chat, at, call), pytest.raises(KeyboardInterrupt):
+        action()
 
 
 def two_turns(**options: Any) -> Chat:
@@ -118,6 +125,29 @@ def test_a_truncation_that_takes_the_prompt_along_puts_it_back(at: int) -> None:
     assert chat.system_turn == chat.session.turn == 2 and texts(chat)[-1] == "Be rude."
     answer(chat, "And?")
     assert transcript(chat).count("Be rude.") == 1 and "Be kind." not in transcript(chat)
+
+
+@pytest.mark.parametrize(
+    ("line", "notice"), [("/regen", "goes in with your next message"), ("/undo", ""), ("/clear", "is empty")]
+)
+def test_a_person_is_told_what_ctrl_c_left(
+    line: str, notice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Reader:
+        shows_state, typed, lines = True, False, (line,)
+
+        def read(self) -> str:
+            if not self.lines:
+                raise EOFError
+            text, *self.lines = self.lines  # type: ignore[assignment]
+            return text
+
+    monkeypatch.setattr(_terminal, "rich_reader", lambda chat: Reader())
+    chat = two_turns()
+    with interrupting(chat):
+        _terminal.talk(chat, Losses(), quiet=True)
+    told = capsys.readouterr().err
+    assert notice in told and bool(told) == bool(notice)
 
 
 # ---- begun anew ----------------------------------------------------------------------------------
