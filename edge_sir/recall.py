@@ -148,11 +148,15 @@ class Recall:
         return sum(part.n_gone for part in self._said.saying(self._session.ledger, what))
 
     def system_rows(self, turn: int) -> Rows:
-        """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay."""
+        """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay.
+
+        Its markers are among them, but for those of turn 0: the others' footing begins with these.
+        """
         ledger = self._session.ledger
-        said = (ledger["role"] == ROLES.index("system")) & (ledger["turn"] == turn)
-        said[: self._session.policy.n_sink] = False
-        return np.flatnonzero(said)
+        rows = np.flatnonzero((ledger["role"] == ROLES.index("system")) & (ledger["turn"] == turn))
+        if turn > 0:
+            rows = with_markers(ledger, rows, emptied_only=True)
+        return rows[rows >= self._session.policy.n_sink]
 
     def _found(self, what: int | str) -> Rows:
         """The resident rows, markers included. Raises ConfigError that says since when there are none."""

@@ -44,6 +44,17 @@ def test_in_mid_conversation_the_old_prompt_goes_and_the_new_one_is_pinned() -> 
         chat.undo()
 
 
+def test_prompts_that_were_replaced_leave_no_pinned_markers() -> None:
+    chat = make_chat(["ok"], system="Be kind.")
+    chat.reply("Hi")
+    chat.set_system("Be 0.")
+    n_pinned = chat.memory().n_pinned
+    for n in range(1, 9):
+        chat.set_system(f"Be {n}.")
+    assert chat.memory().n_pinned == n_pinned and transcript(chat).count("<|im_start|>system") == 2
+    assert agrees(chat.session)
+
+
 @pytest.mark.parametrize("turn", [1, 2])
 def test_the_prompt_in_force_survives_a_truncation(turn: int) -> None:
     chat = make_chat(["ok", "ok"], system="Be kind.", budget=256)
