@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_sir.core.budget import KEPT_PERCENT
+from edge_sir.core.budget import KEPT_PERCENT, LEAST_BATCH
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.records import Row
@@ -155,7 +155,7 @@ def _config(stage: Stage, request: Request) -> dict[str, Any]:
         "lead": request.lead,
         "n_tokens": request.n_tokens,
         "positions": request.positions,
-        "kept_percent": KEPT_PERCENT,
+        "room": f"{KEPT_PERCENT} %, {LEAST_BATCH} cells",
         "data_sha256": _digest(request.data) if request.data else None,
         "versions": {**versions, "python": platform.python_version()},
         "host": _host(),

@@ -16,7 +16,7 @@ from edge_sir.eval.records import Row
 __all__ = ["Store", "load_run"]
 
 _SAME = (
-    *("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "kept_percent"),
+    *("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "room"),
     "data_sha256",
 )
 
