@@ -5,6 +5,7 @@ confuse red and green can tell apart; markers and dashes say the same without co
 """
 
 import contextlib
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ _LOOKS = {
     "drop-gold": ("#999999", "<"),
     "few-shot": ("#777777", "*"),
 }
-_HEAD = 0.62  # inches for title and note
+_HEAD = 0.62  # inches for title and note of one line
+_LINE, _LETTERS = 0.17, 13  # inches of a further line; letters of the note per inch
 _REFERENCE = (0, (6, 3))
 _CHANCE = (0, (1.2, 2))
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
@@ -100,14 +102,17 @@ def figure(path: Path, n_panels: int, *, title: str, note: str, size: tuple[floa
     title: what is shown. note: of which model and how often, in smaller letters below it.
     """
     matplotlib, make = _matplotlib()
-    width, height = 1.9 + size[0] * n_panels, _HEAD + size[1]
+    width = 1.9 + size[0] * n_panels
+    lines = textwrap.wrap(note, int(_LETTERS * width))
+    head = _HEAD + _LINE * (len(lines) - 1)
+    height = head + size[1]
     with matplotlib.rc_context(_STYLE):
         made = make(figsize=(width, height), layout="constrained")
-        made.get_layout_engine().set(w_pad=0.08, h_pad=0.08, rect=(0, 0, 1, 1 - _HEAD / height))
+        made.get_layout_engine().set(w_pad=0.08, h_pad=0.08, rect=(0, 0, 1, 1 - head / height))
         panels = made.subplots(1, n_panels, sharey=True, squeeze=False)[0]
         yield made, panels
         made.text(0.12 / width, 1 - 0.14 / height, title, va="top", fontsize=12, fontweight="bold")
-        made.text(0.12 / width, 1 - 0.4 / height, note, va="top", fontsize=9, color=FAINT)
+        made.text(0.12 / width, 1 - 0.4 / height, "\n".join(lines), va="top", fontsize=9, color=FAINT)
         # Without the version of matplotlib in it, equal pictures are equal files.
         made.savefig(path, dpi=150, metadata={"Software": None}, facecolor="white")
 

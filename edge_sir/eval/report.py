@@ -152,9 +152,12 @@ def _verdict(summary: Summary) -> str | None:
     """What must be said before the table: whether it means anything."""
     keep_all = summary.keep_all
     if summary.measurable is False and keep_all is not None:
+        above = [e for e in summary.entries if e.accuracy is not None and e.accuracy.ci[0] > summary.chance]
+        named = ", ".join(f"{policy(e.policy)} at {cells(e.budget)} cells" for e in above)
         return (
             f"**Not measurable with this model:** keep-all's {_title(summary.metric)} of {share(keep_all.accuracy)} "
-            f"touches chance ({summary.chance:.2g}), so what others forget does not show."
+            f"touches chance ({summary.chance:.2g}), so retention says nothing here and no mean counts it."
+            + (f" Above chance with their whole interval nevertheless: {named}." if above else "")
         )
     if keep_all is None:
         return "There is no keep-all arm, so neither retention nor whether the model can do this at all is known."

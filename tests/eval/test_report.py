@@ -98,6 +98,8 @@ def test_a_task_that_touches_chance_is_said_to_be_not_measurable() -> None:
     text = run_report(grocery(keep_all=3), RUN)
     # 3 of 8: Wilson's low end is 0.14.
     assert "**Not measurable with this model:** keep-all's recall of 0.38 [0.14, 0.69] touches chance (0.25)" in text
+    # 7 of 8: Wilson's low end is 0.53; 4 of 8: 0.22.
+    assert "Above chance with their whole interval nevertheless: `sir` at 256 cells, `sir` at 128 cells." in text
 
 
 def test_a_report_without_keep_all_says_so() -> None:
