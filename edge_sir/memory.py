@@ -21,9 +21,11 @@ __all__ = [
     "LossBook",
     "Memory",
     "Passage",
+    "Removed",
     "Span",
     "TurnMemory",
     "memory_of",
+    "never_said",
     "passages",
     "with_markers",
 ]
@@ -31,6 +33,7 @@ __all__ = [
 Rows = NDArray[np.intp]
 
 _THOUGHT = ROLES.index("thought")
+_N_REMOVED = 3  # that are named; who forgot more knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,20 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """That something was forgotten on request: its turn and when; never what. n_sentences: None for the whole turn."""
+
+    turn: int
+    turn_now: int
+    n_sentences: int | None
+
+    def __str__(self) -> str:
+        n = self.n_sentences
+        what = "" if n is None else f"{n} sentence{'s' * (n != 1)} of "
+        return f"{what}turn {self.turn} in turn {self.turn_now}"
+
+
+@dataclass(frozen=True, slots=True)
 class TurnMemory:
     """One turn: what was said, what of it is resident, what went and why.
 
@@ -133,7 +150,7 @@ class TurnMemory:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The whole conversation as the cache holds it; turn 0 is the system prompt."""
+    """The whole conversation as the cache holds it; turn 0 is the system prompt. removed: what was forgotten."""
 
     turns: tuple[TurnMemory, ...]
     turn_now: int
@@ -143,6 +160,7 @@ class Memory:
     policy: str
     decay: float
     ranks_by: str
+    removed: tuple[Removed, ...] = ()
 
     def __iter__(self) -> Iterator[TurnMemory]:
         return iter(self.turns)
@@ -218,7 +236,19 @@ def _let_go(loss: Loss) -> int:
     return loss.n_content if loss.why == "room" else 0
 
 
-def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: LossBook) -> Memory:
+def never_said(text: str, removed: Sequence[Removed]) -> str:
+    """That nobody said so; where something was forgotten on request, it may have been in that."""
+    if not removed:
+        return f"nobody said “{text}” in this conversation"
+    newest = "; ".join(str(r) for r in removed[-_N_REMOVED:])
+    more = len(removed) - _N_REMOVED
+    before = f", and {more} more before" if more > 0 else ""
+    return f"nobody said “{text}” in what is left; forgotten on request: {newest}{before}"
+
+
+def memory_of(
+    session: Session, codec: TextCodec, transcript: Transcript, book: LossBook, removed: Sequence[Removed] = ()
+) -> Memory:
     """The view of a conversation."""
     ledger, said = session.ledger, _by_turn(transcript)
     turn_of = ledger["turn"]
@@ -253,6 +283,7 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, book: 
         policy=to_spec(session.policy),
         decay=session.policy.decay,
         ranks_by=session.policy.ranks_by,
+        removed=tuple(removed),
     )
 
 

@@ -1,5 +1,6 @@
 """What a conversation remembers, in a person's hands: look at it, find, pin and forget by turn or by text."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
-from edge_sir.memory import Loss, LossBook, Memory, Passage, memory_of, passages, with_markers
+from edge_sir.memory import Loss, LossBook, Memory, Passage, Removed, memory_of, never_said, passages, with_markers
 from edge_sir.said import Known, Said, Stretch, known_of
 from edge_sir.session import Session
 from edge_sir.transcript import Transcript, contains
@@ -34,6 +35,7 @@ class Recall:
         self._codec = codec
         self._book = LossBook()
         self._said = Said(codec)
+        self._removed: list[Removed] = []
 
     def note(self, event: Eviction) -> None:
         """An eviction listener."""
@@ -42,7 +44,7 @@ class Recall:
 
     def view(self) -> Memory:
         """What is resident, what is gone and why, by turn."""
-        return memory_of(self._session, self._codec, self.transcript, self._book)
+        return memory_of(self._session, self._codec, self.transcript, self._book, self._removed)
 
     @property
     def n_let_go(self) -> int:
@@ -58,6 +60,7 @@ class Recall:
         self.transcript.truncate(turn)
         self._book.truncate(turn)
         self._said.truncate(turn)
+        self._removed = [r for r in self._removed if r.turn < turn]
 
     def clear(self) -> None:
         """A new conversation."""
@@ -105,7 +108,16 @@ class Recall:
             n_unsaid = self._unsay(what, sentences)
         if not n_unsaid and not removed:
             raise ConfigError(self._never_said(what))
+        self._note_removed(what, [part.turn for part in sentences])
         return removed
+
+    def _note_removed(self, what: int | str, turns: Sequence[int]) -> None:
+        """So that whoever asks for it later is not told that nobody ever said it; no words are kept."""
+        now = self._session.turn
+        if isinstance(what, int):
+            self._removed = [*(r for r in self._removed if r.turn != what), Removed(what, now, None)]
+        else:
+            self._removed += [Removed(turn, now, n) for turn, n in sorted(Counter(turns).items())]
 
     def _system(self) -> NDArray[np.bool_]:
         """Which ledger rows are of a system prompt in force, its markers included; bool [n]."""
@@ -180,8 +192,8 @@ class Recall:
         if isinstance(what, int):
             return f"there is no turn {what}; this conversation has turns 0 to {self._session.turn}"
         if what.isdecimal():
-            return f"there is no turn {what}, and nobody said “{what}” in this conversation"
-        return f"nobody said “{what}” in this conversation"
+            return f"there is no turn {what}, and {never_said(what, self._removed)}"
+        return never_said(what, self._removed)
 
 
 def _named(what: int | str) -> str:

@@ -9,7 +9,7 @@ from itertools import groupby
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._losses import first_words, shown
 from edge_sir.figures import ChatStats
-from edge_sir.memory import Loss, Memory, TurnMemory
+from edge_sir.memory import Loss, Memory, TurnMemory, never_said
 from edge_sir.said import Known
 
 __all__ = ["Row", "View", "colours", "find_view", "losses_view", "memory_view", "print_view", "stats_view", "why_view"]
@@ -161,7 +161,7 @@ def _folded(turns: Sequence[TurnMemory]) -> Row:
 def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
     """Whether the words are still resident, all or which of them, where, and since when not."""
     if not known:
-        return View(f"nobody said “{text}” in this conversation")
+        return View(never_said(text, memory.removed))
     whole = {k.turn for k in known if k.state == "whole"}
     best = max(known, key=lambda k: len(k.words))
     if whole:

@@ -7,8 +7,10 @@ import pytest
 from chatting import N_TOKENS, SENTENCE, fill, make_chat, thinned, transcript
 from driving import agrees
 
+from edge_sir.cli._views import find_view
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ConfigError
+from edge_sir.memory import Removed
 
 # ---- forgetting ----------------------------------------------------------------------------------
 
@@ -181,3 +183,29 @@ def test_letters_of_several_bytes_are_known_only_whole() -> None:
     session.evict(EvictionPlan(rows, session.ledger.epoch, "room"))
     (known,) = chat.known("Grüße an Zoë, 👋")
     assert (known.state, known.words) == ("partly", ("Grüße", "an", ","))
+
+
+# ---- what is still known of it --------------------------------------------------------------------
+
+
+def test_who_asks_for_what_was_forgotten_is_told_that_something_was() -> None:
+    chat = make_chat(["ok"] * 3)
+    chat.reply("My sister Ottilie keeps bees. Mind it.")
+    chat.reply("And?")
+    chat.forget("bees")
+    assert chat.memory().removed == (Removed(1, 2, 1),)
+    told = "nobody said “Ottilie” in what is left; forgotten on request: 1 sentence of turn 1 in turn 2"
+    assert find_view(chat.memory(), chat.known("Ottilie"), "Ottilie").title == told
+    with pytest.raises(ConfigError, match=told):
+        chat.pin("Ottilie")
+    chat.forget(1)  # what of a turn was forgotten before goes with it
+    assert [str(r) for r in chat.memory().removed] == ["turn 1 in turn 2"]
+    chat.clear()
+    assert chat.memory().removed == ()
+
+
+def test_no_word_of_what_was_forgotten_is_kept() -> None:
+    chat = make_chat(["ok"])
+    chat.reply("My sister Ottilie keeps bees.")
+    chat.forget("bees")
+    assert "Ottilie" not in json.dumps(chat.memory().as_dict()) and "bees" not in repr(vars(chat._recall))
