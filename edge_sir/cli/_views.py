@@ -1,6 +1,7 @@
 """What commands show: lines of styled text, laid out as columns. One layout for terminals, pipes and tests."""
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -128,9 +129,10 @@ def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
         pins = set()
         for span in spans:
             if span.n_gone:
-                parts.append((f" [{span.n_gone} gone] ", "dim"))
+                parts.append((f"{'' if _ends_blank(parts) else ' '}[{span.n_gone} gone] ", "dim"))
                 n_gone -= span.n_gone
-            parts.append((_digest(span.text, role), ""))
+            if digest := _digest(span.text, role, after_blank=_ends_blank(parts)):
+                parts.append((digest, ""))
             pins.add(span.pinned)
         mark = "" if pins == {False} else "pinned" if pins == {True} else "in part pinned"
         rows.append(Row((*head, WHO.get(role, role), mark), tuple(parts)))
@@ -139,13 +141,21 @@ def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
         rows.append(Row((*head, "", ""), (("(no words)", "dim"),)))
     if n_gone > 0 and turn.spans:
         last = rows[-1]
-        rows[-1] = Row(last.cells, (*last.text, (f" [{n_gone} gone]", "dim")))
+        rows[-1] = Row(last.cells, (*last.text, (f"{'' if _ends_blank(last.text) else ' '}[{n_gone} gone]", "dim")))
     return rows
 
 
-def _digest(text: str, role: str) -> str:
-    """On one line; without the role that a template writes as words before its own system prompt."""
-    return " ".join(text.split()).removeprefix("system " if role == "system" else "")
+def _ends_blank(parts: Sequence[Styled]) -> bool:
+    return not parts or parts[-1][0].endswith(" ")
+
+
+def _digest(text: str, role: str, *, after_blank: bool) -> str:
+    """On one line, blanks at its ends kept: a pin may begin or end between words.
+
+    Without the role that a template writes as words before its own system prompt.
+    """
+    line = re.sub(r"\s+", " ", text)
+    return (line.lstrip() if after_blank else line).removeprefix("system " if role == "system" else "")
 
 
 def _folded(turns: Sequence[TurnMemory]) -> Row:

@@ -156,6 +156,18 @@ def test_a_forgotten_turn_is_forgotten_whatever_went_of_its_thoughts_and_markers
     assert re.match(r"1 +0/17 +forgotten", told(chat, "/memory")[3])
 
 
+def test_the_blank_where_a_pin_begins_or_ends_is_shown() -> None:
+    chat = make_chat(["Fine."])
+    chat.reply("I met Dr. Achterberg.  My name is Ada. I live in Ghent. I hate coriander.")
+    chat.pin("My name is Ada")
+    chat.pin("I hate")
+    row = next(row for row in told(chat, "/memory") if "Ghent" in row)
+    assert row.endswith("I met Dr. Achterberg. My name is Ada. I live in Ghent. I hate coriander.")
+    evict(chat, chat.session.ledger["token"] == ord("h"))  # whose neighbours are blanks and letters
+    row = next(row for row in told(chat, "/memory") if "G" in row)
+    assert "Ac [1 gone] terberg. My name" in row and "I [1 gone] ate" in row and "  " not in row.partition("I met")[2]
+
+
 # ---- thoughts ----------------------------------------------------------------------------------
 
 
