@@ -8,7 +8,7 @@ from typing import Any
 
 from edge_sir.chat import Chat, Undone
 from edge_sir.cli._counts import many, numbered
-from edge_sir.cli._help import help_view, unknown_command
+from edge_sir.cli._help import HELP, help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Passage
@@ -49,6 +49,8 @@ def perform(chat: Chat, line: str) -> Outcome:
     action = _ACTIONS.get(name.lower())
     if action is None:
         raise unknown_command(name)
+    if rest.strip() and not HELP[name.lower()][0]:  # a word too many may be another command's, or a message's
+        raise ConfigError(f"/{name.lower()} takes no argument; nothing was done")
     return action(chat, rest.strip())
 
 

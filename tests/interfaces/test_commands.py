@@ -89,6 +89,8 @@ def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
         ("/load missing", "cannot read missing (No such file or directory); give a file that /save wrote"),
         ("/load .", "cannot read . (it is no file)"),
         ("/undo", "nothing to undo"),
+        ("/clear now", "/clear takes no argument; nothing was done"),
+        ("/bye extra", "/bye takes no argument"),
         ("/regen", "no message of yours"),
     ],
 )

@@ -109,6 +109,17 @@ def test_what_is_missing_after_quotes_is_asked_for() -> None:
             perform(thinned(), line)
 
 
+@pytest.mark.parametrize("line", ["/clear now", "/UNDO foo", "/bye extra", "/regen 2", "/stats x"])
+def test_a_stray_word_behind_a_command_that_takes_none_stops_it(line: str) -> None:
+    chat = make_chat(["Fine."])
+    chat.reply("Hello there.")
+    chat.pin(1)
+    before = chat.session.ledger["token"].tolist(), list(chat.transcript)
+    with pytest.raises(ConfigError, match=rf"{line.split()[0].lower()} takes no argument; nothing was done"):
+        perform(chat, line)
+    assert (chat.session.ledger["token"].tolist(), list(chat.transcript)) == before
+
+
 # ---- markers -----------------------------------------------------------------------------------
 
 
