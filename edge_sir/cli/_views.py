@@ -12,12 +12,14 @@ from edge_sir.cli._losses import first_words, shown
 from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, TurnMemory, never_said
 from edge_sir.said import Known
+from edge_sir.transcript import pattern_of
 
 __all__ = ["Row", "View", "colours", "find_view", "losses_view", "memory_view", "print_view", "stats_view", "why_view"]
 
 Styled = tuple[str, str]
 """Text and style: "" or "dim"."""
 
+_N_EXCERPT = 150  # characters of a sentence that was found
 _N_LOSING = 10  # turns that are shown of those that lost something
 
 WHO = {"user": "you", "assistant": "model", "thought": "thought", "system": "system", "tool": "tool"}
@@ -182,11 +184,26 @@ def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
         view = View(f"no, “{text}” is not in memory any more: say it again, and /pin it")
     for k in known:
         if k.state == "gone":
-            view.rows.append(Row((str(k.turn), _since(memory, k.turn)), ((f"{WHO[k.role]}: {k.said}", ""),), dim=True))
+            said = _excerpt(k.said, [text])
+            view.rows.append(Row((str(k.turn), _since(memory, k.turn)), ((f"{WHO[k.role]}: {said}", ""),), dim=True))
         else:
-            state = "whole" if k.state == "whole" else "in part"
-            view.rows.append(Row((str(k.turn), state), ((f"{WHO[k.role]}: {k.resident}", ""),)))
+            state = "has it" if k.state == "whole" else "in part"  # the words asked for: the turn may have holes
+            left = _excerpt(k.resident, [text, *sorted(k.words, key=len, reverse=True)])
+            view.rows.append(Row((str(k.turn), state), ((f"{WHO[k.role]}: {left}", ""),)))
     return view
+
+
+def _excerpt(text: str, wanted: Sequence[str]) -> str:
+    """Some two lines around the first of the words wanted that is there; a long paste is one sentence."""
+    line = " ".join(text.split())
+    hit = next((found for words in wanted if (found := pattern_of(words).search(line))), None)
+    start = max(0, min((hit.start() if hit else 0) - _N_EXCERPT // 2, len(line) - _N_EXCERPT))
+    stop = start + _N_EXCERPT
+    if start > 0:
+        start = line.find(" ", start, start + _N_EXCERPT // 4) + 1 or start  # a word may be as long as the line
+    if stop < len(line):
+        stop = max(line.rfind(" ", stop - _N_EXCERPT // 4, stop), 0) or stop
+    return f"{'... ' * (start > 0)}{line[start:stop]}{' ...' * (stop < len(line))}"
 
 
 def _since(memory: Memory, number: int) -> str:

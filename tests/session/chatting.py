@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from driving import role_rows
+from numpy.typing import NDArray
 
 from edge_sir.chat import Chat
+from edge_sir.cli._commands import perform
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
@@ -46,6 +48,20 @@ def said(chat: Chat, role: str) -> str:
     """What is resident of one role."""
     tokens = chat.session.ledger["token"][role_rows(chat.session, role)]
     return b"".join(CODEC.piece(int(t)) for t in tokens).decode("utf-8", "replace")
+
+
+def told(chat: Chat, line: str) -> list[str]:
+    """What a command shows: its title, and row by row."""
+    view = perform(chat, line).view
+    rows = ["  ".join([*row.cells, "".join(text for text, _ in row.text)]).strip() for row in view.rows]
+    return [view.title, *rows]
+
+
+def evict(chat: Chat, rows: NDArray[np.bool_], why: str = "room") -> int:
+    """Lets these rows go as a policy does, and returns how many those are."""
+    plan = EvictionPlan(np.flatnonzero(rows), chat.session.ledger.epoch, why)
+    chat.session.evict(plan)
+    return len(plan)
 
 
 def fill(chat: Chat, n: int = 8) -> None:

@@ -6,34 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from chatting import N_TOKENS, SENTENCE, fill, make_chat, script, thinned
-from numpy.typing import NDArray
+from chatting import N_TOKENS, SENTENCE, evict, fill, make_chat, script, thinned, told
 
 from edge_sir.chat import Chat, Undone
 from edge_sir.cli._commands import cost_of, perform
 from edge_sir.cli._losses import N_TURNS, Losses
-from edge_sir.cli._views import View, losses_view, stats_view
+from edge_sir.cli._views import losses_view, stats_view
 from edge_sir.core.ledger import ROLES
-from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.records import Eviction
 from edge_sir.errors import ConfigError
-
-
-def lines(view: View) -> list[str]:
-    rows = ["  ".join([*row.cells, "".join(text for text, _ in row.text)]).strip() for row in view.rows]
-    return [view.title, *rows]
-
-
-def evict(chat: Chat, rows: NDArray[np.bool_]) -> int:
-    """Lets these rows go as a policy does, and returns how many those are."""
-    plan = EvictionPlan(np.flatnonzero(rows), chat.session.ledger.epoch, "room")
-    chat.session.evict(plan)
-    return len(plan)
-
-
-def told(chat: Chat, line: str) -> list[str]:
-    return lines(perform(chat, line).view)
-
+from edge_sir.testing import ToyEngine
 
 # ---- by words ----------------------------------------------------------------------------------
 
@@ -61,6 +43,30 @@ def test_find_tells_whole_from_in_part_from_gone() -> None:
     assert told(chat, "/memory find Bob") == ["nobody said “Bob” in this conversation"]
     (turn,) = perform(chat, "/memory find name is Ada").document["turns"]
     assert (turn["turn"], turn["state"], turn["words"]) == (1, "partly", ("name", "Ada"))
+
+
+def test_find_shows_two_lines_around_the_words_however_long_the_sentence() -> None:
+    chat = make_chat(["Fine."], budget=2000, engine=ToyEngine(2000))
+    paste = " ".join(["river stones"] * 60)
+    chat.reply(f"{paste} my code is 8823 {paste}")
+    _, row = told(chat, "/memory find 8823")
+    assert re.fullmatch(r"1  has it  you: \.\.\. [\w ]*stones my code is 8823 river [\w ]* \.\.\.", row)
+    assert 130 < len(row) < 190
+    evict(chat, np.isin(chat.session.ledger["token"], list(b"cde")))
+    _, row = told(chat, "/memory find code is 8823")
+    assert re.fullmatch(r"1  in part  you: \.\.\. .* is 8823 riv … r .* \.\.\.", row) and len(row) < 190
+    evict(chat, chat.session.ledger["token"] == ord("8"))
+    title, row = told(chat, "/memory find 8823")
+    assert title.startswith("no, ") and "code is 8823 river" in row and len(row) < 200
+    (turn,) = perform(chat, "/memory find 8823").document["turns"]
+    assert len(turn["said"]) > 1500  # a program gets all of it
+
+
+def test_an_excerpt_of_one_long_word_is_cut_within_it() -> None:
+    chat = make_chat(["Fine."], budget=700, engine=ToyEngine(700))
+    chat.reply("x" * 500 + " 8823")
+    assert told(chat, "/memory find 8823")[1].endswith("xxx 8823")
+    assert len(told(chat, "/memory find " + "x" * 500)[1]) < 190
 
 
 def test_a_message_gone_as_a_whole_counts_as_gone_when_its_turn_is_pinned() -> None:
