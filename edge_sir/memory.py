@@ -1,7 +1,7 @@
 """What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -70,7 +70,8 @@ class Loss:
     no thoughts). n_thought: the thoughts; a long one makes room before its turn ends. value: what the policy
     ranked these tokens by (mean), cut: the least value that stayed; None where nothing was ranked. ranks_by: what
     values are, in words. thinned: a policy of whole units took only a part of one. surprisal: mean of n_content in
-    nats, not decayed. at: tokens ever decoded before it.
+    nats, not decayed. at: tokens ever decoded before it. undone: turn `turn_now` was taken back, and its number may be
+    another's now.
     """
 
     turn: int
@@ -87,20 +88,30 @@ class Loss:
     thinned: bool
     surprisal: float | None
     at: int
+    undone: bool = False
+
+    @property
+    def when(self) -> str:
+        """In which turn, in words."""
+        return _when(self.turn_now, self.undone)
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """That something was forgotten on request: its turn and when; never what. n_sentences: None for the whole turn."""
+    """That something was forgotten on request: its turn and when; never what.
+
+    n_sentences: None for the whole turn. undone: as in `Loss`.
+    """
 
     turn: int
     turn_now: int
     n_sentences: int | None
+    undone: bool = False
 
     def __str__(self) -> str:
         n = self.n_sentences
         what = "" if n is None else f"{n} sentence{'s' * (n != 1)} of "
-        return f"{what}turn {self.turn} in turn {self.turn_now}"
+        return f"{what}turn {self.turn} in {_when(self.turn_now, self.undone)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +239,16 @@ class LossBook:
 
     def truncate(self, turn: int) -> None:
         """Turns from `turn` on were never said."""
-        self._by_turn = {t: losses for t, losses in self._by_turn.items() if t < turn}
+        self._by_turn = {t: _dated(losses, turn) for t, losses in self._by_turn.items() if t < turn}
         self._n_let_go = sum(_let_go(loss) for losses in self._by_turn.values() for loss in losses)
+
+
+def _dated(losses: Sequence[Loss], turn: int) -> list[Loss]:
+    return [replace(loss, undone=True) if loss.turn_now >= turn else loss for loss in losses]
+
+
+def _when(turn: int, undone: bool) -> str:
+    return "a turn that was taken back" if undone else f"turn {turn}"
 
 
 def _let_go(loss: Loss) -> int:

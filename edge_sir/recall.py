@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,8 @@ class Recall:
         self.transcript.truncate(turn)
         self._book.truncate(turn)
         self._said.truncate(turn)
-        self._removed = [r for r in self._removed if r.turn < turn]
+        kept = (r for r in self._removed if r.turn < turn)
+        self._removed = [replace(r, undone=True) if r.turn_now >= turn else r for r in kept]
 
     def clear(self) -> None:
         """A new conversation."""
@@ -185,7 +187,7 @@ class Recall:
             raise ConfigError(self._never_said(what))
         last = losses[-1]
         raise ConfigError(
-            f"{_named(what)} is gone from memory (turn {last.turn} went in turn {last.turn_now}); say it again first"
+            f"{_named(what)} is gone from memory (turn {last.turn} went in {last.when}); say it again first"
         )
 
     def _never_said(self, what: int | str) -> str:

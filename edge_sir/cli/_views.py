@@ -208,8 +208,9 @@ def _excerpt(text: str, wanted: Sequence[str]) -> str:
 
 def _since(memory: Memory, number: int) -> str:
     turn = memory.turn(number)
-    since = {loss.turn_now for loss in turn.losses if loss.n_content} if turn is not None else set()
-    return f"gone since turn {max(since)}" if since else "gone"
+    # What was forgotten is not found any more: of what is, it says nothing.
+    losses = [x for x in turn.losses if x.n_content and x.why != "forgotten"] if turn is not None else []
+    return f"gone since {losses[-1].when}" if losses else "gone"
 
 
 def why_view(memory: Memory, turn: TurnMemory) -> View:
@@ -219,7 +220,7 @@ def why_view(memory: Memory, turn: TurnMemory) -> View:
     name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
     view = View(f"{name}: {turn.n_content_resident} of {turn.n_content} tokens are resident")
     for loss in losses:
-        view.rows.append(Row((f"turn {loss.turn_now}", f"-{loss.n_content}"), ((_reason(loss), ""),)))
+        view.rows.append(Row((loss.when, f"-{loss.n_content}"), ((_reason(loss), ""),)))
     if n_pinned := sum(span.n_tokens for span in turn.spans if span.pinned):
         view.rows.append(Row(("now", str(n_pinned)), (("pinned: never let go", ""),)))
     if turn.score is not None:
@@ -242,7 +243,7 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
     for turn, loss in newest[:_N_LOSING]:
         words = first_words(turn.said)
         text = f"{words}: {_reason(loss)}" if words else _reason(loss)
-        view.rows.append(Row((f"turn {turn.turn}", f"-{loss.n_content}", f"in turn {loss.turn_now}"), ((text, ""),)))
+        view.rows.append(Row((f"turn {turn.turn}", f"-{loss.n_content}", f"in {loss.when}"), ((text, ""),)))
     if n_more > 0:
         view.rows.append(Row(("", "", ""), ((f"and {many(n_more, 'more turn')}", ""),), dim=True))
     return view
