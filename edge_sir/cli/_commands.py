@@ -9,7 +9,7 @@ from typing import Any
 from edge_sir.chat import Chat, Undone
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._help import HELP, help_view, unknown_command
-from edge_sir.cli._views import WHO, Row, View, find_view, losses_view, memory_view, stats_view, why_view
+from edge_sir.cli._views import WHO, Row, View, digest, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Passage
 from edge_sir.policies import names, to_spec
@@ -84,9 +84,10 @@ def _memory(chat: Chat, rest: str) -> Outcome:
 
 def _pin(chat: Chat, rest: str) -> Outcome:
     what = _what(chat, rest, "/pin TEXT|TURN")
-    outcome = _touched("pinned", chat.pin(what))
+    found = chat.pin(what)
+    outcome = _touched("pinned", found)
     outcome.document["n_gone"] = n_gone = chat.n_gone(what)
-    if n_gone:
+    if n_gone and any(p.role != "system" for p in found):  # a system prompt is whole, or was replaced
         are, them = ("is", "it") if n_gone == 1 else ("are", "them")
         gone = f"{many(n_gone, 'more token')} of it {are} gone already, and a pin cannot bring {them} back"
         note = f"{gone}: say it again to have it whole"
@@ -121,7 +122,9 @@ def _touched(verb: str, found: Sequence[Passage], n_gone: int = 0) -> Outcome:
     still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else many(n, "token")
     view = View(f"{verb}: {still}" if n else f"nothing to be {verb}")
     spoken = [p for p in found if p.role in WHO]  # of a message there may be nothing left but its markers
-    view.rows.extend(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {p.text}", ""),)) for p in spoken)
+    for p in spoken:
+        text = digest(p.text, p.role) if p.role == "system" else p.text
+        view.rows.append(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {text}", ""),)))
     return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
 
 

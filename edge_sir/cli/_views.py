@@ -14,7 +14,18 @@ from edge_sir.memory import Loss, Memory, TurnMemory, never_said
 from edge_sir.said import Known
 from edge_sir.transcript import pattern_of
 
-__all__ = ["Row", "View", "colours", "find_view", "losses_view", "memory_view", "print_view", "stats_view", "why_view"]
+__all__ = [
+    "Row",
+    "View",
+    "colours",
+    "digest",
+    "find_view",
+    "losses_view",
+    "memory_view",
+    "print_view",
+    "stats_view",
+    "why_view",
+]
 
 Styled = tuple[str, str]
 """Text and style: "" or "dim"."""
@@ -133,8 +144,8 @@ def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
             if span.n_gone:
                 parts.append((f"{'' if _ends_blank(parts) else ' '}[{span.n_gone} gone] ", "dim"))
                 n_gone -= span.n_gone
-            if digest := _digest(span.text, role, after_blank=_ends_blank(parts)):
-                parts.append((digest, ""))
+            if text := digest(span.text, role, after_blank=_ends_blank(parts)):
+                parts.append((text, ""))
             pins.add(span.pinned)
         mark = "" if pins == {False} else "pinned" if pins == {True} else "in part pinned"
         rows.append(Row((*head, WHO.get(role, role), mark), tuple(parts)))
@@ -151,7 +162,7 @@ def _ends_blank(parts: Sequence[Styled]) -> bool:
     return not parts or parts[-1][0].endswith(" ")
 
 
-def _digest(text: str, role: str, *, after_blank: bool) -> str:
+def digest(text: str, role: str, *, after_blank: bool = True) -> str:
     """On one line, blanks at its ends kept: a pin may begin or end between words.
 
     Without the role that a template writes as words before its own system prompt.

@@ -1,10 +1,11 @@
 """What commands say when turns were taken back, of pins, stops and long messages. On the toy."""
 
 import pytest
-from chatting import evict, make_chat, told
+from chatting import CODEC, evict, make_chat, told
 
 from edge_sir.core.ledger import ROLES
 from edge_sir.errors import ConfigError
+from edge_sir.template import ChatTemplate
 
 
 def test_a_turn_that_was_taken_back_is_no_date() -> None:
@@ -25,3 +26,16 @@ def test_a_turn_that_was_taken_back_is_no_date() -> None:
     assert "in a turn that was taken back" not in "".join(told(chat, "/memory why"))  # turn 1 lost more since
     chat.undo()
     assert str(chat.memory().removed[0]) == "1 sentence of turn 1 in a turn that was taken back"
+
+
+def test_the_system_prompt_of_a_template_is_shown_without_its_word_and_never_to_be_said_again() -> None:
+    text = (
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nYou help.<|im_end|>\n{% endif %}"
+        + CODEC.CHAT_TEMPLATE
+    )
+    template = ChatTemplate(text.replace("{{ bos_token }}", ""), bos="", eos=CODEC.eos_text)
+    chat = make_chat(["Fine."], template=template)
+    chat.reply("Hello there.")
+    assert told(chat, "/pin 0")[1].split() == ["turn", "0", "19", "system:", "You", "help."]
+    evict(chat, chat.session.ledger["token"] == ord("h"))
+    assert "gone already" not in "".join(told(chat, "/pin 0")) and "gone already" in "".join(told(chat, "/pin 1"))
