@@ -37,6 +37,7 @@ class Chat(Conversation):
     """A conversation without end, as `Conversation`, with all that a person may ask of its memory."""
 
     last_undo: Undone | None = None
+    pins_cleared = False  # whether the conversation before this one had pins
 
     # ---- memory --------------------------------------------------------------------------------
 
@@ -48,6 +49,16 @@ class Chat(Conversation):
     def n_let_go(self) -> int:
         """Tokens of what was said in this conversation that made room, markers and thoughts not counted."""
         return self._recall.n_let_go
+
+    @property
+    def has_pins(self) -> bool:
+        """Whether something is pinned beside system prompts; transcripts do not hold that."""
+        return self._recall.has_pins
+
+    def clear(self) -> None:
+        """Begins a new conversation with the same system prompt; what is counted begins anew, too."""
+        self.pins_cleared = self.has_pins
+        super().clear()
 
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of a turn, or the sentences that hold these words; ConfigError if nothing is."""

@@ -52,6 +52,12 @@ class Recall:
         """Tokens of what was said that made room, markers and thoughts not counted."""
         return self._book.n_let_go
 
+    @property
+    def has_pins(self) -> bool:
+        """Whether somebody pinned something that is resident; system prompts always are."""
+        ledger = self._session.ledger
+        return bool(np.any(ledger["pinned"] & (ledger["turn"] > 0) & ~self._system()))
+
     def lost_since(self, at: int) -> tuple[Loss, ...]:
         """What made room for others since `at` tokens had been decoded."""
         return self._book.since(at)

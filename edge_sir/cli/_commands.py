@@ -188,12 +188,14 @@ def _stats(chat: Chat, rest: str) -> Outcome:
 
 def _save(chat: Chat, rest: str) -> Outcome:
     path = chat.transcript.save(_given(rest, "/save FILE: which file?"))
-    return Outcome(View(f"saved {many(len(chat.transcript), 'message')} to {path}"), {"saved": str(path)})
+    pins = "; not the pins" if chat.has_pins else ""
+    return Outcome(View(f"saved {many(len(chat.transcript), 'message')} to {path}{pins}"), {"saved": str(path)})
 
 
 def _load(chat: Chat, rest: str) -> Outcome:
     n = chat.load(read_transcript(_given(rest, "/load FILE: which file?")))
     text = f"read {many(n, 'turn')}; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
+    text += "; pins are not saved: /pin again what must stay" if chat.pins_cleared else ""
     return Outcome(View(text), {"loaded": n})
 
 

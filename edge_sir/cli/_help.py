@@ -34,15 +34,15 @@ MORE: dict[str, str] = {
     "memory find": "Words as they were said, in any case.",
     "pin": "A number is a turn; in quotes it is text. What is gone already, a pin cannot bring back.",
     "unpin": "The system prompt stays pinned; /system changes it.",
-    "forget": "Pinned or not. A number is a turn; in quotes it is text. Replies made while it was known may still "
-    "reflect it.",
+    "forget": "The whole turn, or every sentence that holds these words, pinned or not; it cannot be undone. A number "
+    "is a turn; in quotes it is text. Replies made while it was known may still reflect it.",
     "undo": "What older turns lost to make room for it does not come back.",
     "regen": "What older turns lost to make room for the last answer does not come back.",
     "budget": "Lowered, it lets go at once of what does not fit any more, and gives no memory back to the system.",
     "policy": "name[:key=value,...]; without an argument their names.",
     "system": 'In mid-conversation the new one takes the old one\'s place; /system "" removes it.',
     "stats": "Of this conversation, and in all if /clear began others before.",
-    "save": "No file is overwritten.",
+    "save": "No file is overwritten. It holds what was said, not the pins.",
     "load": "The model reads it as if it had just been said; nothing is generated.",
     "clear": "The system prompt stays; the counts begin anew.",
 }

@@ -1,5 +1,7 @@
 """What commands say when turns were taken back, of pins, stops and long messages. On the toy."""
 
+from pathlib import Path
+
 import pytest
 from chatting import CODEC, evict, make_chat, told
 
@@ -39,3 +41,21 @@ def test_the_system_prompt_of_a_template_is_shown_without_its_word_and_never_to_
     assert told(chat, "/pin 0")[1].split() == ["turn", "0", "19", "system:", "You", "help."]
     evict(chat, chat.session.ledger["token"] == ord("h"))
     assert "gone already" not in "".join(told(chat, "/pin 0")) and "gone already" in "".join(told(chat, "/pin 1"))
+
+
+def test_who_had_pins_is_told_that_they_are_not_in_what_was_saved(tmp_path: Path) -> None:
+    chat = make_chat(["Fine."] * 2, system="Be kind.")
+    chat.reply("Hello there.")
+    assert told(chat, f"/save {tmp_path}/plain")[0] == f"saved 3 messages to {tmp_path}/plain"
+    told(chat, "/clear")
+    assert "pin" not in told(chat, f"/load {tmp_path}/plain")[0]
+    chat.pin("Hello")
+    assert told(chat, f"/save {tmp_path}/pinned")[0].endswith("; not the pins")
+    told(chat, "/clear")
+    assert told(chat, f"/load {tmp_path}/pinned")[0].endswith("; pins are not saved: /pin again what must stay")
+
+
+def test_help_says_how_much_forget_takes_and_that_it_cannot_be_undone() -> None:
+    text = told(make_chat(), "/help forget")[1]
+    assert "every sentence that holds these words" in text and "cannot be undone" in text
+    assert "not the pins" in told(make_chat(), "/help save")[1]
