@@ -58,6 +58,8 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
                 _note_cut(chat)
         except KeyboardInterrupt:
             print(_style("assistant"), flush=True)
+            if not quiet and chat.last_reply is not before:
+                _note_cut(chat)
             if chat.awaits:
                 _dim("stopped while reading; what you typed goes in with your next message")
             elif chat.session.turn == 0 and is_command(text):
@@ -79,12 +81,12 @@ def _turn(chat: Chat, text: str, *, wrap: bool) -> bool:
     """Does what one line asks for; True to leave."""
     if not is_command(text):
         chat.last_reply = None
-        _show_reply(chat.stream(text[1:] if text.startswith("//") else text), wrap=wrap)
+        _show_reply(chat, chat.stream(text[1:] if text.startswith("//") else text), wrap=wrap)
         return False
     outcome = perform(chat, text)
     if outcome.pieces is not None:
-        chat.last_undo = None
-        _show_reply(outcome.pieces, wrap=wrap)
+        chat.last_undo = chat.last_reply = None
+        _show_reply(chat, outcome.pieces, wrap=wrap)
         if chat.last_undo is not None and (cost := cost_of(chat.last_undo)):
             _dim(cost)
     else:
@@ -117,20 +119,42 @@ def _ask(reader: _Reader) -> str | None:
             warned = True
 
 
-def _show_reply(reply: Generator[Piece, None, None], *, wrap: bool) -> None:
-    wrapped = _wrapped() if wrap else None
-    role = "assistant"
+class _Screen:
+    """Where a reply is shown. answer: what of it was, thoughts not counted."""
+
+    def __init__(self, wrap: bool) -> None:
+        self.answer = ""
+        self.role = "assistant"
+        self._wrap = wrap
+        self._wrapped = _wrapped() if wrap else None
+
+    def show(self, piece: Piece) -> None:
+        if piece.role != self.role:
+            print(f"{self._wrapped.rest() if self._wrapped else ''}\n{_style(piece.role)}", end="")
+            self.role, self._wrapped = piece.role, _wrapped() if self._wrap else None
+        self.answer += piece.text if piece.role == "assistant" else ""
+        text = shown(piece.text) if sys.stdout.isatty() else piece.text
+        print(self._wrapped.push(text) if self._wrapped else text, end="", flush=True)
+
+    def end(self) -> None:
+        print(self._wrapped.rest() if self._wrapped else "", end="", flush=True)
+
+
+def _show_reply(chat: Chat, reply: Generator[Piece, None, None], *, wrap: bool) -> None:
+    screen = _Screen(wrap)
     with contextlib.closing(reply), _silent_keys() if wrap else contextlib.nullcontext():
         try:
             for piece in reply:
-                if piece.role != role:
-                    print(f"{wrapped.rest() if wrapped else ''}\n{_style(piece.role)}", end="")
-                    role, wrapped = piece.role, _wrapped() if wrap else None
-                text = shown(piece.text) if sys.stdout.isatty() else piece.text
-                print(wrapped.push(text) if wrapped else text, end="", flush=True)
+                screen.show(piece)
+        except KeyboardInterrupt:
+            reply.close()
+            said = "" if chat.last_reply is None else chat.last_reply.text
+            if said.startswith(screen.answer) and said != screen.answer:  # memory has it, though it was not shown
+                screen.show(Piece(said[len(screen.answer) :], "assistant"))
+            raise
         finally:
-            print(wrapped.rest() if wrapped else "", end="", flush=True)
-        if role != "assistant":
+            screen.end()
+        if screen.role != "assistant":
             print(_style("assistant"), end="")
     print(flush=True)
 
@@ -177,6 +201,8 @@ def _note_cut(chat: Chat) -> None:
     if reply is not None and reply.finish == "length":
         why = "--max-tokens" if reply.n_tokens >= chat.max_tokens else "no cell is left"
         _dim(f"(cut at {many(reply.n_tokens, 'token')}; {why})")
+    elif reply is not None and reply.finish == "interrupted":
+        _dim("(stopped)")
 
 
 def _style(role: str) -> str:

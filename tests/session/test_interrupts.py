@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from chatting import CODEC, make_chat, script, transcript
+from chatting import CODEC, make_chat, said, script, transcript
 from driving import agrees
 
 from edge_sir.chat import Chat
@@ -60,6 +60,20 @@ def answer(chat: Chat, text: str) -> str:
     reply = chat.reply(text).text
     assert agrees(chat.session)
     return reply
+
+
+class Reader:
+    """A person who types one line and leaves."""
+
+    shows_state, typed = True, False
+
+    def __init__(self, line: str) -> None:
+        self._lines = [line]
+
+    def read(self) -> str:
+        if not self._lines:
+            raise EOFError
+        return self._lines.pop()
 
 
 def texts(chat: Chat) -> list[str]:
@@ -133,21 +147,28 @@ def test_a_truncation_that_takes_the_prompt_along_puts_it_back(at: int) -> None:
 def test_a_person_is_told_what_ctrl_c_left(
     line: str, notice: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Reader:
-        shows_state, typed, lines = True, False, (line,)
-
-        def read(self) -> str:
-            if not self.lines:
-                raise EOFError
-            text, *self.lines = self.lines  # type: ignore[assignment]
-            return text
-
-    monkeypatch.setattr(_terminal, "rich_reader", lambda chat: Reader())
+    monkeypatch.setattr(_terminal, "rich_reader", lambda chat: Reader(line))
     chat = two_turns()
     with interrupting(chat):
         _terminal.talk(chat, Losses(), quiet=True)
     told = capsys.readouterr().err
     assert notice in told and bool(told) == bool(notice)
+
+
+@pytest.mark.parametrize("line", ["Tell me.", "/regen"])
+@pytest.mark.parametrize("at", [3, 6, 9])
+def test_a_stopped_reply_is_marked_and_shown_as_far_as_it_is_known(
+    line: str, at: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_terminal, "rich_reader", lambda chat: Reader(line))
+    chat = two_turns()
+    chat.engine.script[:] = script("They sail across the ocean.")  # type: ignore[attr-defined]
+    with interrupting(chat, at):
+        _terminal.talk(chat, Losses(), quiet=False)
+    out, err = capsys.readouterr()
+    assert "(stopped)" in err.splitlines() and "They sail across the ocean.".startswith(texts(chat)[-1])
+    assert out.split("\n")[0].strip() == texts(chat)[-1] == said(chat, "assistant").rpartition(".")[2].strip() != ""
+    assert agrees(chat.session)
 
 
 # ---- begun anew ----------------------------------------------------------------------------------
