@@ -185,7 +185,8 @@ class Chat(Conversation):
             if self._reopen is None:
                 raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
             self._move_to(self._reopen(n_cells))
-        return amend.set_budget(self.session, n_cells)
+        with self._recall.lowering():
+            return amend.set_budget(self.session, n_cells)
 
     def _move_to(self, engine: Engine) -> None:
         old = self.engine

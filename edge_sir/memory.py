@@ -70,8 +70,8 @@ class Loss:
     no thoughts). n_thought: the thoughts; a long one makes room before its turn ends. value: what the policy
     ranked these tokens by (mean), cut: the least value that stayed; None where nothing was ranked. ranks_by: what
     values are, in words. thinned: a policy of whole units took only a part of one. surprisal: mean of n_content in
-    nats, not decayed. at: tokens ever decoded before it. undone: turn `turn_now` was taken back, and its number may be
-    another's now.
+    nats, not decayed. at: tokens ever decoded before it. lowered: nothing came in, the budget was lowered. undone: turn
+    `turn_now` was taken back, and its number may be another's now.
     """
 
     turn: int
@@ -88,6 +88,7 @@ class Loss:
     thinned: bool
     surprisal: float | None
     at: int
+    lowered: bool = False
     undone: bool = False
 
     @property
@@ -196,8 +197,8 @@ class LossBook:
         self._by_turn: dict[int, list[Loss]] = {}
         self._n_let_go = 0
 
-    def note(self, event: Eviction, policy: Policy) -> None:
-        """Takes an eviction in."""
+    def note(self, event: Eviction, policy: Policy, *, lowered: bool = False) -> None:
+        """Takes an eviction in; lowered: as in `Loss`."""
         columns = event.columns
         for turn in np.unique(columns["turn"]).tolist():
             rows = np.flatnonzero(columns["turn"] == turn)
@@ -219,6 +220,7 @@ class LossBook:
                 thinned=policy.whole_units and values is not None and bool(np.any(values == event.cut)),
                 surprisal=_mean(columns["surprisal"][content]),
                 at=event.n_born,
+                lowered=lowered,
             )
             self._by_turn.setdefault(turn, []).append(loss)
             self._n_let_go += _let_go(loss)

@@ -1,7 +1,8 @@
 """What a conversation remembers, in a person's hands: look at it, find, pin and forget by turn or by text."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -37,11 +38,21 @@ class Recall:
         self._book = LossBook()
         self._said = Said(codec)
         self._removed: list[Removed] = []
+        self._lowering = False
 
     def note(self, event: Eviction) -> None:
         """An eviction listener."""
-        self._book.note(event, self._session.policy)
+        self._book.note(event, self._session.policy, lowered=self._lowering)
         self._said.note(event)
+
+    @contextmanager
+    def lowering(self) -> Iterator[None]:
+        """What makes room in here does so for a lower budget."""
+        self._lowering = True
+        try:
+            yield
+        finally:
+            self._lowering = False
 
     def view(self) -> Memory:
         """What is resident, what is gone and why, by turn."""

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from edge_sir.cli._counts import many, numbered
@@ -230,7 +230,8 @@ def why_view(memory: Memory, turn: TurnMemory) -> View:
     words = first_words(turn.said)
     name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
     view = View(f"{name}: {turn.n_content_resident} of {turn.n_content} tokens are resident")
-    for loss in losses:
+    view.rows.append(Row(("IN", "TOKENS"), (("WHY", ""),), dim=True))
+    for loss in _merged(losses):
         view.rows.append(Row((loss.when, f"-{loss.n_content}"), ((_reason(loss), ""),)))
     if n_pinned := sum(span.n_tokens for span in turn.spans if span.pinned):
         view.rows.append(Row(("now", str(n_pinned)), (("pinned: never let go", ""),)))
@@ -238,6 +239,23 @@ def why_view(memory: Memory, turn: TurnMemory) -> View:
         text = f"mean surprisal {turn.score:.3g} nats; {memory.policy} ranks by {memory.ranks_by}"
         view.rows.append(Row(("now", str(turn.n_content_resident)), ((text, ""),)))
     return view
+
+
+def _merged(losses: Sequence[Loss]) -> list[Loss]:
+    """One row for what went in one turn for one reason: their means, and the least that stayed in the end."""
+    merged = []
+    for _, group in groupby(losses, key=lambda x: (x.turn_now, x.undone, x.why, x.lowered, x.policy, x.thinned)):
+        parts = list(group)
+        values = [(x.value, x.n_content) for x in parts]
+        surprisals = [(x.surprisal, x.n_content) for x in parts]
+        n_content = sum(x.n_content for x in parts)
+        merged.append(replace(parts[-1], n_content=n_content, value=_mean(values), surprisal=_mean(surprisals)))
+    return merged
+
+
+def _mean(parts: Iterable[tuple[float | None, int]]) -> float | None:
+    known = [(x, n) for x, n in parts if x is not None]
+    return sum(x * n for x, n in known) / sum(n for _, n in known) if known else None
 
 
 def losses_view(turns: Sequence[TurnMemory]) -> View:
@@ -251,10 +269,11 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
         return View("nothing has gone so far")
     n_more = len(newest) - _N_LOSING
     view = View("what went last (/memory why TURN shows all that a turn lost)")
+    view.rows.append(Row(("TURN", "TOKENS", "WHEN"), (("WHY", ""),), dim=True))
     for turn, loss in newest[:_N_LOSING]:
         words = first_words(turn.said)
         text = f"{words}: {_reason(loss)}" if words else _reason(loss)
-        view.rows.append(Row((f"turn {turn.turn}", f"-{loss.n_content}", f"in {loss.when}"), ((text, ""),)))
+        view.rows.append(Row((str(turn.turn), f"-{loss.n_content}", f"in {loss.when}"), ((text, ""),)))
     if n_more > 0:
         view.rows.append(Row(("", "", ""), ((f"and {many(n_more, 'more turn')}", ""),), dim=True))
     return view
@@ -263,7 +282,7 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
 def _reason(loss: Loss) -> str:
     if loss.why == "forgotten":
         return "forgotten because you asked for it"
-    text = "let go to make room"
+    text = "let go because the budget was lowered" if loss.lowered else "let go to make room"
     if loss.surprisal is not None:
         text += f": mean surprisal {loss.surprisal:.3g} nats"
     if loss.value is None:

@@ -250,12 +250,11 @@ def test_scores_on_request_are_called_what_they_are() -> None:
 def test_why_without_a_turn_tells_what_went_last() -> None:
     assert told(make_chat(), "/memory why") == ["nothing has gone so far"]
     chat, _ = losing(16)
-    title, *rows = told(chat, "/memory why")
+    title, head, *rows = told(chat, "/memory why")
+    assert head.split() == ["TURN", "TOKENS", "WHEN", "WHY"]
     assert "/memory why TURN" in title and re.fullmatch(r"and \d more turns", rows.pop())
     assert len(rows) == 10
-    found = [
-        re.match(r"turn (\d+) +-\d+ +in turn (\d+) +Convert \d+ kilometres to miles …: let go", row) for row in rows
-    ]
+    found = [re.match(r"(\d+) +-\d+ +in turn (\d+) +Convert \d+ kilometres to miles …: let go", row) for row in rows]
     when = [int(m[2]) for m in found]  # type: ignore[index]
     assert when == sorted(when, reverse=True) and when[0] == 16
     assert len(perform(chat, "/memory why --json").document["turns"]) > 10

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from chatting import CODEC, evict, make_chat, told
+from chatting import CODEC, evict, fill, make_chat, told
 
 from edge_sir.core.ledger import ROLES
 from edge_sir.errors import ConfigError
@@ -59,3 +59,26 @@ def test_help_says_how_much_forget_takes_and_that_it_cannot_be_undone() -> None:
     text = told(make_chat(), "/help forget")[1]
     assert "every sentence that holds these words" in text and "cannot be undone" in text
     assert "not the pins" in told(make_chat(), "/help save")[1]
+
+
+def test_why_has_a_head_and_one_row_per_turn_and_reason() -> None:
+    chat = make_chat(budget=200)
+    fill(chat, 6)
+    for turn in chat.memory().turns[1:]:
+        losses = [loss for loss in turn.losses if loss.n_content]
+        _, head, *rows = told(chat, f"/memory why {turn.turn}")
+        assert head.split() == ["IN", "TOKENS", "WHY"]
+        went = [row.split("  ")[:2] for row in rows if not row.startswith("now")]
+        assert [when for when, _ in went] == [f"turn {n}" for n in sorted({loss.turn_now for loss in losses})]
+        assert -sum(int(n) for _, n in went) == turn.n_content_gone
+    assert any(len(turn.losses) > len({loss.turn_now for loss in turn.losses}) for turn in chat.memory())
+
+
+def test_what_a_lower_budget_let_go_says_so() -> None:
+    chat = make_chat(["Fine."] * 2, budget=256)
+    chat.reply("Hello there. " * 6)
+    told(chat, "/budget 80")
+    assert "let go because the budget was lowered" in told(chat, "/memory why 1")[2]
+    chat.reply("And what now? " * 3)
+    reasons = [row for row in told(chat, "/memory why 1") if "to make room" in row]
+    assert len(reasons) == 1 and reasons[0].startswith("turn 2")
