@@ -17,6 +17,7 @@ __all__ = ["N_TURNS", "Losses", "first_words", "folded", "shown"]
 
 N_TURNS = 4  # that are named at most; /memory shows all
 _FRAME = ROLES.index("frame")
+_USER = ROLES.index("user")
 _N_WORDS = 5
 _N_CHARS = 40  # a web address is one word, too
 
@@ -28,6 +29,7 @@ class Losses:
         self.transcript: Transcript | None = None
         self._tokens: Counter[int] = Counter()
         self._markers: Counter[int] = Counter()
+        self._own: Counter[int] = Counter()  # of a turn's message, to the turn itself
 
     def note(self, eviction: Eviction) -> None:
         """An eviction listener. Thoughts leave by design, even early, and who forgets on purpose knows."""
@@ -35,6 +37,7 @@ class Losses:
             turn, role = eviction.columns["turn"], eviction.columns["role"]
             self._tokens.update(turn[~np.isin(role, UNSPOKEN)].tolist())
             self._markers.update(turn[role == _FRAME].tolist())
+            self._own[eviction.turn_now] += int((turn[role == _USER] == eviction.turn_now).sum())
 
     def listed(self) -> list[dict[str, Any]]:
         """As values, by turn: tokens that went, how many of them were markers, and how the turn began."""
@@ -66,7 +69,9 @@ class Losses:
             return ""
         worst = sorted(self._tokens, key=lambda turn: (-self._tokens[turn], turn))[:n_most]
         if not worst:
-            return f"let go {many(n, 'token')} of {many(n_turns, 'turn')} (/memory)"
+            n_own = self._own[max(self._own)] if self._own else 0  # a message longer than its cells
+            own = f", {n_own} of them of your last message" if n_own else ""
+            return f"let go {many(n, 'token')} of {many(n_turns, 'turn')}{own} (/memory)"
         if n_turns == 1:
             return f"let go {many(n, 'token')} of {self._named(worst[0])}"
         parts = [f"of {self._named(turn)} {self._tokens[turn]}" for turn in worst]
@@ -78,6 +83,7 @@ class Losses:
         """Forgets what was collected."""
         self._tokens.clear()
         self._markers.clear()
+        self._own.clear()
 
     def _named(self, turn: int) -> str:
         words = shown(self._words(turn))

@@ -1,10 +1,12 @@
 """What commands say when turns were taken back, of pins, stops and long messages. On the toy."""
 
+import re
 from pathlib import Path
 
 import pytest
 from chatting import CODEC, evict, fill, make_chat, told
 
+from edge_sir.cli._losses import Losses
 from edge_sir.core.ledger import ROLES
 from edge_sir.errors import ConfigError
 from edge_sir.template import ChatTemplate
@@ -82,3 +84,19 @@ def test_what_a_lower_budget_let_go_says_so() -> None:
     chat.reply("And what now? " * 3)
     reasons = [row for row in told(chat, "/memory why 1") if "to make room" in row]
     assert len(reasons) == 1 and reasons[0].startswith("turn 2")
+
+
+def test_a_message_too_long_for_its_cells_tells_how_much_of_itself_went() -> None:
+    losses = Losses()
+    chat = make_chat(["Fine."] * 3, budget=128, on_evict=losses.note)
+    chat.reply("Hello there.")
+    chat.reply("And what then?")
+    assert losses.told(0) == ""
+    chat.reply("river stones " * 20)
+    n_own = sum(loss.n_content for loss in chat.memory().turns[3].losses)
+    assert n_own > 100
+    told_of_all = losses.told(0)
+    assert re.fullmatch(rf"let go \d+ tokens of 3 turns, {n_own} of them of your last message \(/memory\)", told_of_all)
+    losses.clear()
+    chat.reply("So?")
+    assert "message" not in losses.told(0)
