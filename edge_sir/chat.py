@@ -1,6 +1,6 @@
 """A conversation whose memory is in a person's hands: look at it, pin, forget, undo, change its terms."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,7 +135,7 @@ class Chat(Conversation):
             self._unsent += said
         yield from self._answer(sampling, max_tokens, tries)
 
-    def load(self, messages: Sequence[Message]) -> int:
+    def load(self, messages: Iterable[Message]) -> int:
         """Reads a transcript (`read_transcript`) into an empty conversation and returns how many turns that are.
 
         Nothing is generated. Raises ConfigError if something was said already, and what a message is refused with; the

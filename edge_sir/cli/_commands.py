@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tqdm import tqdm
+
 from edge_sir.chat import Chat, Undone
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._help import HELP, help_view, unknown_command
@@ -178,7 +180,14 @@ def _system(chat: Chat, rest: str) -> Outcome:
     text = chat.system
     turn = chat.system_turn
     title = f"system prompt (turn {turn}, pinned): {text}" if text else "no system prompt of yours (/system TEXT)"
+    if not text and (own := _before_all(chat)):
+        title += f"; the template's own: {own}"
     return Outcome(View(title), {"system": text, "turn": turn})
+
+
+def _before_all(chat: Chat) -> str:
+    """What the model's template says before anybody does."""
+    return next((digest(turn.text, "system").strip() for turn in chat.memory() if turn.turn == 0), "")
 
 
 def _stats(chat: Chat, rest: str) -> Outcome:
@@ -193,7 +202,9 @@ def _save(chat: Chat, rest: str) -> Outcome:
 
 
 def _load(chat: Chat, rest: str) -> Outcome:
-    n = chat.load(read_transcript(_given(rest, "/load FILE: which file?")))
+    messages = read_transcript(_given(rest, "/load FILE: which file?"))
+    # Every word is read by the model again, which takes a while; on a terminal one sees how far it is.
+    n = chat.load(tqdm(messages, desc="reading", unit="message", leave=False, disable=None))
     text = f"read {many(n, 'turn')}; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
     text += "; pins are not saved: /pin again what must stay" if chat.pins_cleared else ""
     return Outcome(View(text), {"loaded": n})

@@ -41,6 +41,7 @@ def test_the_system_prompt_of_a_template_is_shown_without_its_word_and_never_to_
     chat = make_chat(["Fine."], template=template)
     chat.reply("Hello there.")
     assert told(chat, "/pin 0")[1].split() == ["turn", "0", "19", "system:", "You", "help."]
+    assert told(chat, "/system") == ["no system prompt of yours (/system TEXT); the template's own: You help."]
     evict(chat, chat.session.ledger["token"] == ord("h"))
     assert "gone already" not in "".join(told(chat, "/pin 0")) and "gone already" in "".join(told(chat, "/pin 1"))
 
