@@ -31,7 +31,9 @@ class TextBorders:
     """Tells sentence ends and word starts from the text of tokens; remembers texts, and how the last one ended."""
 
     codec: TextCodec
-    _pieces: dict[int, bytes] = field(default_factory=dict)
+    _known: dict[int, tuple[str, bool]] = field(
+        default_factory=dict
+    )  # of a token: its text, and whether that begins a word
     _tail: str = ""  # the end of what came before
 
     def __call__(self, tokens: Tokens) -> Borders:
@@ -43,17 +45,17 @@ class TextBorders:
         """
         ends, starts = np.zeros(len(tokens), bool), np.ones(len(tokens), bool)
         for i, token in enumerate(tokens):
-            piece = self._piece(int(token))
-            text = piece.decode("utf-8", "replace")
-            starts[i] = self._tail[-1:].isspace() or _begins_a_word(text)
+            text, begins = self._of(int(token))
+            starts[i] = begins or self._tail[-1:].isspace()
             self._tail = (self._tail + text)[-_TAIL:]
             ends[i] = "\n" in text or (text.rstrip().endswith(_ENDS) and not _abbreviates(self._tail))
         return Borders(ends, starts)
 
-    def _piece(self, token: int) -> bytes:
-        if token not in self._pieces:
-            self._pieces[token] = self.codec.piece(token)
-        return self._pieces[token]
+    def _of(self, token: int) -> tuple[str, bool]:
+        if token not in self._known:
+            text = self.codec.piece(token).decode("utf-8", "replace")
+            self._known[token] = text, _begins_a_word(text)
+        return self._known[token]
 
 
 def _begins_a_word(text: str) -> bool:

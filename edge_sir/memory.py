@@ -7,12 +7,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, UNSPOKEN, TokenLedger
-from edge_sir.core.policy import FRAME, Policy
+from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger, split
+from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.policies import to_spec
-from edge_sir.said import split
 from edge_sir.session import Session
 from edge_sir.transcript import Message, Transcript, contains
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_sir import amend
 from edge_sir._shield import shield
-from edge_sir.core.ledger import ROLES
+from edge_sir.core.ledger import FRAME, ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
@@ -119,7 +119,7 @@ class Recall:
         else:
             rows = np.flatnonzero(ledger["turn"] == what)
         # Without its first markers a model loses its footing; words among the sinks go all the same.
-        rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != ROLES.index("frame"))]
+        rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != FRAME)]
         rows = rows[(ledger["turn"][rows] > 0) & ~self._system()[rows]]
         removed = passages(ledger, rows, self._codec)
         with shield():
@@ -196,7 +196,7 @@ class Recall:
             rows = with_markers(ledger, _rows(self._said.saying(ledger, what)), emptied_only=False)
         else:
             rows = np.flatnonzero(ledger["turn"] == what)
-        if np.any(ledger["role"][rows] != ROLES.index("frame")):
+        if np.any(ledger["role"][rows] != FRAME):
             return rows
         turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
         losses = [loss for turn in turns for loss in self._book.of(turn) if loss.n_content]

@@ -7,18 +7,17 @@ that sentence, so the tokens that went are kept here, as plain numbers beside th
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, UNSPOKEN, TokenLedger
-from edge_sir.core.policy import FRAME
+from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger, split
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.transcript import contains, pattern_of
 
-__all__ = ["Known", "Said", "Stretch", "known_of", "split"]
+__all__ = ["Known", "Said", "Stretch", "known_of"]
 
 Ints = NDArray[np.int64]
 
@@ -201,8 +200,3 @@ def _with_gaps(pieces: tuple[bytes, ...], here: NDArray[np.bool_]) -> str:
     runs = split(np.flatnonzero(here), np.cumsum(~here, dtype=np.intp)[here])
     texts = (b"".join(pieces[i] for i in run).decode("utf-8", "ignore").strip() for run in runs)
     return " … ".join(filter(None, texts))
-
-
-def split(rows: NDArray[np.intp], keys: NDArray[np.integer[Any]]) -> list[NDArray[np.intp]]:
-    """`rows` in pieces of equal keys."""
-    return np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []

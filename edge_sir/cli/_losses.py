@@ -9,14 +9,13 @@ from typing import Any, TextIO
 import numpy as np
 
 from edge_sir.cli._counts import many
-from edge_sir.core.ledger import ROLES, UNSPOKEN
+from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN
 from edge_sir.core.records import Eviction
 from edge_sir.transcript import Message, Transcript
 
 __all__ = ["N_TURNS", "Losses", "first_words", "folded", "shown"]
 
 N_TURNS = 4  # that are named at most; /memory shows all
-_FRAME = ROLES.index("frame")
 _USER = ROLES.index("user")
 _N_WORDS = 5
 _N_CHARS = 40  # a web address is one word, too
@@ -36,7 +35,7 @@ class Losses:
         if eviction.why == "room":
             turn, role = eviction.columns["turn"], eviction.columns["role"]
             self._tokens.update(turn[~np.isin(role, UNSPOKEN)].tolist())
-            self._markers.update(turn[role == _FRAME].tolist())
+            self._markers.update(turn[role == FRAME].tolist())
             self._own[eviction.turn_now] += int((turn[role == _USER] == eviction.turn_now).sum())
 
     def listed(self) -> list[dict[str, Any]]:

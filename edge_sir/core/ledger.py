@@ -19,14 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import SessionError, StalePlanError
 
-__all__ = ["COLUMNS", "ROLES", "UNSPOKEN", "Journal", "TokenLedger"]
+__all__ = ["COLUMNS", "FRAME", "ROLES", "UNSPOKEN", "Journal", "TokenLedger", "split"]
 
 Column = NDArray[Any]
 
 ROLES = ("frame", "system", "user", "assistant", "thought", "tool")
 """Role names; the ledger stores the index. A *frame* token is a template's marker, not anybody's words."""
 
-UNSPOKEN = (ROLES.index("frame"), ROLES.index("thought"))
+FRAME = ROLES.index("frame")
+UNSPOKEN = (FRAME, ROLES.index("thought"))
 """What is no part of what was said: markers, and thoughts, which leave when their turn ends."""
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -159,3 +160,8 @@ class TokenLedger:
     def renumber(self, pos: ArrayLike) -> None:
         """Sets the position of every row after the cells were shifted. What is resident does not change."""
         self._columns["pos"][: self._n] = pos
+
+
+def split(rows: NDArray[np.intp], keys: NDArray[np.integer[Any]]) -> list[NDArray[np.intp]]:
+    """`rows` int [n] in pieces of equal neighbouring `keys` [n], in order; none of no rows."""
+    return np.split(rows, np.flatnonzero(np.diff(keys)) + 1) if len(rows) else []

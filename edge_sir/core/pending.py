@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_sir.core.ledger import COLUMNS, ROLES
+from edge_sir.core.ledger import COLUMNS, FRAME
 
 __all__ = ["Borders", "PendingTokens", "no_borders"]
 
 _NAMES = ("token", "role", "pinned", "message", "sentence", "word", "turn")
 _DTYPES = dict(COLUMNS)
-_FRAME = ROLES.index("frame")
 _WORD_TOKENS = 16  # a longer run of letters (a hash, a picture in base 64) is cut, so that it need not go at once
 
 
@@ -76,7 +75,7 @@ class PendingTokens:
         # A closing marker belongs to the sentence before it, so a sentence starts with its first content; and with a
         # word: the point in "3.5" ends none.
         ends = borders.sentence_ends
-        if role == _FRAME or not len(ends):
+        if role == FRAME or not len(ends):
             return np.full(len(ends), self._sentence)
         after = np.concatenate([[self._sentence_over], ends[:-1]]) & borders.word_starts
         numbers: NDArray[np.int64] = self._sentence + np.cumsum(after)
@@ -86,7 +85,7 @@ class PendingTokens:
 
     def _words(self, role: int, starts: NDArray[np.bool_]) -> NDArray[np.int64]:
         n = len(starts)
-        if role == _FRAME or not n:
+        if role == FRAME or not n:
             self._word_length = 0
             self._word += n
             return np.arange(self._word - n, self._word) + 1

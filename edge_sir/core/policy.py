@@ -17,13 +17,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES
+from edge_sir.core.ledger import FRAME
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ConfigError, SessionError
 
 __all__ = ["FRAME", "LedgerView", "Policy", "ScorePolicy", "drop_lowest"]
-
-FRAME = ROLES.index("frame")
 
 Mask = NDArray[np.bool_]
 Scores = NDArray[np.float64]

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sir.core.ledger import split
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
 from edge_sir.errors import ConfigError
@@ -72,12 +73,12 @@ class Units(Policy):
     def _units(self, view: LedgerView, free: Rows) -> list[Rows]:
         """Splits the rows that may go into units, in the order of the stream."""
         units: list[Rows] = []
-        for unit in _split(free, view[self.unit]):
+        for unit in split(free, view[self.unit][free]):
             if len(unit) <= self.max_unit:
                 units.append(unit)
                 continue
             part: list[Rows] = []
-            for sentence in _split(unit, view["sentence"]):
+            for sentence in split(unit, view["sentence"][unit]):
                 if part and sum(map(len, part)) + len(sentence) > self.max_unit:
                     units.append(np.concatenate(part))
                     part = []
@@ -94,10 +95,6 @@ class Units(Policy):
             return -1.0
         age = view.turn_now - int(view["turn"][unit[-1]])
         return float(known.mean()) * self.decay**age
-
-
-def _split(rows: Rows, keys: NDArray[np.integer]) -> list[Rows]:
-    return np.split(rows, np.flatnonzero(np.diff(keys[rows])) + 1) if len(rows) else []
 
 
 def _thin(view: LedgerView, unit: Rows, n: int) -> Rows:

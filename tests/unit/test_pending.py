@@ -60,6 +60,17 @@ def test_the_queue_has_the_types_of_the_ledger() -> None:
     assert all(column.dtype == declared[name] for name, column in queue.head(1).items())
 
 
+def texts_by(name: str, queue: PendingTokens, text: str | None = None) -> list[str]:
+    """The text of each number in a column, in order; a token is a character's code, or of `text` its place."""
+    columns = queue.head(len(queue))
+    chars = text if text is not None else map(chr, columns["token"])
+    found: dict[int, str] = {}
+    for char, number in zip(chars, columns[name].tolist(), strict=True):
+        found[number] = found.get(number, "") + char
+    assert list(found) == sorted(found)
+    return list(found.values())
+
+
 def sentences_of(*messages: str) -> list[str]:
     """Feeds messages spelled as text, `[` and `]` being markers; returns the text of each sentence number."""
     queue = PendingTokens()
@@ -68,12 +79,7 @@ def sentences_of(*messages: str) -> list[str]:
         for char in message:
             role = FRAME if char in "[]" else USER
             queue.feed([ord(char)], role, 0, False, Borders(np.array([char in ".]"]), np.ones(1, bool)))
-    columns = queue.head(len(queue))
-    found: dict[int, str] = {}
-    for token, sentence in zip(columns["token"], columns["sentence"], strict=True):
-        found[int(sentence)] = found.get(int(sentence), "") + chr(token)
-    assert list(found) == sorted(found)
-    return list(found.values())
+    return texts_by("sentence", queue)
 
 
 @pytest.mark.parametrize(
@@ -117,12 +123,7 @@ def words_of(*messages: str) -> list[str]:
             tokens = np.array([ord(char) for char in chars])
             starts = np.array([not chr(token).isalpha() for token in tokens])
             queue.feed(tokens, role, 0, False, Borders(np.zeros(len(tokens), bool), starts))
-    columns = queue.head(len(queue))
-    found: dict[int, str] = {}
-    for token, word in zip(columns["token"], columns["word"], strict=True):
-        found[int(word)] = found.get(int(word), "") + chr(token)
-    assert list(found) == sorted(found)
-    return list(found.values())
+    return texts_by("word", queue)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,4 @@ def test_points_that_end_no_sentence(text: str, sentences: list[str], at_once: b
     queue.start_message()
     for piece in [tokens] if at_once else np.split(tokens, len(tokens)):
         queue.feed(piece, USER, 0, False, borders(piece))
-    found: dict[int, str] = {}
-    for char, sentence in zip(text, queue.head(len(queue))["sentence"], strict=True):
-        found[int(sentence)] = found.get(int(sentence), "") + char
-    assert list(found.values()) == sentences
+    assert texts_by("sentence", queue, text) == sentences
