@@ -109,14 +109,16 @@ def evaluation(setup: Setup, path: Path) -> Figure:
 
 
 def _play(stage: Stage, beside: _Beside, policy: str, index: int) -> None:
-    def count(text: str) -> int:
-        return len(stage.codec.encode(text, special=False))
-
-    dialogue = tasks.task("numbers").dialogue(tasks.Setup(count, n_tokens=_N_TOKENS), index)
+    dialogue = tasks.task("numbers").dialogue(tasks.Setup(stage.count_tokens, n_tokens=_N_TOKENS), index)
     script = Script(dialogue, stage.codec, stage.template, "rank")
-    watched = replace(stage, open_engine=lambda *sizes: beside.watch(stage.open_engine(*sizes)), _engines=OrderedDict())
+    watched = replace(  # with contexts of its own, on a model that is not its to free
+        stage,
+        open_engine=lambda *sizes: beside.watch(stage.open_engine(*sizes)),
+        on_close=lambda: None,
+        _engines=OrderedDict(),
+    )
     try:
         beside.since = beside.clock()
         list(play_dialogue(watched, script, arms_of([policy], [_BUDGET])))
     finally:
-        replace(watched, on_close=lambda: None).close()
+        watched.close()

@@ -69,7 +69,7 @@ def evaluate(
     """
     task = tasks.task(request.task)
     setup = Setup(
-        count_tokens=lambda text: len(stage.codec.encode(text, special=False)),
+        count_tokens=stage.count_tokens,
         seed=request.seed,
         lead=request.lead,
         data=request.data,
@@ -80,12 +80,12 @@ def evaluate(
     dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
     config = _config(stage, request)
     store = Store(request.out, config)
-    n_todo = sum(not store.is_done(a.spec, a.budget, d.id, digest(a, d)) for a in arms for d in dialogues)
+    wanted = {(arm.spec, arm.budget, d.id, digest(arm, d)) for arm in arms for d in dialogues}
+    n_todo = sum(not store.is_done(*key) for key in wanted)
     on_start(n_todo)
     if n_todo:  # noted before it is played: a pass that is killed has asked, too
         store.note({"offset": request.offset, "n": request.n or task.n_default})
     _timed(stage, store, dialogues, arms, request, on_rows)
-    wanted = {(arm.spec, arm.budget, d.id, digest(arm, d)) for arm in arms for d in dialogues}
     rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue, row.digest) in wanted]
     order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
     return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))

@@ -21,8 +21,7 @@ _LEGEND = (
     "Retention is the accuracy over keep-all's. Gold log-probability is that of the right answer, in nats; "
     "resident is the tokens in the cache when the question was answered, gold resident the share of the fact's tokens "
     "that were among them; s/turn counts the time for questions, too. p is McNemar's, exact and two-sided, on the same "
-    "questions; a:b counts those that only the "
-    "row's policy (a) or only the other one (b) got right."
+    "questions; a:b counts those that only the row's policy (a) or only the other one (b) got right."
 )
 _LEGEND_PLAIN = (
     "Intervals are 95 %, a bootstrap over runs of neighbouring pieces of text (over texts if there are several). "
@@ -53,7 +52,7 @@ def run_report(
     if (others := _other_metrics(summary)) is not None:
         parts += ["## Other metrics", others]
     for other in further:
-        parts += [f"## By {_title(other.metric)}", *filter(None, [_verdict(other)]), run_table(other, others=False)]
+        parts += [f"## By {_title(other.metric)}", *filter(None, [_verdict(other)]), run_table(other)]
         parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
     parts.append(legend(summary))
     if (speed := _speed(passes)) is not None:
@@ -61,8 +60,8 @@ def run_report(
     return "\n\n".join(parts) + "\n"
 
 
-def run_table(summary: Summary, *, others: bool = True) -> str:
-    """The main table: one row per arm. others: with up to two further metrics."""
+def run_table(summary: Summary) -> str:
+    """The main table: one row per arm, with up to two further metrics."""
     columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
     columns.append(("resident", lambda e: f"{e.resident:.0f}"))
     columns.append(("n", lambda e: str(e.n)))
@@ -70,8 +69,8 @@ def run_table(summary: Summary, *, others: bool = True) -> str:
         columns.append(("perplexity", lambda e: spread(e.perplexity, e.perplexity_ci, four)))
     else:
         columns.append((_title(summary.metric), lambda e: share(e.accuracy)))
-        further = _other_names(summary) if others else []
-        columns += [(_title(name), _other(name)) for name in further if len(further) <= 2]
+        others = _other_names(summary)
+        columns += [(_title(name), _other(name)) for name in others if len(others) <= 2]
         columns.append(("retention", lambda e: figure(e.retention, "{:.2f}")))
     columns.append(("gold log-prob.", lambda e: spread(e.gold_logprob, e.gold_logprob_ci)))
     if any(e.gold_resident is not None for e in summary.entries):

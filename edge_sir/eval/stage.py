@@ -51,6 +51,10 @@ class Stage:
             engine.remove(seq, 0, -1)
         return engine
 
+    def count_tokens(self, text: str) -> int:
+        """How many tokens `text` has, markers not counted."""
+        return len(self.codec.encode(text, special=False))
+
     def times(self) -> EngineTimes:
         """Seconds in all engines so far."""
         all_times = [self._past, *(e.times for e in self._engines.values())]

@@ -142,20 +142,21 @@ def summarize(
 def summarize_each(
     rows: Sequence[Row], *, task: str, model: str, answer: str, metrics: Sequence[str], chance: float
 ) -> list[Summary]:
-    """A summary for each metric that rows count for, in the task's order; one without entries if there are no rows."""
+    """A summary for each metric that rows count for, in the task's order; one without entries if there are no rows.
+
+    The first has the others' shares beside its own; the rest are about one metric each.
+    """
     there = {row.metric for row in rows}
     found = [metric for metric in metrics if metric in there] or list(metrics[:1])
-    return [
-        summarize(
-            rows,
-            task=task,
-            model=model,
-            answer=answer,
-            metrics=[metric, *(other for other in metrics if other != metric)],
-            chance=chance,
-        )
+    first, *further = (
+        summarize(rows, task=task, model=model, answer=answer, metrics=_led_by(metric, metrics), chance=chance)
         for metric in found
-    ]
+    )
+    return [first, *(replace(s, entries=tuple(replace(e, others={}) for e in s.entries)) for s in further)]
+
+
+def _led_by(metric: str, metrics: Sequence[str]) -> list[str]:
+    return [metric, *(other for other in metrics if other != metric)]
 
 
 def to_json(summary: Summary, further: Sequence[Summary] = ()) -> dict[str, Any]:
@@ -171,8 +172,7 @@ def to_json(summary: Summary, further: Sequence[Summary] = ()) -> dict[str, Any]
     }
     if further:
         document["metrics"] = {
-            other.metric: [_rounded(_entry_json(replace(entry, others={}))) for entry in other.entries]
-            for other in further
+            other.metric: [_rounded(_entry_json(entry)) for entry in other.entries] for other in further
         }
     return document
 

@@ -1,7 +1,6 @@
 """`hf:OWNER/REPO:FILE`, against a double of the hub on loopback."""
 
 import hashlib
-import importlib.util
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -14,9 +13,6 @@ from edge_sir import hub
 from edge_sir.errors import ModelError
 
 NAME = "hf:acme/tiny-GGUF:q4/talker.gguf"
-needs_library = pytest.mark.skipif(
-    importlib.util.find_spec("huggingface_hub") is None, reason="the extra hf is not installed"
-)
 
 
 class Double(ThreadingHTTPServer):
@@ -134,7 +130,6 @@ def ask(run_cli: Callable, double: Double, folder: Path) -> Callable:
     return run
 
 
-@needs_library
 def test_a_file_is_fetched_once_and_then_needs_no_hub(ask: Callable, double: Double, folder: Path) -> None:
     first = ask().succeeded()
     told = first.err.decode()
@@ -148,7 +143,6 @@ def test_a_file_is_fetched_once_and_then_needs_no_hub(ask: Callable, double: Dou
     assert len(double.paths) == n_requests
 
 
-@needs_library
 def test_what_broke_off_is_resumed(ask: Callable, double: Double, folder: Path) -> None:
     block = 10 << 20  # what the library writes at once
     double.data += bytes(2 * block)  # behind the last tensor, where nobody looks
@@ -164,14 +158,12 @@ def test_what_broke_off_is_resumed(ask: Callable, double: Double, folder: Path) 
     assert next(folder.rglob("*.gguf")).read_bytes() == double.data
 
 
-@needs_library
 def test_a_wrong_checksum_is_refused_and_nothing_kept(ask: Callable, double: Double, folder: Path) -> None:
     double.claims = "a" * 64
     assert "wrong size or checksum" in ask(NAME, "--quiet").complaint
     assert not [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
-@needs_library
 def test_what_is_not_there_is_named(ask: Callable, double: Double) -> None:
     assert "did you mean 'q4/talker.gguf'?" in ask("hf:acme/tiny-GGUF:q4/talkr.gguf", "--quiet").complaint
     assert "no public repository acme/none" in ask("hf:acme/none:a.gguf", "--quiet").complaint
@@ -179,19 +171,16 @@ def test_what_is_not_there_is_named(ask: Callable, double: Double) -> None:
     assert "terms that must be accepted" in ask(NAME, "--quiet").complaint
 
 
-@needs_library
 def test_offline_is_a_clear_line_with_the_place_for_the_file(ask: Callable, double: Double, folder: Path) -> None:
     line = ask(HF_HUB_OFFLINE="1").complaint
     assert "HF_HUB_OFFLINE" in line and str(folder / "hf" / "acme" / "tiny-GGUF" / "q4" / "talker.gguf") in line
     assert double.paths == []
 
 
-@needs_library
 def test_no_network_is_a_clear_line(ask: Callable) -> None:
     assert "is the network up?" in ask(NAME, "--quiet", HF_ENDPOINT="http://127.0.0.1:9").complaint
 
 
-@needs_library
 def test_models_get_and_path_know_the_hub(run_cli: Callable, double: Double, folder: Path) -> None:
     env = {"EDGE_SIR_MODELS_DIR": str(folder), "HF_ENDPOINT": double.url, "HF_HUB_OFFLINE": None}
     complaint = run_cli("models", "path", NAME, env=env).complaint
