@@ -9,7 +9,7 @@ from typing import ClassVar
 from edge_sir.eval.chatter import Language, chatter_until, length
 from edge_sir.eval.task import SYSTEM, Ask, Dialogue, Say, Setup, Step, Task
 
-__all__ = ["FactTask", "Plot", "ask", "tell"]
+__all__ = ["FactTask", "Plot", "ask", "ask_back", "tell"]
 
 FACT = "fact"
 
@@ -30,6 +30,8 @@ _REPLIES: dict[Language, tuple[str, ...]] = {
     ),
     "de": ("In Ordnung.", "Gut, ich merke es mir.", "Danke, notiert.", "Alles klar. Sonst noch etwas?"),
 }
+
+_QUOTES: dict[Language, str] = {"en": 'You said: "', "de": 'Du hast gesagt: "'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,17 @@ def tell(r: random.Random, text: str, gold: Sequence[str], language: Language = 
     """An exchange that tells a fact, phrased as an aside or straight away; `asked`: the question is about this one."""
     fact = FACT if asked else "other"
     return Say(r.choice(_ASIDES[language]) + text, r.choice(_REPLIES[language]), fact, tuple(gold))
+
+
+def ask_back(
+    r: random.Random, user: str, sentence: str, right: str, wrong: Sequence[str], language: Language = "en"
+) -> Ask:
+    """A question that is answered by quoting `sentence`, with {} for what is asked, as it was told.
+
+    A small model that has read a thousand tokens since hardly answers in words of its own, but goes on with these.
+    """
+    before, _, after = sentence.partition("{}")
+    return ask(r, user, _QUOTES[language] + before.rstrip(), right, wrong, close=after)
 
 
 def ask(r: random.Random, user: str, stem: str, right: str, wrong: Sequence[str], *, close: str = ".") -> Ask:

@@ -3,7 +3,7 @@
 import random
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
 
 __all__ = ["Names"]
 
@@ -14,10 +14,10 @@ _NAMES = words(
 _RELATIONS = words("sister,brother,boss,landlady,flatmate,cousin,daughter,son,dentist,teacher,doctor,best friend")
 
 _FACTS = (
-    "My {relation} is called {name}.",
-    "I sat next to {second} today. My {relation} is called {name}, did you know?",
-    "It is not {second}: my {relation} is called {name}.",
-    "{second} is only a friend, and my {relation} is called {name}.",
+    ("", "My {relation} is called {{}}."),
+    ("I sat next to {second} today. ", "My {relation} is called {{}}, did you know?"),
+    ("It is not {second}: ", "my {relation} is called {{}}."),
+    ("{second} is only a friend, and ", "my {relation} is called {{}}."),
 )
 
 
@@ -27,7 +27,8 @@ class Names(FactTask):
     def plot(self, r: random.Random) -> Plot:
         right, second, *others = r.sample(_NAMES, 5)
         relation = r.choice(_RELATIONS)
-        fact = r.choice(_FACTS).format(relation=relation, name=right, second=second)
-        wrong = [second if second in fact else others[0], *others[1:]]
-        question = ask(r, f"What is my {relation} called?", f"Your {relation} is called", right, wrong)
-        return Plot((tell(r, fact, [right]),), question, (right, *wrong))
+        before, sentence = (part.format(relation=relation, second=second) for part in r.choice(_FACTS))
+        wrong = [second if before else others[0], *others[1:]]
+        fact = tell(r, before + sentence.format(right), [right])
+        question = ask_back(r, f"What is my {relation} called?", sentence, right, wrong)
+        return Plot((fact,), question, (right, *wrong))

@@ -3,7 +3,7 @@
 import random
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
 
 __all__ = ["Order"]
 
@@ -29,7 +29,5 @@ class Order(FactTask):
             tell(r, stop.format(place), [place], asked=i == 0)
             for i, (stop, place) in enumerate(zip(_STOPS, places, strict=True))
         )
-        question = ask(
-            r, "Where did I go first?", "You said: the very first stop on my tour was the", places[0], places[1:]
-        )
+        question = ask_back(r, "Where did I go first?", _STOPS[0], places[0], places[1:])
         return Plot(facts, question, tuple(places))

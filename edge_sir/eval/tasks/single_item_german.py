@@ -3,7 +3,7 @@
 import random
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
 
 __all__ = ["SingleItemGerman"]
 
@@ -13,10 +13,10 @@ _THINGS = words(
 )
 
 _FACTS = (
-    ("Bitte kaufe heute {} für mich.", "Du hast gesagt: Bitte kaufe heute", " für mich."),
-    ("Wenn du nachher gehst, kaufe bitte {}.", "Wenn ich nachher gehe, kaufe ich bitte", "."),
-    ("Auf meiner Einkaufsliste steht {}.", "Auf deiner Einkaufsliste steht", "."),
-    ("Das Einzige, was ich heute brauche, ist {}.", "Das Einzige, was du heute brauchst, ist", "."),
+    "Bitte kaufe heute {} für mich.",
+    "Wenn du nachher gehst, kaufe bitte {}.",
+    "Auf meiner Einkaufsliste steht {}.",
+    "Das Einzige, was ich heute brauche, ist {}.",
 )
 
 
@@ -27,7 +27,7 @@ class SingleItemGerman(FactTask):
     system = "Du bist ein hilfreicher Assistent mit gutem Gedächtnis."
 
     def plot(self, r: random.Random) -> Plot:
-        fact, stem, close = r.choice(_FACTS)
+        fact = r.choice(_FACTS)
         right, *wrong = r.sample(_THINGS, 4)
-        question = ask(r, "Was sollst du für mich kaufen?", stem, right, wrong, close=close)
+        question = ask_back(r, "Was sollst du für mich kaufen?", fact, right, wrong, "de")
         return Plot((tell(r, fact.format(right), [right], "de"),), question, (right, *wrong))
