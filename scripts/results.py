@@ -107,14 +107,16 @@ GENERATED = (
 )
 
 ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
-OVER_ETA = ("keep-all", "streaming", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS))
+OVER_ETA = ("keep-all", "streaming", "sir", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS))
 FEW = ("keep-all", "sir", "units", "sirllm", "streaming")
 SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
 
+RECENT = ("sir:recent=0", "sir:recent=0.125", "sir:recent=0.25")
+
 # Dialogues of the paper's file from number 300 on were used for choosing; the first 100 are held out.
 CANDIDATES = (
-    *("sir", "sir:power=0.1", "sir:power=0.5", "sir:power=1", "sir:reply_weight=1", "sir:n_recent=48", "sir:decay=1"),
-    *("sir:length_power=0", "sir:length_power=1"),
+    *("sir", "sir:power=0.1", "sir:power=0.5", "sir:power=1", "sir:reply_weight=1", "sir:decay=1"),
+    *("sir:length_power=0", "sir:length_power=1", *RECENT),
     *("units", "units:unit=message", "units:unit=sentence", "sirllm:n_recent=48"),
 )
 
@@ -139,7 +141,7 @@ PIECES = (
     Piece("decay-forgetting", Request("forgetting", n=20, seed=2), OVER_ETA, (128, 256)),
     Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
     Piece("mix", Request("mix", n=30, seed=2), (*FEW, "random", "entropy"), (128, 256)),
-    Piece("perplexity", Request("perplexity", n=20, seed=2), FEW[1:], (256, 1024), chunk=20),
+    Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20),
     Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
     Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1),
     Piece("rps-few-shot", Request("rps", n=200, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=200),

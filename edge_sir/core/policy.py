@@ -85,9 +85,13 @@ class Policy(ABC):
         """
 
     def candidates(self, protect: Mask, n_drop: int) -> NDArray[np.intp]:
-        """Rows that may go: unprotected ones but the `n_recent` newest of them, which yield only to need."""
-        free = np.flatnonzero(~protect)
-        return free[: len(free) - self.n_recent] if self.n_recent <= len(free) - n_drop else free
+        """Rows that may go: unprotected ones but the `n_newest` of them, which yield only to need."""
+        free, n_newest = np.flatnonzero(~protect), self.n_newest(len(protect))
+        return free[: len(free) - n_newest] if n_newest <= len(free) - n_drop else free
+
+    def n_newest(self, n_rows: int) -> int:
+        """How many of `n_rows` resident tokens are kept for being new, beside the running turn."""
+        return self.n_recent
 
     def decayed(self, scores: NDArray[np.floating[Any]], view: LedgerView) -> Scores:
         """`scores * decay ** age` (paper, section 3.3); an unscored token (NaN) ranks above all others."""

@@ -34,7 +34,8 @@ class Sir(ScorePolicy):
     all turns much the same share of the cells. reply_weight: of surprisal in what the model said itself, 0 to 1; it
     can say that again, what the user said it cannot. length_power: a word's value is divided by its number of tokens to
     this power, 0 to 1; 0 takes no notice of what a word costs, 1 values it per cell, which favours short words.
-    Role markers are worth nothing and go first.
+    recent: share of the resident tokens that stay for being the newest beside the running turn, 0 to 1 (`n_recent`
+    counts if that is more); what comes next hangs on them most. Role markers are worth nothing and go first.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
@@ -44,12 +45,13 @@ class Sir(ScorePolicy):
     power: float = 0.2
     reply_weight: float = 0.5
     length_power: float = 0.5
+    recent: float = 1 / 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.power <= 1:
             raise ConfigError(f"power must be above 0 and at most 1, not {self.power}")
-        for name in ("reply_weight", "length_power"):
+        for name in ("reply_weight", "length_power", "recent"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
 
@@ -62,6 +64,9 @@ class Sir(ScorePolicy):
             return plan
         cut = float(plan.values[torn].min())
         return EvictionPlan(plan.rows[~torn], plan.epoch, plan.why, plan.values[~torn], cut)
+
+    def n_newest(self, n_rows: int) -> int:
+        return max(self.n_recent, int(self.recent * n_rows))
 
     def score(self, view: LedgerView) -> Scores:
         return self.decayed(self._marginal(view, self._weighted(view)), view)

@@ -66,6 +66,15 @@ def test_the_word_at_the_cut_is_torn_only_where_it_must_be(n_must: int, expected
     assert plan.cut == pytest.approx(6 / 2**0.5)  # of the word that stays, or of what is left of it
 
 
+@pytest.mark.parametrize(
+    ("keys", "n_newest"), [("", 2), ("recent=0", 0), ("recent=0.5", 16), ("n_recent=3", 3), ("n_recent=1", 2)]
+)
+def test_a_share_of_the_cells_stays_for_being_new(keys: str, n_newest: int) -> None:
+    view = make_view(1, turn_now=1, surprisal=np.arange(32.0, 0.0, -1.0), role=[USER] * 32)  # the newest is worth least
+    spec = "sir:" + ",".join(filter(None, ["n_sink=0", keys]))
+    assert dropped(spec, view, mask(32)) == [31 - n_newest]
+
+
 @pytest.mark.parametrize("power", [0.1, 0.3, 0.9])
 def test_sir_drops_what_lowers_the_value_of_all_turns_least(power: float) -> None:
     """Of a concave sum, taking the smallest margins is best: no other choice of as many rows keeps more value."""
