@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edge_sir.errors import EdgeSirError, UserError
-from edge_sir.eval.evaluate import N_TOKENS, Request, evaluate
+from edge_sir.eval.evaluate import N_TOKENS, Request, drop_stale, evaluate
 from edge_sir.eval.folder import report_folder
 from edge_sir.eval.runner import Arm, arms_of
 from edge_sir.eval.stage import Stage, open_stage
@@ -159,6 +160,7 @@ def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) 
     """Plays until all is there or the time is up; whether all is there."""
     model = ensure_model(MODEL, quiet=False).path
     quick = to_f32(model, model.with_name(QUICK))
+    _drop_stale(pieces, data, quick)
     chunks: list[Piece] = []
     for first in (True, False):
         # Chunks of pieces that stand side by side are taken in turn, so that a table fills evenly.
@@ -183,6 +185,16 @@ def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) 
                 process.terminate()
             raise
     return done == len(work)
+
+
+def _drop_stale(pieces: Sequence[Piece], data: Path | None, model: Path) -> None:
+    """Throws away what older code or older texts gave, so that no table mixes the two."""
+    with closing(open_stage(str(model), threads=1, quiet=True)) as stage:
+        for piece in pieces:
+            out = RESULTS / piece.name
+            request = replace(piece.request, data=_located(piece, data), out=out)
+            if n := drop_stale(stage, _arms(piece), request):
+                print(f"{piece.name}: {n} rows are of an older policy or text and are played again", file=sys.stderr)
 
 
 def _located(piece: Piece, data: Path | None) -> Path | None:

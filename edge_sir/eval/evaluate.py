@@ -16,11 +16,11 @@ from edge_sir.eval import task as tasks
 from edge_sir.eval.records import Row
 from edge_sir.eval.runner import Arm, digest, run
 from edge_sir.eval.stage import Stage
-from edge_sir.eval.store import Store
+from edge_sir.eval.store import Key, Store, drop_rows
 from edge_sir.eval.task import Answer, Ask, Dialogue, Setup, Step, Task
 from edge_sir.session import Positions
 
-__all__ = ["N_TOKENS", "Request", "Result", "evaluate"]
+__all__ = ["N_TOKENS", "Request", "Result", "drop_stale", "evaluate"]
 
 N_TOKENS = 1200
 """About how long a generated dialogue is; the paper's grocery dialogues have 1,224 tokens on average."""
@@ -67,6 +67,31 @@ def evaluate(
     on_start: called with the number of (dialogue, arm) pairs that are to be played; on_rows: with the rows of each.
     Raises ConfigError if the folder holds an evaluation that was asked otherwise, or for bad data.
     """
+    dialogues = _dialogues(stage, request)
+    config = _config(stage, request)
+    store = Store(request.out, config)
+    wanted = _wanted(arms, dialogues)
+    n_todo = sum(not store.is_done(*key) for key in wanted)
+    on_start(n_todo)
+    if n_todo:  # noted before it is played: a pass that is killed has asked, too
+        store.note({"offset": request.offset, "n": request.n or tasks.task(request.task).n_default})
+    _timed(stage, store, dialogues, arms, request, on_rows)
+    rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue, row.digest) in wanted]
+    order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
+    return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
+
+
+def drop_stale(stage: Stage, arms: Sequence[Arm], request: Request) -> int:
+    """Takes rows out of `request.out` that are none of this request's (any more), and returns how many.
+
+    A policy or the words of a dialogue changed since they were played. No process may be writing to the folder.
+    """
+    if request.out is None or not request.out.exists():
+        return 0
+    return drop_rows(request.out, _wanted(arms, _dialogues(stage, request)))
+
+
+def _dialogues(stage: Stage, request: Request) -> list[Dialogue]:
     task = tasks.task(request.task)
     setup = Setup(
         count_tokens=stage.count_tokens,
@@ -77,18 +102,11 @@ def evaluate(
     )
     _check_metrics(task, request)
     every = task.dialogues(setup, request.n or task.n_default, request.offset)
-    dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
-    config = _config(stage, request)
-    store = Store(request.out, config)
-    wanted = {(arm.spec, arm.budget, d.id, digest(arm, d)) for arm in arms for d in dialogues}
-    n_todo = sum(not store.is_done(*key) for key in wanted)
-    on_start(n_todo)
-    if n_todo:  # noted before it is played: a pass that is killed has asked, too
-        store.note({"offset": request.offset, "n": request.n or task.n_default})
-    _timed(stage, store, dialogues, arms, request, on_rows)
-    rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue, row.digest) in wanted]
-    order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
-    return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
+    return [_without_probes(dialogue, request.metrics) for dialogue in every]
+
+
+def _wanted(arms: Sequence[Arm], dialogues: Sequence[Dialogue]) -> set[Key]:
+    return {(arm.spec, arm.budget, d.id, digest(arm, d)) for arm in arms for d in dialogues}
 
 
 def _check_metrics(task: Task, request: Request) -> None:

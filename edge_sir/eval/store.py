@@ -6,21 +6,22 @@ under one arm are written at once, and count only if its last row is there.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval.records import Row
 
-__all__ = ["Store", "load_run"]
+__all__ = ["Key", "Store", "drop_rows", "load_run"]
 
 _SAME = (
     *("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "room"),
     "data_sha256",
 )
 
-_Group = tuple[str, int, str, str]  # policy, budget, dialogue, digest
+Key = tuple[str, int, str, str]
+"""Of a dialogue under an arm: policy, budget, dialogue, digest."""
 
 
 class Store:
@@ -32,7 +33,7 @@ class Store:
     def __init__(self, folder: Path | None, config: Mapping[str, Any]) -> None:
         self.folder = folder
         self.rows: list[Row] = []
-        self._done: set[_Group] = set()
+        self._done: set[Key] = set()
         if folder is None:
             return
         if folder.exists() and not folder.is_dir():
@@ -84,6 +85,18 @@ def load_run(folder: Path) -> tuple[dict[str, Any], list[Row], list[dict[str, An
     return config | {"asked": asked}, _whole_groups(_read_rows(folder / "rows.jsonl")), passes
 
 
+def drop_rows(folder: Path, wanted: Collection[Key]) -> int:
+    """Leaves only the rows of `wanted` in a folder, and returns how many went. No process may be writing there."""
+    file = folder / "rows.jsonl"
+    rows = _read_rows(file)
+    kept = [row for row in rows if _key(row) in wanted]
+    if len(kept) < len(rows):
+        part = file.with_suffix(".part")
+        part.write_text("".join(json.dumps(row.to_json()) + "\n" for row in kept), encoding="utf-8")
+        part.replace(file)
+    return len(rows) - len(kept)
+
+
 def _merged(asked: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """(offset, n) ranges in order, those that touch or overlap as one."""
     found: list[tuple[int, int]] = []
@@ -96,21 +109,21 @@ def _merged(asked: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def _finished(rows: Sequence[Row]) -> set[_Group]:
-    return {_group(row) for row in rows if row.last}
+def _finished(rows: Sequence[Row]) -> set[Key]:
+    return {_key(row) for row in rows if row.last}
 
 
-def _group(row: Row) -> _Group:
+def _key(row: Row) -> Key:
     return row.policy, row.budget, row.dialogue, row.digest
 
 
 def _whole_groups(rows: Sequence[Row]) -> list[Row]:
     """Rows of dialogues that were finished, each counted once; of two versions of a dialogue the later one."""
-    groups: dict[_Group, dict[int, Row]] = {}
+    groups: dict[Key, dict[int, Row]] = {}
     for row in rows:
-        group = groups.pop(_group(row), {})  # a version that was played again is the latest
+        group = groups.pop(_key(row), {})  # a version that was played again is the latest
         group.setdefault(row.index, row)
-        groups[_group(row)] = group
+        groups[_key(row)] = group
     whole = {key: group for key, group in groups.items() if _is_whole(group)}
     latest = {key[:3]: key for key in whole}
     return [row for key in latest.values() for row in whole[key].values()]

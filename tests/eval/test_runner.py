@@ -10,6 +10,7 @@ from staging import FACT, QUESTION, chat, dialogue, play, toy_stage
 
 from edge_sir.engine import Slice
 from edge_sir.errors import BatchError, ConfigError
+from edge_sir.eval.evaluate import Request, drop_stale, evaluate
 from edge_sir.eval.player import Player, option_logprobs
 from edge_sir.eval.records import Row
 from edge_sir.eval.runner import Arm, arms_of, digest, play_dialogue, run
@@ -248,6 +249,18 @@ def test_of_two_versions_of_a_dialogue_the_one_that_was_played_last_counts(tmp_p
     again = Store(tmp_path, CONFIG)
     assert [(r.digest, r.gold_logprob) for r in again.rows] == [("a", -1.0)]
     assert again.is_done(row.policy, row.budget, row.dialogue, "a")
+
+
+def test_rows_of_another_policy_or_text_are_dropped(tmp_path: Path) -> None:
+    stage, arms = toy_stage(), arms_of(["keep-all", "streaming"], [160])
+    request = Request("names", n=2, n_tokens=400, out=tmp_path)
+    evaluate(stage, arms, request)
+    rows = [row.to_json() for row in load_run(tmp_path)[1]]
+    assert len(rows) == 4 and drop_stale(stage, arms, request) == 0
+    rows[0]["digest"] = "of older words"
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert drop_stale(stage, arms_of(["keep-all"], []), request) == 3  # that row, and both of streaming
+    assert [row.to_json() for row in load_run(tmp_path)[1]] == [r for r in rows[1:] if r["policy"] == "keep-all"]
 
 
 def test_half_a_dialogue_does_not_count(tmp_path: Path) -> None:
