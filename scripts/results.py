@@ -50,7 +50,11 @@ ALL = (
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One evaluation of the page. data: a file below --data; without --data such a piece is left out."""
+    """One evaluation of the page.
+
+    data: a file below --data; without --data such a piece is left out. chunk: dialogues (or what --n counts) played at a
+    time. apart: every policy on its own, where a dialogue takes long and its beginning, which they share, does not.
+    """
 
     name: str
     request: Request
@@ -58,6 +62,7 @@ class Piece:
     budgets: tuple[int, ...]
     data: str = ""
     chunk: int = 2
+    apart: bool = False
 
     def command(self) -> str:
         """The command that plays the same."""
@@ -70,6 +75,7 @@ class Piece:
         words += [f"--metric {m}" for m in r.metrics] + (["--data PATH"] if self.data else [])
         words += [f"--tokens {r.n_tokens}"] if r.n_tokens != N_TOKENS else []
         words += [f"--answer {r.answer}"] if r.answer != "rank" else []
+        words += [f"--positions {r.positions}"] if r.positions != "auto" else []
         return " ".join([*words, f"--out docs/results/{self.name}"])
 
     def chunks(self) -> Iterator["Piece"]:
@@ -77,7 +83,8 @@ class Piece:
         first, n = self.request.offset, self.request.n or 1
         for start in range(first, first + n, self.chunk):
             part = replace(self.request, offset=start, n=min(self.chunk, first + n - start))
-            yield replace(self, request=part)
+            for policies in [(spec,) for spec in self.policies] if self.apart else [self.policies]:
+                yield replace(self, request=part, policies=policies)
 
 
 def _main(lead: int) -> Piece:
@@ -110,6 +117,7 @@ GENERATED = (
 ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
 OVER_ETA = ("keep-all", "streaming", "sir", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS))
 FEW = ("keep-all", "sir", "units", "sirllm", "streaming")
+RPS_DECAYS = ("sir", "sir:decay=1", "sir:decay=0.9", "sir:decay=0.7", "sir:decay=0.5")
 SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
 
 RECENT = ("sir:recent=0", "sir:recent=0.125", "sir:recent=0.25")
@@ -142,14 +150,16 @@ PIECES = (
     Piece("decay-forgetting", Request("forgetting", n=20, seed=2), OVER_ETA, (128, 256)),
     Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
     Piece("mix", Request("mix", n=30, seed=2), (*FEW, "random", "entropy"), (128, 256)),
-    Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20),
+    Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20, apart=True),
     Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
-    Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1),
-    Piece("rps-few-shot", Request("rps", n=200, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=200),
-    Piece("grocery-both", Request("grocery", n=25), (*FEW, *SHOTS), (512,), PAPER_FILE),
-    Piece("grocery-letters", Request("grocery", n=25, answer="first-token"), FEW, (512,), PAPER_FILE),
-    Piece("dailydialog", Request("dailydialog", n=60), FEW, (96,), "dailydialog.jsonl"),
-    Piece("rps", Request("rps", n=2100, seed=2), FEW[1:], (1024,), chunk=2100),
+    Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1, apart=True),
+    Piece("rps-few-shot", Request("rps", n=60, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=60),
+    Piece("grocery-both", Request("grocery", n=25, offset=100), (*FEW, *SHOTS), (512,), PAPER_FILE),
+    Piece("grocery-letters", Request("grocery", n=25, offset=100, answer="first-token"), FEW, (512,), PAPER_FILE),
+    Piece("grocery-gaps", Request("grocery", n=25, lead=10, positions="gaps"), FEW, (256,), PAPER_FILE),
+    Piece("dailydialog", Request("dailydialog", n=60), FEW, (96, 256), "dailydialog.jsonl"),
+    Piece("decay-rps", Request("rps", n=150, seed=2), ("streaming", *RPS_DECAYS), (1024,), chunk=150, apart=True),
+    Piece("rps", Request("rps", n=2100, seed=2), ("sir", "streaming"), (1024,), chunk=2100, apart=True),
 )
 
 
