@@ -52,8 +52,8 @@ ALL = (
 class Piece:
     """One evaluation of the page.
 
-    data: a file below --data; without --data such a piece is left out. chunk: dialogues (or what --n counts) played at a
-    time. apart: every policy on its own, where a dialogue takes long and its beginning, which they share, does not.
+    data: a file below --data; without --data such a piece is left out. chunk: dialogues (or what --n counts) played
+    at a time. apart: every policy on its own, where the beginning of a dialogue, which they share, is the least of it.
     """
 
     name: str
