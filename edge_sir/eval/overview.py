@@ -1,6 +1,8 @@
 """Many evaluations in one report: means over what can be measured, the rest named apart.
 
 A task whose keep-all interval touches chance says nothing about forgetting and would only pull all means together.
+Runs that were made for different ends (to choose on, to report) say so by the `group` in their run.json; no mean
+goes across groups.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,22 +23,28 @@ _ALPHA = 0.05
 _APART = ("lead", "seed", "n_tokens", "positions", "data_sha256")
 
 _LEGEND = (
-    "Means count every measurable run once; their 95 % intervals draw runs (a bootstrap), so they say how much hangs "
-    "on the choice of tasks. A row over fewer runs than another is not to be compared with it. Gold log-probabilities "
-    "are in nats. a:b counts the runs in which the row's policy is better (a) or worse (b) than the other one at the "
+    "Means count every measurable run{of_group} once; their 95 % intervals draw runs (a bootstrap), so they say how "
+    "much hangs on the choice of tasks. A row over fewer runs than another is not to be compared with it. Gold "
+    "log-probabilities are in nats. a:b counts the runs in which the row's policy is better (a) or worse (b) than the "
+    "other one at the "
     f"same budget by McNemar's exact test, p < {_ALPHA}, not corrected for the number of tests."
 )
 
 
 def folder_report(runs: Sequence[Run]) -> str:
     """The report of several evaluations, (summary, run.json's mapping) each: a section per model and way to answer."""
-    groups: dict[tuple[str, str], list[Run]] = {}
+    alike: dict[tuple[str, str], list[Run]] = {}
     for summary, run in runs:
-        groups.setdefault((summary.model, summary.answer), []).append((summary, run))
+        alike.setdefault((summary.model, summary.answer), []).append((summary, run))
+    grouped = any(run.get("group") for _, run in runs)
     sections = ["# Overview"]
-    for (model, answer), found in groups.items():
+    for (model, answer), found in alike.items():
         labelled = label_runs(found)
-        sections += [f"## {model}, answers by {answer}", *_section(labelled), *_made(labelled, found)]
+        groups: dict[str, _Labelled] = {}
+        for (label, summary), (_, run) in zip(labelled.items(), found, strict=True):
+            groups.setdefault(run.get("group") or "", {})[label] = summary
+        sections += [f"## {model}, answers by {answer}", *_section(labelled, groups, grouped=grouped)]
+        sections += _made(labelled, found)
     return "\n\n".join(sections) + "\n"
 
 
@@ -70,18 +78,30 @@ def _setting(key: str, value: Any) -> str:
     return "" if value is None else f"{key.replace('n_', '')} {value}"
 
 
-def _section(labelled: _Labelled) -> list[str]:
+def _section(labelled: _Labelled, groups: Mapping[str, _Labelled], *, grouped: bool) -> list[str]:
+    """Means, then retention run by run, then what could not be measured. grouped: whether runs without a group have
+    no mean, since others have one."""
     plain = {label: summary for label, summary in labelled.items() if is_plain(summary)}
-    measurable = {label: summary for label, summary in labelled.items() if summary.measurable}
+    measurable = {group: _measurable(runs) for group, runs in groups.items() if _measurable(runs)}
     parts = []
-    if measurable:
-        parts += [f"Measurable runs: {len(measurable)} ({'; '.join(measurable)}).", _means(measurable), _LEGEND]
-        for budget in sorted({entry.budget for s in measurable.values() for entry in s.entries if entry.budget}):
-            parts += [f"### Retention at {budget} cells", _retention(measurable, budget)]
+    for group, runs in measurable.items():
+        if group or not grouped:
+            parts += [f"### Means: {group}"] if group else []
+            parts += [f"Measurable runs: {len(runs)} ({'; '.join(runs)}).", _means(runs)]
+    if parts:
+        parts.append(_LEGEND.format(of_group=" of a group" if grouped else ""))
+    for group, runs in measurable.items():
+        of_group = f": {group or 'runs that no mean counts'}" if grouped else ""
+        for budget in sorted({entry.budget for s in runs.values() for entry in s.entries if entry.budget}):
+            parts += [f"### Retention at {budget} cells{of_group}", _retention(runs, budget)]
     parts += _left_out(labelled)
     for label, summary in plain.items():
         parts += [f"### {label}", run_table(summary)]
     return parts
+
+
+def _measurable(runs: _Labelled) -> _Labelled:
+    return {label: summary for label, summary in runs.items() if summary.measurable}
 
 
 def _left_out(labelled: _Labelled) -> list[str]:

@@ -228,6 +228,33 @@ def test_means_are_over_measurable_runs() -> None:
     assert "- order: `edge-sir eval order --model smollm2" in text
 
 
+def test_no_mean_goes_across_groups() -> None:
+    runs = [
+        (grocery(), {"group": "held out"}),
+        (grocery(task="names", keep_all=7), {"group": "held out"}),
+        (grocery(task="order"), {"group": "choosing"}),
+        (grocery(task="long"), {}),
+    ]
+    means, _, rest = folder_report(runs).partition("### Retention at")
+    assert means.count("Measurable runs") == 2  # none of the run without a group
+    held_out, _, choosing = means.partition("### Means: choosing")
+    assert "### Means: held out\n\nMeasurable runs: 2 (grocery; names)." in held_out
+    assert "Measurable runs: 1 (order)." in choosing
+    # sir: 7/8 over 8/8, and over 7/8; in the other group 7/8 alone.
+    assert "| `sir`       |   256 | 2 of 2 | 0.88 [0.88, 0.88] | 0.94" in held_out
+    assert "| `sir`       |   256 | 1 of 1 |" in choosing
+    for title in ("held out", "choosing", "runs that no mean counts"):
+        assert f" 256 cells: {title}\n" in f"### Retention at{rest}"
+    assert "| long " in rest.partition("256 cells: runs that no mean counts")[2].partition("###")[0]
+
+
+def test_a_folder_without_groups_has_one_mean_for_all() -> None:
+    text = folder_report([(grocery(), {}), (grocery(task="names"), {"group": ""})])
+    assert "Measurable runs: 2 (grocery; names)." in text
+    assert "### Means" not in text
+    assert "### Retention at 256 cells\n" in text
+
+
 def test_a_run_without_an_arm_is_seen_in_its_row() -> None:
     runs = [(grocery(), {}), (summary(grocery_rows_without_streaming(), task="numbers"), {})]
     text = folder_report(runs)
