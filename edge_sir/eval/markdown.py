@@ -39,10 +39,10 @@ def four(value: float) -> str:
 
 
 def spread(value: float | None, ci: Interval | None, show: Callable[[float], str] = short) -> str:
-    """A figure and its interval."""
+    """A figure and its interval, a dash in its place if there is none."""
     if value is None:
         return NONE
-    return show(value) if ci is None else f"{show(value)} [{show(ci[0])}, {show(ci[1])}]"
+    return f"{show(value)} [{NONE}]" if ci is None else f"{show(value)} [{show(ci[0])}, {show(ci[1])}]"
 
 
 def share(found: Share | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, spread, table
 from edge_sir.eval.report import command, is_plain, made_with, run_table
-from edge_sir.eval.stats import bootstrap_mean
+from edge_sir.eval.stats import LEAST_CLUSTERS, bootstrap_mean
 from edge_sir.eval.summary import KEEP_ALL, Entry, Summary
 
 __all__ = ["folder_report", "label_runs"]
@@ -24,10 +24,10 @@ _APART = ("lead", "seed", "n_tokens", "positions", "data_sha256")
 
 _LEGEND = (
     "Means count every measurable run{of_group} once; their 95 % intervals draw runs (a bootstrap), so they say how "
-    "much hangs on the choice of tasks. A row over fewer runs than another is not to be compared with it. Gold "
-    "log-probabilities are in nats. a:b counts the runs in which the row's policy is better (a) or worse (b) than the "
-    "other one at the "
-    f"same budget by McNemar's exact test, p < {_ALPHA}, not corrected for the number of tests."
+    f"much hangs on the choice of tasks; [–] where there are fewer than {LEAST_CLUSTERS} runs. A row over fewer runs "
+    "than another is not to be compared with it. Gold log-probabilities are in nats. a:b counts the runs in which the "
+    "row's policy is better (a) or worse (b) than the other one at the same budget by "
+    f"McNemar's exact test, p < {_ALPHA}, not corrected for the number of tests."
 )
 
 
