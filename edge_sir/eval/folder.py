@@ -6,7 +6,7 @@ from typing import Any
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
-from edge_sir.eval.overview import folder_report
+from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import run_report
@@ -27,10 +27,8 @@ def report_folder(folder: Path) -> Path:
     if not found:
         raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
     runs = [(summary, run) for _, summary, run in map(_report_one, found) if summary.entries]
-    decays = [summary for summary, _ in runs if any("decay=" in entry.policy for entry in summary.entries)]
     text = folder_report(runs)
-    if decays:
-        retention_by_decay(decays, folder / "decay.png")
+    if retention_by_decay(label_runs(runs), folder / "decay.png") is not None:
         text += "\n![Retention by decay](decay.png)\n"
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")

@@ -20,7 +20,7 @@ _Labelled = dict[str, Summary]
 _Arm = tuple[str, int]
 
 _ALPHA = 0.05
-_APART = ("lead", "seed", "n_tokens", "positions", "data_sha256")
+_APART = ("model", "answer", "lead", "seed", "n_tokens", "positions", "data_sha256")
 
 _LEGEND = (
     "Means count every measurable run{of_group} once; their 95 % intervals draw runs (a bootstrap), so they say how "
@@ -82,7 +82,8 @@ def _section(labelled: _Labelled, groups: Mapping[str, _Labelled], *, grouped: b
     """Means, then retention run by run, then what could not be measured. grouped: whether runs without a group have
     no mean, since others have one."""
     plain = {label: summary for label, summary in labelled.items() if is_plain(summary)}
-    measurable = {group: _measurable(runs) for group, runs in groups.items() if _measurable(runs)}
+    last = sorted(groups.items(), key=lambda item: not item[0])  # those without a group
+    measurable = {group: found for group, runs in last if (found := _measurable(runs))}
     parts = []
     for group, runs in measurable.items():
         if group or not grouped:

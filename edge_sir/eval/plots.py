@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_sir.eval import drawing
-from edge_sir.eval.drawing import Point, across, draw, figure, legend, policy_lines, share_axis, ticks
+from edge_sir.eval.drawing import Line, Point, across, draw, figure, legend, policy_lines, share_axis, ticks
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import wilson
 from edge_sir.eval.summary import Entry, Share, Summary
@@ -25,7 +25,7 @@ __all__ = [
     "retention_by_decay",
 ]
 
-
+_DECAYS_LEAST = 3  # of a policy: two points are no curve
 _N_LEAST = 10  # questions of an arm in a group of distances
 
 
@@ -36,7 +36,7 @@ def draw_all(summary: Summary, rows: Sequence[Row], folder: Path) -> list[Path]:
         recall_by_budget(summary, folder / "recall-by-budget.png"),
         recall_by_distance(summary, rows, folder / "recall-by-distance.png"),
         recall_by_number(summary, folder / "recall-by-number.png"),
-        retention_by_decay([summary], folder / "retention-by-decay.png"),
+        retention_by_decay({summary.task: summary}, folder / "retention-by-decay.png"),
         gold_residency(summary, folder / "gold-residency.png"),
     )
     return [path for path in drawn if path is not None]
@@ -63,34 +63,36 @@ def recall_by_budget(summary: Summary, path: Path) -> Path | None:
     return path
 
 
-def retention_by_decay(summaries: Sequence[Summary], path: Path) -> Path | None:
-    """Retention against the policy's decay: a panel per budget, a line per task (and policy, if they differ).
+def retention_by_decay(runs: Mapping[str, Summary], path: Path) -> Path | None:
+    """Retention against the policy's decay: a panel per budget, a line per run (and policy, if they differ).
 
-    A specification such as `sir:decay=0.9` says the decay, `sir` has its default. Intervals are Wilson's of the
-    accuracy over keep-all's accuracy, taken as exact. Tasks that are not measurable are left out.
+    runs: by the label that tells them apart. A specification such as `sir:decay=0.9` says the decay, `sir` has its
+    default; a policy needs three of them. Intervals are those of the table. Runs that are not measurable are left out.
     """
-    curves = _decay_curves(summaries)
+    curves = _decay_curves(runs)
     if not curves:
         return None
     budgets = sorted({budget for _, _, budget in curves})
-    policies = list(dict.fromkeys(policy for _, policy, _ in curves))
     decays = sorted({point.x for found in curves.values() for point in found})
-    used = [s for s in summaries if any(s.task == task for task, _, _ in curves)]
-    title = f"{', '.join(policies)}: retention against decay"
+    used = [summary for label, summary in runs.items() if any(label == found for found, _, _ in curves)]
+    looks = _decay_looks([(label, policy) for label, policy, _ in curves])
+    title = f"{', '.join(dict.fromkeys(policy for _, policy, _ in curves))}: retention against decay"
     with figure(path, len(budgets), title=title, note=_note(used), size=(3.9, 3.7)) as (made, panels):
         for axes, budget in zip(panels, budgets, strict=True):
-            mine = {(task, policy): found for (task, policy, b), found in curves.items() if b == budget}
-            # Evenly, since the values that are worth trying crowd below 1.
-            spaced = {key: [replace(p, x=decays.index(p.x)) for p in found] for key, found in mine.items()}
-            labelled = {f"{t}, {p}" if len(policies) > 1 else t: found for (t, p), found in spaced.items()}
-            draw(axes, drawing.coloured(labelled), step=0.05)
+            lines = []
+            for (label, policy, of_budget), found in curves.items():
+                if of_budget == budget:
+                    # Evenly, since the values that are worth trying crowd below 1.
+                    spaced = tuple(replace(p, x=decays.index(p.x)) for p in found)
+                    lines.append(replace(looks[label, policy], points=spaced))
+            draw(axes, lines, step=0.05)
             across(axes, 1.0, "keep-all")
             ticks(axes, range(len(decays)), [f"{decay:g}\n{_half_life(decay)}" for decay in decays])
             axes.set_title(f"{budget} cells")
             axes.set_xlabel("decay per turn\n(below: turns that halve a score)")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=-0.03)
         panels[0].set_ylabel("retention (accuracy / keep-all's)")
-        legend(made, max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+        legend(made, *panels)
     return path
 
 
@@ -186,9 +188,8 @@ def gold_residency(summary: Summary, path: Path) -> Path | None:
 # ---- what they draw ------------------------------------------------------------------------------------
 
 
-def _point(x: float, share: Share, over: float = 1.0) -> Point:
-    low, high = share.ci
-    return Point(x, share.value / over, (low / over, high / over))
+def _point(x: float, share: Share) -> Point:
+    return Point(x, share.value, share.ci)
 
 
 def _levels(axes: Any, summary: Summary) -> None:
@@ -203,19 +204,27 @@ def _half_life(decay: float) -> str:
     return "never" if decay == 1 else f"{math.log(0.5) / math.log(decay):.2g}"
 
 
-def _decay_curves(summaries: Sequence[Summary]) -> dict[tuple[str, str, int], list[Point]]:
-    """Points by (task, policy without its decay, budget), where a policy has at least two decays."""
+def _decay_curves(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], list[Point]]:
+    """Points by (run, policy without its decay, budget), where a policy has at least three decays."""
     curves: dict[tuple[str, str, int], dict[float, Point]] = {}
-    for summary in summaries:
-        keep_all = summary.keep_all
-        if not summary.measurable or keep_all is None or keep_all.accuracy is None:
-            continue
-        for entry in summary.entries:
-            if entry.budget and entry.accuracy is not None and (tuned := _decay(entry.policy)) is not None:
+    for label, summary in runs.items():
+        for entry in summary.entries if summary.measurable else ():
+            if entry.budget and entry.retention is not None and (tuned := _decay(entry.policy)) is not None:
                 base, decay = tuned
-                points = curves.setdefault((summary.task, base, entry.budget), {})
-                points.setdefault(decay, _point(decay, entry.accuracy, keep_all.accuracy.value))
-    return {key: [points[x] for x in sorted(points)] for key, points in curves.items() if len(points) > 1}
+                points = curves.setdefault((label, base, entry.budget), {})
+                points.setdefault(decay, Point(decay, entry.retention, entry.retention_ci))
+    return {key: [points[x] for x in sorted(points)] for key, points in curves.items() if len(points) >= _DECAYS_LEAST}
+
+
+def _decay_looks(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Line]:
+    """How the line of each (run, policy) looks, in all panels alike; a single run's are those of its policies."""
+    keys = list(dict.fromkeys(keys))
+    runs, policies = (dict.fromkeys(found) for found in zip(*keys, strict=True))
+    if len(runs) == 1:
+        lines = policy_lines({policy: () for _, policy in keys})
+    else:
+        lines = drawing.coloured({f"{r}, {p}" if len(policies) > 1 else r: () for r, p in keys})
+    return dict(zip(keys, lines, strict=True))
 
 
 def _decay(spec: str) -> tuple[str, float] | None:

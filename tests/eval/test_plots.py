@@ -10,9 +10,11 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.errors import UserError
-from edge_sir.eval import plots
+from edge_sir.eval import drawing, plots
 from edge_sir.eval.records import Row
+from edge_sir.eval.stats import bootstrap_mean
 from edge_sir.eval.summary import Summary
+from edge_sir.policies import from_spec
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -46,7 +48,8 @@ def decays(task: str, *, keep_all: int = 12) -> Summary:
 
 
 def test_all_that_an_evaluation_can_show(tmp_path: Path) -> None:
-    rows = rows_of(("sir", "sirllm", "streaming", "streaming:n_sink=40", "sir:decay=0.9"), (256, 512))
+    policies = ("sir", "sirllm", "streaming", "streaming:n_sink=40", "sir:decay=0.9", "sir:decay=0.5")
+    rows = rows_of(policies, (256, 512))
     files = plots.draw_all(summary(rows), rows, tmp_path / "new")
     assert [file.name for file in files] == [
         "recall-by-budget.png",
@@ -63,22 +66,53 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     assert plots.draw_all(summary(one_budget), one_budget, tmp_path) == []
     assert plots.draw_all(summary(text, metrics=("log_probability",)), text, tmp_path) == []
     assert plots.draw_all(summary([]), [], tmp_path) == []
-    assert plots.retention_by_decay([], tmp_path / "none.png") is None
+    assert plots.retention_by_decay({}, tmp_path / "none.png") is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_retention_by_decay_over_tasks(tmp_path: Path) -> None:
-    assert is_sane(plots.retention_by_decay([decays("grocery"), decays("numbers")], tmp_path / "decay.png"))
+    runs = {"grocery, lead 0": decays("grocery"), "grocery, lead 10": decays("grocery")}
+    assert is_sane(plots.retention_by_decay(runs, tmp_path / "decay.png"))
 
 
 def test_decay_is_read_from_the_specification() -> None:
-    curves = plots._decay_curves([decays("grocery"), decays("order", keep_all=3)])
+    curves = plots._decay_curves({"grocery": decays("grocery"), "order": decays("order", keep_all=3)})
     # The default of sir is its own; order is not measurable and left out. 3, 9 and 12 of 12 over 12 of 12.
     assert list(curves) == [("grocery", "sir", 256)]
     points = curves["grocery", "sir", 256]
     assert [(p.x, p.y) for p in points[:2]] == [(0.5, 0.25), (0.9, 0.75)]
-    assert points[2].x > 0.9
-    assert points[2].y == 1.0
+    assert (points[2].x, points[2].y) == (from_spec("sir").decay, 1.0)
+    # The table's intervals: 3 of 12 over 12 of 12, drawn in pairs.
+    assert points[0].ci == bootstrap_mean([1] * 3 + [0] * 9, range(12))
+
+
+def test_two_runs_of_a_task_are_two_curves_and_two_decays_are_none() -> None:
+    rows = [
+        r
+        for spec in ("keep-all", "sir", "sir:decay=1")
+        for r in arm(spec, 256 * (spec != "keep-all"), [1] * 12, [-1.0] * 12)
+    ]
+    runs = {"grocery, lead 0": decays("grocery"), "grocery, lead 10": decays("grocery"), "choosing": summary(rows)}
+    assert list(plots._decay_curves(runs)) == [("grocery, lead 0", "sir", 256), ("grocery, lead 10", "sir", 256)]
+
+
+def test_a_curve_looks_the_same_in_every_panel() -> None:
+    looks = plots._decay_looks([("a", "sir"), ("a", "sirllm"), ("b", "sir"), ("a", "sir"), ("b", "sirllm")])
+    assert [line.label for line in looks.values()] == ["a, sir", "a, sirllm", "b, sir", "b, sirllm"]
+    assert len({(line.colour, line.dashes) for line in looks.values()}) == 4
+    of_one_run = plots._decay_looks([("a", "sir"), ("a", "sirllm")])
+    assert [(line.label, line.colour) for line in of_one_run.values()] == [
+        (policy, drawing.look(policy)[0]) for policy in ("sir", "sirllm")
+    ]
+
+
+def test_a_legend_names_what_any_panel_shows(tmp_path: Path) -> None:
+    with drawing.figure(tmp_path / "a.png", 2, title="t", note="n", size=(3, 3)) as (made, panels):
+        for axes, label in zip(panels, ("left", "right"), strict=True):
+            drawing.across(axes, 1.0, "both")
+            drawing.across(axes, 0.5, label)
+        drawing.legend(made, *panels)
+        assert [text.get_text() for text in made.legends[0].get_texts()] == ["both", "left", "right"]
 
 
 def test_decay_of_variants_and_controls() -> None:
