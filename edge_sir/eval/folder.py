@@ -49,7 +49,8 @@ def _report_one(folder: Path) -> tuple[Path, Summary, dict[str, Any]]:
     run, rows, passes = load_run(folder)
     summary, *further = summaries_of(run, rows)
     text = run_report(summary, run, passes, further)
-    for plot in draw_all(summary, rows, folder) if summary.entries else ():
+    x_label = tasks.task(summary.task).x_label
+    for plot in draw_all(summary, rows, folder, x_label=x_label) if summary.entries else ():
         text += f"\n![{plot.stem.replace('_', ' ')}]({plot.name})\n"
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")

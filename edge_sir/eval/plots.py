@@ -26,16 +26,20 @@ __all__ = [
 ]
 
 _DECAYS_LEAST = 3  # of a policy: two points are no curve
+_DECAYS_MOST = 4  # lines of one colour that dashes can tell apart
 _N_LEAST = 10  # questions of an arm in a group of distances
 
 
-def draw_all(summary: Summary, rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draws into `folder` whatever this evaluation can show; returns the files. rows: those of the summary."""
+def draw_all(summary: Summary, rows: Sequence[Row], folder: Path, *, x_label: str = "") -> list[Path]:
+    """Draws into `folder` whatever this evaluation can show; returns the files.
+
+    rows: those of the summary. x_label: what the number in its metrics' names counts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = (
         recall_by_budget(summary, folder / "recall-by-budget.png"),
         recall_by_distance(summary, rows, folder / "recall-by-distance.png"),
-        recall_by_number(summary, folder / "recall-by-number.png"),
+        recall_by_number(summary, folder / "recall-by-number.png", x_label=x_label),
         retention_by_decay({summary.task: summary}, folder / "retention-by-decay.png"),
         gold_residency(summary, folder / "gold-residency.png"),
     )
@@ -111,13 +115,13 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
     if len(groups) < 2:
         return None
     budgets = sorted({row.budget for row in asked if row.budget}) or [0]
-    title = f"{summary.task}: {_words(stem)} against distance"
-    with figure(path, len(budgets), title=title, note=_note([summary], "line"), size=(3.9, 3.6)) as (made, panels):
+    shown, left_out = _few_decays(row.policy for row in asked)
+    title, note = f"{summary.task}: {_words(stem)} against distance", _note([summary], "line") + left_out
+    with figure(path, len(budgets), title=title, note=note, size=(3.9, 3.6)) as (made, panels):
         for axes, budget in zip(panels, budgets, strict=True):
-            arms = dict.fromkeys(row.policy for row in asked if row.budget in (0, budget))
-            points = {
-                a: _by_group([r for r in asked if r.policy == a and r.budget in (0, budget)], groups) for a in arms
-            }
+            here = [row for row in asked if row.budget in (0, budget) and row.policy in shown]
+            arms = dict.fromkeys(row.policy for row in here)
+            points = {arm: _by_group([row for row in here if row.policy == arm], groups) for arm in arms}
             draw(axes, policy_lines(points), step=0.014, log=True)
             across(axes, summary.chance, "chance", chance=True)
             axes.set_title(f"{budget} cells" if budget else "")
@@ -131,30 +135,34 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
 
 
 def recall_by_number(summary: Summary, path: Path, *, x_label: str = "") -> Path | None:
-    """A family of metrics such as recall_5, recall_10 against its number: a panel per budget, a line per policy.
+    """Families of metrics such as recall_5, recall_10 (or recall_10_word, recall_50_word) against their number.
 
+    A panel per family and budget, a line per policy, of many decays of one policy some.
     x_label: what the number counts; without, the axis says that it is the one in the metric's name.
     """
-    family = _family(summary)
-    if len(family) < 2:
+    families = _families(summary)
+    if not families:
         return None
     budgets = sorted({entry.budget for entry in summary.entries if entry.budget}) or [0]
-    stem = _parted(next(iter(family.values())))[0]
-    log = max(family) > 16 * max(1, min(family))
-    step = 0.014 if log else 0.012 * (max(family) - min(family))
-    with figure(
-        path, len(budgets), title=f"{summary.task}: {_words(stem)} by number", note=_note([summary]), size=(3.9, 3.6)
-    ) as (made, panels):
-        for axes, budget in zip(panels, budgets, strict=True):
-            points = {e.policy: _of_family(summary, e, family) for e in summary.entries if e.budget in (0, budget)}
+    shown, left_out = _few_decays([entry.policy for entry in summary.entries])
+    title = f"{summary.task}: {', '.join(map(_words, families))} by {x_label or 'number'}"
+    places = [(stem, budget) for stem in families for budget in budgets]
+    with figure(path, len(places), title=title, note=_note([summary]) + left_out, size=(3.9, 3.6)) as (made, panels):
+        for axes, (stem, budget) in zip(panels, places, strict=True):
+            numbers = sorted(families[stem])
+            log = numbers[-1] > 16 * max(1, numbers[0])
+            entries = [e for e in summary.entries if e.budget in (0, budget) and e.policy in shown]
+            points = {e.policy: _of_family(summary, e, families[stem]) for e in entries}
+            step = 0.014 if log else 0.012 * (numbers[-1] - numbers[0])
             draw(axes, policy_lines(points), step=step, log=log)
             across(axes, summary.chance, "chance", chance=True)
-            axes.set_title(f"{budget} cells" if budget else "")
-            ticks(axes, sorted(family), [_short(number) for number in sorted(family)])
+            of_stem = [_words(stem)] * (len(families) > 1)
+            axes.set_title(", ".join([*of_stem, *[f"{budget} cells"] * bool(budget)]))
+            ticks(axes, numbers, [_short(number) for number in numbers])
             axes.set_xlabel((x_label or f"N of {stem}_N") + (" (log scale)" if log else ""))
-            share_axis(axes, _words(stem) + " (share of questions)")
+            share_axis(axes, "share of questions" if of_stem else _words(stem) + " (share of questions)")
             axes.label_outer()
-        legend(made, panels[-1])
+        legend(made, *panels)
     return path
 
 
@@ -259,21 +267,42 @@ def _by_group(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> list[Poin
     return points
 
 
-def _family(summary: Summary) -> dict[int, str]:
-    """The first family of metrics that end in numbers: name by number."""
+def _few_decays(specs: Iterable[str]) -> tuple[list[str], str]:
+    """(the specifications to show, what is to be said of the rest).
+
+    Of more than four that differ in decay alone: the lowest, the highest, the middle one, and the default if there.
+    """
+    decays: dict[str, dict[float, str]] = {}
+    every = list(dict.fromkeys(specs))
+    for spec in every:
+        if (tuned := _decay(spec)) is not None:
+            decays.setdefault(tuned[0], {}).setdefault(tuned[1], spec)
+    left_out, said = set(), ""
+    for base, found in decays.items():
+        ordered = sorted(found)
+        if len(ordered) > _DECAYS_MOST:
+            kept = {ordered[0], ordered[len(ordered) // 2], ordered[-1], from_spec(base).decay} & found.keys()
+            left_out |= {spec for decay, spec in found.items() if decay not in kept}
+            said += f"; of {len(ordered)} decays of {base} {len(kept)} are shown"
+    return [spec for spec in every if spec not in left_out], said
+
+
+def _families(summary: Summary) -> dict[str, dict[int, str]]:
+    """Metrics that differ in their number alone: name by number, by stem, where there are at least two."""
     found: dict[str, dict[int, str]] = {}
     every = dict.fromkeys([summary.metric, *(name for e in summary.entries for name in e.others)])
     for name in every:
         stem, number = _parted(name)
         if number is not None:
             found.setdefault(stem, {})[number] = name
-    return next((family for family in found.values() if len(family) > 1), {})
+    return {stem: family for stem, family in found.items() if len(family) > 1}
 
 
 def _parted(metric: str) -> tuple[str, int | None]:
-    """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of others none."""
-    match = re.fullmatch(r"(.+)_(\d+)(k?)", metric)
-    return (match[1], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
+    """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of recall_50_word,
+    (recall_word, 50), of others none."""
+    match = re.fullmatch(r"(.+?)_(\d+)(k?)((?:_[a-z]+)?)", metric)
+    return (match[1] + match[4], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
 
 
 def _of_family(summary: Summary, entry: Entry, family: dict[int, str]) -> list[Point]:

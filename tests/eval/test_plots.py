@@ -171,19 +171,46 @@ def test_families_of_metrics(tmp_path: Path) -> None:
         for k, m in enumerate(metrics)
     ]
     found = summary(rows, task="item-list", metrics=metrics)
-    family = plots._family(found)
-    assert family == {5: "recall_5", 10: "recall_10", 20: "recall_20"}
-    points = plots._of_family(found, found.entries[0], family)
+    families = plots._families(found)
+    assert families == {"recall": {5: "recall_5", 10: "recall_10", 20: "recall_20"}}
+    points = plots._of_family(found, found.entries[0], families["recall"])
     assert [(p.x, p.y) for p in points] == [(5, 1.0), (10, 0.75), (20, 0.5)]
     assert is_sane(plots.recall_by_number(found, tmp_path / "number.png", x_label="items"))
 
 
 @pytest.mark.parametrize(
     ("metric", "parts"),
-    [("recall_5", ("recall", 5)), ("recall_100k", ("recall", 100_000)), ("recall", ("recall", None))],
+    [
+        ("recall_5", ("recall", 5)),
+        ("recall_100k", ("recall", 100_000)),
+        ("recall", ("recall", None)),
+        ("recall_50_word", ("recall_word", 50)),
+        ("win_before", ("win_before", None)),
+    ],
 )
 def test_numbers_in_metrics(metric: str, parts: tuple[str, int | None]) -> None:
     assert plots._parted(metric) == parts
+
+
+def test_words_and_codes_are_families_of_their_own(tmp_path: Path) -> None:
+    metrics = tuple(f"recall_{n}_{kind}" for n in (50, 10) for kind in ("word", "code"))
+    rows = [row("sir", 128, f"d{i}", index=k, metric=m) for i in range(4) for k, m in enumerate(metrics)]
+    found = summary(rows, task="mix", metrics=metrics)
+    assert plots._families(found) == {
+        "recall_word": {50: "recall_50_word", 10: "recall_10_word"},
+        "recall_code": {50: "recall_50_code", 10: "recall_10_code"},
+    }
+    assert is_sane(plots.recall_by_number(found, tmp_path / "number.png"))
+
+
+def test_of_many_decays_few_are_shown_and_that_is_said() -> None:
+    specs = [f"sir:decay={decay}" for decay in (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)]
+    others = ["keep-all", "streaming", "sir:decay=0.5,power=1"]
+    shown, said = plots._few_decays([*others, *specs, "sir", "sirllm:decay=0.9"])
+    # Sorted: 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, the default, 1; the one in the middle is 0.95.
+    assert shown == [*others, "sir:decay=1", "sir:decay=0.95", "sir:decay=0.5", "sir", "sirllm:decay=0.9"]
+    assert said == "; of 8 decays of sir 4 are shown"
+    assert plots._few_decays(specs[:4]) == (specs[:4], "")
 
 
 def test_a_picture_names_model_and_n() -> None:
