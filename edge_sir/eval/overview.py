@@ -8,7 +8,7 @@ goes across groups.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, spread, table
+from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, span, spread, table
 from edge_sir.eval.report import command, is_plain, made_with, run_table
 from edge_sir.eval.stats import LEAST_CLUSTERS, bootstrap_mean
 from edge_sir.eval.summary import KEEP_ALL, Entry, Summary
@@ -88,7 +88,7 @@ def _section(labelled: _Labelled, groups: Mapping[str, _Labelled], *, grouped: b
     for group, runs in measurable.items():
         if group or not grouped:
             parts += [f"### Means: {group}"] if group else []
-            parts += [f"Measurable runs: {len(runs)} ({'; '.join(runs)}).", _means(runs)]
+            parts += [f"Measurable runs: {len(runs)} ({'; '.join(runs)}).", *_means(runs, of_group=bool(group))]
     if parts:
         parts.append(_LEGEND.format(of_group=" of a group" if grouped else ""))
     for group, runs in measurable.items():
@@ -121,12 +121,17 @@ def _left_out(labelled: _Labelled) -> list[str]:
     return parts
 
 
-def _means(measurable: _Labelled) -> str:
+def _means(measurable: _Labelled, *, of_group: bool) -> list[str]:
+    """The table; of a group without the arms that are in fewer than half of its runs, whose number is said."""
     head = ["policy", "cells", "runs", "mean accuracy", "mean retention", "least retention"]
     head += ["mean gold log-prob. − keep-all's", "vs sirllm", "vs streaming"]
-    lines = []
+    lines: list[list[str]] = []
+    n_few = 0
     for arm in _arms(measurable):
         found = {label: e for label, s in measurable.items() for e in s.entries if (e.policy, e.budget) == arm}
+        if of_group and 2 * len(found) < len(measurable):
+            n_few += 1
+            continue
         entries = list(found.values())
         lines.append(
             [
@@ -141,7 +146,8 @@ def _means(measurable: _Labelled) -> str:
                 _won(entries, "streaming"),
             ]
         )
-    return table(head, lines)
+    said = f"Left out, since in fewer than half of these runs: {n_few} {'arm' if n_few == 1 else 'arms'}."
+    return [table(head, lines), *[said] * bool(n_few)]
 
 
 def _arms(runs: _Labelled) -> list[_Arm]:
@@ -176,13 +182,13 @@ def _won(entries: Sequence[Entry], name: str) -> str:
 
 
 def _retention(measurable: _Labelled, budget: int) -> str:
-    """A row per run, a column per policy."""
+    """A row per run, a column per policy. n: the questions that both a policy and keep-all answered."""
     policies = [name for name, cells_ in _arms(measurable) if cells_ == budget]
     lines = []
     for label, summary in measurable.items():
         by_policy = {entry.policy: entry for entry in summary.entries if entry.budget == budget}
         if by_policy and summary.keep_all is not None:
             found = [by_policy[name].retention if name in by_policy else None for name in policies]
-            n, accuracy = summary.keep_all.n, share(summary.keep_all.accuracy)
-            lines.append([label, str(n), accuracy, *(figure(value, "{:.2f}") for value in found)])
+            n = span([e.versus[KEEP_ALL].n for e in by_policy.values() if KEEP_ALL in e.versus])
+            lines.append([label, n, share(summary.keep_all.accuracy), *(figure(value, "{:.2f}") for value in found)])
     return table(["run", "n", "keep-all's accuracy", *map(policy, policies)], lines)

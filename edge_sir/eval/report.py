@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, share, signed, spread, table
+from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, share, signed, span, spread, table
 from edge_sir.eval.stats import LEAST_CLUSTERS
 from edge_sir.eval.summary import KEEP_ALL, REFERENCES, Entry, Summary, Versus
 from edge_sir.eval.task import Task, names, task
@@ -97,8 +97,8 @@ def setting(summary: Summary, run: Mapping[str, Any]) -> str:
         "rank": "the option with the highest log-probability wins",
         "first-token": "the letter with the highest log-probability wins",
     }.get(summary.answer, summary.answer)
-    n = _span([entry.n for entry in summary.entries])
-    n_dialogues = _span([entry.n_dialogues for entry in summary.entries])
+    n = span([entry.n for entry in summary.entries])
+    n_dialogues = span([entry.n_dialogues for entry in summary.entries])
     if is_plain(summary):
         asked = f"{n} pieces of text per row"
     else:
@@ -270,8 +270,3 @@ def _played(summary: Summary) -> int:
     """What --n counts: dialogues, or of a task that has its own way to make them (rps) the rounds in each."""
     in_rounds = summary.task in names() and type(task(summary.task)).dialogues is not Task.dialogues
     return max((e.n // e.n_dialogues if in_rounds else e.n_dialogues for e in summary.entries), default=0)
-
-
-def _span(values: Sequence[int]) -> str:
-    low, high = min(values, default=0), max(values, default=0)
-    return str(low) if low == high else f"{low} to {high}"

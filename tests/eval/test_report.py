@@ -281,6 +281,27 @@ def test_a_run_without_an_arm_is_seen_in_its_row() -> None:
     assert numbers.endswith("|           – |")
 
 
+def test_arms_of_few_runs_are_left_out_of_a_groups_means() -> None:
+    few = summary(grocery_rows_without_streaming(), task="numbers")
+    runs = [(grocery(), {"group": "g"}), *((few, {"group": "g", "seed": seed}) for seed in range(2))]
+    means, _, retention = folder_report(runs).partition("### Retention at")
+    # keep-all and sir at 256 are in three runs of three; sirllm, streaming and sir at 128 in one.
+    assert "| 3 of 3 |" in means
+    assert "| 1 of 3 |" not in means
+    assert "Left out, since in fewer than half of these runs: 3 arms." in means
+    assert "`streaming`" in retention
+    assert "| 1 of 3 |" in folder_report([(found, {}) for found, _ in runs])  # without groups nothing is left out
+
+
+def test_the_n_of_retention_is_that_of_the_questions_it_is_over() -> None:
+    rows = arm("keep-all", 0, [1] * 10, [-1.0] * 10)
+    rows += arm("sir", 256, [1] * 9, [-1.0] * 9) + arm("streaming", 256, [1] * 8, [-1.0] * 8)
+    rows += arm("sir", 512, [1] * 9, [-1.0] * 9)
+    _, at_256, at_512 = folder_report([(summary(rows), {})]).split("### Retention at ")
+    assert "| grocery | 8 to 9 |" in at_256
+    assert "| grocery |   9 |" in at_512
+
+
 def grocery_rows_without_streaming() -> list[Row]:
     return arm("keep-all", 0, [1] * 8, [-1.0] * 8) + arm("sir", 256, [1] * 8, [-1.0] * 8)
 
