@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +117,9 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
         return None
     budgets = sorted({row.budget for row in asked if row.budget}) or [0]
     shown, left_out = _few_decays(row.policy for row in asked)
-    title, note = f"{summary.task}: {_words(stem)} against distance", _note([summary], "line") + left_out
+    counts = Counter((row.policy, row.budget) for row in asked)  # of a family all, not the first metric's alone
+    title = f"{summary.task}: {_words(stem)} against distance"
+    note = _note([summary], "line", list(counts.values())) + left_out
     with figure(path, len(budgets), title=title, note=note, size=(3.9, 3.6)) as (made, panels):
         for axes, budget in zip(panels, budgets, strict=True):
             here = [row for row in asked if row.budget in (0, budget) and row.policy in shown]
@@ -318,9 +321,9 @@ def _short(n: float) -> str:
     return f"{n:.0f}" if n < 1000 else f"{n / 1000:.3g}k"
 
 
-def _note(summaries: Sequence[Summary], per: str = "point") -> str:
-    """Of which model and how often: no picture without."""
-    counts = [entry.n for summary in summaries for entry in summary.entries]
+def _note(summaries: Sequence[Summary], per: str = "point", counts: Sequence[int] = ()) -> str:
+    """Of which model and how often: no picture without. counts: the questions, if not those of the entries."""
+    counts = counts or [entry.n for summary in summaries for entry in summary.entries]
     low, high = min(counts), max(counts)
     models = ", ".join(dict.fromkeys(summary.model for summary in summaries))
     note = f"{models}, n = {low if low == high else f'{low} to {high}'} questions per {per}, 95 % intervals"

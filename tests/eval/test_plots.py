@@ -215,6 +215,7 @@ def test_of_many_decays_few_are_shown_and_that_is_said() -> None:
 
 def test_a_picture_names_model_and_n() -> None:
     assert plots._note([decays("grocery")]) == "smollm2, n = 12 questions per point, 95 % intervals"
+    assert "n = 3 to 15 questions per line" in plots._note([decays("grocery")], "line", [15, 3])
     assert "not measurable" in plots._note([decays("grocery", keep_all=3)])
 
 
