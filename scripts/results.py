@@ -8,6 +8,7 @@ floats: the same weights in a third of the time.
 
 import argparse
 import itertools
+import json
 import multiprocessing
 import signal
 import sys
@@ -88,17 +89,18 @@ class Piece:
 
 
 def _main(lead: int) -> Piece:
-    request = Request("grocery", n=100, lead=lead, metrics=("recall",))
+    request = Request("grocery", n=100, lead=lead, metrics=("recall",), group="main table")
     return Piece(f"grocery-lead{lead}", request, ALL, (256, 512, 1024), PAPER_FILE)
 
 
 def _generated(name: str) -> Piece:
     """A task of our own at a quarter of its length. Seed 1 is what policies are chosen on, seed 2 is held out."""
-    request = Request(name, n=20, seed=2, metrics=("recall",))
+    group = "twelve tasks" if name in TWELVE else ""
+    request = Request(name, n=20, seed=2, metrics=("recall",), group=group)
     return Piece(f"task-{name}", request, ("keep-all", "sir", "units", "sirllm", "streaming"), (300,), chunk=1)
 
 
-GENERATED = (
+TWELVE = (
     "single-item",
     "item-list",
     "numbers",
@@ -111,7 +113,6 @@ GENERATED = (
     "never-mentioned",
     "rehearsal",
     "identifiers",
-    "single-item-german",
 )
 
 ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -132,11 +133,11 @@ CANDIDATES = (
 
 def _choice(name: str) -> Piece:
     """What the default was chosen from, on the seed for choosing."""
-    request = Request(name, n=10, seed=1, metrics=("recall",))
+    request = Request(name, n=10, seed=1, metrics=("recall",), group="choosing")
     return Piece(f"choice-{name}", request, ("keep-all", *CANDIDATES), (300,), chunk=1)
 
 
-FIRST = (_main(0), _main(10), *map(_generated, GENERATED))
+FIRST = (_main(0), _main(10), *map(_generated, (*TWELVE, "single-item-german")))
 PIECES = (
     *FIRST,
     Piece(
@@ -238,6 +239,16 @@ def _arms(piece: Piece) -> list[Arm]:
     return arms_of(piece.policies, piece.budgets)
 
 
+def note_groups(folder: Path) -> None:
+    """Writes each piece's group into its run.json, so that pieces played under another one need not be played again."""
+    for piece in PIECES:
+        file = folder / piece.name / "run.json"
+        run = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if run is not None and run.get("group", "") != piece.request.group:
+            run["group"] = piece.request.group
+            file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="PIECE", help="pieces to play (default: all)")
@@ -253,6 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(*(piece.command() for piece in chosen), sep="\n")
             return 0
         complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
+        note_groups(RESULTS)
         print(report_folder(RESULTS))
         if not complete:
             print("results: the time is up; run it again to go on", file=sys.stderr)

@@ -207,10 +207,13 @@ def bars_legend(made: Any, axes: Any, bars: str, dots: str, chance: float) -> No
     made.legend(handles=[swatch, point, line], loc="outside right center")
 
 
-def legend(made: Any, axes: Any) -> None:
-    """To the right of all panels."""
-    handles, labels = axes.get_legend_handles_labels()
-    made.legend(handles, labels, loc="outside right center")
+def legend(made: Any, *panels: Any) -> None:
+    """To the right of all panels, each label of theirs once; lines of one label must look alike in all of them."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    made.legend(handles.values(), handles.keys(), loc="outside right center")
 
 
 def _matplotlib() -> tuple[Any, Any]:

@@ -30,7 +30,8 @@ N_TOKENS = 1200
 class Request:
     """What an evaluation is asked for; see `edge-sir eval --help`.
 
-    metrics: the questions that are valued, empty for all. out: its folder, None to keep nothing.
+    metrics: the questions that are valued, empty for all. out: its folder, None to keep nothing. group: in words,
+    the evaluations that a report takes one mean over; it is kept in run.json and changes nothing that is played.
     """
 
     task: str
@@ -44,6 +45,7 @@ class Request:
     positions: Positions = "auto"
     data: Path | None = None
     out: Path | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ def _config(stage: Stage, request: Request) -> dict[str, Any]:
         "data_sha256": _digest(request.data) if request.data else None,
         "versions": {**versions, "python": platform.python_version()},
         "host": _host(),
+        "group": request.group,
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
-from edge_sir.eval.overview import folder_report
+from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import run_report
@@ -27,10 +27,8 @@ def report_folder(folder: Path) -> Path:
     if not found:
         raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
     runs = [(summary, run) for _, summary, run in map(_report_one, found) if summary.entries]
-    decays = [summary for summary, _ in runs if any("decay=" in entry.policy for entry in summary.entries)]
     text = folder_report(runs)
-    if decays:
-        retention_by_decay(decays, folder / "decay.png")
+    if retention_by_decay(label_runs(runs), folder / "decay.png") is not None:
         text += "\n![Retention by decay](decay.png)\n"
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")
@@ -51,7 +49,8 @@ def _report_one(folder: Path) -> tuple[Path, Summary, dict[str, Any]]:
     run, rows, passes = load_run(folder)
     summary, *further = summaries_of(run, rows)
     text = run_report(summary, run, passes, further)
-    for plot in draw_all(summary, rows, folder) if summary.entries else ():
+    x_label = tasks.task(summary.task).x_label
+    for plot in draw_all(summary, rows, folder, x_label=x_label) if summary.entries else ():
         text += f"\n![{plot.stem.replace('_', ' ')}]({plot.name})\n"
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")

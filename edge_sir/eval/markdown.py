@@ -5,7 +5,20 @@ from collections.abc import Callable, Sequence
 from edge_sir.eval.stats import Interval
 from edge_sir.eval.summary import Share
 
-__all__ = ["NONE", "cells", "figure", "four", "p_value", "policy", "share", "short", "signed", "spread", "table"]
+__all__ = [
+    "NONE",
+    "cells",
+    "figure",
+    "four",
+    "p_value",
+    "policy",
+    "share",
+    "short",
+    "signed",
+    "span",
+    "spread",
+    "table",
+]
 
 NONE = "–"
 
@@ -39,10 +52,16 @@ def four(value: float) -> str:
 
 
 def spread(value: float | None, ci: Interval | None, show: Callable[[float], str] = short) -> str:
-    """A figure and its interval."""
+    """A figure and its interval, a dash in its place if there is none."""
     if value is None:
         return NONE
-    return show(value) if ci is None else f"{show(value)} [{show(ci[0])}, {show(ci[1])}]"
+    return f"{show(value)} [{NONE}]" if ci is None else f"{show(value)} [{show(ci[0])}, {show(ci[1])}]"
+
+
+def span(values: Sequence[int]) -> str:
+    """Counts that should be one: that one, or the least and the largest."""
+    low, high = min(values, default=0), max(values, default=0)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def share(found: Share | None) -> str:

@@ -1,14 +1,16 @@
 """Many evaluations in one report: means over what can be measured, the rest named apart.
 
 A task whose keep-all interval touches chance says nothing about forgetting and would only pull all means together.
+Runs that were made for different ends (to choose on, to report) say so by the `group` in their run.json; no mean
+goes across groups.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, spread, table
+from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, span, spread, table
 from edge_sir.eval.report import command, is_plain, made_with, run_table
-from edge_sir.eval.stats import bootstrap_mean
+from edge_sir.eval.stats import LEAST_CLUSTERS, bootstrap_mean
 from edge_sir.eval.summary import KEEP_ALL, Entry, Summary
 
 __all__ = ["folder_report", "label_runs"]
@@ -18,25 +20,31 @@ _Labelled = dict[str, Summary]
 _Arm = tuple[str, int]
 
 _ALPHA = 0.05
-_APART = ("lead", "seed", "n_tokens", "positions", "data_sha256")
+_APART = ("model", "answer", "lead", "seed", "n_tokens", "positions", "data_sha256")
 
 _LEGEND = (
-    "Means count every measurable run once; their 95 % intervals draw runs (a bootstrap), so they say how much hangs "
-    "on the choice of tasks. A row over fewer runs than another is not to be compared with it. Gold log-probabilities "
-    "are in nats. a:b counts the runs in which the row's policy is better (a) or worse (b) than the other one at the "
-    f"same budget by McNemar's exact test, p < {_ALPHA}, not corrected for the number of tests."
+    "Means count every measurable run{of_group} once; their 95 % intervals draw runs (a bootstrap), so they say how "
+    f"much hangs on the choice of tasks; [–] where there are fewer than {LEAST_CLUSTERS} runs. A row over fewer runs "
+    "than another is not to be compared with it. Gold log-probabilities are in nats. a:b counts the runs in which the "
+    "row's policy is better (a) or worse (b) than the other one at the same budget by "
+    f"McNemar's exact test, p < {_ALPHA}, not corrected for the number of tests."
 )
 
 
 def folder_report(runs: Sequence[Run]) -> str:
     """The report of several evaluations, (summary, run.json's mapping) each: a section per model and way to answer."""
-    groups: dict[tuple[str, str], list[Run]] = {}
+    alike: dict[tuple[str, str], list[Run]] = {}
     for summary, run in runs:
-        groups.setdefault((summary.model, summary.answer), []).append((summary, run))
+        alike.setdefault((summary.model, summary.answer), []).append((summary, run))
+    grouped = any(run.get("group") for _, run in runs)
     sections = ["# Overview"]
-    for (model, answer), found in groups.items():
+    for (model, answer), found in alike.items():
         labelled = label_runs(found)
-        sections += [f"## {model}, answers by {answer}", *_section(labelled), *_made(labelled, found)]
+        groups: dict[str, _Labelled] = {}
+        for (label, summary), (_, run) in zip(labelled.items(), found, strict=True):
+            groups.setdefault(run.get("group") or "", {})[label] = summary
+        sections += [f"## {model}, answers by {answer}", *_section(labelled, groups, grouped=grouped)]
+        sections += _made(labelled, found)
     return "\n\n".join(sections) + "\n"
 
 
@@ -70,18 +78,31 @@ def _setting(key: str, value: Any) -> str:
     return "" if value is None else f"{key.replace('n_', '')} {value}"
 
 
-def _section(labelled: _Labelled) -> list[str]:
+def _section(labelled: _Labelled, groups: Mapping[str, _Labelled], *, grouped: bool) -> list[str]:
+    """Means, then retention run by run, then what could not be measured. grouped: whether runs without a group have
+    no mean, since others have one."""
     plain = {label: summary for label, summary in labelled.items() if is_plain(summary)}
-    measurable = {label: summary for label, summary in labelled.items() if summary.measurable}
+    last = sorted(groups.items(), key=lambda item: not item[0])  # those without a group
+    measurable = {group: found for group, runs in last if (found := _measurable(runs))}
     parts = []
-    if measurable:
-        parts += [f"Measurable runs: {len(measurable)} ({'; '.join(measurable)}).", _means(measurable), _LEGEND]
-        for budget in sorted({entry.budget for s in measurable.values() for entry in s.entries if entry.budget}):
-            parts += [f"### Retention at {budget} cells", _retention(measurable, budget)]
+    for group, runs in measurable.items():
+        if group or not grouped:
+            parts += [f"### Means: {group}"] if group else []
+            parts += [f"Measurable runs: {len(runs)} ({'; '.join(runs)}).", *_means(runs, of_group=bool(group))]
+    if parts:
+        parts.append(_LEGEND.format(of_group=" of a group" if grouped else ""))
+    for group, runs in measurable.items():
+        of_group = f": {group or 'runs that no mean counts'}" if grouped else ""
+        for budget in sorted({entry.budget for s in runs.values() for entry in s.entries if entry.budget}):
+            parts += [f"### Retention at {budget} cells{of_group}", _retention(runs, budget)]
     parts += _left_out(labelled)
     for label, summary in plain.items():
         parts += [f"### {label}", run_table(summary)]
     return parts
+
+
+def _measurable(runs: _Labelled) -> _Labelled:
+    return {label: summary for label, summary in runs.items() if summary.measurable}
 
 
 def _left_out(labelled: _Labelled) -> list[str]:
@@ -100,12 +121,17 @@ def _left_out(labelled: _Labelled) -> list[str]:
     return parts
 
 
-def _means(measurable: _Labelled) -> str:
+def _means(measurable: _Labelled, *, of_group: bool) -> list[str]:
+    """The table; of a group without the arms that are in fewer than half of its runs, whose number is said."""
     head = ["policy", "cells", "runs", "mean accuracy", "mean retention", "least retention"]
     head += ["mean gold log-prob. − keep-all's", "vs sirllm", "vs streaming"]
-    lines = []
+    lines: list[list[str]] = []
+    n_few = 0
     for arm in _arms(measurable):
         found = {label: e for label, s in measurable.items() for e in s.entries if (e.policy, e.budget) == arm}
+        if of_group and 2 * len(found) < len(measurable):
+            n_few += 1
+            continue
         entries = list(found.values())
         lines.append(
             [
@@ -120,7 +146,8 @@ def _means(measurable: _Labelled) -> str:
                 _won(entries, "streaming"),
             ]
         )
-    return table(head, lines)
+    said = f"Left out, since in fewer than half of these runs: {n_few} {'arm' if n_few == 1 else 'arms'}."
+    return [table(head, lines), *[said] * bool(n_few)]
 
 
 def _arms(runs: _Labelled) -> list[_Arm]:
@@ -155,13 +182,13 @@ def _won(entries: Sequence[Entry], name: str) -> str:
 
 
 def _retention(measurable: _Labelled, budget: int) -> str:
-    """A row per run, a column per policy."""
+    """A row per run, a column per policy. n: the questions that both a policy and keep-all answered."""
     policies = [name for name, cells_ in _arms(measurable) if cells_ == budget]
     lines = []
     for label, summary in measurable.items():
         by_policy = {entry.policy: entry for entry in summary.entries if entry.budget == budget}
         if by_policy and summary.keep_all is not None:
             found = [by_policy[name].retention if name in by_policy else None for name in policies]
-            n, accuracy = summary.keep_all.n, share(summary.keep_all.accuracy)
-            lines.append([label, str(n), accuracy, *(figure(value, "{:.2f}") for value in found)])
+            n = span([e.versus[KEEP_ALL].n for e in by_policy.values() if KEEP_ALL in e.versus])
+            lines.append([label, n, share(summary.keep_all.accuracy), *(figure(value, "{:.2f}") for value in found)])
     return table(["run", "n", "keep-all's accuracy", *map(policy, policies)], lines)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_sir.eval import drawing
-from edge_sir.eval.drawing import Point, across, draw, figure, legend, policy_lines, share_axis, ticks
+from edge_sir.eval.drawing import Line, Point, across, draw, figure, legend, policy_lines, share_axis, ticks
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import wilson
 from edge_sir.eval.summary import Entry, Share, Summary
@@ -25,18 +26,22 @@ __all__ = [
     "retention_by_decay",
 ]
 
-
+_DECAYS_LEAST = 3  # of a policy: two points are no curve
+_DECAYS_MOST = 4  # lines of one colour that dashes can tell apart
 _N_LEAST = 10  # questions of an arm in a group of distances
 
 
-def draw_all(summary: Summary, rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draws into `folder` whatever this evaluation can show; returns the files. rows: those of the summary."""
+def draw_all(summary: Summary, rows: Sequence[Row], folder: Path, *, x_label: str = "") -> list[Path]:
+    """Draws into `folder` whatever this evaluation can show; returns the files.
+
+    rows: those of the summary. x_label: what the number in its metrics' names counts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = (
         recall_by_budget(summary, folder / "recall-by-budget.png"),
         recall_by_distance(summary, rows, folder / "recall-by-distance.png"),
-        recall_by_number(summary, folder / "recall-by-number.png"),
-        retention_by_decay([summary], folder / "retention-by-decay.png"),
+        recall_by_number(summary, folder / "recall-by-number.png", x_label=x_label),
+        retention_by_decay({summary.task: summary}, folder / "retention-by-decay.png"),
         gold_residency(summary, folder / "gold-residency.png"),
     )
     return [path for path in drawn if path is not None]
@@ -63,34 +68,36 @@ def recall_by_budget(summary: Summary, path: Path) -> Path | None:
     return path
 
 
-def retention_by_decay(summaries: Sequence[Summary], path: Path) -> Path | None:
-    """Retention against the policy's decay: a panel per budget, a line per task (and policy, if they differ).
+def retention_by_decay(runs: Mapping[str, Summary], path: Path) -> Path | None:
+    """Retention against the policy's decay: a panel per budget, a line per run (and policy, if they differ).
 
-    A specification such as `sir:decay=0.9` says the decay, `sir` has its default. Intervals are Wilson's of the
-    accuracy over keep-all's accuracy, taken as exact. Tasks that are not measurable are left out.
+    runs: by the label that tells them apart. A specification such as `sir:decay=0.9` says the decay, `sir` has its
+    default; a policy needs three of them. Intervals are those of the table. Runs that are not measurable are left out.
     """
-    curves = _decay_curves(summaries)
+    curves = _decay_curves(runs)
     if not curves:
         return None
     budgets = sorted({budget for _, _, budget in curves})
-    policies = list(dict.fromkeys(policy for _, policy, _ in curves))
     decays = sorted({point.x for found in curves.values() for point in found})
-    used = [s for s in summaries if any(s.task == task for task, _, _ in curves)]
-    title = f"{', '.join(policies)}: retention against decay"
+    used = [summary for label, summary in runs.items() if any(label == found for found, _, _ in curves)]
+    looks = _decay_looks([(label, policy) for label, policy, _ in curves])
+    title = f"{', '.join(dict.fromkeys(policy for _, policy, _ in curves))}: retention against decay"
     with figure(path, len(budgets), title=title, note=_note(used), size=(3.9, 3.7)) as (made, panels):
         for axes, budget in zip(panels, budgets, strict=True):
-            mine = {(task, policy): found for (task, policy, b), found in curves.items() if b == budget}
-            # Evenly, since the values that are worth trying crowd below 1.
-            spaced = {key: [replace(p, x=decays.index(p.x)) for p in found] for key, found in mine.items()}
-            labelled = {f"{t}, {p}" if len(policies) > 1 else t: found for (t, p), found in spaced.items()}
-            draw(axes, drawing.coloured(labelled), step=0.05)
+            lines = []
+            for (label, policy, of_budget), found in curves.items():
+                if of_budget == budget:
+                    # Evenly, since the values that are worth trying crowd below 1.
+                    spaced = tuple(replace(p, x=decays.index(p.x)) for p in found)
+                    lines.append(replace(looks[label, policy], points=spaced))
+            draw(axes, lines, step=0.05)
             across(axes, 1.0, "keep-all")
             ticks(axes, range(len(decays)), [f"{decay:g}\n{_half_life(decay)}" for decay in decays])
             axes.set_title(f"{budget} cells")
             axes.set_xlabel("decay per turn\n(below: turns that halve a score)")
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(bottom=-0.03)
         panels[0].set_ylabel("retention (accuracy / keep-all's)")
-        legend(made, max(panels, key=lambda axes: len(axes.get_legend_handles_labels()[1])))
+        legend(made, *panels)
     return path
 
 
@@ -109,13 +116,15 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
     if len(groups) < 2:
         return None
     budgets = sorted({row.budget for row in asked if row.budget}) or [0]
+    shown, left_out = _few_decays(row.policy for row in asked)
+    counts = Counter((row.policy, row.budget) for row in asked)  # of a family all, not the first metric's alone
     title = f"{summary.task}: {_words(stem)} against distance"
-    with figure(path, len(budgets), title=title, note=_note([summary], "line"), size=(3.9, 3.6)) as (made, panels):
+    note = _note([summary], "line", list(counts.values())) + left_out
+    with figure(path, len(budgets), title=title, note=note, size=(3.9, 3.6)) as (made, panels):
         for axes, budget in zip(panels, budgets, strict=True):
-            arms = dict.fromkeys(row.policy for row in asked if row.budget in (0, budget))
-            points = {
-                a: _by_group([r for r in asked if r.policy == a and r.budget in (0, budget)], groups) for a in arms
-            }
+            here = [row for row in asked if row.budget in (0, budget) and row.policy in shown]
+            arms = dict.fromkeys(row.policy for row in here)
+            points = {arm: _by_group([row for row in here if row.policy == arm], groups) for arm in arms}
             draw(axes, policy_lines(points), step=0.014, log=True)
             across(axes, summary.chance, "chance", chance=True)
             axes.set_title(f"{budget} cells" if budget else "")
@@ -129,30 +138,34 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
 
 
 def recall_by_number(summary: Summary, path: Path, *, x_label: str = "") -> Path | None:
-    """A family of metrics such as recall_5, recall_10 against its number: a panel per budget, a line per policy.
+    """Families of metrics such as recall_5, recall_10 (or recall_10_word, recall_50_word) against their number.
 
+    A panel per family and budget, a line per policy, of many decays of one policy some.
     x_label: what the number counts; without, the axis says that it is the one in the metric's name.
     """
-    family = _family(summary)
-    if len(family) < 2:
+    families = _families(summary)
+    if not families:
         return None
     budgets = sorted({entry.budget for entry in summary.entries if entry.budget}) or [0]
-    stem = _parted(next(iter(family.values())))[0]
-    log = max(family) > 16 * max(1, min(family))
-    step = 0.014 if log else 0.012 * (max(family) - min(family))
-    with figure(
-        path, len(budgets), title=f"{summary.task}: {_words(stem)} by number", note=_note([summary]), size=(3.9, 3.6)
-    ) as (made, panels):
-        for axes, budget in zip(panels, budgets, strict=True):
-            points = {e.policy: _of_family(summary, e, family) for e in summary.entries if e.budget in (0, budget)}
+    shown, left_out = _few_decays([entry.policy for entry in summary.entries])
+    title = f"{summary.task}: {', '.join(map(_words, families))} by {x_label or 'number'}"
+    places = [(stem, budget) for stem in families for budget in budgets]
+    with figure(path, len(places), title=title, note=_note([summary]) + left_out, size=(3.9, 3.6)) as (made, panels):
+        for axes, (stem, budget) in zip(panels, places, strict=True):
+            numbers = sorted(families[stem])
+            log = numbers[-1] > 16 * max(1, numbers[0])
+            entries = [e for e in summary.entries if e.budget in (0, budget) and e.policy in shown]
+            points = {e.policy: _of_family(summary, e, families[stem]) for e in entries}
+            step = 0.014 if log else 0.012 * (numbers[-1] - numbers[0])
             draw(axes, policy_lines(points), step=step, log=log)
             across(axes, summary.chance, "chance", chance=True)
-            axes.set_title(f"{budget} cells" if budget else "")
-            ticks(axes, sorted(family), [_short(number) for number in sorted(family)])
+            of_stem = [_words(stem)] * (len(families) > 1)
+            axes.set_title(", ".join([*of_stem, *[f"{budget} cells"] * bool(budget)]))
+            ticks(axes, numbers, [_short(number) for number in numbers])
             axes.set_xlabel((x_label or f"N of {stem}_N") + (" (log scale)" if log else ""))
-            share_axis(axes, _words(stem) + " (share of questions)")
+            share_axis(axes, "share of questions" if of_stem else _words(stem) + " (share of questions)")
             axes.label_outer()
-        legend(made, panels[-1])
+        legend(made, *panels)
     return path
 
 
@@ -186,9 +199,8 @@ def gold_residency(summary: Summary, path: Path) -> Path | None:
 # ---- what they draw ------------------------------------------------------------------------------------
 
 
-def _point(x: float, share: Share, over: float = 1.0) -> Point:
-    low, high = share.ci
-    return Point(x, share.value / over, (low / over, high / over))
+def _point(x: float, share: Share) -> Point:
+    return Point(x, share.value, share.ci)
 
 
 def _levels(axes: Any, summary: Summary) -> None:
@@ -203,19 +215,27 @@ def _half_life(decay: float) -> str:
     return "never" if decay == 1 else f"{math.log(0.5) / math.log(decay):.2g}"
 
 
-def _decay_curves(summaries: Sequence[Summary]) -> dict[tuple[str, str, int], list[Point]]:
-    """Points by (task, policy without its decay, budget), where a policy has at least two decays."""
+def _decay_curves(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], list[Point]]:
+    """Points by (run, policy without its decay, budget), where a policy has at least three decays."""
     curves: dict[tuple[str, str, int], dict[float, Point]] = {}
-    for summary in summaries:
-        keep_all = summary.keep_all
-        if not summary.measurable or keep_all is None or keep_all.accuracy is None:
-            continue
-        for entry in summary.entries:
-            if entry.budget and entry.accuracy is not None and (tuned := _decay(entry.policy)) is not None:
+    for label, summary in runs.items():
+        for entry in summary.entries if summary.measurable else ():
+            if entry.budget and entry.retention is not None and (tuned := _decay(entry.policy)) is not None:
                 base, decay = tuned
-                points = curves.setdefault((summary.task, base, entry.budget), {})
-                points.setdefault(decay, _point(decay, entry.accuracy, keep_all.accuracy.value))
-    return {key: [points[x] for x in sorted(points)] for key, points in curves.items() if len(points) > 1}
+                points = curves.setdefault((label, base, entry.budget), {})
+                points.setdefault(decay, Point(decay, entry.retention, entry.retention_ci))
+    return {key: [points[x] for x in sorted(points)] for key, points in curves.items() if len(points) >= _DECAYS_LEAST}
+
+
+def _decay_looks(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Line]:
+    """How the line of each (run, policy) looks, in all panels alike; a single run's are those of its policies."""
+    keys = list(dict.fromkeys(keys))
+    runs, policies = (dict.fromkeys(found) for found in zip(*keys, strict=True))
+    if len(runs) == 1:
+        lines = policy_lines({policy: () for _, policy in keys})
+    else:
+        lines = drawing.coloured({f"{r}, {p}" if len(policies) > 1 else r: () for r, p in keys})
+    return dict(zip(keys, lines, strict=True))
 
 
 def _decay(spec: str) -> tuple[str, float] | None:
@@ -250,21 +270,42 @@ def _by_group(rows: Sequence[Row], groups: Sequence[Sequence[int]]) -> list[Poin
     return points
 
 
-def _family(summary: Summary) -> dict[int, str]:
-    """The first family of metrics that end in numbers: name by number."""
+def _few_decays(specs: Iterable[str]) -> tuple[list[str], str]:
+    """(the specifications to show, what is to be said of the rest).
+
+    Of more than four that differ in decay alone: the lowest, the highest, the middle one, and the default if there.
+    """
+    decays: dict[str, dict[float, str]] = {}
+    every = list(dict.fromkeys(specs))
+    for spec in every:
+        if (tuned := _decay(spec)) is not None:
+            decays.setdefault(tuned[0], {}).setdefault(tuned[1], spec)
+    left_out, said = set(), ""
+    for base, found in decays.items():
+        ordered = sorted(found)
+        if len(ordered) > _DECAYS_MOST:
+            kept = {ordered[0], ordered[len(ordered) // 2], ordered[-1], from_spec(base).decay} & found.keys()
+            left_out |= {spec for decay, spec in found.items() if decay not in kept}
+            said += f"; of {len(ordered)} decays of {base} {len(kept)} are shown"
+    return [spec for spec in every if spec not in left_out], said
+
+
+def _families(summary: Summary) -> dict[str, dict[int, str]]:
+    """Metrics that differ in their number alone: name by number, by stem, where there are at least two."""
     found: dict[str, dict[int, str]] = {}
     every = dict.fromkeys([summary.metric, *(name for e in summary.entries for name in e.others)])
     for name in every:
         stem, number = _parted(name)
         if number is not None:
             found.setdefault(stem, {})[number] = name
-    return next((family for family in found.values() if len(family) > 1), {})
+    return {stem: family for stem, family in found.items() if len(family) > 1}
 
 
 def _parted(metric: str) -> tuple[str, int | None]:
-    """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of others none."""
-    match = re.fullmatch(r"(.+)_(\d+)(k?)", metric)
-    return (match[1], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
+    """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of recall_50_word,
+    (recall_word, 50), of others none."""
+    match = re.fullmatch(r"(.+?)_(\d+)(k?)((?:_[a-z]+)?)", metric)
+    return (match[1] + match[4], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
 
 
 def _of_family(summary: Summary, entry: Entry, family: dict[int, str]) -> list[Point]:
@@ -280,9 +321,9 @@ def _short(n: float) -> str:
     return f"{n:.0f}" if n < 1000 else f"{n / 1000:.3g}k"
 
 
-def _note(summaries: Sequence[Summary], per: str = "point") -> str:
-    """Of which model and how often: no picture without."""
-    counts = [entry.n for summary in summaries for entry in summary.entries]
+def _note(summaries: Sequence[Summary], per: str = "point", counts: Sequence[int] = ()) -> str:
+    """Of which model and how often: no picture without. counts: the questions, if not those of the entries."""
+    counts = counts or [entry.n for summary in summaries for entry in summary.entries]
     low, high = min(counts), max(counts)
     models = ", ".join(dict.fromkeys(summary.model for summary in summaries))
     note = f"{models}, n = {low if low == high else f'{low} to {high}'} questions per {per}, 95 % intervals"

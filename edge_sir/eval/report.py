@@ -8,8 +8,9 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, share, signed, spread, table
-from edge_sir.eval.summary import REFERENCES, Entry, Summary, Versus
+from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, share, signed, span, spread, table
+from edge_sir.eval.stats import LEAST_CLUSTERS
+from edge_sir.eval.summary import KEEP_ALL, REFERENCES, Entry, Summary, Versus
 from edge_sir.eval.task import Task, names, task
 
 __all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_table", "setting"]
@@ -17,14 +18,17 @@ __all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_tabl
 _Column = tuple[str, Callable[[Entry], str]]
 
 _LEGEND = (
-    "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means and paired differences. "
-    "Retention is the accuracy over keep-all's. Gold log-probability is that of the right answer, in nats; "
-    "resident is the tokens in the cache when the question was answered, gold resident the share of the fact's tokens "
-    "that were among them; s/turn counts the time for questions, too. p is McNemar's, exact and two-sided, on the same "
-    "questions; a:b counts those that only the row's policy (a) or only the other one (b) got right."
+    "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means, paired differences and retention; "
+    f"[–] where there are fewer than {LEAST_CLUSTERS} to draw from. One without width comes of values that are all "
+    "equal and does not mean certainty. Retention is the accuracy over keep-all's, on the same questions. Gold "
+    "log-probability is that of the right answer, in nats; resident is the tokens in the cache when the question was "
+    "answered, gold resident the share of the fact's tokens that were among them; s/turn counts the time for "
+    "questions, too. p is McNemar's, exact and two-sided, on the same questions; a:b counts those that only the row's "
+    "policy (a) or only the other one (b) got right."
 )
 _LEGEND_PLAIN = (
-    "Intervals are 95 %, a bootstrap over runs of neighbouring pieces of text (over texts if there are several). "
+    "Intervals are 95 %, a bootstrap over runs of neighbouring pieces of text (over texts if there are several); "
+    f"[–] where there are fewer than {LEAST_CLUSTERS} to draw from. "
     "A ratio above 1 means a higher perplexity than the reference's on the same pieces."
 )
 _LEGEND_CLUSTERS = (
@@ -71,13 +75,19 @@ def run_table(summary: Summary) -> str:
         columns.append((_title(summary.metric), lambda e: share(e.accuracy)))
         others = _other_names(summary)
         columns += [(_title(name), _other(name)) for name in others if len(others) <= 2]
-        columns.append(("retention", lambda e: figure(e.retention, "{:.2f}")))
+        columns.append(("retention", _retention))
     columns.append(("gold log-prob.", lambda e: spread(e.gold_logprob, e.gold_logprob_ci)))
     if any(e.gold_resident is not None for e in summary.entries):
         columns.append(("gold resident", lambda e: figure(e.gold_resident, "{:.2f}")))
     columns.append(("tokens", lambda e: f"{e.tokens:.0f}"))
     columns.append(("s/turn", lambda e: f"{e.seconds_per_turn:.2g}"))
     return _columns_table(summary, columns)
+
+
+def _retention(entry: Entry) -> str:
+    if entry.is_keep_all:
+        return figure(entry.retention, "{:.2f}")
+    return spread(entry.retention, entry.retention_ci, "{:.2f}".format)
 
 
 def setting(summary: Summary, run: Mapping[str, Any]) -> str:
@@ -87,8 +97,8 @@ def setting(summary: Summary, run: Mapping[str, Any]) -> str:
         "rank": "the option with the highest log-probability wins",
         "first-token": "the letter with the highest log-probability wins",
     }.get(summary.answer, summary.answer)
-    n = _span([entry.n for entry in summary.entries])
-    n_dialogues = _span([entry.n_dialogues for entry in summary.entries])
+    n = span([entry.n for entry in summary.entries])
+    n_dialogues = span([entry.n_dialogues for entry in summary.entries])
     if is_plain(summary):
         asked = f"{n} pieces of text per row"
     else:
@@ -170,6 +180,9 @@ def _comparisons(summary: Summary) -> str:
     if plain:
         columns += [(f"perplexity over {name}'s", _against(name, _ratio)) for name in there]
     else:
+        columns += [
+            (f"{_title(summary.metric)} − {name}'s", _against(name, _points)) for name in there if name == KEEP_ALL
+        ]
         columns += [(f"gold log-prob. − {name}'s", _against(name, _gap)) for name in there if name != "streaming"]
         columns += [(f"p vs {name}", _against(name, _test)) for name in there]
     return _columns_table(summary, columns, [entry for entry in summary.entries if entry.versus])
@@ -188,6 +201,10 @@ def _against(name: str, show: Callable[[Versus], str]) -> Callable[[Entry], str]
 
 def _gap(versus: Versus) -> str:
     return spread(versus.gold_logprob, versus.ci, signed)
+
+
+def _points(versus: Versus) -> str:
+    return spread(versus.accuracy, versus.accuracy_ci, signed)
 
 
 def _ratio(versus: Versus) -> str:
@@ -253,8 +270,3 @@ def _played(summary: Summary) -> int:
     """What --n counts: dialogues, or of a task that has its own way to make them (rps) the rounds in each."""
     in_rounds = summary.task in names() and type(task(summary.task)).dialogues is not Task.dialogues
     return max((e.n // e.n_dialogues if in_rounds else e.n_dialogues for e in summary.entries), default=0)
-
-
-def _span(values: Sequence[int]) -> str:
-    low, high = min(values, default=0), max(values, default=0)
-    return str(low) if low == high else f"{low} to {high}"

@@ -14,9 +14,20 @@ from numpy.typing import NDArray
 
 from edge_sir.errors import UserError
 
-__all__ = ["LEVEL", "Interval", "bootstrap_mean", "mcnemar", "require_scipy", "wilson"]
+__all__ = [
+    "LEAST_CLUSTERS",
+    "LEVEL",
+    "Interval",
+    "bootstrap_mean",
+    "bootstrap_ratio",
+    "mcnemar",
+    "require_scipy",
+    "wilson",
+]
 
 LEVEL = 0.95
+LEAST_CLUSTERS = 8
+"""Drawing from fewer, a bootstrap gives little more than the least and the largest of them, not 95 %."""
 _N_DRAWS = 2000
 
 Interval = tuple[float, float]
@@ -48,46 +59,52 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
 
 
 def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Interval | None:
-    """Bootstrap interval of the mean (Efron's BCa, 1987, JASA 82); of a paired difference, give the differences.
+    """`bootstrap_ratio` over the number of values: the mean; of a paired difference, give the differences."""
+    return bootstrap_ratio(values, [1.0] * len(values), clusters, seed=seed)
 
-    values: one per question. clusters: of each, its dialogue; dialogues are drawn as a whole, and the mean is over
-    the questions in those drawn. Of a single dialogue, runs of n^(1/3) neighbouring questions are drawn instead
-    (the order of the block length: Hall, Horowitz and Jing 1995, Biometrika 82). None for less than two draws' worth.
+
+def bootstrap_ratio(
+    values: Sequence[float], others: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
+) -> Interval | None:
+    """Bootstrap interval of sum(values) / sum(others), paired (Efron's BCa, 1987, JASA 82).
+
+    values, others: one of each per question, others >= 0. clusters: of each question its dialogue; dialogues are drawn
+    as a whole, and the sums are over the questions in those drawn. Of a single dialogue, runs of n^(1/3) neighbouring
+    questions are drawn instead (the order of the block length: Hall, Horowitz and Jing 1995, Biometrika 82).
+    None for fewer than LEAST_CLUSTERS to draw from, or if there is nothing to divide by.
     """
-    if len(values) != len(clusters):
-        raise ValueError(f"{len(values)} values but {len(clusters)} clusters")
-    data = np.asarray(values, np.float64)
-    sums, counts = _by_cluster(data, clusters)
-    if len(sums) < 2:
+    if not len(values) == len(others) == len(clusters):
+        raise ValueError(f"{len(values)} values and {len(others)} others but {len(clusters)} clusters")
+    tops, bottoms = (_by_cluster(np.asarray(found, np.float64), clusters) for found in (values, others))
+    if len(tops) < LEAST_CLUSTERS or not bottoms.sum():
         return None
-    mean = float(data.mean())
-    if np.allclose(sums, mean * counts, rtol=1e-12, atol=1e-12):
-        return mean, mean
+    ratio = float(tops.sum() / bottoms.sum())
+    if np.allclose(tops, ratio * bottoms, rtol=1e-12, atol=1e-12):
+        return ratio, ratio
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # BCa divides by zero on data of a few values; the fallback is below
-        low, high = _ends(sums, counts, "BCa", seed)
+        low, high = _ends(tops, bottoms, "BCa", seed)
         if not (np.isfinite(low) and np.isfinite(high)):
-            low, high = _ends(sums, counts, "percentile", seed)
-    return low, high
+            low, high = _ends(tops, bottoms, "percentile", seed)
+    return (low, high) if np.isfinite(low) and np.isfinite(high) else None
 
 
-def _by_cluster(values: Floats, clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
-    """The sum and the number of the values in each cluster, [n_clusters] each."""
+def _by_cluster(values: Floats, clusters: Sequence[Hashable]) -> Floats:
+    """The sum of the values in each cluster, [n_clusters]."""
     ids = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
     index = np.fromiter((ids[cluster] for cluster in clusters), np.intp, len(clusters))
     if len(ids) == 1:
         index = np.arange(len(values)) // max(1, round(len(values) ** (1 / 3)))
-    sums, counts = np.bincount(index, weights=values), np.bincount(index)
-    return sums.astype(np.float64), counts.astype(np.float64)
+    return np.bincount(index, weights=values).astype(np.float64)
 
 
-def _ends(sums: Floats, counts: Floats, method: str, seed: int) -> Interval:
-    def mean(sums: Floats, counts: Floats, axis: int) -> Any:
-        return sums.sum(axis) / counts.sum(axis)
+def _ends(tops: Floats, bottoms: Floats, method: str, seed: int) -> Interval:
+    def ratio(tops: Floats, bottoms: Floats, axis: int) -> Any:
+        return tops.sum(axis) / bottoms.sum(axis)
 
     found = _scipy().bootstrap(
-        (sums, counts),
-        mean,
+        (tops, bottoms),
+        ratio,
         n_resamples=_N_DRAWS,
         batch=256,  # bounds the memory: draws x clusters x 8 bytes
         vectorized=True,

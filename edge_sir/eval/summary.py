@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import Interval, bootstrap_mean, mcnemar, wilson
+from edge_sir.eval.stats import Interval, bootstrap_mean, bootstrap_ratio, mcnemar, wilson
 
 __all__ = ["KEEP_ALL", "REFERENCES", "Entry", "Share", "Summary", "Versus", "summarize", "summarize_each", "to_json"]
 
@@ -37,18 +37,22 @@ class Share:
 class Versus:
     """An arm against a reference on the `n` questions that both answered.
 
-    gold_logprob: mean of (arm - reference), nats; ci: its bootstrap interval. n_only_arm, n_only_reference: questions
-    that just this one got right; p: McNemar's exact. These three are None for plain text.
-    accuracy_ratio: right answers of the arm over the reference's; None if the latter has none.
+    gold_logprob: mean of (arm - reference), nats. accuracy: the share right, arm - reference. n_only_arm,
+    n_only_reference: questions that just this one got right; p: McNemar's exact. accuracy_ratio: right answers of the
+    arm over the reference's; None if the latter has none. Of plain text all but gold_logprob is None.
+    ..._ci: paired bootstrap intervals, None for too few dialogues; the ratio's against keep-all alone.
     """
 
     n: int
     gold_logprob: float
     ci: Interval | None
-    accuracy_ratio: float | None
-    n_only_arm: int | None
-    n_only_reference: int | None
-    p: float | None
+    accuracy: float | None = None
+    accuracy_ci: Interval | None = None
+    accuracy_ratio: float | None = None
+    accuracy_ratio_ci: Interval | None = None
+    n_only_arm: int | None = None
+    n_only_reference: int | None = None
+    p: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,11 @@ class Entry:
         if self.is_keep_all:
             return 1.0 if self.accuracy is not None and self.accuracy.n_right else None
         return self.versus[KEEP_ALL].accuracy_ratio if KEEP_ALL in self.versus else None
+
+    @property
+    def retention_ci(self) -> Interval | None:
+        """A paired bootstrap's; None for keep-all, whose retention is 1 by definition."""
+        return self.versus[KEEP_ALL].accuracy_ratio_ci if KEEP_ALL in self.versus else None
 
     @property
     def perplexity(self) -> float | None:
@@ -202,7 +211,7 @@ def _entry(
         tokens=_mean([row.tokens for row in ends]),
         # Turns are counted from 1 on, so a dialogue's last row has their number.
         seconds_per_turn=sum(row.seconds for row in ends) / max(1, sum(row.turn for row in ends)),
-        versus={name: versus for name, other in references.items() if (versus := _versus(main, other)) is not None},
+        versus={name: found for name, other in references.items() if (found := _versus(main, other, name)) is not None},
     )
 
 
@@ -241,7 +250,7 @@ def _references(arm: tuple[str, int], arms: dict[tuple[str, int], _Rows]) -> dic
     return found
 
 
-def _versus(arm: _Rows, reference: _Rows) -> Versus | None:
+def _versus(arm: _Rows, reference: _Rows, name: str) -> Versus | None:
     both = [(row, reference[key]) for key, row in arm.items() if key in reference]
     if not both:
         return None
@@ -249,13 +258,17 @@ def _versus(arm: _Rows, reference: _Rows) -> Versus | None:
     ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both])
     asked = [(a.correct, b.correct) for a, b in both if a.gold >= 0]
     if not asked:
-        return Versus(len(both), _mean(gaps), ci, None, None, None, None)
+        return Versus(len(both), _mean(gaps), ci)
     ours, theirs = [a for a, _ in asked], [b for _, b in asked]
+    dialogues = [a.dialogue for a, _ in both if a.gold >= 0]
     return Versus(
         n=len(both),
         gold_logprob=_mean(gaps),
         ci=ci,
+        accuracy=(sum(ours) - sum(theirs)) / len(asked),
+        accuracy_ci=bootstrap_mean([a - b for a, b in asked], dialogues),
         accuracy_ratio=sum(ours) / sum(theirs) if any(theirs) else None,
+        accuracy_ratio_ci=bootstrap_ratio(ours, theirs, dialogues) if name == KEEP_ALL else None,
         n_only_arm=sum(a and not b for a, b in asked),
         n_only_reference=sum(b and not a for a, b in asked),
         p=mcnemar(ours, theirs),
@@ -282,6 +295,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "accuracy": accuracy and accuracy.value,
         "ci": accuracy and accuracy.ci,
         "retention": entry.retention,
+        "retention_ci": entry.retention_ci,
         "gold_logprob": entry.gold_logprob,
         "gold_logprob_ci": entry.gold_logprob_ci,
         "gold_resident": entry.gold_resident,
@@ -302,6 +316,7 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
 def _versus_json(versus: Versus) -> dict[str, Any]:
     found: dict[str, Any] = {"n": versus.n, "gold_logprob": versus.gold_logprob, "gold_logprob_ci": versus.ci}
     if versus.p is not None:
+        found |= {"accuracy": versus.accuracy, "accuracy_ci": versus.accuracy_ci}
         found["only_this"] = versus.n_only_arm
         found["only_other"] = versus.n_only_reference
         found["mcnemar_p"] = versus.p

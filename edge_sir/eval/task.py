@@ -121,6 +121,8 @@ class Task(ABC):
 
     metrics: ClassVar[tuple[str, ...]] = ("recall",)
     """What its questions count for; the first is the task's accuracy."""
+    x_label: ClassVar[str] = ""
+    """What the number in their names counts (recall_5, recall_10), as an axis says it; empty if they have none."""
     chance: ClassVar[float] = 0.25
     n_default: ClassVar[int] = 20
     data_files: ClassVar[str] = ""

@@ -10,9 +10,11 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.errors import UserError
-from edge_sir.eval import plots
+from edge_sir.eval import drawing, plots
 from edge_sir.eval.records import Row
+from edge_sir.eval.stats import bootstrap_mean
 from edge_sir.eval.summary import Summary
+from edge_sir.policies import from_spec
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -46,7 +48,8 @@ def decays(task: str, *, keep_all: int = 12) -> Summary:
 
 
 def test_all_that_an_evaluation_can_show(tmp_path: Path) -> None:
-    rows = rows_of(("sir", "sirllm", "streaming", "streaming:n_sink=40", "sir:decay=0.9"), (256, 512))
+    policies = ("sir", "sirllm", "streaming", "streaming:n_sink=40", "sir:decay=0.9", "sir:decay=0.5")
+    rows = rows_of(policies, (256, 512))
     files = plots.draw_all(summary(rows), rows, tmp_path / "new")
     assert [file.name for file in files] == [
         "recall-by-budget.png",
@@ -63,22 +66,53 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     assert plots.draw_all(summary(one_budget), one_budget, tmp_path) == []
     assert plots.draw_all(summary(text, metrics=("log_probability",)), text, tmp_path) == []
     assert plots.draw_all(summary([]), [], tmp_path) == []
-    assert plots.retention_by_decay([], tmp_path / "none.png") is None
+    assert plots.retention_by_decay({}, tmp_path / "none.png") is None
     assert list(tmp_path.iterdir()) == []
 
 
 def test_retention_by_decay_over_tasks(tmp_path: Path) -> None:
-    assert is_sane(plots.retention_by_decay([decays("grocery"), decays("numbers")], tmp_path / "decay.png"))
+    runs = {"grocery, lead 0": decays("grocery"), "grocery, lead 10": decays("grocery")}
+    assert is_sane(plots.retention_by_decay(runs, tmp_path / "decay.png"))
 
 
 def test_decay_is_read_from_the_specification() -> None:
-    curves = plots._decay_curves([decays("grocery"), decays("order", keep_all=3)])
+    curves = plots._decay_curves({"grocery": decays("grocery"), "order": decays("order", keep_all=3)})
     # The default of sir is its own; order is not measurable and left out. 3, 9 and 12 of 12 over 12 of 12.
     assert list(curves) == [("grocery", "sir", 256)]
     points = curves["grocery", "sir", 256]
     assert [(p.x, p.y) for p in points[:2]] == [(0.5, 0.25), (0.9, 0.75)]
-    assert points[2].x > 0.9
-    assert points[2].y == 1.0
+    assert (points[2].x, points[2].y) == (from_spec("sir").decay, 1.0)
+    # The table's intervals: 3 of 12 over 12 of 12, drawn in pairs.
+    assert points[0].ci == bootstrap_mean([1] * 3 + [0] * 9, range(12))
+
+
+def test_two_runs_of_a_task_are_two_curves_and_two_decays_are_none() -> None:
+    rows = [
+        r
+        for spec in ("keep-all", "sir", "sir:decay=1")
+        for r in arm(spec, 256 * (spec != "keep-all"), [1] * 12, [-1.0] * 12)
+    ]
+    runs = {"grocery, lead 0": decays("grocery"), "grocery, lead 10": decays("grocery"), "choosing": summary(rows)}
+    assert list(plots._decay_curves(runs)) == [("grocery, lead 0", "sir", 256), ("grocery, lead 10", "sir", 256)]
+
+
+def test_a_curve_looks_the_same_in_every_panel() -> None:
+    looks = plots._decay_looks([("a", "sir"), ("a", "sirllm"), ("b", "sir"), ("a", "sir"), ("b", "sirllm")])
+    assert [line.label for line in looks.values()] == ["a, sir", "a, sirllm", "b, sir", "b, sirllm"]
+    assert len({(line.colour, line.dashes) for line in looks.values()}) == 4
+    of_one_run = plots._decay_looks([("a", "sir"), ("a", "sirllm")])
+    assert [(line.label, line.colour) for line in of_one_run.values()] == [
+        (policy, drawing.look(policy)[0]) for policy in ("sir", "sirllm")
+    ]
+
+
+def test_a_legend_names_what_any_panel_shows(tmp_path: Path) -> None:
+    with drawing.figure(tmp_path / "a.png", 2, title="t", note="n", size=(3, 3)) as (made, panels):
+        for axes, label in zip(panels, ("left", "right"), strict=True):
+            drawing.across(axes, 1.0, "both")
+            drawing.across(axes, 0.5, label)
+        drawing.legend(made, *panels)
+        assert [text.get_text() for text in made.legends[0].get_texts()] == ["both", "left", "right"]
 
 
 def test_decay_of_variants_and_controls() -> None:
@@ -137,23 +171,51 @@ def test_families_of_metrics(tmp_path: Path) -> None:
         for k, m in enumerate(metrics)
     ]
     found = summary(rows, task="item-list", metrics=metrics)
-    family = plots._family(found)
-    assert family == {5: "recall_5", 10: "recall_10", 20: "recall_20"}
-    points = plots._of_family(found, found.entries[0], family)
+    families = plots._families(found)
+    assert families == {"recall": {5: "recall_5", 10: "recall_10", 20: "recall_20"}}
+    points = plots._of_family(found, found.entries[0], families["recall"])
     assert [(p.x, p.y) for p in points] == [(5, 1.0), (10, 0.75), (20, 0.5)]
     assert is_sane(plots.recall_by_number(found, tmp_path / "number.png", x_label="items"))
 
 
 @pytest.mark.parametrize(
     ("metric", "parts"),
-    [("recall_5", ("recall", 5)), ("recall_100k", ("recall", 100_000)), ("recall", ("recall", None))],
+    [
+        ("recall_5", ("recall", 5)),
+        ("recall_100k", ("recall", 100_000)),
+        ("recall", ("recall", None)),
+        ("recall_50_word", ("recall_word", 50)),
+        ("win_before", ("win_before", None)),
+    ],
 )
 def test_numbers_in_metrics(metric: str, parts: tuple[str, int | None]) -> None:
     assert plots._parted(metric) == parts
 
 
+def test_words_and_codes_are_families_of_their_own(tmp_path: Path) -> None:
+    metrics = tuple(f"recall_{n}_{kind}" for n in (50, 10) for kind in ("word", "code"))
+    rows = [row("sir", 128, f"d{i}", index=k, metric=m) for i in range(4) for k, m in enumerate(metrics)]
+    found = summary(rows, task="mix", metrics=metrics)
+    assert plots._families(found) == {
+        "recall_word": {50: "recall_50_word", 10: "recall_10_word"},
+        "recall_code": {50: "recall_50_code", 10: "recall_10_code"},
+    }
+    assert is_sane(plots.recall_by_number(found, tmp_path / "number.png"))
+
+
+def test_of_many_decays_few_are_shown_and_that_is_said() -> None:
+    specs = [f"sir:decay={decay}" for decay in (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)]
+    others = ["keep-all", "streaming", "sir:decay=0.5,power=1"]
+    shown, said = plots._few_decays([*others, *specs, "sir", "sirllm:decay=0.9"])
+    # Sorted: 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, the default, 1; the one in the middle is 0.95.
+    assert shown == [*others, "sir:decay=1", "sir:decay=0.95", "sir:decay=0.5", "sir", "sirllm:decay=0.9"]
+    assert said == "; of 8 decays of sir 4 are shown"
+    assert plots._few_decays(specs[:4]) == (specs[:4], "")
+
+
 def test_a_picture_names_model_and_n() -> None:
     assert plots._note([decays("grocery")]) == "smollm2, n = 12 questions per point, 95 % intervals"
+    assert "n = 3 to 15 questions per line" in plots._note([decays("grocery")], "line", [15, 3])
     assert "not measurable" in plots._note([decays("grocery", keep_all=3)])
 
 

@@ -41,28 +41,30 @@ def grocery(*, task: str = "grocery", n: int = 8, keep_all: int = 8) -> Summary:
 
 
 def plain() -> Summary:
-    rows = [read(p, b, i, x) for p, b, x in (("keep-all", 0, -3.0), ("streaming", 256, -3.2)) for i in range(4)]
+    rows = [read(p, b, i, x) for p, b, x in (("keep-all", 0, -3.0), ("streaming", 256, -3.2)) for i in range(24)]
     return summary(rows, task="perplexity", metrics=("log_probability",))
 
 
 # Wilson: 8 of 8: low 8 / (8 + 3.8415) = 0.68; 7 of 8: [0.53, 0.98]; 4 of 8: [0.22, 0.78]; 0 of 8: high 3.84 / 11.84.
+# Retention, 4 of 8: of 8 halves drawn P(X = 0) = 0.004, P(X <= 1) = 0.035, so the ends are 1/8 and 7/8.
 TABLE = """\
-| policy      | cells | resident |   n |            recall | retention |       gold log-prob. | gold resident | tokens | s/turn |
-| ----------- | ----: | -------: | --: | ----------------: | --------: | -------------------: | ------------: | -----: | -----: |
-| `keep-all`  |   all |     1200 |   8 | 1.00 [0.68, 1.00] |      1.00 | -4.00 [-4.00, -4.00] |          1.00 |   1200 |      2 |
-| `sir`       |   128 |      128 |   8 | 0.88 [0.53, 0.98] |      0.88 | -3.50 [-3.50, -3.50] |          0.25 |   1200 |      2 |
-| `sir`       |   256 |      256 |   8 | 0.88 [0.53, 0.98] |      0.88 | -3.50 [-3.50, -3.50] |          0.75 |   1200 |      2 |
-| `sirllm`    |   256 |      256 |   8 | 0.50 [0.22, 0.78] |      0.50 | -7.25 [-7.25, -7.25] |          0.50 |   1200 |      2 |
-| `streaming` |   256 |      256 |   8 | 0.00 [0.00, 0.32] |      0.00 | -15.0 [-15.0, -15.0] |          0.00 |   1200 |      2 |"""  # noqa: E501
+| policy      | cells | resident |   n |            recall |         retention |       gold log-prob. | gold resident | tokens | s/turn |
+| ----------- | ----: | -------: | --: | ----------------: | ----------------: | -------------------: | ------------: | -----: | -----: |
+| `keep-all`  |   all |     1200 |   8 | 1.00 [0.68, 1.00] |              1.00 | -4.00 [-4.00, -4.00] |          1.00 |   1200 |      2 |
+| `sir`       |   128 |      128 |   8 | 0.88 [0.53, 0.98] | 0.88 [0.50, 1.00] | -3.50 [-3.50, -3.50] |          0.25 |   1200 |      2 |
+| `sir`       |   256 |      256 |   8 | 0.88 [0.53, 0.98] | 0.88 [0.50, 1.00] | -3.50 [-3.50, -3.50] |          0.75 |   1200 |      2 |
+| `sirllm`    |   256 |      256 |   8 | 0.50 [0.22, 0.78] | 0.50 [0.12, 0.88] | -7.25 [-7.25, -7.25] |          0.50 |   1200 |      2 |
+| `streaming` |   256 |      256 |   8 | 0.00 [0.00, 0.32] | 0.00 [0.00, 0.00] | -15.0 [-15.0, -15.0] |          0.00 |   1200 |      2 |"""  # noqa: E501
 
 # sir against keep-all: 0:1, p 1; against sirllm 3:0, p 2/8; against streaming 7:0, p 2/128 = 0.0156.
+# keep-all is always right, so the differences are retention - 1, and so are their intervals.
 COMPARISONS = """\
-| policy      | cells | gold log-prob. − keep-all's | gold log-prob. − sirllm's | p vs keep-all | p vs sirllm | p vs streaming |
-| ----------- | ----: | --------------------------: | ------------------------: | ------------: | ----------: | -------------: |
-| `sir`       |   128 |        +0.50 [+0.50, +0.50] |                         – |       1 (0:1) |           – |              – |
-| `sir`       |   256 |        +0.50 [+0.50, +0.50] |      +3.75 [+3.75, +3.75] |       1 (0:1) |  0.25 (3:0) |    0.016 (7:0) |
-| `sirllm`    |   256 |        -3.25 [-3.25, -3.25] |                         – |    0.12 (0:4) |           – |     0.12 (4:0) |
-| `streaming` |   256 |        -11.0 [-11.0, -11.0] |      -7.75 [-7.75, -7.75] |  0.0078 (0:8) |  0.12 (0:4) |              – |"""  # noqa: E501
+| policy      | cells |  recall − keep-all's | gold log-prob. − keep-all's | gold log-prob. − sirllm's | p vs keep-all | p vs sirllm | p vs streaming |
+| ----------- | ----: | -------------------: | --------------------------: | ------------------------: | ------------: | ----------: | -------------: |
+| `sir`       |   128 |  -0.12 [-0.50, 0.00] |        +0.50 [+0.50, +0.50] |                         – |       1 (0:1) |           – |              – |
+| `sir`       |   256 |  -0.12 [-0.50, 0.00] |        +0.50 [+0.50, +0.50] |      +3.75 [+3.75, +3.75] |       1 (0:1) |  0.25 (3:0) |    0.016 (7:0) |
+| `sirllm`    |   256 | -0.50 [-0.88, -0.12] |        -3.25 [-3.25, -3.25] |                         – |    0.12 (0:4) |           – |     0.12 (4:0) |
+| `streaming` |   256 | -1.00 [-1.00, -1.00] |        -11.0 [-11.0, -11.0] |      -7.75 [-7.75, -7.75] |  0.0078 (0:8) |  0.12 (0:4) |              – |"""  # noqa: E501
 
 
 def test_the_main_table() -> None:
@@ -125,8 +127,16 @@ def test_several_questions_per_dialogue_are_counted_and_said() -> None:
 
 
 def test_a_comparison_on_fewer_questions_says_how_many() -> None:
-    rows = arm("keep-all", 0, [1, 1], [-1.0, -1.0]) + arm("sir", 256, [1, 1, 1], [-2.0] * 3)
-    assert "-1.00 [-1.00, -1.00] (n = 2)" in run_report(summary(rows), {})
+    rows = arm("keep-all", 0, [1] * 8, [-1.0] * 8) + arm("sir", 256, [1] * 9, [-2.0] * 9)
+    assert "-1.00 [-1.00, -1.00] (n = 8)" in run_report(summary(rows), {})
+
+
+def test_a_dash_stands_for_the_interval_of_too_few_dialogues() -> None:
+    rows = arm("keep-all", 0, [1] * 7, [-1.0] * 7) + arm("sir", 256, [1] * 6 + [0], [-2.0] * 7)
+    text = run_report(summary(rows), {})
+    assert "0.86 [–] |      -2.00 [–] |" in text
+    assert "-0.14 [–] |                   -1.00 [–] |" in text
+    assert "[–] where there are fewer than 8 to draw from" in text
 
 
 def test_many_metrics_get_a_table_of_their_own() -> None:
@@ -215,10 +225,10 @@ def test_means_are_over_measurable_runs() -> None:
         "`sir`",
         "256",
         "2 of 2",
-        "0.88 [0.88, 0.88]",
-        "0.94 [0.88, 1.00]",  # 7/8 over 8/8, and over 7/8
+        "0.88 [–]",
+        "0.94 [–]",  # 7/8 over 8/8, and over 7/8
         "0.88 (grocery, lead 0)",
-        "+0.50 [+0.50, +0.50]",
+        "+0.50 [–]",
         "0:0 of 2",  # 3:0 each, p = 0.25
         "2:0 of 2",  # 7:0 each, p = 0.016
     ]
@@ -228,6 +238,40 @@ def test_means_are_over_measurable_runs() -> None:
     assert "- order: `edge-sir eval order --model smollm2" in text
 
 
+def test_means_over_eight_runs_have_an_interval() -> None:
+    # Retentions of 7/8 over 8/8 and of 7/8 over 7/8, four each: of 8 drawn, P(at most one 1) = 0.035.
+    runs = [(grocery(task=f"t{i}", keep_all=7 + i % 2), {}) for i in range(8)]
+    (sir,) = (line for line in folder_report(runs).splitlines() if line.startswith("| `sir`       |   256 |"))
+    assert "8 of 8 | 0.88 [0.88, 0.88] | 0.94 [0.89, 0.98] |" in sir
+
+
+def test_no_mean_goes_across_groups() -> None:
+    runs = [
+        (grocery(), {"group": "held out"}),
+        (grocery(task="names", keep_all=7), {"group": "held out"}),
+        (grocery(task="order"), {"group": "choosing"}),
+        (grocery(task="long"), {}),
+    ]
+    means, _, rest = folder_report(runs).partition("### Retention at")
+    assert means.count("Measurable runs") == 2  # none of the run without a group
+    held_out, _, choosing = means.partition("### Means: choosing")
+    assert "### Means: held out\n\nMeasurable runs: 2 (grocery; names)." in held_out
+    assert "Measurable runs: 1 (order)." in choosing
+    # sir: 7/8 over 8/8, and over 7/8; in the other group 7/8 alone.
+    assert "| `sir`       |   256 | 2 of 2 |      0.88 [–] |       0.94 [–] |" in held_out
+    assert "| `sir`       |   256 | 1 of 1 |" in choosing
+    for title in ("held out", "choosing", "runs that no mean counts"):
+        assert f" 256 cells: {title}\n" in f"### Retention at{rest}"
+    assert "| long " in rest.partition("256 cells: runs that no mean counts")[2].partition("###")[0]
+
+
+def test_a_folder_without_groups_has_one_mean_for_all() -> None:
+    text = folder_report([(grocery(), {}), (grocery(task="names"), {"group": ""})])
+    assert "Measurable runs: 2 (grocery; names)." in text
+    assert "### Means" not in text
+    assert "### Retention at 256 cells\n" in text
+
+
 def test_a_run_without_an_arm_is_seen_in_its_row() -> None:
     runs = [(grocery(), {}), (summary(grocery_rows_without_streaming(), task="numbers"), {})]
     text = folder_report(runs)
@@ -235,6 +279,27 @@ def test_a_run_without_an_arm_is_seen_in_its_row() -> None:
     assert "| 1 of 2 |" in streaming
     (numbers,) = (line for line in text.splitlines() if line.startswith("| numbers"))
     assert numbers.endswith("|           – |")
+
+
+def test_arms_of_few_runs_are_left_out_of_a_groups_means() -> None:
+    few = summary(grocery_rows_without_streaming(), task="numbers")
+    runs = [(grocery(), {"group": "g"}), *((few, {"group": "g", "seed": seed}) for seed in range(2))]
+    means, _, retention = folder_report(runs).partition("### Retention at")
+    # keep-all and sir at 256 are in three runs of three; sirllm, streaming and sir at 128 in one.
+    assert "| 3 of 3 |" in means
+    assert "| 1 of 3 |" not in means
+    assert "Left out, since in fewer than half of these runs: 3 arms." in means
+    assert "`streaming`" in retention
+    assert "| 1 of 3 |" in folder_report([(found, {}) for found, _ in runs])  # without groups nothing is left out
+
+
+def test_the_n_of_retention_is_that_of_the_questions_it_is_over() -> None:
+    rows = arm("keep-all", 0, [1] * 10, [-1.0] * 10)
+    rows += arm("sir", 256, [1] * 9, [-1.0] * 9) + arm("streaming", 256, [1] * 8, [-1.0] * 8)
+    rows += arm("sir", 512, [1] * 9, [-1.0] * 9)
+    _, at_256, at_512 = folder_report([(summary(rows), {})]).split("### Retention at ")
+    assert "| grocery | 8 to 9 |" in at_256
+    assert "| grocery |   9 |" in at_512
 
 
 def grocery_rows_without_streaming() -> list[Row]:

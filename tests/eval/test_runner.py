@@ -277,6 +277,7 @@ def test_half_a_dialogue_does_not_count(tmp_path: Path) -> None:
 
 def test_a_folder_holds_one_evaluation(tmp_path: Path) -> None:
     Store(tmp_path, {**CONFIG, "seed": 0})
+    Store(tmp_path, {**CONFIG, "seed": 0, "group": "choosing"})  # what a mean counts does not change what is played
     with pytest.raises(ConfigError, match="seed 0, not 1"):
         Store(tmp_path, {**CONFIG, "seed": 1})
     with pytest.raises(ConfigError, match="no evaluation"):

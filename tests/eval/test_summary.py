@@ -8,7 +8,7 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import bootstrap_mean, wilson
+from edge_sir.eval.stats import bootstrap_mean, bootstrap_ratio, wilson
 from edge_sir.eval.summary import Entry, summarize, summarize_each, to_json
 
 
@@ -20,6 +20,11 @@ def grocery() -> list[Row]:
         *arm("sirllm", 256, [1, 0, 1, 0], [-3.0, -9.0, -4.0, -8.0], gold_resident=0.5),
         *arm("streaming", 256, [0, 0, 0, 1], [-15.0, -16.0, -17.0, -12.0], gold_resident=0.0),
     ]
+
+
+def twice(rows: list[Row]) -> list[Row]:
+    """The same in eight dialogues, which are enough for a bootstrap."""
+    return rows + [replace(r, dialogue=f"e{r.dialogue}") for r in rows]
 
 
 def entry(rows: list[Row], policy: str, budget: int = 256, *, metrics: tuple[str, ...] = ("recall",)) -> Entry:
@@ -66,20 +71,39 @@ def test_retention_without_keep_all_or_against_nothing_right() -> None:
 
 
 def test_gold_log_probability_is_a_mean_with_its_interval() -> None:
-    found = entry(grocery(), "sirllm")
+    found = entry(twice(grocery()), "sirllm")
     assert found.gold_logprob == (-3 - 9 - 4 - 8) / 4
-    assert found.gold_logprob_ci == bootstrap_mean([-3.0, -9.0, -4.0, -8.0], ["d0", "d1", "d2", "d3"])
+    assert found.gold_logprob_ci == bootstrap_mean([-3.0, -9.0, -4.0, -8.0] * 2, range(8))
+    assert entry(grocery(), "sirllm").gold_logprob_ci is None
     assert found.gold_logprob_ci is not None
     assert -9 <= found.gold_logprob_ci[0] < -6 < found.gold_logprob_ci[1] <= -3
 
 
 def test_differences_are_paired() -> None:
-    versus = entry(grocery(), "sir").versus
+    versus = entry(twice(grocery()), "sir").versus
     # To keep-all: -0.5, 0, 0.5, 2; their mean is 0.5. To sirllm: 1.5, 7, 3.5, 6; mean 4.5.
     assert versus["keep-all"].gold_logprob == 2.0 / 4
-    assert versus["keep-all"].ci == bootstrap_mean([-0.5, 0.0, 0.5, 2.0], range(4))
+    assert versus["keep-all"].ci == bootstrap_mean([-0.5, 0.0, 0.5, 2.0] * 2, range(8))
     assert versus["sirllm"].gold_logprob == 18.0 / 4
     assert versus["streaming"].gold_logprob == (13.5 + 14 + 16.5 + 10) / 4
+
+
+def test_differences_of_the_share_right_are_paired_too() -> None:
+    # sirllm 1010, keep-all 1110, sir 1111: -1/4 to keep-all; sir +1/4 to it and +2/4 to sirllm.
+    sirllm, sir = (entry(twice(grocery()), policy).versus for policy in ("sirllm", "sir"))
+    assert sirllm["keep-all"].accuracy == -1 / 4
+    assert sirllm["keep-all"].accuracy_ci == bootstrap_mean([0, -1, 0, 0] * 2, range(8))
+    assert (sir["keep-all"].accuracy, sir["sirllm"].accuracy) == (1 / 4, 2 / 4)
+    assert sir["sirllm"].accuracy_ci == bootstrap_mean([0, 1, 0, 1] * 2, range(8))
+
+
+def test_the_interval_of_retention_is_paired() -> None:
+    found = entry(twice(grocery()), "sirllm")
+    assert found.retention_ci == bootstrap_ratio([1, 0, 1, 0] * 2, [1, 1, 1, 0] * 2, range(8))
+    assert found.retention_ci is not None
+    assert found.retention_ci[0] < 2 / 3 < found.retention_ci[1]
+    assert found.versus["streaming"].accuracy_ratio_ci is None
+    assert entry(twice(grocery()), "keep-all", 0).retention_ci is None
 
 
 def test_mcnemar_is_on_the_same_items() -> None:
@@ -170,8 +194,7 @@ def test_several_questions_per_dialogue() -> None:
     assert (found.n, found.n_dialogues) == (6, 2)
     assert found.accuracy is not None
     assert found.accuracy.value == pytest.approx(4 / 6)
-    # Two dialogues, each of one value: what is drawn has the mean -3, -2 or -1.
-    assert found.gold_logprob_ci == (-3.0, -1.0)
+    assert found.gold_logprob_ci is None  # two dialogues, however many questions
     assert found.tokens == 1200  # each dialogue's last row
     assert found.seconds_per_turn == pytest.approx((8.0 + 8.0) / (30 + 30))
 
@@ -197,11 +220,18 @@ def test_perplexity() -> None:
     assert kept.retention is None
     assert kept.perplexity == pytest.approx(math.exp(1.5))
     assert streaming.perplexity == pytest.approx(math.exp(2.5))
-    # One text of two pieces: what is drawn has a mean from -2 to -1.
-    assert kept.perplexity_ci == pytest.approx((math.exp(1.0), math.exp(2.0)))
+    assert kept.perplexity_ci is None
     versus = streaming.versus["keep-all"]
-    assert (versus.gold_logprob, versus.ci, versus.p) == (-1.0, (-1.0, -1.0), None)
+    assert (versus.gold_logprob, versus.accuracy, versus.accuracy_ratio, versus.p) == (-1.0, None, None, None)
     assert found.measurable is None
+
+
+def test_the_interval_of_a_perplexity_is_that_of_its_logarithm() -> None:
+    values = [-1.0, -2.0] * 20  # runs of three: 14 to draw from
+    (found,) = summary([read("sir", 256, i, x) for i, x in enumerate(values)], metrics=("log_probability",)).entries
+    low, high = bootstrap_mean(values, ["text"] * 40) or (0.0, 0.0)
+    assert -2 < low < -1.5 < high < -1
+    assert found.perplexity_ci == pytest.approx((math.exp(-high), math.exp(-low)))
 
 
 @pytest.mark.parametrize(("right", "of", "is_it"), [(12, 12, True), (7, 20, False), (3, 12, False), (10, 20, True)])
@@ -235,8 +265,8 @@ def test_json_has_the_shape_that_was_promised() -> None:
         "answer": "rank",
     }
     common = [
-        "policy", "budget", "n", "accuracy", "ci", "retention", "gold_logprob", "gold_logprob_ci", "gold_resident",
-        "n_dialogues", "resident", "tokens", "seconds_per_turn",
+        "policy", "budget", "n", "accuracy", "ci", "retention", "retention_ci", "gold_logprob", "gold_logprob_ci",
+        "gold_resident", "n_dialogues", "resident", "tokens", "seconds_per_turn",
     ]  # fmt: skip
     versus = ["vs_keep_all", "vs_sirllm", "vs_streaming"]
     assert [list(r) for r in found["rows"]] == [common, common + versus, common + versus[::2], common + versus[:2]]
@@ -244,32 +274,45 @@ def test_json_has_the_shape_that_was_promised() -> None:
 
 
 def test_json_figures() -> None:
-    sirllm = to_json(summary(grocery()))["rows"][2]
-    low, high = bootstrap_mean([-2.0, -7.0, -3.0, -4.0], range(4)) or (0.0, 0.0)
+    sirllm = to_json(summary(twice(grocery())))["rows"][2]
+    gold = bootstrap_mean([-2.0, -7.0, -3.0, -4.0] * 2, range(8)) or ()
+    recall = bootstrap_mean([0, -1, 0, 0] * 2, range(8)) or ()
+    ratio = bootstrap_ratio([1, 0, 1, 0] * 2, [1, 1, 1, 0] * 2, range(8)) or ()
     assert sirllm | {"gold_logprob_ci": 0, "vs_streaming": 0} == {
         "policy": "sirllm",
         "budget": 256,
-        "n": 4,
+        "n": 8,
         "accuracy": 0.5,
-        "ci": [0.150039, 0.849961],
+        # Wilson, 4 of 8: half width sqrt(0.25/8 + 3.841459/256) * 1.959964 / (1 + 3.841459/8) = 0.284784.
+        "ci": [0.215216, 0.784784],
         "retention": 0.666667,
+        "retention_ci": pytest.approx(list(ratio), rel=1e-5),
         "gold_logprob": -6.0,
         "gold_logprob_ci": 0,
         "gold_resident": 0.5,
-        "n_dialogues": 4,
+        "n_dialogues": 8,
         "resident": 256.0,
         "tokens": 1200.0,
         "seconds_per_turn": 2.0,
         "vs_keep_all": {
-            "n": 4,
+            "n": 8,
             "gold_logprob": -4.0,
-            "gold_logprob_ci": pytest.approx([low, high], rel=1e-5),
+            "gold_logprob_ci": pytest.approx(list(gold), rel=1e-5),
+            "accuracy": -0.25,
+            "accuracy_ci": pytest.approx(list(recall), rel=1e-5),
             "only_this": 0,
-            "only_other": 1,
-            "mcnemar_p": 1.0,
+            "only_other": 2,
+            "mcnemar_p": 0.5,
         },
         "vs_streaming": 0,
     }
+
+
+def test_json_has_null_for_an_interval_of_too_few_dialogues() -> None:
+    sirllm = to_json(summary(grocery()))["rows"][2]
+    assert (sirllm["gold_logprob_ci"], sirllm["retention_ci"]) == (None, None)
+    assert (sirllm["vs_keep_all"]["gold_logprob_ci"], sirllm["vs_keep_all"]["accuracy_ci"]) == (None, None)
+    assert sirllm["vs_keep_all"]["accuracy"] == -0.25
 
 
 def test_json_of_further_metrics_and_of_plain_text() -> None:

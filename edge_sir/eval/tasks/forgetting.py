@@ -27,6 +27,7 @@ class Forgetting(Task):
     """A fact, then rounds of talk: is it still there after 5, 10, 20 and 40 of them? (accuracy: after 20)"""
 
     metrics = ("recall_20", "recall_5", "recall_10", "recall_40")
+    x_label = "rounds since the fact"
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         r = setup.rng(index)

@@ -29,6 +29,7 @@ class Long(Task):
     """
 
     metrics = tuple(DISTANCES)
+    x_label = "tokens since the fact"
     n_default = 1
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:

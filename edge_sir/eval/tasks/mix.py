@@ -37,6 +37,7 @@ class Mix(Task):
     """A common word and a random code among turns with 10, 50 or 90 % of random tokens"""
 
     metrics = tuple(f"recall_{share}_{kind}" for share in SHARES for kind in ("word", "code"))
+    x_label = "percent of random tokens in a turn"
     n_default = 24
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:

@@ -50,6 +50,7 @@ class Short(Task):
     """A fact and a few words, asked for after 10 to 50 tokens (budget: 64 or so; accuracy: after 50)"""
 
     metrics = ("recall_50", "recall_10", "recall_20", "recall_30", "recall_40")
+    x_label = "tokens said since the fact"
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         r = setup.rng(index)
