@@ -126,7 +126,8 @@ def summarize(
 ) -> Summary:
     """One entry per arm in order of appearance.
 
-    metrics: the task's; the first of them that rows count for is the accuracy.
+    metrics: the task's; the first of them that rows count for is the accuracy. chance: the task's, for want of rows;
+    questions are judged against that of their own options.
     """
     metrics = sorted(metrics, key={row.metric for row in rows}.__contains__, reverse=True)  # stable
     arms: dict[tuple[str, int], _Rows] = {}
@@ -136,7 +137,8 @@ def summarize(
     entries = [
         _entry(arm, list(arms[arm].values()), main[arm], _references(arm, main), metrics) for arm in arms if main[arm]
     ]
-    return Summary(task, model, answer, metrics[0], chance, tuple(entries))
+    asked = [row for rows_of_arm in main.values() for row in rows_of_arm.values() if row.gold >= 0]
+    return Summary(task, model, answer, metrics[0], _chance(asked) if asked else chance, tuple(entries))
 
 
 def summarize_each(
@@ -175,6 +177,11 @@ def to_json(summary: Summary, further: Sequence[Summary] = ()) -> dict[str, Any]
             other.metric: [_rounded(_entry_json(entry)) for entry in other.entries] for other in further
         }
     return document
+
+
+def _chance(asked: Sequence[Row]) -> float:
+    """The share right that guessing gets, the mean of 1 / options."""
+    return _mean([1 / len(row.logprobs) for row in asked])
 
 
 # ---- entries -----------------------------------------------------------------------------------------

@@ -211,6 +211,26 @@ def test_measurable_is_above_chance_with_its_whole_interval(right: int, of: int,
     assert summary(rows).measurable is is_it
 
 
+def test_chance_is_that_of_the_options_of_the_metric_s_own_questions() -> None:
+    five = (-1.0, -2.0, -3.0, -4.0, -5.0)
+    rows = [row("keep-all", 0, f"d{i}", metric="recall") for i in range(2)]
+    rows += [row("keep-all", 0, f"d{i}", index=1, metric="commonsense", logprobs=five) for i in range(2)]
+    rows += [row("keep-all", 0, "d2", index=1, metric="commonsense")]
+    found = summarize_each(
+        rows, task="grocery", model="m", answer="rank", metrics=("recall", "commonsense"), chance=0.5
+    )
+    # Four options; five, five and four: (1/5 + 1/5 + 1/4) / 3.
+    assert [s.chance for s in found] == [0.25, pytest.approx(0.65 / 3)]
+    assert summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.5).chance == 0.5
+
+
+def test_five_options_are_not_judged_against_four() -> None:
+    rows = arm("keep-all", 0, [1] * 8 + [0] * 12, [-1.0] * 20)
+    # 8 of 20: Wilson's low end is 0.219, above 1/5 and below 1/4.
+    assert summary(rows).measurable is False
+    assert summary([replace(r, logprobs=(-1.0,) * 5) for r in rows]).measurable is True
+
+
 def test_measurable_needs_keep_all() -> None:
     assert summary(arm("sir", 256, [1], [-1.0])).measurable is None
     assert summary([]).measurable is None
