@@ -147,7 +147,7 @@ class Player:
             scores = ledger["surprisal"][ledger["born"] >= start].astype(float)
             known = scores[np.isfinite(scores)]
             value = -float(known.mean()) if len(known) else 0.0
-            self._answer(step.metric, -1, -1, [value], [])
+            self._answer(step.metric, -1, -1, [value], [], n_scored=len(known))
 
     # ---- helpers -------------------------------------------------------------------------------
 
@@ -172,7 +172,9 @@ class Player:
         yield
         self.seconds += time.perf_counter() - self._started
 
-    def _answer(self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[_Told]) -> None:
+    def _answer(
+        self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[_Told], *, n_scored: int = 1
+    ) -> None:
         session, stats = self.session, self.session.stats
         born = np.concatenate([t.born for t in told]) if told else np.empty(0, np.int64)
         resident = float(np.isin(born, session.ledger["born"]).mean()) if len(born) else None
@@ -194,6 +196,7 @@ class Player:
             tokens=stats.tokens_in,
             evicted=stats.evicted,
             seconds=self.seconds + time.perf_counter() - self._started,
+            n_scored=n_scored,
         )
         self.rows.append(row)
 

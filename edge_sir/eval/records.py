@@ -5,6 +5,8 @@ from typing import Any
 
 __all__ = ["Row"]
 
+_LATER = {"n_scored": 1}  # what rows of earlier versions lack
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -17,7 +19,8 @@ class Row:
     the fact and the question, None without one. resident: tokens in the cache when it was answered. tokens: decoded
     so far in this dialogue, options not counted. evicted: tokens let go so far. seconds: spent on the dialogue so
     far under this arm. digest: of the policy with all its fields and of the dialogue, so that rows of an older default
-    or wording are not taken for new ones. last: whether this is the dialogue's last row.
+    or wording are not taken for new ones. last: whether this is the dialogue's last row. n_scored: tokens of a Read that
+    its mean is over, 1 for a question.
     """
 
     policy: str
@@ -39,6 +42,7 @@ class Row:
     seconds: float
     digest: str = ""
     last: bool = False
+    n_scored: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """As a plain mapping, log-probabilities rounded to 1e-4."""
@@ -48,6 +52,7 @@ class Row:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Row":
-        """The row that `to_json` wrote; unknown keys are ignored. Raises KeyError if one is missing."""
+        """The row that `to_json` wrote; unknown keys are ignored. Raises KeyError if one is missing that was always there."""
+        row = _LATER | row
         values = {f.name: row[f.name] for f in fields(cls)}
         return cls(**values | {"logprobs": tuple(values["logprobs"])})

@@ -47,20 +47,24 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     return float(_scipy().binomtest(only_first, n).pvalue) if n else 1.0
 
 
-def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Interval | None:
+def bootstrap_mean(
+    values: Sequence[float], clusters: Sequence[Hashable], *, weights: Sequence[float] | None = None, seed: int = 0
+) -> Interval | None:
     """Bootstrap interval of the mean (Efron's BCa, 1987, JASA 82); of a paired difference, give the differences.
 
     values: one per question. clusters: of each, its dialogue; dialogues are drawn as a whole, and the mean is over
     the questions in those drawn. Of a single dialogue, runs of n^(1/3) neighbouring questions are drawn instead
     (the order of the block length: Hall, Horowitz and Jing 1995, Biometrika 82). None for less than two draws' worth.
+    weights: how much each value counts (tokens of a piece of text), not all 0; None for once each.
     """
     if len(values) != len(clusters):
         raise ValueError(f"{len(values)} values but {len(clusters)} clusters")
     data = np.asarray(values, np.float64)
-    sums, counts = _by_cluster(data, clusters)
+    shares = np.ones(len(data)) if weights is None else np.asarray(weights, np.float64)
+    sums, counts = _by_cluster(data * shares, shares, clusters)
     if len(sums) < 2:
         return None
-    mean = float(data.mean())
+    mean = float(sums.sum() / counts.sum())
     if np.allclose(sums, mean * counts, rtol=1e-12, atol=1e-12):
         return mean, mean
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -71,13 +75,13 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], *, see
     return low, high
 
 
-def _by_cluster(values: Floats, clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
-    """The sum and the number of the values in each cluster, [n_clusters] each."""
+def _by_cluster(values: Floats, weights: Floats, clusters: Sequence[Hashable]) -> tuple[Floats, Floats]:
+    """The sums of the weighted values and of their weights in each cluster, [n_clusters] each."""
     ids = {cluster: i for i, cluster in enumerate(dict.fromkeys(clusters))}
     index = np.fromiter((ids[cluster] for cluster in clusters), np.intp, len(clusters))
     if len(ids) == 1:
         index = np.arange(len(values)) // max(1, round(len(values) ** (1 / 3)))
-    sums, counts = np.bincount(index, weights=values), np.bincount(index)
+    sums, counts = np.bincount(index, weights=values), np.bincount(index, weights=weights)
     return sums.astype(np.float64), counts.astype(np.float64)
 
 

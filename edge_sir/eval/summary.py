@@ -37,8 +37,9 @@ class Share:
 class Versus:
     """An arm against a reference on the `n` questions that both answered.
 
-    gold_logprob: mean of (arm - reference), nats; ci: its bootstrap interval. n_only_arm, n_only_reference: questions
-    that just this one got right; p: McNemar's exact. These three are None for plain text.
+    gold_logprob: mean of (arm - reference), nats, of plain text over its tokens; ci: its bootstrap interval.
+    n_only_arm, n_only_reference: questions that just this one got right; p: McNemar's exact. These three are None for
+    plain text.
     accuracy_ratio: right answers of the arm over the reference's; None if the latter has none.
     """
 
@@ -56,9 +57,9 @@ class Entry:
     """One arm: a policy (the spec as given) at a budget. All but `others` is about the task's first metric.
 
     n: questions, in `n_dialogues` dialogues. accuracy: None for plain text; there perplexity = exp(-gold_logprob)
-    is a number. others: the share right by further metrics. gold_logprob: mean, nats. gold_resident: mean share of
-    the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens in the cache, mean.
-    versus: by name of the reference, those that there are.
+    is a number. others: the share right by further metrics. gold_logprob: mean, nats, of plain text over its tokens.
+    gold_resident: mean share of the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens
+    in the cache, mean. versus: by name of the reference, those that there are.
     """
 
     policy: str
@@ -192,6 +193,7 @@ def _entry(
 ) -> Entry:
     rows = list(main.values())
     values = [row.gold_logprob for row in rows]
+    weights = [row.n_scored for row in rows]
     resident = [row.gold_resident for row in rows if row.gold_resident is not None]
     ends = _last_rows(every)
     others = {name: share for name in _other_metrics(every, metrics) if (share := _share(every, name)) is not None}
@@ -202,8 +204,8 @@ def _entry(
         n_dialogues=len({row.dialogue for row in rows}),
         accuracy=_share(rows, metrics[0]),
         others=others,
-        gold_logprob=_mean(values),
-        gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows]),
+        gold_logprob=_mean(values, weights),
+        gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows], weights=weights),
         gold_resident=_mean(resident) if resident else None,
         resident=_mean([row.resident for row in rows]),
         tokens=_mean([row.tokens for row in ends]),
@@ -253,14 +255,15 @@ def _versus(arm: _Rows, reference: _Rows) -> Versus | None:
     if not both:
         return None
     gaps = [a.gold_logprob - b.gold_logprob for a, b in both]
-    ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both])
+    weights = [a.n_scored for a, _ in both]
+    ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both], weights=weights)
     asked = [(a.correct, b.correct) for a, b in both if a.gold >= 0]
     if not asked:
-        return Versus(len(both), _mean(gaps), ci, None, None, None, None)
+        return Versus(len(both), _mean(gaps, weights), ci, None, None, None, None)
     ours, theirs = [a for a, _ in asked], [b for _, b in asked]
     return Versus(
         n=len(both),
-        gold_logprob=_mean(gaps),
+        gold_logprob=_mean(gaps, weights),
         ci=ci,
         accuracy_ratio=sum(ours) / sum(theirs) if any(theirs) else None,
         n_only_arm=sum(a and not b for a, b in asked),
@@ -273,8 +276,10 @@ def _name(spec: str) -> str:
     return spec.partition(":")[0].strip()
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    if weights is None:
+        return math.fsum(values) / len(values)
+    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / (math.fsum(weights) or 1)
 
 
 # ---- JSON --------------------------------------------------------------------------------------------

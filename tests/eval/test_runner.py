@@ -169,6 +169,7 @@ def test_reading_gives_the_mean_log_probability_of_the_text() -> None:
     expected = by_hand("<s>abc", "defgh", engine) / 5
     assert rows[1].gold_logprob == pytest.approx(expected, rel=1e-4)
     assert rows[1].gold == rows[1].chosen == -1 and not rows[1].correct
+    assert [row.n_scored for row in rows[:2]] == [3, 5]  # "abc" comes after <s>, so its first byte counts, too
     assert [row.metric for row in rows] == ["log_probability"] * 4
 
 
@@ -278,6 +279,16 @@ def test_a_row_survives_json() -> None:
     again = Row.from_json(json.loads(json.dumps(row.to_json())))
     assert replace(again, logprobs=row.logprobs, gold_logprob=row.gold_logprob) == row
     np.testing.assert_allclose(again.logprobs, row.logprobs, atol=1e-4)
+
+
+def test_a_row_of_an_earlier_version_is_still_read() -> None:
+    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
+    old = row.to_json()
+    del old["n_scored"]
+    assert Row.from_json(old) == Row.from_json(row.to_json()) and row.n_scored == 1
+    del old["digest"]
+    with pytest.raises(KeyError, match="digest"):
+        Row.from_json(old)
 
 
 def test_an_ask_defaults_to_a_probe() -> None:

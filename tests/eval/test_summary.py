@@ -204,6 +204,16 @@ def test_perplexity() -> None:
     assert found.measurable is None
 
 
+def test_a_piece_of_text_counts_by_its_tokens() -> None:
+    rows = [read("keep-all", 0, 0, -1.0, n_scored=30), read("keep-all", 0, 1, -2.0, n_scored=10)]
+    rows += [read("streaming", 256, 0, -1.0, n_scored=30), read("streaming", 256, 1, -4.0, n_scored=10)]
+    kept, streaming = summary(rows, task="perplexity", metrics=("log_probability",)).entries
+    # (30 * 1 + 10 * 2) / 40 and (30 * 1 + 10 * 4) / 40; the difference is (30 * 0 + 10 * 2) / 40.
+    assert (kept.gold_logprob, streaming.gold_logprob) == (-1.25, -1.75)
+    assert kept.perplexity == pytest.approx(math.exp(1.25))
+    assert streaming.versus["keep-all"].gold_logprob == -0.5
+
+
 @pytest.mark.parametrize(("right", "of", "is_it"), [(12, 12, True), (7, 20, False), (3, 12, False), (10, 20, True)])
 def test_measurable_is_above_chance_with_its_whole_interval(right: int, of: int, is_it: bool) -> None:
     rows = arm("keep-all", 0, [1] * right + [0] * (of - right), [-1.0] * of)
