@@ -59,7 +59,8 @@ class Entry:
     n: questions, in `n_dialogues` dialogues. accuracy: None for plain text; there perplexity = exp(-gold_logprob)
     is a number. others: the share right by further metrics. gold_logprob: mean, nats, of plain text over its tokens.
     gold_resident: mean share of the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens
-    in the cache, mean. versus: by name of the reference, those that there are.
+    in the cache, mean. seconds_at_ends: per turn, in the first and the last tenth of long dialogues; None of short
+    ones. versus: by name of the reference, those that there are.
     """
 
     policy: str
@@ -74,6 +75,7 @@ class Entry:
     resident: float
     tokens: float
     seconds_per_turn: float
+    seconds_at_ends: tuple[float, float] | None
     versus: dict[str, Versus]
 
     @property
@@ -211,6 +213,7 @@ def _entry(
         tokens=_mean([row.tokens for row in ends]),
         # Turns are counted from 1 on, so a dialogue's last row has their number.
         seconds_per_turn=sum(row.seconds for row in ends) / max(1, sum(row.turn for row in ends)),
+        seconds_at_ends=_at_ends(ends),
         versus={name: versus for name, other in references.items() if (versus := _versus(main, other)) is not None},
     )
 
@@ -232,6 +235,11 @@ def _last_rows(rows: Sequence[Row]) -> list[Row]:
     for row in sorted(rows, key=lambda row: row.index):
         last[row.dialogue] = row
     return list(last.values())
+
+
+def _at_ends(rows: Sequence[Row]) -> tuple[float, float] | None:
+    timed = [row.ends for row in rows if row.ends is not None]
+    return (_mean([first for first, _ in timed]), _mean([last for _, last in timed])) if timed else None
 
 
 # ---- comparisons -------------------------------------------------------------------------------------
@@ -302,6 +310,8 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "tokens": entry.tokens,
         "seconds_per_turn": entry.seconds_per_turn,
     }
+    if entry.seconds_at_ends is not None:
+        row["seconds_per_turn_at_ends"] = entry.seconds_at_ends
     for name, share in entry.others.items():
         row |= {f"accuracy_{name}": share.value, f"ci_{name}": share.ci, f"n_{name}": share.n}
     if accuracy is None:

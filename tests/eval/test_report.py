@@ -117,6 +117,13 @@ def test_perplexity_has_its_own_columns() -> None:
     assert "--n " not in text
 
 
+def test_long_dialogues_show_whether_turns_get_slower() -> None:
+    text = run_table(summary([row("sir", 256, "d0", ends=(0.125, 0.25)), row("streaming", 256, "d0")]))
+    assert "| s/turn, first and last tenth |" in text
+    assert "|                  0.12 → 0.25 |" in text
+    assert text.splitlines()[3].endswith("|                            – |")
+
+
 def test_several_questions_per_dialogue_are_counted_and_said() -> None:
     rows = [row("sir", 256, d, index=i) for d in ("d0", "d1") for i in range(3)]
     text = run_report(summary(rows), {})

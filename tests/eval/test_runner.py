@@ -173,6 +173,23 @@ def test_reading_gives_the_mean_log_probability_of_the_text() -> None:
     assert [row.metric for row in rows] == ["log_probability"] * 4
 
 
+def test_a_long_dialogue_tells_the_seconds_of_its_first_and_its_last_tenth() -> None:
+    stage = toy_stage()
+    for n, expected in ((199, (1.0, 3.0)), (198, None)):
+        script = Script(dialogue(*[Say("a", "b")] * n, QUESTION), stage.codec, stage.template, "rank")
+        player = Player.start(script, stage.engine(160), from_spec("streaming"), 160)
+        for i in range(n):
+            player.play()
+            player.seconds = i + 1.0  # a second each, and then three for each of the last tenth
+            if i == 50:
+                player = player.fork(player.session.engine, from_spec("streaming"), 160)
+        player.seconds = 180.0 + 20 * 3
+        player.play()
+        (row,) = player.rows
+        assert row.ends == (expected and pytest.approx(expected, abs=0.1))
+        assert Row.from_json(json.loads(json.dumps(row.to_json()))).ends == (row.ends and pytest.approx(row.ends, 1e-3))
+
+
 # ---- controls ----------------------------------------------------------------------------------
 
 
@@ -284,7 +301,7 @@ def test_a_row_survives_json() -> None:
 def test_a_row_of_an_earlier_version_is_still_read() -> None:
     (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
     old = row.to_json()
-    del old["n_scored"]
+    del old["n_scored"], old["ends"]
     assert Row.from_json(old) == Row.from_json(row.to_json()) and row.n_scored == 1
     del old["digest"]
     with pytest.raises(KeyError, match="digest"):

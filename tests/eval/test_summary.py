@@ -256,6 +256,18 @@ def test_one_question_alone() -> None:
     assert found.accuracy.ci == wilson(1, 1)
 
 
+def test_seconds_at_both_ends_are_a_mean_over_long_dialogues() -> None:
+    rows = [
+        row("sir", 256, "d0"),
+        row("sir", 256, "d0", index=1, ends=(1.0, 2.0)),
+        row("sir", 256, "d1", ends=(2.0, 3.0)),
+    ]
+    found = entry(rows, "sir")
+    assert found.seconds_at_ends == (1.5, 2.5)
+    assert to_json(summary(rows))["rows"][0]["seconds_per_turn_at_ends"] == [1.5, 2.5]
+    assert entry(rows[:1], "sir").seconds_at_ends is None
+
+
 def test_json_has_the_shape_that_was_promised() -> None:
     found = to_json(summary(grocery()))
     assert list(found) == ["task", "model", "answer", "rows"]
