@@ -59,6 +59,8 @@ def run_report(
         parts += [f"## By {_title(other.metric)}", *filter(None, [_verdict(other)]), run_table(other)]
         parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
     parts.append(legend(summary))
+    if run.get("scratch_cells") and not is_plain(summary):
+        parts.append(f"Options were valued in {run['scratch_cells']} scratch cells beside those of the table.")
     if (speed := _speed(passes)) is not None:
         parts.append(speed)
     return "\n\n".join(parts) + "\n"

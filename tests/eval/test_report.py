@@ -87,6 +87,12 @@ def test_a_report_says_what_was_asked_and_holds_both_tables() -> None:
     assert "several questions per dialogue" not in text
 
 
+def test_a_report_tells_the_cells_beside_the_budget() -> None:
+    text = run_report(grocery(), RUN | {"scratch_cells": 192})
+    assert "Options were valued in 192 scratch cells beside those of the table." in text
+    assert "scratch" not in run_report(plain(), RUN | {"scratch_cells": 192}) + run_report(grocery(), RUN)
+
+
 def test_a_report_needs_nothing_of_run_json() -> None:
     text = run_report(grocery(), {})
     assert text.startswith("# grocery on smollm2\n\nModel smollm2; 8 questions")
