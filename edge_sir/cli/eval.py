@@ -45,7 +45,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--budget", action="append", type=int, metavar="N",
                         help=f"cells; may be repeated (default: {_BUDGET})")  # fmt: skip
     parser.add_argument("--model", metavar="TEXT", help="model name or GGUF file")
-    parser.add_argument("--n", type=int, metavar="N", help="dialogues (rps: rounds); default: the task's own")
+    parser.add_argument("--n", type=int, metavar="N", help="dialogues (rps: rounds, perplexity: thousands of "
+                        "tokens); default: the task's own")  # fmt: skip
     parser.add_argument("--offset", type=int, default=0, metavar="K", help="dialogues to skip (default: 0)")
     parser.add_argument("--lead", type=int, metavar="L", help="exchanges before the fact (default: the task's own)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of generated dialogues (default: 0)")
@@ -77,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
     names = tasks.names() if args.task == "all" else [args.task]
     if args.task == "all" and args.data is not None:
         raise ConfigError("`eval all` runs on generated dialogues; leave --data out, or name one task")
-    documents = _play(args, [tasks.task(name) for name in names], names)
+    chosen = [tasks.task(name) for name in names]
+    if args.data is not None:
+        chosen[0].files(args.data)  # before the model is loaded
+    documents = _play(args, chosen, names)
     if args.json:
         print(json.dumps(documents[0] if args.task != "all" else {"tasks": documents}))
     return 0

@@ -15,7 +15,7 @@ from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.records import Row
 from edge_sir.eval.runner import Arm, digest, run
-from edge_sir.eval.stage import Stage
+from edge_sir.eval.stage import N_SCRATCH, Stage
 from edge_sir.eval.store import Key, Store, drop_rows
 from edge_sir.eval.task import Answer, Ask, Dialogue, Setup, Step, Task
 from edge_sir.session import Positions
@@ -70,7 +70,7 @@ def evaluate(
     Raises ConfigError if the folder holds an evaluation that was asked otherwise, or for bad data.
     """
     dialogues = _dialogues(stage, request)
-    config = _config(stage, request)
+    config = _config(stage, request, tasks.task(request.task))
     store = Store(request.out, config)
     wanted = _wanted(arms, dialogues)
     n_todo = sum(not store.is_done(*key) for key in wanted)
@@ -162,7 +162,7 @@ def _timed(
             )
 
 
-def _config(stage: Stage, request: Request) -> dict[str, Any]:
+def _config(stage: Stage, request: Request, task: Task) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("edge-sir", "llama-cpp-python", "numpy")}
     return {
         "task": request.task,
@@ -176,7 +176,8 @@ def _config(stage: Stage, request: Request) -> dict[str, Any]:
         "n_tokens": request.n_tokens,
         "positions": request.positions,
         "room": f"{KEPT_PERCENT} %, {LEAST_BATCH} cells",
-        "data_sha256": _digest(request.data) if request.data else None,
+        "data_sha256": _digest(task.files(request.data)) if request.data else None,
+        "scratch_cells": N_SCRATCH,
         "versions": {**versions, "python": platform.python_version()},
         "host": _host(),
         "group": request.group,
@@ -187,9 +188,9 @@ def _host() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
-def _digest(path: Path) -> str:
-    """Of a file's bytes, or of the names and bytes of a folder's files."""
+def _digest(files: Sequence[Path]) -> str:
+    """Of the names and bytes of files."""
     digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+    for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

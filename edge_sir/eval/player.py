@@ -25,6 +25,9 @@ from edge_sir.session import Positions, Session
 
 __all__ = ["Player", "option_logprobs"]
 
+_LONG = 200
+"""Steps from which a dialogue's first and last tenth are timed: twenty turns and more each."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Told:
@@ -36,7 +39,11 @@ class _Told:
 
 @dataclass(slots=True)
 class Player:
-    """A session and how far it has come in a script. rows: the answers so far, without the arm's name."""
+    """A session and how far it has come in a script.
+
+    rows: the answers so far, without the arm's name. seconds: taken so far, by a trunk that this was forked from, too.
+    marks: `seconds` after the first tenth of the steps and before the last one.
+    """
 
     script: Script
     session: Session
@@ -44,6 +51,7 @@ class Player:
     rows: list[Row] = field(default_factory=list)
     facts: dict[str, list[_Told]] = field(default_factory=dict)
     seconds: float = 0.0
+    marks: tuple[float, ...] = ()
     _started: float = 0.0
 
     @classmethod
@@ -75,7 +83,7 @@ class Player:
         facts = {name: list(told) for name, told in self.facts.items()}
         if isinstance(policy, Gold):
             policy.turns.update(t.turn for told in facts.values() for t in told)
-        return Player(self.script, session, self.at, list(self.rows), facts, self.seconds)
+        return Player(self.script, session, self.at, list(self.rows), facts, self.seconds, self.marks)
 
     # ---- playing -------------------------------------------------------------------------------
 
@@ -85,6 +93,8 @@ class Player:
 
     def play(self) -> None:
         """The next step."""
+        if self.at in self._tenths():
+            self.marks += (self.seconds,)
         line, self.at = self.script.line(self.at), self.at + 1
         if isinstance(line.step, Say):
             self.say(line.parts, line)
@@ -147,9 +157,21 @@ class Player:
             scores = ledger["surprisal"][ledger["born"] >= start].astype(float)
             known = scores[np.isfinite(scores)]
             value = -float(known.mean()) if len(known) else 0.0
-            self._answer(step.metric, -1, -1, [value], [])
+            self._answer(step.metric, -1, -1, [value], [], n_scored=len(known))
 
     # ---- helpers -------------------------------------------------------------------------------
+
+    def _tenths(self) -> tuple[int, int]:
+        """The first step after the first tenth of the script, and the first of the last tenth."""
+        n = len(self.script) // 10
+        return n, len(self.script) - n
+
+    def _ends(self, seconds: float) -> tuple[float, float] | None:
+        """Seconds per turn in the first and the last tenth of a long script; None before its last step."""
+        if self.at < len(self.script) or len(self.script) < _LONG or len(self.marks) < 2:
+            return None
+        n, _ = self._tenths()
+        return self.marks[0] / n, (seconds - self.marks[1]) / n
 
     def _feed(self, parts: Sequence[Part], *, pinned: bool = False) -> None:
         # As one piece, so that a policy that makes room once per turn knows all that comes.
@@ -172,10 +194,13 @@ class Player:
         yield
         self.seconds += time.perf_counter() - self._started
 
-    def _answer(self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[_Told]) -> None:
+    def _answer(
+        self, metric: str, gold: int, chosen: int, values: Sequence[float], told: Sequence[_Told], *, n_scored: int = 1
+    ) -> None:
         session, stats = self.session, self.session.stats
         born = np.concatenate([t.born for t in told]) if told else np.empty(0, np.int64)
         resident = float(np.isin(born, session.ledger["born"]).mean()) if len(born) else None
+        seconds = self.seconds + time.perf_counter() - self._started
         row = Row(
             policy="",
             budget=0,
@@ -193,7 +218,9 @@ class Player:
             resident=len(session.ledger),
             tokens=stats.tokens_in,
             evicted=stats.evicted,
-            seconds=self.seconds + time.perf_counter() - self._started,
+            seconds=seconds,
+            n_scored=n_scored,
+            ends=self._ends(seconds),
         )
         self.rows.append(row)
 

@@ -5,6 +5,8 @@ from typing import Any
 
 __all__ = ["Row"]
 
+_LATER = {"n_scored": 1, "ends": None}  # what rows of earlier versions lack
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -16,8 +18,10 @@ class Row:
     gold_resident: share of the fact's tokens that are in the cache, None without a fact. distance: tokens between
     the fact and the question, None without one. resident: tokens in the cache when it was answered. tokens: decoded
     so far in this dialogue, options not counted. evicted: tokens let go so far. seconds: spent on the dialogue so
-    far under this arm. digest: of the policy with all its fields and of the dialogue, so that rows of an older default
-    or wording are not taken for new ones. last: whether this is the dialogue's last row.
+    far under this arm, what it shares with others up to its first eviction counted for each. digest: of the policy with
+    all its fields and of the dialogue, so that rows of an older default or wording are not taken for new ones. last:
+    whether this is the dialogue's last row. n_scored: tokens of a Read that its mean is over, 1 for a question.
+    ends: seconds per turn in the first and in the last tenth of a long dialogue, in its last row; None elsewhere.
     """
 
     policy: str
@@ -39,15 +43,20 @@ class Row:
     seconds: float
     digest: str = ""
     last: bool = False
+    n_scored: int = 1
+    ends: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a plain mapping, log-probabilities rounded to 1e-4."""
         row = asdict(self)
         row["logprobs"] = [round(x, 4) for x in self.logprobs]
-        return row | {"gold_logprob": round(self.gold_logprob, 4), "seconds": round(self.seconds, 3)}
+        row |= {"gold_logprob": round(self.gold_logprob, 4), "seconds": round(self.seconds, 3)}
+        return row | {"ends": self.ends and [round(x, 5) for x in self.ends]}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> "Row":
-        """The row that `to_json` wrote; unknown keys are ignored. Raises KeyError if one is missing."""
+        """The row that `to_json` wrote, now or earlier; unknown keys are ignored. Raises KeyError if one is missing."""
+        row = _LATER | row
         values = {f.name: row[f.name] for f in fields(cls)}
-        return cls(**values | {"logprobs": tuple(values["logprobs"])})
+        ends = values["ends"] and tuple(values["ends"])
+        return cls(**values | {"logprobs": tuple(values["logprobs"]), "ends": ends})

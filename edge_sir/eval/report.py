@@ -17,20 +17,23 @@ __all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_tabl
 
 _Column = tuple[str, Callable[[Entry], str]]
 
+_LEGEND_TIME = (
+    "s/turn counts the time for questions, too, and for each row the turns before its first eviction: they are played "
+    "once for all rows, but each alone would need them."
+)
 _LEGEND = (
     "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means, paired differences and retention; "
     f"[–] where there are fewer than {LEAST_CLUSTERS} to draw from. One without width comes of values that are all "
     "equal and does not mean certainty. Retention is the accuracy over keep-all's, on the same questions. Gold "
     "log-probability is that of the right answer, in nats; resident is the tokens in the cache when the question was "
-    "answered, gold resident the share of the fact's tokens that were among them; s/turn counts the time for "
-    "questions, too. p is McNemar's, exact and two-sided, on the same questions; a:b counts those that only the row's "
-    "policy (a) or only the other one (b) got right."
-)
+    "answered, gold resident the share of the fact's tokens that were among them. p is McNemar's, exact and two-sided, "
+    "on the same questions; a:b counts those that only the row's policy (a) or only the other one (b) got right. "
+) + _LEGEND_TIME
 _LEGEND_PLAIN = (
     "Intervals are 95 %, a bootstrap over runs of neighbouring pieces of text (over texts if there are several); "
     f"[–] where there are fewer than {LEAST_CLUSTERS} to draw from. "
-    "A ratio above 1 means a higher perplexity than the reference's on the same pieces."
-)
+    "A ratio above 1 means a higher perplexity than the reference's on the same pieces. "
+) + _LEGEND_TIME
 _LEGEND_CLUSTERS = (
     " There are several questions per dialogue: Wilson's intervals and McNemar's p take them as independent and "
     "may promise too much, the bootstrap draws whole dialogues."
@@ -59,6 +62,8 @@ def run_report(
         parts += [f"## By {_title(other.metric)}", *filter(None, [_verdict(other)]), run_table(other)]
         parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
     parts.append(legend(summary))
+    if run.get("scratch_cells") and not is_plain(summary):
+        parts.append(f"Options were valued in {run['scratch_cells']} scratch cells beside those of the table.")
     if (speed := _speed(passes)) is not None:
         parts.append(speed)
     return "\n\n".join(parts) + "\n"
@@ -81,6 +86,8 @@ def run_table(summary: Summary) -> str:
         columns.append(("gold resident", lambda e: figure(e.gold_resident, "{:.2f}")))
     columns.append(("tokens", lambda e: f"{e.tokens:.0f}"))
     columns.append(("s/turn", lambda e: f"{e.seconds_per_turn:.2g}"))
+    if any(e.seconds_at_ends is not None for e in summary.entries):
+        columns.append(("s/turn, first and last tenth", _at_ends))
     return _columns_table(summary, columns)
 
 
@@ -88,6 +95,10 @@ def _retention(entry: Entry) -> str:
     if entry.is_keep_all:
         return figure(entry.retention, "{:.2f}")
     return spread(entry.retention, entry.retention_ci, "{:.2f}".format)
+
+
+def _at_ends(entry: Entry) -> str:
+    return NONE if entry.seconds_at_ends is None else " → ".join(f"{s:.2g}" for s in entry.seconds_at_ends)
 
 
 def setting(summary: Summary, run: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.errors import UserError
 
@@ -58,13 +58,19 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
     return float(_scipy().binomtest(only_first, n).pvalue) if n else 1.0
 
 
-def bootstrap_mean(values: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0) -> Interval | None:
-    """`bootstrap_ratio` over the number of values: the mean; of a paired difference, give the differences."""
-    return bootstrap_ratio(values, [1.0] * len(values), clusters, seed=seed)
+def bootstrap_mean(
+    values: Sequence[float], clusters: Sequence[Hashable], *, weights: Sequence[float] | None = None, seed: int = 0
+) -> Interval | None:
+    """`bootstrap_ratio` for the mean of `values`, one per question; of a paired difference, give the differences.
+
+    weights: how much each value counts (tokens of a piece of text), not all 0; None for once each.
+    """
+    shares = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+    return bootstrap_ratio(np.asarray(values) * shares, shares, clusters, seed=seed)
 
 
 def bootstrap_ratio(
-    values: Sequence[float], others: Sequence[float], clusters: Sequence[Hashable], *, seed: int = 0
+    values: ArrayLike, others: ArrayLike, clusters: Sequence[Hashable], *, seed: int = 0
 ) -> Interval | None:
     """Bootstrap interval of sum(values) / sum(others), paired (Efron's BCa, 1987, JASA 82).
 
@@ -73,9 +79,10 @@ def bootstrap_ratio(
     questions are drawn instead (the order of the block length: Hall, Horowitz and Jing 1995, Biometrika 82).
     None for fewer than LEAST_CLUSTERS to draw from, or if there is nothing to divide by.
     """
-    if not len(values) == len(others) == len(clusters):
-        raise ValueError(f"{len(values)} values and {len(others)} others but {len(clusters)} clusters")
-    tops, bottoms = (_by_cluster(np.asarray(found, np.float64), clusters) for found in (values, others))
+    data = [np.asarray(found, np.float64) for found in (values, others)]
+    if not len(data[0]) == len(data[1]) == len(clusters):
+        raise ValueError(f"{len(data[0])} values and {len(data[1])} others but {len(clusters)} clusters")
+    tops, bottoms = (_by_cluster(found, clusters) for found in data)
     if len(tops) < LEAST_CLUSTERS or not bottoms.sum():
         return None
     ratio = float(tops.sum() / bottoms.sum())

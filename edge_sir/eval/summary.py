@@ -37,10 +37,11 @@ class Share:
 class Versus:
     """An arm against a reference on the `n` questions that both answered.
 
-    gold_logprob: mean of (arm - reference), nats. accuracy: the share right, arm - reference. n_only_arm,
-    n_only_reference: questions that just this one got right; p: McNemar's exact. accuracy_ratio: right answers of the
-    arm over the reference's; None if the latter has none. Of plain text all but gold_logprob is None.
-    ..._ci: paired bootstrap intervals, None for too few dialogues; the ratio's against keep-all alone.
+    gold_logprob: mean of (arm - reference), nats, of plain text over its tokens. accuracy: the share right, arm -
+    reference. n_only_arm, n_only_reference: questions that just this one got right; p: McNemar's exact.
+    accuracy_ratio: right answers of the arm over the reference's; None if the latter has none. Of plain text all but
+    gold_logprob is None. ..._ci: paired bootstrap intervals, None for too few dialogues; the ratio's against
+    keep-all alone.
     """
 
     n: int
@@ -60,9 +61,10 @@ class Entry:
     """One arm: a policy (the spec as given) at a budget. All but `others` is about the task's first metric.
 
     n: questions, in `n_dialogues` dialogues. accuracy: None for plain text; there perplexity = exp(-gold_logprob)
-    is a number. others: the share right by further metrics. gold_logprob: mean, nats. gold_resident: mean share of
-    the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens in the cache, mean.
-    versus: by name of the reference, those that there are.
+    is a number. others: the share right by further metrics. gold_logprob: mean, nats, of plain text over its tokens.
+    gold_resident: mean share of the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens
+    in the cache, mean. seconds_at_ends: per turn, in the first and the last tenth of long dialogues; None of short
+    ones. versus: by name of the reference, those that there are.
     """
 
     policy: str
@@ -77,6 +79,7 @@ class Entry:
     resident: float
     tokens: float
     seconds_per_turn: float
+    seconds_at_ends: tuple[float, float] | None
     versus: dict[str, Versus]
 
     @property
@@ -135,7 +138,8 @@ def summarize(
 ) -> Summary:
     """One entry per arm in order of appearance.
 
-    metrics: the task's; the first of them that rows count for is the accuracy.
+    metrics: the task's; the first of them that rows count for is the accuracy. chance: the task's, for want of rows;
+    questions are judged against that of their own options.
     """
     metrics = sorted(metrics, key={row.metric for row in rows}.__contains__, reverse=True)  # stable
     arms: dict[tuple[str, int], _Rows] = {}
@@ -145,7 +149,8 @@ def summarize(
     entries = [
         _entry(arm, list(arms[arm].values()), main[arm], _references(arm, main), metrics) for arm in arms if main[arm]
     ]
-    return Summary(task, model, answer, metrics[0], chance, tuple(entries))
+    asked = [row for rows_of_arm in main.values() for row in rows_of_arm.values() if row.gold >= 0]
+    return Summary(task, model, answer, metrics[0], _chance(asked) if asked else chance, tuple(entries))
 
 
 def summarize_each(
@@ -186,6 +191,11 @@ def to_json(summary: Summary, further: Sequence[Summary] = ()) -> dict[str, Any]
     return document
 
 
+def _chance(asked: Sequence[Row]) -> float:
+    """The share right that guessing gets, the mean of 1 / options."""
+    return _mean([1 / len(row.logprobs) for row in asked])
+
+
 # ---- entries -----------------------------------------------------------------------------------------
 
 
@@ -194,6 +204,7 @@ def _entry(
 ) -> Entry:
     rows = list(main.values())
     values = [row.gold_logprob for row in rows]
+    weights = [row.n_scored for row in rows]
     resident = [row.gold_resident for row in rows if row.gold_resident is not None]
     ends = _last_rows(every)
     others = {name: share for name in _other_metrics(every, metrics) if (share := _share(every, name)) is not None}
@@ -204,13 +215,14 @@ def _entry(
         n_dialogues=len({row.dialogue for row in rows}),
         accuracy=_share(rows, metrics[0]),
         others=others,
-        gold_logprob=_mean(values),
-        gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows]),
+        gold_logprob=_mean(values, weights),
+        gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows], weights=weights),
         gold_resident=_mean(resident) if resident else None,
         resident=_mean([row.resident for row in rows]),
         tokens=_mean([row.tokens for row in ends]),
         # Turns are counted from 1 on, so a dialogue's last row has their number.
         seconds_per_turn=sum(row.seconds for row in ends) / max(1, sum(row.turn for row in ends)),
+        seconds_at_ends=_at_ends(ends),
         versus={name: found for name, other in references.items() if (found := _versus(main, other, name)) is not None},
     )
 
@@ -234,6 +246,11 @@ def _last_rows(rows: Sequence[Row]) -> list[Row]:
     return list(last.values())
 
 
+def _at_ends(rows: Sequence[Row]) -> tuple[float, float] | None:
+    timed = [row.ends for row in rows if row.ends is not None]
+    return (_mean([first for first, _ in timed]), _mean([last for _, last in timed])) if timed else None
+
+
 # ---- comparisons -------------------------------------------------------------------------------------
 
 
@@ -255,15 +272,16 @@ def _versus(arm: _Rows, reference: _Rows, name: str) -> Versus | None:
     if not both:
         return None
     gaps = [a.gold_logprob - b.gold_logprob for a, b in both]
-    ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both])
+    weights = [a.n_scored for a, _ in both]
+    ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both], weights=weights)
     asked = [(a.correct, b.correct) for a, b in both if a.gold >= 0]
     if not asked:
-        return Versus(len(both), _mean(gaps), ci)
+        return Versus(len(both), _mean(gaps, weights), ci)
     ours, theirs = [a for a, _ in asked], [b for _, b in asked]
     dialogues = [a.dialogue for a, _ in both if a.gold >= 0]
     return Versus(
         n=len(both),
-        gold_logprob=_mean(gaps),
+        gold_logprob=_mean(gaps, weights),
         ci=ci,
         accuracy=(sum(ours) - sum(theirs)) / len(asked),
         accuracy_ci=bootstrap_mean([a - b for a, b in asked], dialogues),
@@ -279,8 +297,10 @@ def _name(spec: str) -> str:
     return spec.partition(":")[0].strip()
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    if weights is None:
+        return math.fsum(values) / len(values)
+    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / (math.fsum(weights) or 1)
 
 
 # ---- JSON --------------------------------------------------------------------------------------------
@@ -304,6 +324,8 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "tokens": entry.tokens,
         "seconds_per_turn": entry.seconds_per_turn,
     }
+    if entry.seconds_at_ends is not None:
+        row["seconds_per_turn_at_ends"] = entry.seconds_at_ends
     for name, share in entry.others.items():
         row |= {f"accuracy_{name}": share.value, f"ci_{name}": share.ci, f"n_{name}": share.n}
     if accuracy is None:

@@ -137,6 +137,15 @@ class Task(ABC):
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         """Dialogue number `index`; raises ConfigError if the data has no such dialogue."""
 
+    def files(self, data: Path) -> tuple[Path, ...]:
+        """The files that dialogues are read from if `data` is given; a task that takes data overrides this.
+
+        Raises ConfigError if they are not there, or if the task takes no data.
+        """
+        name = type(self).__module__.rpartition(".")[2].replace("_", "-")
+        takers = ", ".join(other for other in names() if task(other).data_files)
+        raise ConfigError(f"{name} makes its own dialogues and takes no --data; these take some: {takers}")
+
     def dialogues(self, setup: Setup, n: int, offset: int) -> Iterator[Dialogue]:
         """`n` of them from `offset` on. Tasks that count something else than dialogues (rounds) override this."""
         for index in range(offset, offset + n):

@@ -149,6 +149,20 @@ def test_correction_offers_what_was_withdrawn() -> None:
         assert ask.options[ask.gold] == f" {new}"
 
 
+def test_the_answer_to_a_correction_begins_with_words_of_both_wishes() -> None:
+    named = set()
+    for index in INDICES:
+        dialogue = task("correction").dialogue(setup(), index)
+        ask = question(dialogue)
+        wish, correction = (say for say in said(dialogue) if say.fact)
+        _, _, quoted = ask.stem.partition('"')
+        assert quoted
+        assert f"{quoted} {wish.gold[0]}." in wish.user
+        assert f"{quoted} {correction.gold[0]}." in correction.user
+        named.add(wish.gold[0] in correction.user)
+    assert named == {True, False}
+
+
 def test_never_mentioned_is_what_the_right_option_leaves_out() -> None:
     for index in INDICES:
         dialogue = task("never-mentioned").dialogue(setup(), index)

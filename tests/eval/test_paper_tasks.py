@@ -1,5 +1,6 @@
 """The paper's tasks and the first experiments: made from a seed, or read from files like the paper's."""
 
+import hashlib
 import json
 import string
 from collections.abc import Callable, Sequence
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 from scipy.stats import chisquare
+from staging import toy_stage
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval.chatter import has_word, length
-from edge_sir.eval.task import Ask, Dialogue, Read, Say, Setup, task
+from edge_sir.eval.evaluate import Request, evaluate
+from edge_sir.eval.task import Ask, Dialogue, Read, Say, Setup, names, task
 from edge_sir.eval.tasks._paper.commonsense import QUESTIONS
 from edge_sir.eval.tasks._paper.dialogues import DIALOGUES
 from edge_sir.eval.tasks._paper.groceries import GROCERIES
@@ -322,6 +325,36 @@ def test_mix_keeps_to_its_proportions() -> None:
 
 
 # ---- bad data ---------------------------------------------------------------------------------------
+
+
+def test_the_files_of_a_folder_are_those_that_are_read(tmp_path: Path) -> None:
+    write(tmp_path / "grocery_keys.jsonl", grocery_rows())
+    (tmp_path / "other.txt").write_text("nothing to do with it")
+    for data in (tmp_path, tmp_path / "grocery_keys.jsonl"):
+        assert task("grocery").files(data) == (tmp_path / "grocery_keys.jsonl",)
+    one = write(tmp_path / "rps_dominant_paper.jsonl", rps_rows("ABC"))
+    assert task("rps").files(one) == (one,)
+    with pytest.raises(ConfigError, match="rps_dominant_rock"):
+        task("rps").files(tmp_path)
+    assert task("perplexity").files(tmp_path / "other.txt") == (tmp_path / "other.txt",)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not task(name).data_files])
+def test_a_task_without_data_refuses_it(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} makes its own .* dailydialog, grocery, perplexity, rps$"):
+        task(name).files(tmp_path)
+
+
+def test_the_digest_of_data_is_that_of_its_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "grocery_keys.jsonl", grocery_rows())
+    before = hashlib.sha256(b"grocery_keys.jsonl\0" + path.read_bytes()).hexdigest()
+    (tmp_path / "other.txt").write_text("nothing to do with it")
+    for data in (path, tmp_path):
+        found = evaluate(toy_stage(), [], Request("grocery", n=1, data=data)).config
+        assert (found["data_sha256"], found["scratch_cells"]) == (before, 256)
+    with pytest.raises(ConfigError, match="names makes its own"):
+        evaluate(toy_stage(), [], Request("names", n=1, data=path))
+
 
 BAD: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: None,

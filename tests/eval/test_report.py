@@ -89,6 +89,12 @@ def test_a_report_says_what_was_asked_and_holds_both_tables() -> None:
     assert "several questions per dialogue" not in text
 
 
+def test_a_report_tells_the_cells_beside_the_budget() -> None:
+    text = run_report(grocery(), RUN | {"scratch_cells": 192})
+    assert "Options were valued in 192 scratch cells beside those of the table." in text
+    assert "scratch" not in run_report(plain(), RUN | {"scratch_cells": 192}) + run_report(grocery(), RUN)
+
+
 def test_a_report_needs_nothing_of_run_json() -> None:
     text = run_report(grocery(), {})
     assert text.startswith("# grocery on smollm2\n\nModel smollm2; 8 questions")
@@ -117,6 +123,13 @@ def test_perplexity_has_its_own_columns() -> None:
     assert "1.221 [1.221, 1.221]" in text
     assert "retention" not in text.lower()
     assert "--n " not in text
+
+
+def test_long_dialogues_show_whether_turns_get_slower() -> None:
+    text = run_table(summary([row("sir", 256, "d0", ends=(0.125, 0.25)), row("streaming", 256, "d0")]))
+    assert "| s/turn, first and last tenth |" in text
+    assert "|                  0.12 → 0.25 |" in text
+    assert text.splitlines()[3].endswith("|                            – |")
 
 
 def test_several_questions_per_dialogue_are_counted_and_said() -> None:

@@ -170,7 +170,25 @@ def test_reading_gives_the_mean_log_probability_of_the_text() -> None:
     expected = by_hand("<s>abc", "defgh", engine) / 5
     assert rows[1].gold_logprob == pytest.approx(expected, rel=1e-4)
     assert rows[1].gold == rows[1].chosen == -1 and not rows[1].correct
+    assert [row.n_scored for row in rows[:2]] == [3, 5]  # "abc" comes after <s>, so its first byte counts, too
     assert [row.metric for row in rows] == ["log_probability"] * 4
+
+
+def test_a_long_dialogue_tells_the_seconds_of_its_first_and_its_last_tenth() -> None:
+    stage = toy_stage()
+    for n, expected in ((199, (1.0, 3.0)), (198, None)):
+        script = Script(dialogue(*[Say("a", "b")] * n, QUESTION), stage.codec, stage.template, "rank")
+        player = Player.start(script, stage.engine(160), from_spec("streaming"), 160)
+        for i in range(n):
+            player.play()
+            player.seconds = i + 1.0  # a second each, and then three for each of the last tenth
+            if i == 50:
+                player = player.fork(player.session.engine, from_spec("streaming"), 160)
+        player.seconds = 180.0 + 20 * 3
+        player.play()
+        (row,) = player.rows
+        assert row.ends == (expected and pytest.approx(expected, abs=0.1))
+        assert Row.from_json(json.loads(json.dumps(row.to_json()))).ends == (row.ends and pytest.approx(row.ends, 1e-3))
 
 
 # ---- controls ----------------------------------------------------------------------------------
@@ -292,6 +310,16 @@ def test_a_row_survives_json() -> None:
     again = Row.from_json(json.loads(json.dumps(row.to_json())))
     assert replace(again, logprobs=row.logprobs, gold_logprob=row.gold_logprob) == row
     np.testing.assert_allclose(again.logprobs, row.logprobs, atol=1e-4)
+
+
+def test_a_row_of_an_earlier_version_is_still_read() -> None:
+    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
+    old = row.to_json()
+    del old["n_scored"], old["ends"]
+    assert Row.from_json(old) == Row.from_json(row.to_json()) and row.n_scored == 1
+    del old["digest"]
+    with pytest.raises(KeyError, match="digest"):
+        Row.from_json(old)
 
 
 def test_an_ask_defaults_to_a_probe() -> None:

@@ -136,6 +136,14 @@ def test_bootstrap_needs_eight_to_draw_from() -> None:
     assert bootstrap_mean((values * 4)[:27], "a" * 27) is not None
 
 
+def test_bootstrap_weighs_values() -> None:
+    # A value that weighs n counts as n equal values of its dialogue.
+    values, weights = [0.3, 1.2, -0.7, 2.2], [1, 3, 2, 4]
+    spelled = [v for v, w in zip(values, weights, strict=True) for _ in range(w)]
+    clusters = [c for c, w in zip("abcd", weights, strict=True) for _ in range(w)]
+    assert bootstrap_mean(values, "abcd", weights=weights) == pytest.approx(bootstrap_mean(spelled, clusters))
+
+
 def test_bootstrap_of_one_long_dialogue_draws_runs_of_neighbours() -> None:
     # 1000 questions, runs of 10. Of a series that keeps its value for 10, the runs are the observations.
     values = np.repeat(np.random.default_rng(3).normal(size=100), 10)

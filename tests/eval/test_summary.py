@@ -234,11 +234,41 @@ def test_the_interval_of_a_perplexity_is_that_of_its_logarithm() -> None:
     assert found.perplexity_ci == pytest.approx((math.exp(-high), math.exp(-low)))
 
 
+def test_a_piece_of_text_counts_by_its_tokens() -> None:
+    rows = [read("keep-all", 0, 0, -1.0, n_scored=30), read("keep-all", 0, 1, -2.0, n_scored=10)]
+    rows += [read("streaming", 256, 0, -1.0, n_scored=30), read("streaming", 256, 1, -4.0, n_scored=10)]
+    kept, streaming = summary(rows, task="perplexity", metrics=("log_probability",)).entries
+    # (30 * 1 + 10 * 2) / 40 and (30 * 1 + 10 * 4) / 40; the difference is (30 * 0 + 10 * 2) / 40.
+    assert (kept.gold_logprob, streaming.gold_logprob) == (-1.25, -1.75)
+    assert kept.perplexity == pytest.approx(math.exp(1.25))
+    assert streaming.versus["keep-all"].gold_logprob == -0.5
+
+
 @pytest.mark.parametrize(("right", "of", "is_it"), [(12, 12, True), (7, 20, False), (3, 12, False), (10, 20, True)])
 def test_measurable_is_above_chance_with_its_whole_interval(right: int, of: int, is_it: bool) -> None:
     rows = arm("keep-all", 0, [1] * right + [0] * (of - right), [-1.0] * of)
     # 7 of 20: Wilson's low end is 0.18, below 0.25. 10 of 20: 0.30.
     assert summary(rows).measurable is is_it
+
+
+def test_chance_is_that_of_the_options_of_the_metric_s_own_questions() -> None:
+    five = (-1.0, -2.0, -3.0, -4.0, -5.0)
+    rows = [row("keep-all", 0, f"d{i}", metric="recall") for i in range(2)]
+    rows += [row("keep-all", 0, f"d{i}", index=1, metric="commonsense", logprobs=five) for i in range(2)]
+    rows += [row("keep-all", 0, "d2", index=1, metric="commonsense")]
+    found = summarize_each(
+        rows, task="grocery", model="m", answer="rank", metrics=("recall", "commonsense"), chance=0.5
+    )
+    # Four options; five, five and four: (1/5 + 1/5 + 1/4) / 3.
+    assert [s.chance for s in found] == [0.25, pytest.approx(0.65 / 3)]
+    assert summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.5).chance == 0.5
+
+
+def test_five_options_are_not_judged_against_four() -> None:
+    rows = arm("keep-all", 0, [1] * 8 + [0] * 12, [-1.0] * 20)
+    # 8 of 20: Wilson's low end is 0.219, above 1/5 and below 1/4.
+    assert summary(rows).measurable is False
+    assert summary([replace(r, logprobs=(-1.0,) * 5) for r in rows]).measurable is True
 
 
 def test_measurable_needs_keep_all() -> None:
@@ -254,6 +284,18 @@ def test_one_question_alone() -> None:
     assert found.versus["sirllm"].p == 1.0
     assert found.accuracy is not None
     assert found.accuracy.ci == wilson(1, 1)
+
+
+def test_seconds_at_both_ends_are_a_mean_over_long_dialogues() -> None:
+    rows = [
+        row("sir", 256, "d0"),
+        row("sir", 256, "d0", index=1, ends=(1.0, 2.0)),
+        row("sir", 256, "d1", ends=(2.0, 3.0)),
+    ]
+    found = entry(rows, "sir")
+    assert found.seconds_at_ends == (1.5, 2.5)
+    assert to_json(summary(rows))["rows"][0]["seconds_per_turn_at_ends"] == [1.5, 2.5]
+    assert entry(rows[:1], "sir").seconds_at_ends is None
 
 
 def test_json_has_the_shape_that_was_promised() -> None:

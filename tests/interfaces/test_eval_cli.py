@@ -26,6 +26,11 @@ QUICK = ("--quick", "--n", "1", "--tokens", "200", "--budget", "128", "--policy"
         (("grocery", "--answer", "guess"), "--answer must be rank or first-token, not 'guess'"),
         (("grocery", "--metric", "speed"), "grocery has no metric 'speed'"),
         (("grocery", "--data", "nowhere.jsonl"), "there is no nowhere.jsonl"),
+        (
+            ("names", "--data", "."),
+            "names makes its own dialogues and takes no --data; these take some",
+        ),
+        (("rps", "--data", "."), "no file rps_dominant_rock.jsonl: give --data"),
         (("all", "--data", "."), "`eval all` runs on generated dialogues"),
         (("report",), "`eval report` needs the folder"),
         (("report", "nowhere"), "nowhere holds no evaluation"),

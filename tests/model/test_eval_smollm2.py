@@ -1,9 +1,11 @@
 """The generated tasks measure memory: keeping the fact on purpose answers them, dropping it on purpose is guessing."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 
 from edge_sir.eval import task as tasks
 from edge_sir.eval.evaluate import Request, evaluate
@@ -15,10 +17,12 @@ from edge_sir.llama.requantize import to_f32
 pytestmark = pytest.mark.model
 
 N = 5
-WITH_A_FACT = [
-    *("single-item", "item-list", "numbers", "names", "appointments", "correction", "preference", "instruction"),
-    *("order", "never-mentioned", "rehearsal", "identifiers", "single-item-german", "grocery"),
-]
+# So few dialogues of one task tell nothing; those of several together do.
+WITH_A_FACT = {
+    "one fact": ("single-item", "single-item-german", "numbers", "identifiers", "grocery"),
+    "one of many facts": ("item-list", "names", "appointments", "never-mentioned", "order"),
+    "what was wished": ("correction", "preference", "instruction", "rehearsal"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +34,28 @@ def stage(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     stage.close()
 
 
-@pytest.mark.parametrize("name", WITH_A_FACT)
-def test_a_task_measures_memory(stage: Stage, name: str) -> None:
+@pytest.mark.parametrize("group", WITH_A_FACT)
+def test_tasks_measure_memory(stage: Stage, group: str) -> None:
+    names = WITH_A_FACT[group]
+    right: Counter[str] = Counter()
+    for name in names:
+        assert tasks.task(name).chance == 0.25
+        right += _right(stage, name)
+    n = N * len(names)
+    low, high = wilson(right["keep-all"], n)
+    assert binomtest(right["keep-all"], n, 0.25, alternative="greater").pvalue < 0.01, right
+    assert low <= right["keep-gold"] / n <= high, right
+    assert binomtest(right["drop-gold"], n, 0.25, alternative="greater").pvalue > 0.05, right
+
+
+def _right(stage: Stage, name: str) -> Counter[str]:
+    """Right answers by policy, of N dialogues each."""
     arms = arms_of(["keep-all", "keep-gold", "drop-gold"], [192])
     request = Request(name, n=N, seed=7, n_tokens=420, metrics=("recall",))
     rows = evaluate(stage, arms, request).rows
-    right = {arm.spec: sum(row.correct for row in rows if row.policy == arm.spec) for arm in arms}
     resident = {arm.spec: [row.gold_resident for row in rows if row.policy == arm.spec] for arm in arms}
-    assert resident["keep-all"] == resident["keep-gold"] == [1.0] * N and resident["drop-gold"] == [0.0] * N
-    assert wilson(right["keep-all"], N)[0] <= right["keep-gold"] / N
-    assert wilson(right["drop-gold"], N)[0] <= tasks.task(name).chance
-    assert right["keep-gold"] >= right["drop-gold"]
+    assert resident == {"keep-all": [1.0] * N, "keep-gold": [1.0] * N, "drop-gold": [0.0] * N}, name
+    return Counter(row.policy for row in rows if row.correct)
 
 
 def test_the_dice_decide_everything(stage: Stage) -> None:

@@ -2,19 +2,23 @@
 
 import random
 
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
+from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
 from edge_sir.eval.tasks._things import GROCERIES
 
 __all__ = ["Correction"]
 
-_WISHES = ("I want you to buy {}.", "Please buy {} for me.", "When you go out later, buy {}.")
+# Both wishes are told in the same words, so that to find the words that the answer begins with is not enough.
+_WISHES = ("I want you to buy", "I would like you to buy", "I need you to get")
 
-_CORRECTIONS = (
-    ("Actually, not {old}. ", "In the end I would rather have {}."),
-    ("I changed my mind. ", "In the end I would rather have {}."),
-    ("Forget the {old}. ", "On second thoughts we had better take {}."),
-    ("Forget what I said. ", "On second thoughts we had better take {}."),
+_CHANGES = (
+    "Not {old}, I changed my mind. Now ",
+    "Actually, not the {old}. In the end, ",
+    "I have changed my mind about what I said before. In the end, ",
+    "Forget what I said before. Now ",
 )
+
+_QUESTION = "What do I want now, and not the other thing that I wanted before?"
+_STEM = 'You changed your mind, and the last thing you said was: "'
 
 
 class Correction(FactTask):
@@ -22,8 +26,8 @@ class Correction(FactTask):
 
     def plot(self, r: random.Random) -> Plot:
         new, old, *others = r.sample(GROCERIES, 4)
-        before, sentence = r.choice(_CORRECTIONS)
-        wish = tell(r, r.choice(_WISHES).format(old), [old], asked=False)
-        correction = tell(r, before.format(old=old) + sentence.format(new), [new])
-        question = ask_back(r, "What do I want you to buy, after all?", sentence, new, [old, *others])
+        words, change = r.choice(_WISHES), r.choice(_CHANGES).format(old=old)
+        wish = tell(r, f"{words} {old}.", [old], asked=False)
+        correction = tell(r, f"{change}{words} {new}.", [new])
+        question = ask(r, _QUESTION, _STEM + words, new, [old, *others])
         return Plot((wish, correction), question, (new, old, *others))

@@ -28,6 +28,9 @@ class DailyDialog(Task):
     metrics = ("accuracy",)
     data_files = FILE
 
+    def files(self, data: Path) -> tuple[Path, ...]:
+        return (find(data, FILE),)
+
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         if setup.data is None:
             return Dialogue(f"{setup.seed}-{index}", tuple(map(_ask, _own(setup, index))))

@@ -29,6 +29,9 @@ class Grocery(Task):
     metrics = ("recall", "commonsense")
     data_files = FILE
 
+    def files(self, data: Path) -> tuple[Path, ...]:
+        return (find(data, FILE),)
+
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         r = setup.rng(index)
         if setup.data is None:

@@ -21,7 +21,12 @@ _STOPS = (
 
 
 class Order(FactTask):
-    """Which of four places, told in four exchanges, was the first."""
+    """Which of four places, told in four exchanges, was the first.
+
+    The question begins the answer with the words that the first stop alone was told with. So it measures whether that
+    statement is still there among its rivals, not whether the order is known: a 135M model with everything in its
+    cache names the last stop rather than the first if all four are told in the same words.
+    """
 
     def plot(self, r: random.Random) -> Plot:
         places = r.sample(_PLACES, 4)

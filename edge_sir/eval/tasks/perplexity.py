@@ -31,6 +31,9 @@ class Perplexity(Task):
     chance = 0.0
     data_files = "any text file in UTF-8"
 
+    def files(self, data: Path) -> tuple[Path, ...]:
+        return (_given(data),)
+
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         """Thousand number `index` on its own."""
         return _read(setup, 1, index)
@@ -46,7 +49,7 @@ def _read(setup: Setup, n: int, offset: int) -> Dialogue:
     if setup.data is None:
         text: Iterable[str] = prose(setup.rng(0))
     else:
-        text = [_given(setup.data)]
+        text = [read_text(_given(setup.data))]
     steps = []
     n_read = 0
     for piece, n_tokens in _pieces(text, setup):
@@ -60,10 +63,10 @@ def _read(setup: Setup, n: int, offset: int) -> Dialogue:
     return Dialogue(f"text-{offset}-{offset + n}", tuple(steps), None)
 
 
-def _given(path: Path) -> str:
+def _given(path: Path) -> Path:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder: give --data a text file")
-    return read_text(find(path, path.name))
+    return find(path, path.name)
 
 
 def _pieces(text: Iterable[str], setup: Setup) -> Iterator[tuple[str, int]]:

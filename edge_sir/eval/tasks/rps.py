@@ -36,27 +36,30 @@ class Rps(Task):
     n_default = 100
     data_files = f"a folder with {', '.join(FILE.format(name) for name in PLAYERS)}, or one of them"
 
+    def files(self, data: Path) -> tuple[Path, ...]:
+        return tuple(find(data, FILE.format(player)) for player in _players(data))
+
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         """Player number `index`, for the default number of rounds."""
-        players = _players(setup)
+        players = _players(setup.data)
         check_range(len(players), index, index + 1, "players")
         return _play(setup, players[index], self.n_default, 0)
 
     def dialogues(self, setup: Setup, n: int, offset: int) -> Iterator[Dialogue]:
         """One dialogue per player, each of rounds `offset` .. `offset + n`."""
-        for player in _players(setup):
+        for player in _players(setup.data):
             yield _play(setup, player, n, offset)
 
 
-def _players(setup: Setup) -> list[str]:
+def _players(data: Path | None) -> list[str]:
     """Who plays: of given data those whose files are there, else all and the turncoat."""
-    if setup.data is None:
+    if data is None:
         return [*PLAYERS, TURNCOAT]
-    if setup.data.is_dir():
+    if data.is_dir():
         return list(PLAYERS)
-    named = [player for player in PLAYERS if setup.data.name == FILE.format(player)]
+    named = [player for player in PLAYERS if data.name == FILE.format(player)]
     if not named:
-        raise ConfigError(f"{setup.data} is not a player's file: give --data {Rps.data_files}")
+        raise ConfigError(f"{data} is not a player's file: give --data {Rps.data_files}")
     return named
 
 
