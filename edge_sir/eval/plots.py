@@ -27,22 +27,34 @@ __all__ = [
 ]
 
 _DECAYS_LEAST = 3  # of a policy: two points are no curve
+_NAMES = (
+    "recall-by-budget.png",
+    "recall-by-distance.png",
+    "recall-by-number.png",
+    "retention-by-decay.png",
+    "gold-residency.png",
+)
 _DECAYS_MOST = 4  # lines of one colour that dashes can tell apart
+_LEAST_RANGE = 1.5  # of the farthest group's distance over the nearest's
 _N_LEAST = 10  # questions of an arm in a group of distances
 
 
 def draw_all(summary: Summary, rows: Sequence[Row], folder: Path, *, x_label: str = "") -> list[Path]:
     """Draws into `folder` whatever this evaluation can show; returns the files.
 
-    rows: those of the summary. x_label: what the number in its metrics' names counts.
+    A plot of an earlier report that can no longer be drawn goes. rows: those of the summary. x_label: what the number
+    in its metrics' names counts.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in _NAMES:
+        (folder / name).unlink(missing_ok=True)
+    budget, distance, number, decay, residency = (folder / name for name in _NAMES)
     drawn = (
-        recall_by_budget(summary, folder / "recall-by-budget.png"),
-        recall_by_distance(summary, rows, folder / "recall-by-distance.png"),
-        recall_by_number(summary, folder / "recall-by-number.png", x_label=x_label),
-        retention_by_decay({summary.task: summary}, folder / "retention-by-decay.png"),
-        gold_residency(summary, folder / "gold-residency.png"),
+        recall_by_budget(summary, budget),
+        recall_by_distance(summary, rows, distance),
+        recall_by_number(summary, number, x_label=x_label),
+        retention_by_decay({summary.task: summary}, decay),
+        gold_residency(summary, residency),
     )
     return [path for path in drawn if path is not None]
 
@@ -106,6 +118,7 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
 
     Of a family of metrics such as recall_1k, recall_3k, all count.
     Distances fall into up to `n_groups` groups of about equal size, the same for all arms, each drawn at its median.
+    None, and nothing drawn, for too few questions or where all distances are much the same.
     """
     stem = _parted(summary.metric)[0]
     unique = {(r.policy, r.budget, r.dialogue, r.index): r for r in rows if _parted(r.metric)[0] == stem}
@@ -113,7 +126,8 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
     n_arms = len({(row.policy, row.budget) for row in asked})
     distances = [row.distance or 0 for row in asked]
     groups = _groups(distances, min(n_groups, len(asked) // (_N_LEAST * n_arms or 1)))
-    if len(groups) < 2:
+    middles = [float(np.median(group)) for group in groups]
+    if len(groups) < 2 or middles[-1] < _LEAST_RANGE * middles[0]:
         return None
     budgets = sorted({row.budget for row in asked if row.budget}) or [0]
     shown, left_out = _few_decays(row.policy for row in asked)
@@ -128,7 +142,6 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
             draw(axes, policy_lines(points), step=0.014, log=True)
             across(axes, summary.chance, "chance", chance=True)
             axes.set_title(f"{budget} cells" if budget else "")
-            middles = [float(np.median(group)) for group in groups]
             ticks(axes, middles, [_short(middle) for middle in middles])
             axes.set_xlabel("tokens between fact and question (log scale)")
             share_axis(axes, _words(stem) + " (share of questions)")

@@ -162,6 +162,13 @@ def test_long_distances(tmp_path: Path) -> None:
     assert is_sane(plots.recall_by_number(found, tmp_path / "number.png"))
 
 
+def test_distances_that_are_much_the_same_make_no_plot_and_an_old_one_goes(tmp_path: Path) -> None:
+    rows = [row("sir", 256, f"d{i}", right=i % 2 == 0, distance=900 + i) for i in range(100)]
+    (tmp_path / "recall-by-distance.png").write_bytes(b"of an earlier report")
+    drawn = plots.draw_all(summary(rows), rows, tmp_path)
+    assert "recall-by-distance.png" not in {path.name for path in [*drawn, *tmp_path.iterdir()]}
+
+
 def test_families_of_metrics(tmp_path: Path) -> None:
     metrics = ("recall_5", "recall_10", "recall_20")
     rows = [
