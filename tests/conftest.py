@@ -1,11 +1,14 @@
 """What all tests share: an isolated home, and models that are loaded once."""
 
+import importlib
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,3 +124,17 @@ def make_llama_engine() -> Iterator[MakeEngine]:
             return engine
 
         yield make
+
+
+@pytest.fixture
+def import_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a module of scripts/, which is no package, for this test alone."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "scripts"))
+    with ExitStack() as stack:
+
+        def load(name: str) -> ModuleType:
+            module = importlib.import_module(name)
+            stack.callback(sys.modules.pop, name)
+            return module
+
+        yield load

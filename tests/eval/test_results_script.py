@@ -1,24 +1,16 @@
 """The pieces of scripts/results, and what a mean of its page counts. Nothing is played."""
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
 
 @pytest.fixture
-def results(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """scripts/results.py, which is no package's."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import results
-
-    yield results
-    sys.modules.pop("results")
+def results(import_script: Callable[[str], ModuleType]) -> ModuleType:
+    return import_script("results")
 
 
 def test_what_was_chosen_on_and_what_is_held_out_share_no_mean(results: ModuleType) -> None:

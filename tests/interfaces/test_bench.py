@@ -1,26 +1,18 @@
 """The pure helpers of scripts/bench: statistics, table, JSON. Nothing here is timed."""
 
 import json
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 HOST = {"cpu": "abacus", "threads": 2}
 
 
 @pytest.fixture
-def stats(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """scripts/bench_stats.py, which is no package's."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_stats
-
-    yield bench_stats
-    sys.modules.pop("bench_stats")
+def stats(import_script: Callable[[str], ModuleType]) -> ModuleType:
+    return import_script("bench_stats")
 
 
 def test_pairs_cancel_what_slows_both(stats: ModuleType) -> None:
