@@ -31,9 +31,8 @@ class TextBorders:
     """Tells sentence ends and word starts from the text of tokens; remembers texts, and how the last one ended."""
 
     codec: TextCodec
-    _known: dict[int, tuple[str, bool]] = field(
-        default_factory=dict
-    )  # of a token: its text, and whether that begins a word
+    # Of a token: its text, and whether that begins a word.
+    _known: dict[int, tuple[str, bool]] = field(default_factory=dict)
     _tail: str = ""  # the end of what came before
 
     def __call__(self, tokens: Tokens) -> Borders:

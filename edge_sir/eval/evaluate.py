@@ -16,7 +16,7 @@ from edge_sir.eval import task as tasks
 from edge_sir.eval.records import Row
 from edge_sir.eval.runner import Arm, digest, run
 from edge_sir.eval.stage import N_SCRATCH, Stage
-from edge_sir.eval.store import Key, Store, drop_rows
+from edge_sir.eval.store import Key, Store, drop_rows, key_of
 from edge_sir.eval.task import Answer, Ask, Dialogue, Setup, Step, Task
 from edge_sir.session import Positions
 
@@ -69,16 +69,17 @@ def evaluate(
     on_start: called with the number of (dialogue, arm) pairs that are to be played; on_rows: with the rows of each.
     Raises ConfigError if the folder holds an evaluation that was asked otherwise, or for bad data.
     """
-    dialogues = _dialogues(stage, request)
-    config = _config(stage, request, tasks.task(request.task))
+    task = tasks.task(request.task)
+    dialogues = _dialogues(stage, task, request)
+    config = _config(stage, task, request)
     store = Store(request.out, config)
     wanted = _wanted(arms, dialogues)
     n_todo = sum(not store.is_done(*key) for key in wanted)
     on_start(n_todo)
     if n_todo:  # noted before it is played: a pass that is killed has asked, too
-        store.note({"offset": request.offset, "n": request.n or tasks.task(request.task).n_default})
+        store.note({"offset": request.offset, "n": request.n or task.n_default})
     _timed(stage, store, dialogues, arms, request, on_rows)
-    rows = [row for row in store.rows if (row.policy, row.budget, row.dialogue, row.digest) in wanted]
+    rows = [row for row in store.rows if key_of(row) in wanted]
     order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
     return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
 
@@ -90,11 +91,10 @@ def drop_stale(stage: Stage, arms: Sequence[Arm], request: Request) -> int:
     """
     if request.out is None or not request.out.exists():
         return 0
-    return drop_rows(request.out, _wanted(arms, _dialogues(stage, request)))
+    return drop_rows(request.out, _wanted(arms, _dialogues(stage, tasks.task(request.task), request)))
 
 
-def _dialogues(stage: Stage, request: Request) -> list[Dialogue]:
-    task = tasks.task(request.task)
+def _dialogues(stage: Stage, task: Task, request: Request) -> list[Dialogue]:
     setup = Setup(
         count_tokens=stage.count_tokens,
         seed=request.seed,
@@ -162,7 +162,7 @@ def _timed(
             )
 
 
-def _config(stage: Stage, request: Request, task: Task) -> dict[str, Any]:
+def _config(stage: Stage, task: Task, request: Request) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("edge-sir", "llama-cpp-python", "numpy")}
     return {
         "task": request.task,

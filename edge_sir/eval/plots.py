@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_sir.eval import drawing
 from edge_sir.eval.drawing import Line, Point, across, draw, figure, legend, policy_lines, share_axis, ticks
+from edge_sir.eval.markdown import span
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import wilson
 from edge_sir.eval.summary import Entry, Share, Summary
@@ -26,7 +27,6 @@ __all__ = [
     "retention_by_decay",
 ]
 
-_DECAYS_LEAST = 3  # of a policy: two points are no curve
 _NAMES = (
     "recall-by-budget.png",
     "recall-by-distance.png",
@@ -34,6 +34,7 @@ _NAMES = (
     "retention-by-decay.png",
     "gold-residency.png",
 )
+_DECAYS_LEAST = 3  # of a policy: two points are no curve
 _DECAYS_MOST = 4  # lines of one colour that dashes can tell apart
 _LEAST_RANGE = 1.5  # of the farthest group's distance over the nearest's
 _N_LEAST = 10  # questions of an arm in a group of distances
@@ -337,8 +338,7 @@ def _short(n: float) -> str:
 def _note(summaries: Sequence[Summary], per: str = "point", counts: Sequence[int] = ()) -> str:
     """Of which model and how often: no picture without. counts: the questions, if not those of the entries."""
     counts = counts or [entry.n for summary in summaries for entry in summary.entries]
-    low, high = min(counts), max(counts)
     models = ", ".join(dict.fromkeys(summary.model for summary in summaries))
-    note = f"{models}, n = {low if low == high else f'{low} to {high}'} questions per {per}, 95 % intervals"
+    note = f"{models}, n = {span(counts)} questions per {per}, 95 % intervals"
     unfit = any(summary.measurable is False for summary in summaries)
     return note + ("; not measurable with this model: keep-all's interval touches chance" if unfit else "")

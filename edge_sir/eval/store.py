@@ -13,7 +13,7 @@ from typing import Any
 from edge_sir.errors import ConfigError
 from edge_sir.eval.records import Row
 
-__all__ = ["Key", "Store", "drop_rows", "load_run"]
+__all__ = ["Key", "Store", "drop_rows", "key_of", "load_run"]
 
 _SAME = (
     *("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "room"),
@@ -89,7 +89,7 @@ def drop_rows(folder: Path, wanted: Collection[Key]) -> int:
     """Leaves only the rows of `wanted` in a folder, and returns how many went. No process may be writing there."""
     file = folder / "rows.jsonl"
     rows = _read_rows(file)
-    kept = [row for row in rows if _key(row) in wanted]
+    kept = [row for row in rows if key_of(row) in wanted]
     if len(kept) < len(rows):
         part = file.with_suffix(".part")
         part.write_text("".join(json.dumps(row.to_json()) + "\n" for row in kept), encoding="utf-8")
@@ -110,10 +110,11 @@ def _merged(asked: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _finished(rows: Sequence[Row]) -> set[Key]:
-    return {_key(row) for row in rows if row.last}
+    return {key_of(row) for row in rows if row.last}
 
 
-def _key(row: Row) -> Key:
+def key_of(row: Row) -> Key:
+    """The dialogue under an arm that a row belongs to."""
     return row.policy, row.budget, row.dialogue, row.digest
 
 
@@ -121,9 +122,9 @@ def _whole_groups(rows: Sequence[Row]) -> list[Row]:
     """Rows of dialogues that were finished, each counted once; of two versions of a dialogue the later one."""
     groups: dict[Key, dict[int, Row]] = {}
     for row in rows:
-        group = groups.pop(_key(row), {})  # a version that was played again is the latest
+        group = groups.pop(key_of(row), {})  # a version that was played again is the latest
         group.setdefault(row.index, row)
-        groups[_key(row)] = group
+        groups[key_of(row)] = group
     whole = {key: group for key, group in groups.items() if _is_whole(group)}
     latest = {key[:3]: key for key in whole}
     return [row for key in latest.values() for row in whole[key].values()]

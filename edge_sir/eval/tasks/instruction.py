@@ -36,7 +36,7 @@ _KINDS = (
 
 
 class Instruction(FactTask):
-    """What somebody asked to be done from now on is done when the occasion comes."""
+    """What somebody asked to be done from now on is recalled when the occasion comes."""
 
     def plot(self, r: random.Random) -> Plot:
         fact, user, options = r.choice(_KINDS)

@@ -41,7 +41,7 @@ _KINDS = (
 
 
 class Preference(FactTask):
-    """What somebody always likes is followed when it matters, not asked for."""
+    """What somebody always likes is recalled when it matters, not asked for."""
 
     def plot(self, r: random.Random) -> Plot:
         fact, user, options = r.choice(_KINDS)
