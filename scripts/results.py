@@ -96,7 +96,7 @@ def _main(lead: int) -> Piece:
 def _generated(name: str) -> Piece:
     """A task of our own at a quarter of its length. Seed 1 is what policies are chosen on, seed 2 is held out."""
     group = "twelve tasks" if name in TWELVE else ""
-    request = Request(name, n=20, seed=2, metrics=("recall",), group=group)
+    request = Request(name, n=12, seed=2, metrics=("recall",), group=group)
     return Piece(f"task-{name}", request, ("keep-all", "sir", "units", "sirllm", "streaming"), (300,), chunk=1)
 
 
@@ -133,7 +133,7 @@ CANDIDATES = (
 
 def _choice(name: str) -> Piece:
     """What the default was chosen from, on the seed for choosing."""
-    request = Request(name, n=10, seed=1, metrics=("recall",), group="choosing")
+    request = Request(name, n=8, seed=1, metrics=("recall",), group="choosing")
     return Piece(f"choice-{name}", request, ("keep-all", *CANDIDATES), (300,), chunk=1)
 
 
@@ -142,15 +142,15 @@ PIECES = (
     *FIRST,
     Piece(
         "single-item",
-        Request("single-item", n=20, seed=3, metrics=("recall",)),
+        Request("single-item", n=12, seed=3, metrics=("recall",)),
         ("keep-all", "sir", "units", "sirllm", "sirllm-published", "streaming", "random"),
         (256, 512),
         chunk=1,
     ),
     *map(_choice, ("single-item", "names", "numbers", "identifiers")),
-    Piece("decay-forgetting", Request("forgetting", n=20, seed=2), OVER_ETA, (128, 256)),
-    Piece("decay-short", Request("short", n=40, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
-    Piece("mix", Request("mix", n=30, seed=2), (*FEW, "random", "entropy"), (128, 256)),
+    Piece("decay-forgetting", Request("forgetting", n=10, seed=2), OVER_ETA, (128, 256)),
+    Piece("decay-short", Request("short", n=24, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
+    Piece("mix", Request("mix", n=16, seed=2), (*FEW, "random", "entropy"), (128, 256)),
     Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20, apart=True),
     Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
     Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1, apart=True),

@@ -1,6 +1,6 @@
 """A folder of evaluations becomes its report: report.md and plots beside the rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import run_report
 from edge_sir.eval.store import load_run
-from edge_sir.eval.summary import Summary, summarize_each
+from edge_sir.eval.summary import KEEP_ALL, Summary, summarize_each
+from edge_sir.options import Options
 
 __all__ = ["report_folder", "summaries_of"]
 
@@ -41,8 +42,24 @@ def summaries_of(run: Mapping[str, Any], rows: list[Row]) -> list[Summary]:
     # Of a folder that values some questions alone, the first of them is its accuracy.
     metrics = [*run.get("metrics", ()), *(m for m in task.metrics if m not in run.get("metrics", ()))]
     return summarize_each(
-        rows, task=str(run["task"]), model=run["model"], answer=run["answer"], metrics=metrics, chance=task.chance
+        _in_order(rows),
+        task=str(run["task"]),
+        model=run["model"],
+        answer=run["answer"],
+        metrics=metrics,
+        chance=task.chance,
     )
+
+
+def _in_order(rows: Sequence[Row]) -> list[Row]:
+    """keep-all's rows, those of the default, then others by name: processes write theirs in any order."""
+    default = Options.model_fields["policy"].default
+
+    def place(row: Row) -> tuple[bool, bool, str]:
+        name = row.policy.partition(":")[0]
+        return name != KEEP_ALL, name != default, row.policy
+
+    return sorted(rows, key=place)
 
 
 def _report_one(folder: Path) -> tuple[Path, Summary, dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.eval import markdown
+from edge_sir.eval.folder import summaries_of
 from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import command, run_report, run_table
@@ -221,6 +222,14 @@ def test_signs() -> None:
 
 
 # ---- a folder ------------------------------------------------------------------------------------------
+
+
+def test_a_folder_s_policies_stand_in_the_same_order_whoever_wrote_first() -> None:
+    written = ["units", "sir:decay=1", "streaming", "sir:decay=0.9", "keep-all", "sir"]
+    rows = [r for policy in written for r in arm(policy, 0 if policy == "keep-all" else 256, [1], [-1.0])]
+    (found,) = summaries_of({"task": "single-item", "model": "smollm2", "answer": "rank"}, rows)
+    order = ["keep-all", "sir", "sir:decay=0.9", "sir:decay=1", "streaming", "units"]
+    assert [entry.policy for entry in found.entries] == order
 
 
 def test_means_are_over_measurable_runs() -> None:
