@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import standing
+
 from edge_sir.errors import EdgeSirError, UserError
 from edge_sir.eval.evaluate import N_TOKENS, Request, drop_stale, evaluate
 from edge_sir.eval.folder import report_folder
@@ -265,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
         note_groups(RESULTS)
-        print(report_folder(RESULTS))
+        print(report_folder(RESULTS), standing.write(RESULTS), sep="\n")
         if not complete:
             print("results: the time is up; run it again to go on", file=sys.stderr)
         return 0

@@ -11,7 +11,18 @@ from typing import Any
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import Interval, bootstrap_mean, bootstrap_ratio, mcnemar, wilson
 
-__all__ = ["KEEP_ALL", "REFERENCES", "Entry", "Share", "Summary", "Versus", "summarize", "summarize_each", "to_json"]
+__all__ = [
+    "KEEP_ALL",
+    "REFERENCES",
+    "Entry",
+    "Share",
+    "Summary",
+    "Versus",
+    "compare",
+    "summarize",
+    "summarize_each",
+    "to_json",
+]
 
 KEEP_ALL = "keep-all"
 REFERENCES = (KEEP_ALL, "sirllm", "streaming")
@@ -167,6 +178,15 @@ def summarize_each(
         for metric in found
     )
     return [first, *(replace(s, entries=tuple(replace(e, others={}) for e in s.entries)) for s in further)]
+
+
+def compare(rows: Sequence[Row], arm: tuple[str, int], other: tuple[str, int], metric: str) -> Versus | None:
+    """Two arms, (policy, budget) each, on the questions of `metric` that both answered; None if there are none."""
+    found: dict[tuple[str, int], _Rows] = {arm: {}, other: {}}
+    for row in rows:
+        if row.metric == metric and (row.policy, row.budget) in found:
+            found[row.policy, row.budget].setdefault((row.dialogue, row.index), row)
+    return _versus(found[arm], found[other], other[0])
 
 
 def _led_by(metric: str, metrics: Sequence[str]) -> list[str]:

@@ -1,0 +1,123 @@
+"""Where `sir` is said to stand, from rows that no model made."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from making import arm, read
+
+from edge_sir.eval.records import Row
+
+
+@pytest.fixture
+def standing(import_script: Callable[[str], ModuleType]) -> ModuleType:
+    return import_script("standing")
+
+
+def keep(folder: Path, task: str, rows: Sequence[Row], **other: object) -> None:
+    """An evaluation as a run leaves it."""
+    folder.mkdir()
+    run = {"task": task, "model": "smollm2", "answer": "rank"} | other
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r.to_json()) + "\n" for r in rows))
+
+
+def arms(budget: int, values: dict[str, Sequence[float]]) -> list[Row]:
+    """One question in each of ten dialogues or so, right where its gold log-probability is above -5."""
+    return [
+        replace(r, last=True)
+        for name, gold in values.items()
+        for r in arm(name, 0 if name == "keep-all" else budget, [g > -5 for g in gold], gold)
+    ]
+
+
+def lines(page: Path, start: str) -> list[list[str]]:
+    """The cells of the table lines that start so."""
+    found = [line for line in page.read_text().splitlines() if line.startswith(f"| {start}")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in found]
+
+
+def test_nothing_played_is_no_verdict(standing: ModuleType, tmp_path: Path) -> None:
+    aims = standing.aims_of({})
+    assert [aim.verdict() for aim in aims] == ["not played"] * len(aims)
+    assert "**missed**" not in standing.write(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    ("value", "ci", "at_most", "verdict"),
+    [
+        (0.9, (0.85, 0.95), False, "reached"),
+        (0.9, (0.75, 0.95), False, "reached, not settled"),
+        (0.7, (0.6, 0.75), False, "**missed**"),
+        (0.7, (0.6, 0.85), False, "**missed**, not settled"),
+        (0.7, (0.6, 0.75), True, "reached"),
+        (0.9, None, True, "**missed**, not settled"),
+    ],
+)
+def test_verdicts(
+    standing: ModuleType, value: float, ci: tuple[float, float] | None, at_most: bool, verdict: str
+) -> None:
+    assert standing.Aim("", 0.8, standing.Measured(value, ci, ""), at_most).verdict() == verdict
+
+
+def test_the_paper_s_task_is_held_against_keep_all(standing: ModuleType, tmp_path: Path) -> None:
+    far = [-1.0] * 9 + [-9.0]  # one of ten answers fewer, 0.8 nats less
+    keep(tmp_path / "grocery-lead10", "grocery", arms(256, {"keep-all": [-1.0] * 10, "sir": far}))
+    page = standing.write(tmp_path)
+    (recall,), (gold,) = lines(page, "paper's task"), lines(page, "the same")
+    assert recall[1:] == ["≥ -0.02", "-0.10 [-0.40, 0.00]", "10 questions", "**missed**, not settled"]
+    assert gold[2].startswith("-0.80 [") and gold[4].startswith("**missed**")
+
+
+def test_tasks_are_counted_and_their_least_is_named(standing: ModuleType, tmp_path: Path) -> None:
+    good, half, lost = [-1.0] * 12, [-1.0] * 6 + [-9.0] * 6, [-9.0] * 12
+    group = {"group": standing.TWELVE}
+    keep(tmp_path / "task-a", "names", arms(300, {"keep-all": good, "sir": good}), **group)
+    keep(tmp_path / "task-b", "numbers", arms(300, {"keep-all": good, "sir": half}), **group)
+    keep(tmp_path / "task-c", "order", arms(300, {"keep-all": lost, "sir": good}), **group)  # says nothing of memory
+    keep(tmp_path / "other", "names", arms(300, {"keep-all": good, "sir": lost}))  # of no group
+    page = standing.write(tmp_path)
+    ((*_, number, over, _),) = lines(page, "our twelve")
+    assert (number, over) == ("2 [2, 2]", "3 tasks")
+    assert [line[2:] for line in lines(page, "those, in a quarter")] == [
+        ["0.75 [–]", "2 tasks", "**missed**, not settled"]
+    ]
+    assert [line[2:4] for line in lines(page, "those: least")] == [["0.50 [–]", "`task-b`"]]
+
+
+def test_wins_ties_and_losses(standing: ModuleType, tmp_path: Path) -> None:
+    ours = [-1.0 - i / 100 for i in range(10)]
+    values = {
+        "keep-all": ours,
+        "sir": ours,
+        "units": [g + 0.5 + i / 1000 for i, g in enumerate(ours)],
+        "sirllm": [g - 6 - i / 1000 for i, g in enumerate(ours)],
+        "sirllm-published": [g - 7 - i / 1000 for i, g in enumerate(ours)],
+        "streaming": [g + (-1) ** i for i, g in enumerate(ours)],
+    }
+    keep(tmp_path / "single-item", "single-item", arms(256, values))
+    keep(tmp_path / "few", "single-item", arms(256, {name: gold[:5] for name, gold in values.items()}))
+    keep(tmp_path / "choice", "single-item", arms(256, values), group=standing.CHOOSING)
+    page = standing.write(tmp_path)
+    ((*_, units, sirllm, published, entropy, streaming, _, _),) = lines(page, "single-item")[:1]
+    assert units == "loss -0.50" and sirllm == "win +6.00" and published == "win +7.00"
+    assert streaming == "tie 0.00" and entropy == "–"
+    assert all(cell.startswith(("open", "–")) for cell in lines(page, "few")[0][2:])
+    assert not lines(page, "choice")
+    assert [line[1:] for line in lines(page, "`units`")] == [["0", "0", "1", "1"]]
+    definition, code, gold, alone = lines(page, "single-item")[1][2:]
+    assert (definition[:4], code[:4], gold, alone) == ("0.00", "0.00", "win +1.00", "0:0, 1")
+
+
+def test_plain_text_is_held_against_streaming(standing: ModuleType, tmp_path: Path) -> None:
+    texts = {"sir": -3.0, "streaming": -2.9}
+    rows = [
+        replace(read(name, 256, i, value - i / 100), last=i == 39) for name, value in texts.items() for i in range(40)
+    ]
+    keep(tmp_path / "perplexity", "perplexity", rows)
+    page = standing.write(tmp_path)
+    (line,) = lines(page, "plain text, 256")
+    assert line[1:] == ["≤ 1.010", "1.105 [1.105, 1.105]", "40 pieces of text", "**missed**"]
