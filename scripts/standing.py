@@ -38,7 +38,8 @@ the number of comparisons."""
 _RIVALS = f"""## Against every other policy
 
 `{OURS}` less the other one. *win* and *loss*: {_LEGEND} Runs that the default was chosen on are left out, and so are
-those that this model cannot do even with everything in its cache."""
+those that this model cannot do even with everything in its cache. The mean of our tasks counts each of the twelve
+once, and its interval says how much hangs on the choice of tasks."""
 
 _PAPER = f"""## The paper's definition against its released code
 
@@ -107,8 +108,9 @@ def write(folder: Path) -> Path:
     runs = {path.parent.name: _load(path.parent) for path in sorted(folder.glob("*/run.json"))}
     aims = table(["aim", "bound", "measured [95 %]", "over", "verdict"], [aim.line() for aim in aims_of(runs)])
     compared = [line for run in runs.values() for line in _standings(run)]
+    mean = _mean([line for line in compared if runs[line.run].config.get("group") == TWELVE])
     head = ["run", "cells", *map(policy, RIVALS)]
-    rivals = [_RIVALS, _counts(compared), table(head, [line.cells() for line in compared])]
+    rivals = [_RIVALS, _counts(compared), table(head, [line.cells() for line in [*compared, *mean]])]
     parts = [_INTRODUCTION, _AIMS, aims, *rivals, _PAPER, _paper(runs.values())]
     page = folder / "standing.md"
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -235,6 +237,20 @@ def _standings(run: Run) -> Iterator[Standing]:
         against = {name: _compare(run, OURS, name, budget) for name in RIVALS}
         if any(against.values()):
             yield Standing(run.name, budget, against)
+
+
+def _mean(standings: Sequence[Standing]) -> list[Standing]:
+    """One line for our tasks together, each counted once; the interval draws tasks."""
+    means = []
+    for budget in sorted({line.budget for line in standings}):
+        against: dict[str, Versus | None] = {}
+        for name in RIVALS:
+            gaps = {s.run: v.gold_logprob for s in standings if s.budget == budget and (v := s.against[name])}
+            values = list(gaps.values())
+            mean = sum(values) / len(values) if values else 0
+            against[name] = Versus(len(values), mean, bootstrap_mean(values, list(gaps))) if values else None
+        means.append(Standing("mean of our tasks", budget, against))
+    return means
 
 
 def _budgets(run: Run, spec: str) -> list[int]:

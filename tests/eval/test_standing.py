@@ -112,6 +112,17 @@ def test_wins_ties_and_losses(standing: ModuleType, tmp_path: Path) -> None:
     assert (definition[:4], code[:4], gold, alone) == ("0.00", "0.00", "win +1.00", "0:0, 1")
 
 
+def test_our_tasks_have_a_mean_that_draws_tasks(standing: ModuleType, tmp_path: Path) -> None:
+    for i in range(8):
+        values = {"keep-all": -1.0, "sir": -1.0, "units": -2.0 - i / 7, "streaming": -1.0 + (-1) ** i}
+        thrice = {name: [gold] * 3 for name, gold in values.items()}
+        keep(tmp_path / f"task-{i}", "single-item", arms(300, thrice), group=standing.TWELVE)
+    page = standing.write(tmp_path)
+    ((_, budget, units, sirllm, *_, streaming, _, _),) = lines(page, "mean of our tasks")
+    assert (budget, units, sirllm, streaming) == ("300", "win +1.50", "–", "tie 0.00")
+    assert [line[1:] for line in lines(page, "`units`")] == [["0", "0", "0", "8"]]  # it is no ninth comparison
+
+
 def test_plain_text_is_held_against_streaming(standing: ModuleType, tmp_path: Path) -> None:
     texts = {"sir": -3.0, "streaming": -2.9}
     rows = [
