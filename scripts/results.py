@@ -99,7 +99,7 @@ def _main(lead: int) -> Piece:
 def _generated(name: str) -> Piece:
     """A task of our own at a quarter of its length. Seed 1 is what policies are chosen on, seed 2 is held out."""
     group = "twelve tasks" if name in TWELVE else ""
-    request = Request(name, n=12, seed=2, metrics=("recall",), group=group)
+    request = Request(name, n=10, seed=2, metrics=("recall",), group=group)
     return Piece(f"task-{name}", request, ("keep-all", "sir", "units", "sirllm", "streaming"), (300,), chunk=1)
 
 
@@ -136,7 +136,7 @@ CANDIDATES = (
 
 def _choice(name: str) -> Piece:
     """What the default was chosen from, on the seed for choosing."""
-    request = Request(name, n=6, seed=1, metrics=("recall",), group="choosing")
+    request = Request(name, n=8, seed=1, metrics=("recall",), group="choosing")
     return Piece(f"choice-{name}", request, ("keep-all", *CANDIDATES), (300,), chunk=1)
 
 
@@ -145,15 +145,15 @@ PIECES = (
     *FIRST,
     Piece(
         "single-item",
-        Request("single-item", n=12, seed=3, metrics=("recall",)),
+        Request("single-item", n=8, seed=3, metrics=("recall",)),
         ("keep-all", "sir", "units", "sirllm", "sirllm-published", "streaming", "random"),
         (256, 512),
         chunk=1,
     ),
-    *map(_choice, ("single-item", "names", "numbers", "identifiers")),
+    *map(_choice, ("names", "numbers")),
     Piece("decay-forgetting", Request("forgetting", n=8, seed=2), OVER_ETA, (128, 256)),
     Piece("decay-short", Request("short", n=16, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
-    Piece("mix", Request("mix", n=12, seed=2), (*FEW, "random", "entropy"), (128, 256)),
+    Piece("mix", Request("mix", n=8, seed=2), (*FEW, "random", "entropy"), (128, 256)),
     Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20, apart=True),
     Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
     Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1, apart=True),
@@ -161,7 +161,7 @@ PIECES = (
     Piece("grocery-both", Request("grocery", n=16, offset=100), (*FEW, *SHOTS), (512,), PAPER_FILE),
     Piece("grocery-letters", Request("grocery", n=16, offset=100, answer="first-token"), FEW, (512,), PAPER_FILE),
     Piece("grocery-gaps", Request("grocery", n=16, lead=10, positions="gaps"), FEW, (256,), PAPER_FILE),
-    Piece("dailydialog", Request("dailydialog", n=40), FEW, (96, 256), "dailydialog.jsonl"),
+    Piece("dailydialog", Request("dailydialog", n=30), FEW, (96, 256), "dailydialog.jsonl"),
     Piece("decay-rps", Request("rps", n=150, seed=2), ("streaming", *RPS_DECAYS), (1024,), chunk=150, apart=True),
     Piece("rps", Request("rps", n=2100), ("sir", "streaming"), (1024,), ROCK, chunk=2100, apart=True),
 )
