@@ -38,8 +38,8 @@ the number of comparisons."""
 _RIVALS = f"""## Against every other policy
 
 `{OURS}` less the other one. *win* and *loss*: {_LEGEND} Runs that the default was chosen on are left out, and so are
-those that this model cannot do even with everything in its cache. The mean of our tasks counts each of the twelve
-once, and its interval says how much hangs on the choice of tasks."""
+those that this model cannot do even with everything in its cache. The mean of our tasks counts each of the rest
+of the twelve once; its interval says how much hangs on the choice of tasks."""
 
 _PAPER = f"""## The paper's definition against its released code
 
