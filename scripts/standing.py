@@ -5,7 +5,6 @@ scripts/results writes the page; `write` is what it calls.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -212,8 +211,7 @@ def _perplexity(run: Run | None, budget: int) -> Measured | None:
     versus = _versus(run, "streaming", budget)
     if versus is None:
         return None
-    ci = versus.ci and (exp(-versus.ci[1]), exp(-versus.ci[0]))
-    return Measured(exp(-versus.gold_logprob), ci, f"{versus.n} pieces of text")
+    return Measured(versus.perplexity_ratio, versus.perplexity_ratio_ci, f"{versus.n} pieces of text")
 
 
 # ---- rivals ----------------------------------------------------------------------------------------

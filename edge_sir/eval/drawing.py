@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_sir.errors import UserError
 from edge_sir.eval.stats import Interval
-from edge_sir.eval.summary import KEEP_ALL
+from edge_sir.eval.summary import KEEP_ALL, policy_name
 
 __all__ = [
     "Line",
@@ -119,7 +119,7 @@ def figure(path: Path, n_panels: int, *, title: str, note: str, size: tuple[floa
 
 def look(spec: str) -> tuple[str, str]:
     """(colour, marker) of a policy; variants of a policy share its own."""
-    return _LOOKS.get(spec.partition(":")[0].strip(), (INK, "h"))
+    return _LOOKS.get(policy_name(spec), (INK, "h"))
 
 
 def policy_lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:
@@ -127,7 +127,7 @@ def policy_lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:
     seen: dict[str, int] = {}
     lines = []
     for spec, found in points.items():
-        name = spec.partition(":")[0].strip()
+        name = policy_name(spec)
         n_before = seen.get(name, 0)
         seen[name] = n_before + 1
         colour, marker = look(spec)

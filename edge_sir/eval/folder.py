@@ -11,7 +11,7 @@ from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import run_report
 from edge_sir.eval.store import load_run
-from edge_sir.eval.summary import KEEP_ALL, Summary, summarize_each
+from edge_sir.eval.summary import KEEP_ALL, Summary, policy_name, summarize_each
 from edge_sir.options import Options
 
 __all__ = ["report_folder", "summaries_of"]
@@ -56,7 +56,7 @@ def _in_order(rows: Sequence[Row]) -> list[Row]:
     default = Options.model_fields["policy"].default
 
     def place(row: Row) -> tuple[bool, bool, str]:
-        name = row.policy.partition(":")[0]
+        name = policy_name(row.policy)
         return name != KEEP_ALL, name != default, row.policy
 
     return sorted(rows, key=place)

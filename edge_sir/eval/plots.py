@@ -15,7 +15,7 @@ from edge_sir.eval.drawing import Line, Point, across, draw, figure, legend, pol
 from edge_sir.eval.markdown import span
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import wilson
-from edge_sir.eval.summary import Entry, Share, Summary
+from edge_sir.eval.summary import Entry, Share, Summary, policy_name
 from edge_sir.policies import from_spec, names, to_spec
 
 __all__ = [
@@ -254,7 +254,7 @@ def _decay_looks(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Line]
 
 def _decay(spec: str) -> tuple[str, float] | None:
     """(the policy but for its decay, its decay); None for a control, which has none."""
-    if spec.partition(":")[0].strip() not in names():
+    if policy_name(spec) not in names():
         return None
     policy = from_spec(spec)
     default = type(policy)().decay

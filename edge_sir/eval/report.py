@@ -3,7 +3,6 @@
 Rows are sorted by budget, so that neighbours are what can be compared; within one, policies keep their order.
 """
 
-import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -219,8 +218,7 @@ def _points(versus: Versus) -> str:
 
 
 def _ratio(versus: Versus) -> str:
-    ci = None if versus.ci is None else (math.exp(-versus.ci[1]), math.exp(-versus.ci[0]))
-    return spread(math.exp(-versus.gold_logprob), ci, lambda x: f"{x:.3f}")
+    return spread(versus.perplexity_ratio, versus.perplexity_ratio_ci, lambda x: f"{x:.3f}")
 
 
 def _test(versus: Versus) -> str:

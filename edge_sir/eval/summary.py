@@ -19,6 +19,7 @@ __all__ = [
     "Summary",
     "Versus",
     "compare",
+    "policy_name",
     "summarize",
     "summarize_each",
     "to_json",
@@ -66,6 +67,15 @@ class Versus:
     n_only_reference: int | None = None
     p: float | None = None
 
+    @property
+    def perplexity_ratio(self) -> float:
+        """Of plain text, the arm's perplexity over the reference's."""
+        return math.exp(-self.gold_logprob)
+
+    @property
+    def perplexity_ratio_ci(self) -> Interval | None:
+        return _of_perplexity(self.ci)
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -95,7 +105,7 @@ class Entry:
 
     @property
     def is_keep_all(self) -> bool:
-        return _name(self.policy) == KEEP_ALL
+        return policy_name(self.policy) == KEEP_ALL
 
     @property
     def retention(self) -> float | None:
@@ -115,10 +125,7 @@ class Entry:
 
     @property
     def perplexity_ci(self) -> Interval | None:
-        if self.accuracy is not None or self.gold_logprob_ci is None:
-            return None
-        low, high = self.gold_logprob_ci
-        return math.exp(-high), math.exp(-low)
+        return _of_perplexity(self.gold_logprob_ci) if self.accuracy is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +223,11 @@ def _chance(asked: Sequence[Row]) -> float:
     return _mean([1 / len(row.logprobs) for row in asked])
 
 
+def _of_perplexity(ci: Interval | None) -> Interval | None:
+    """exp(-x) of an interval of log-probabilities, whose ends change places."""
+    return ci and (math.exp(-ci[1]), math.exp(-ci[0]))
+
+
 # ---- entries -----------------------------------------------------------------------------------------
 
 
@@ -276,12 +288,12 @@ def _at_ends(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 def _references(arm: tuple[str, int], arms: dict[tuple[str, int], _Rows]) -> dict[str, _Rows]:
     """The rows of what this arm is compared with, by name; none for keep-all itself."""
-    if _name(arm[0]) == KEEP_ALL:
+    if policy_name(arm[0]) == KEEP_ALL:
         return {}
     found: dict[str, _Rows] = {}
     for name in REFERENCES:
         for other, rows in arms.items():
-            is_it = _name(other[0]) == KEEP_ALL if name == KEEP_ALL else other == (name, arm[1])
+            is_it = policy_name(other[0]) == KEEP_ALL if name == KEEP_ALL else other == (name, arm[1])
             if is_it and other != arm:
                 found.setdefault(name, rows)
     return found
@@ -313,7 +325,8 @@ def _versus(arm: _Rows, reference: _Rows, name: str) -> Versus | None:
     )
 
 
-def _name(spec: str) -> str:
+def policy_name(spec: str) -> str:
+    """The policy that a specification names, without its keys."""
     return spec.partition(":")[0].strip()
 
 
