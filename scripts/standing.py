@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_sir.eval.comparisons import KEEP_ALL, Versus, compare
 from edge_sir.eval.folder import summaries_of
-from edge_sir.eval.markdown import NONE, p_value, policy, share, short, signed, spread, table
+from edge_sir.eval.markdown import NONE, mcnemar, policy, share, short, signed, spread, table
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import Interval, bootstrap_mean
 from edge_sir.eval.store import load_run
-from edge_sir.eval.summary import KEEP_ALL, Entry, Summary, Versus, compare
+from edge_sir.eval.summary import Entry, Summary
 
 OURS = "sir"
 RIVALS = ("units", "sirllm", "sirllm-published", "entropy", "streaming", "random", "interval")
@@ -289,10 +290,6 @@ def _paper(runs: Iterable[Run]) -> str:
         for budget in _budgets(run, specs[0]):
             if versus := _compare(run, *specs, budget):
                 shares = [share(entry.accuracy) for spec in specs if (entry := run.entry(spec, budget))]
-                lines.append([run.name, str(budget), *shares, _cell(versus), _test(versus)])
-    head = ["run", "cells", *(f"{policy(spec)}, right" for spec in specs), "gold log-prob.", "right alone, p"]
+                lines.append([run.name, str(budget), *shares, _cell(versus), mcnemar(versus)])
+    head = ["run", "cells", *(f"{policy(spec)}, right" for spec in specs), "gold log-prob.", "p (right alone)"]
     return table(head, lines)
-
-
-def _test(versus: Versus) -> str:
-    return NONE if versus.p is None else f"{versus.n_only_arm}:{versus.n_only_reference}, {p_value(versus.p)}"

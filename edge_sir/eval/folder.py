@@ -6,12 +6,13 @@ from typing import Any
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
+from edge_sir.eval.comparisons import KEEP_ALL, policy_name
 from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import run_report
 from edge_sir.eval.store import load_run
-from edge_sir.eval.summary import KEEP_ALL, Summary, policy_name, summarize_each
+from edge_sir.eval.summary import Summary, summarize_each
 from edge_sir.options import Options
 
 __all__ = ["report_folder", "summaries_of"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from edge_sir.eval.comparisons import Versus
 from edge_sir.eval.stats import Interval
 from edge_sir.eval.summary import Share
 
@@ -10,6 +11,7 @@ __all__ = [
     "cells",
     "figure",
     "four",
+    "mcnemar",
     "p_value",
     "policy",
     "share",
@@ -77,6 +79,11 @@ def figure(value: float | None, form: str) -> str:
 def p_value(p: float) -> str:
     """Two significant digits; below 0.001 just that."""
     return "<0.001" if p < 0.001 else "1" if p > 0.995 else f"{p:.2g}"
+
+
+def mcnemar(versus: Versus) -> str:
+    """Its p, and the questions that only the arm and only the reference got right."""
+    return NONE if versus.p is None else f"{p_value(versus.p)} ({versus.n_only_arm}:{versus.n_only_reference})"
 
 
 def cells(budget: int) -> str:

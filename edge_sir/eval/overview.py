@@ -8,16 +8,16 @@ goes across groups.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from edge_sir.eval.comparisons import KEEP_ALL, ArmKey
 from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, span, spread, table
 from edge_sir.eval.report import command, is_plain, made_with, run_table
 from edge_sir.eval.stats import LEAST_CLUSTERS, bootstrap_mean
-from edge_sir.eval.summary import KEEP_ALL, Entry, Summary
+from edge_sir.eval.summary import Entry, Summary
 
 __all__ = ["folder_report", "label_runs"]
 
 Run = tuple[Summary, Mapping[str, Any]]
 _Labelled = dict[str, Summary]
-_Arm = tuple[str, int]
 
 _ALPHA = 0.05
 _APART = ("model", "answer", "lead", "seed", "n_tokens", "positions", "data_sha256")
@@ -150,7 +150,7 @@ def _means(measurable: _Labelled, *, of_group: bool) -> list[str]:
     return [table(head, lines), *[said] * bool(n_few)]
 
 
-def _arms(runs: _Labelled) -> list[_Arm]:
+def _arms(runs: _Labelled) -> list[ArmKey]:
     """All arms, by budget; within one in order of appearance."""
     found = dict.fromkeys((entry.policy, entry.budget) for summary in runs.values() for entry in summary.entries)
     return sorted(found, key=lambda arm: arm[1])

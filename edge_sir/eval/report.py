@@ -7,9 +7,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge_sir.eval.markdown import NONE, cells, figure, four, p_value, policy, share, signed, span, spread, table
+from edge_sir.eval.comparisons import KEEP_ALL, REFERENCES, Versus
+from edge_sir.eval.markdown import NONE, cells, figure, four, mcnemar, policy, share, signed, span, spread, table
 from edge_sir.eval.stats import LEAST_CLUSTERS
-from edge_sir.eval.summary import KEEP_ALL, REFERENCES, Entry, Summary, Versus
+from edge_sir.eval.summary import Entry, Summary
 from edge_sir.eval.task import Task, names, task
 
 __all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_table", "setting"]
@@ -194,7 +195,7 @@ def _comparisons(summary: Summary) -> str:
             (f"{_title(summary.metric)} − {name}'s", _against(name, _points)) for name in there if name == KEEP_ALL
         ]
         columns += [(f"gold log-prob. − {name}'s", _against(name, _gap)) for name in there if name != "streaming"]
-        columns += [(f"p vs {name}", _against(name, _test)) for name in there]
+        columns += [(f"p vs {name}", _against(name, mcnemar)) for name in there]
     return _columns_table(summary, columns, [entry for entry in summary.entries if entry.versus])
 
 
@@ -219,10 +220,6 @@ def _points(versus: Versus) -> str:
 
 def _ratio(versus: Versus) -> str:
     return spread(versus.perplexity_ratio, versus.perplexity_ratio_ci, lambda x: f"{x:.3f}")
-
-
-def _test(versus: Versus) -> str:
-    return NONE if versus.p is None else f"{p_value(versus.p)} ({versus.n_only_arm}:{versus.n_only_reference})"
 
 
 def _other_metrics(summary: Summary) -> str | None:

@@ -5,6 +5,7 @@ questions. The Wilson interval and the McNemar test take each question as indepe
 """
 
 import importlib.util
+import math
 import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "bootstrap_mean",
     "bootstrap_ratio",
     "mcnemar",
+    "mean",
     "require_scipy",
     "wilson",
 ]
@@ -44,6 +46,13 @@ def wilson(n_right: int, n: int) -> Interval:
         return 0.0, 1.0
     found = _scipy().binomtest(n_right, n).proportion_ci(LEVEL, method="wilson")
     return float(found.low), float(found.high)
+
+
+def mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    """The mean of at least one value, summed without rounding on the way; weights as for `bootstrap_mean`."""
+    if weights is None:
+        return math.fsum(values) / len(values)
+    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / (math.fsum(weights) or 1)
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:

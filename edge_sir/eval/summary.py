@@ -8,28 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from edge_sir.eval.comparisons import (
+    KEEP_ALL,
+    ArmKey,
+    Questions,
+    Versus,
+    perplexity_interval,
+    policy_name,
+    versus_references,
+)
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import Interval, bootstrap_mean, bootstrap_ratio, mcnemar, wilson
+from edge_sir.eval.stats import Interval, bootstrap_mean, mean, wilson
 
 __all__ = [
-    "KEEP_ALL",
-    "REFERENCES",
     "Entry",
     "Share",
     "Summary",
-    "Versus",
-    "compare",
-    "policy_name",
     "summarize",
     "summarize_each",
     "to_json",
 ]
-
-KEEP_ALL = "keep-all"
-REFERENCES = (KEEP_ALL, "sirllm", "streaming")
-"""What every arm is compared with: keep-all at any budget, the others (as named, without keys) at the same."""
-
-_Rows = dict[tuple[str, int], Row]  # (dialogue, index) -> row
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,38 +41,6 @@ class Share:
     @property
     def value(self) -> float:
         return self.n_right / self.n
-
-
-@dataclass(frozen=True, slots=True)
-class Versus:
-    """An arm against a reference on the `n` questions that both answered.
-
-    gold_logprob: mean of (arm - reference), nats, of plain text over its tokens. accuracy: the share right, arm -
-    reference. n_only_arm, n_only_reference: questions that just this one got right; p: McNemar's exact.
-    accuracy_ratio: right answers of the arm over the reference's; None if the latter has none. Of plain text all but
-    gold_logprob is None. ..._ci: paired bootstrap intervals, None for too few dialogues; the ratio's against
-    keep-all alone.
-    """
-
-    n: int
-    gold_logprob: float
-    ci: Interval | None
-    accuracy: float | None = None
-    accuracy_ci: Interval | None = None
-    accuracy_ratio: float | None = None
-    accuracy_ratio_ci: Interval | None = None
-    n_only_arm: int | None = None
-    n_only_reference: int | None = None
-    p: float | None = None
-
-    @property
-    def perplexity_ratio(self) -> float:
-        """Of plain text, the arm's perplexity over the reference's."""
-        return math.exp(-self.gold_logprob)
-
-    @property
-    def perplexity_ratio_ci(self) -> Interval | None:
-        return _of_perplexity(self.ci)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +91,7 @@ class Entry:
 
     @property
     def perplexity_ci(self) -> Interval | None:
-        return _of_perplexity(self.gold_logprob_ci) if self.accuracy is None else None
+        return perplexity_interval(self.gold_logprob_ci) if self.accuracy is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,13 +126,11 @@ def summarize(
     questions are judged against that of their own options.
     """
     metrics = sorted(metrics, key={row.metric for row in rows}.__contains__, reverse=True)  # stable
-    arms: dict[tuple[str, int], _Rows] = {}
+    arms: dict[ArmKey, Questions] = {}
     for row in rows:
         arms.setdefault((row.policy, row.budget), {}).setdefault((row.dialogue, row.index), row)
     main = {arm: {key: row for key, row in found.items() if row.metric == metrics[0]} for arm, found in arms.items()}
-    entries = [
-        _entry(arm, list(arms[arm].values()), main[arm], _references(arm, main), metrics) for arm in arms if main[arm]
-    ]
+    entries = [_entry(arm, list(arms[arm].values()), main, metrics) for arm in arms if main[arm]]
     asked = [row for rows_of_arm in main.values() for row in rows_of_arm.values() if row.gold >= 0]
     return Summary(task, model, answer, metrics[0], _chance(asked) if asked else chance, tuple(entries))
 
@@ -185,15 +149,6 @@ def summarize_each(
         for metric in found
     )
     return [first, *(replace(s, entries=tuple(replace(e, others={}) for e in s.entries)) for s in further)]
-
-
-def compare(rows: Sequence[Row], arm: tuple[str, int], other: tuple[str, int], metric: str) -> Versus | None:
-    """Two arms, (policy, budget) each, on the questions of `metric` that both answered; None if there are none."""
-    found: dict[tuple[str, int], _Rows] = {arm: {}, other: {}}
-    for row in rows:
-        if row.metric == metric and (row.policy, row.budget) in found:
-            found[row.policy, row.budget].setdefault((row.dialogue, row.index), row)
-    return _versus(found[arm], found[other], other[0])
 
 
 def _led_by(metric: str, metrics: Sequence[str]) -> list[str]:
@@ -220,21 +175,15 @@ def to_json(summary: Summary, further: Sequence[Summary] = ()) -> dict[str, Any]
 
 def _chance(asked: Sequence[Row]) -> float:
     """The share right that guessing gets, the mean of 1 / options."""
-    return _mean([1 / len(row.logprobs) for row in asked])
-
-
-def _of_perplexity(ci: Interval | None) -> Interval | None:
-    """exp(-x) of an interval of log-probabilities, whose ends change places."""
-    return ci and (math.exp(-ci[1]), math.exp(-ci[0]))
+    return mean([1 / len(row.logprobs) for row in asked])
 
 
 # ---- entries -----------------------------------------------------------------------------------------
 
 
-def _entry(
-    arm: tuple[str, int], every: Sequence[Row], main: _Rows, references: dict[str, _Rows], metrics: Sequence[str]
-) -> Entry:
-    rows = list(main.values())
+def _entry(arm: ArmKey, every: Sequence[Row], questions: dict[ArmKey, Questions], metrics: Sequence[str]) -> Entry:
+    """every: the arm's rows. questions: those by the first metric, of all arms."""
+    rows = list(questions[arm].values())
     values = [row.gold_logprob for row in rows]
     weights = [row.n_scored for row in rows]
     resident = [row.gold_resident for row in rows if row.gold_resident is not None]
@@ -247,15 +196,15 @@ def _entry(
         n_dialogues=len({row.dialogue for row in rows}),
         accuracy=_share(rows, metrics[0]),
         others=others,
-        gold_logprob=_mean(values, weights),
+        gold_logprob=mean(values, weights),
         gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows], weights=weights),
-        gold_resident=_mean(resident) if resident else None,
-        resident=_mean([row.resident for row in rows]),
-        tokens=_mean([row.tokens for row in ends]),
+        gold_resident=mean(resident) if resident else None,
+        resident=mean([row.resident for row in rows]),
+        tokens=mean([row.tokens for row in ends]),
         # Turns are counted from 1 on, so a dialogue's last row has their number.
         seconds_per_turn=sum(row.seconds for row in ends) / max(1, sum(row.turn for row in ends)),
         seconds_at_ends=_at_ends(ends),
-        versus={name: found for name, other in references.items() if (found := _versus(main, other, name)) is not None},
+        versus=versus_references(arm, questions),
     )
 
 
@@ -280,60 +229,7 @@ def _last_rows(rows: Sequence[Row]) -> list[Row]:
 
 def _at_ends(rows: Sequence[Row]) -> tuple[float, float] | None:
     timed = [row.ends for row in rows if row.ends is not None]
-    return (_mean([first for first, _ in timed]), _mean([last for _, last in timed])) if timed else None
-
-
-# ---- comparisons -------------------------------------------------------------------------------------
-
-
-def _references(arm: tuple[str, int], arms: dict[tuple[str, int], _Rows]) -> dict[str, _Rows]:
-    """The rows of what this arm is compared with, by name; none for keep-all itself."""
-    if policy_name(arm[0]) == KEEP_ALL:
-        return {}
-    found: dict[str, _Rows] = {}
-    for name in REFERENCES:
-        for other, rows in arms.items():
-            is_it = policy_name(other[0]) == KEEP_ALL if name == KEEP_ALL else other == (name, arm[1])
-            if is_it and other != arm:
-                found.setdefault(name, rows)
-    return found
-
-
-def _versus(arm: _Rows, reference: _Rows, name: str) -> Versus | None:
-    both = [(row, reference[key]) for key, row in arm.items() if key in reference]
-    if not both:
-        return None
-    gaps = [a.gold_logprob - b.gold_logprob for a, b in both]
-    weights = [a.n_scored for a, _ in both]
-    ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both], weights=weights)
-    asked = [(a.correct, b.correct) for a, b in both if a.gold >= 0]
-    if not asked:
-        return Versus(len(both), _mean(gaps, weights), ci)
-    ours, theirs = [a for a, _ in asked], [b for _, b in asked]
-    dialogues = [a.dialogue for a, _ in both if a.gold >= 0]
-    return Versus(
-        n=len(both),
-        gold_logprob=_mean(gaps, weights),
-        ci=ci,
-        accuracy=(sum(ours) - sum(theirs)) / len(asked),
-        accuracy_ci=bootstrap_mean([a - b for a, b in asked], dialogues),
-        accuracy_ratio=sum(ours) / sum(theirs) if any(theirs) else None,
-        accuracy_ratio_ci=bootstrap_ratio(ours, theirs, dialogues) if name == KEEP_ALL else None,
-        n_only_arm=sum(a and not b for a, b in asked),
-        n_only_reference=sum(b and not a for a, b in asked),
-        p=mcnemar(ours, theirs),
-    )
-
-
-def policy_name(spec: str) -> str:
-    """The policy that a specification names, without its keys."""
-    return spec.partition(":")[0].strip()
-
-
-def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
-    if weights is None:
-        return math.fsum(values) / len(values)
-    return math.fsum(v * w for v, w in zip(values, weights, strict=True)) / (math.fsum(weights) or 1)
+    return (mean([first for first, _ in timed]), mean([last for _, last in timed])) if timed else None
 
 
 # ---- JSON --------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def test_wins_ties_and_losses(standing: ModuleType, tmp_path: Path) -> None:
     assert not lines(page, "choice")
     assert [line[1:] for line in lines(page, "`units`")] == [["0", "0", "1", "1"]]
     definition, code, gold, alone = lines(page, "single-item")[1][2:]
-    assert (definition[:4], code[:4], gold, alone) == ("0.00", "0.00", "win +1.00", "0:0, 1")
+    assert (definition[:4], code[:4], gold, alone) == ("0.00", "0.00", "win +1.00", "1 (0:0)")
 
 
 def test_our_tasks_have_a_mean_that_draws_tasks(standing: ModuleType, tmp_path: Path) -> None:
