@@ -121,23 +121,16 @@ TWELVE = (
 ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
 OVER_ETA = ("keep-all", "streaming", "sir", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS))
 FEW = ("keep-all", "sir", "units", "sirllm", "streaming")
-RPS_DECAYS = ("sir", "sir:decay=1", "sir:decay=0.9", "sir:decay=0.7", "sir:decay=0.5")
 SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
 
-RECENT = ("sir:recent=0", "sir:recent=0.125", "sir:recent=0.25")
-
-# Dialogues of the paper's file from number 300 on were used for choosing; the first 100 are held out.
+RECENT = ("sir:recent=0", "sir:recent=0.25")
 CANDIDATES = (
-    *("sir", "sir:power=0.1", "sir:power=0.5", "sir:power=1", "sir:reply_weight=1", "sir:decay=1"),
-    *("sir:length_power=0", "sir:length_power=1", *RECENT),
+    *("keep-all", "sir", "sir:power=0.1", "sir:power=0.5", "sir:power=1", "sir:reply_weight=1", "sir:decay=1"),
+    *("sir:length_power=0", "sir:length_power=1", "sir:recent=0", "sir:recent=0.125", "sir:recent=0.25"),
     *("units", "units:unit=message", "units:unit=sentence", "sirllm:n_recent=48"),
 )
-
-
-def _choice(name: str) -> Piece:
-    """What the default was chosen from, on the seed for choosing."""
-    request = Request(name, n=8, seed=1, metrics=("recall",), group="choosing")
-    return Piece(f"choice-{name}", request, ("keep-all", *CANDIDATES), (300,), chunk=1)
+"""What the default was chosen from, on seed 1 and on the paper's dialogues from number 300 on; others are held out."""
+CHOOSING = "choosing"
 
 
 FIRST = (_main(0), _main(10), *map(_generated, (*TWELVE, "single-item-german")))
@@ -150,19 +143,32 @@ PIECES = (
         (256, 512),
         chunk=1,
     ),
-    *map(_choice, ("names", "numbers")),
-    Piece("decay-forgetting", Request("forgetting", n=8, seed=2), OVER_ETA, (128, 256)),
-    Piece("decay-short", Request("short", n=16, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
-    Piece("mix", Request("mix", n=8, seed=2), (*FEW, "random", "entropy"), (128, 256)),
+    Piece(
+        "choice-names",
+        Request("names", n=8, seed=1, metrics=("recall",), group=CHOOSING),
+        CANDIDATES,
+        (300,),
+        chunk=1,
+    ),
+    Piece(
+        "choice-grocery",
+        Request("grocery", n=8, offset=300, lead=10, metrics=("recall",), group=CHOOSING),
+        CANDIDATES,
+        (256,),
+        PAPER_FILE,
+        chunk=1,
+    ),
+    Piece("decay-forgetting", Request("forgetting", n=8, seed=2), OVER_ETA, (128, 256), chunk=1),
+    Piece("decay-short", Request("short", n=10, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
+    Piece("mix", Request("mix", n=24, seed=2), (*FEW, "random", "entropy"), (256,)),
     Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20, apart=True),
     Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
     Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1, apart=True),
     Piece("rps-few-shot", Request("rps", n=60, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=60),
-    Piece("grocery-both", Request("grocery", n=16, offset=100), (*FEW, *SHOTS), (512,), PAPER_FILE),
-    Piece("grocery-letters", Request("grocery", n=16, offset=100, answer="first-token"), FEW, (512,), PAPER_FILE),
-    Piece("grocery-gaps", Request("grocery", n=16, lead=10, positions="gaps"), FEW, (256,), PAPER_FILE),
-    Piece("dailydialog", Request("dailydialog", n=30), FEW, (96, 256), "dailydialog.jsonl"),
-    Piece("decay-rps", Request("rps", n=150, seed=2), ("streaming", *RPS_DECAYS), (1024,), chunk=150, apart=True),
+    Piece("grocery-both", Request("grocery", n=8, offset=100), (*FEW, *SHOTS), (512,), PAPER_FILE),
+    Piece("grocery-letters", Request("grocery", n=8, offset=100, answer="first-token"), FEW, (512,), PAPER_FILE),
+    Piece("grocery-gaps", Request("grocery", n=8, lead=10, positions="gaps"), FEW, (256,), PAPER_FILE),
+    Piece("dailydialog", Request("dailydialog", n=20), FEW, (96, 256), "dailydialog.jsonl"),
     Piece("rps", Request("rps", n=2100), ("sir", "streaming"), (1024,), ROCK, chunk=2100, apart=True),
 )
 
