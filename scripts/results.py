@@ -24,7 +24,7 @@ from typing import Any
 import standing
 
 from edge_sir.errors import EdgeSirError, UserError
-from edge_sir.eval.evaluate import N_TOKENS, Request, drop_stale, evaluate
+from edge_sir.eval.evaluate import Request, drop_stale, evaluate
 from edge_sir.eval.folder import report_folder
 from edge_sir.eval.runner import Arm, arms_of
 from edge_sir.eval.stage import Stage, open_stage
@@ -37,6 +37,7 @@ MODEL = "smollm2-135m-instruct"
 QUICK = "SmolLM2-135M-Instruct.from-Q4_1.F32.gguf"
 PAPER_FILE = "grocery_keys.jsonl"
 ROCK = "rps_dominant_rock.jsonl"
+LICENCE = "/usr/share/common-licenses/GPL-3"  # of Debian and its kin; a text that people wrote
 
 ALL = (
     "keep-all",
@@ -56,8 +57,9 @@ ALL = (
 class Piece:
     """One evaluation of the page.
 
-    data: a file below --data; without --data such a piece is left out. chunk: dialogues (or what --n counts) played
-    at a time. apart: every policy on its own, where the beginning of a dialogue, which they share, is the least of it.
+    data: a file below --data, or of the system; where it is not there such a piece is left out. chunk: dialogues (or
+    what --n counts) played at a time. apart: every policy on its own, where the beginning of a dialogue, which they
+    share, is the least of it.
     """
 
     name: str
@@ -76,11 +78,16 @@ class Piece:
         words += [f"--n {r.n}", *([f"--offset {r.offset}"] if r.offset else [])]
         words += [f"--seed {r.seed}"] if r.seed else []
         words += [f"--lead {r.lead}"] if r.lead is not None else []
-        words += [f"--metric {m}" for m in r.metrics] + (["--data PATH"] if self.data else [])
-        words += [f"--tokens {r.n_tokens}"] if r.n_tokens != N_TOKENS else []
+        words += [f"--metric {m}" for m in r.metrics] + ([f"--data {self.shown_data}"] if self.data else [])
+        words += [f"--tokens {r.n_tokens}"] if r.n_tokens is not None else []
         words += [f"--answer {r.answer}"] if r.answer != "rank" else []
         words += [f"--positions {r.positions}"] if r.positions != "auto" else []
         return " ".join([*words, f"--out docs/results/{self.name}"])
+
+    @property
+    def shown_data(self) -> str:
+        """As a command has it: nobody else keeps the paper's files where we do."""
+        return self.data if Path(self.data).is_absolute() else "PATH"
 
     def chunks(self) -> Iterator["Piece"]:
         """The same in parts of `chunk` dialogues."""
@@ -162,6 +169,15 @@ PIECES = (
     Piece("decay-short", Request("short", n=10, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
     Piece("mix", Request("mix", n=24, seed=2), (*FEW, "random", "entropy"), (256,)),
     Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20, apart=True),
+    Piece(
+        "perplexity-licence",
+        Request("perplexity", n=6),
+        (*FEW[1:], *RECENT),
+        (256, 512),
+        LICENCE,
+        chunk=6,
+        apart=True,
+    ),
     Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
     Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1, apart=True),
     Piece("rps-few-shot", Request("rps", n=60, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=60),
@@ -218,9 +234,11 @@ def _drop_stale(pieces: Sequence[Piece], data: Path | None, model: Path) -> None
 
 
 def _located(piece: Piece, data: Path | None) -> Path | None:
-    if not piece.data or data is None:
+    """Where a piece's data lies; None for one that has none."""
+    if not piece.data or (data is None and not Path(piece.data).is_absolute()):
         return None
-    return data / piece.data if data.is_dir() else data
+    own = Path(piece.data).is_absolute() or data is None or data.is_dir()
+    return (data or Path()) / piece.data if own else data
 
 
 _stage: Stage
@@ -292,10 +310,15 @@ def _choose(names: Sequence[str], data: Path | None) -> list[Piece]:
         if name not in known:
             raise UserError(f"no piece '{name}'; there are {', '.join(known)}")
     chosen = [known[name] for name in names or known]
-    missing = [piece.name for piece in chosen if piece.data and data is None]
+    missing = [piece.name for piece in chosen if piece.data and not _is_there(piece, data)]
     if missing:
-        print(f"results: left out without --data: {', '.join(missing)}", file=sys.stderr)
+        print(f"results: left out for want of their data (--data): {', '.join(missing)}", file=sys.stderr)
     return [piece for piece in chosen if piece.name not in missing]
+
+
+def _is_there(piece: Piece, data: Path | None) -> bool:
+    """Whether a text of the system is there, and for others whether --data was given."""
+    return Path(piece.data).is_file() if Path(piece.data).is_absolute() else data is not None
 
 
 if __name__ == "__main__":

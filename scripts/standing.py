@@ -3,17 +3,16 @@
 scripts/results writes the page; `write` is what it calls.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_sir.eval.comparisons import KEEP_ALL, Versus, compare
-from edge_sir.eval.folder import summaries_of
-from edge_sir.eval.markdown import NONE, mcnemar, policy, share, short, signed, spread, table
+from edge_sir.eval.folder import load
+from edge_sir.eval.markdown import NONE, figure, mcnemar, policy, share, short, signed, span, spread, table
+from edge_sir.eval.plots import decay_of
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import Interval, bootstrap_mean
-from edge_sir.eval.store import load_run
 from edge_sir.eval.summary import Entry, Summary
 
 OURS = "sir"
@@ -41,6 +40,12 @@ _RIVALS = f"""## Against every other policy
 those that this model cannot do even with everything in its cache. The mean of our tasks counts each of the rest
 of the twelve once; its interval says how much hangs on the choice of tasks."""
 
+_DECAY = """## Decay
+
+Retention (right answers over keep-all's) by decay per turn; 1: nothing fades. In `decay-forgetting` recall 20 asks for
+a fact that was told 20 rounds before, in `decay-short` recall 50 for one told 50 tokens before. Intervals are in the
+reports of these folders; decay.png draws them."""
+
 _PAPER = f"""## The paper's definition against its released code
 
 `sirllm` ranks by the surprisal that the paper defines, `sirllm-published` by what its code computes. *win* and *loss*,
@@ -49,25 +54,35 @@ of the definition over the code: {_LEGEND}"""
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One folder. summary: None of one that has not been played."""
+    """One folder, by one of its metrics. label: the folder, with the metric if it has several."""
 
     name: str
-    config: Mapping[str, Any]
-    summary: Summary | None
+    label: str
+    group: str
+    summary: Summary
     rows: Sequence[Row]
 
     def entry(self, spec: str, budget: int) -> Entry | None:
-        entries = self.summary.entries if self.summary else ()
-        return next((e for e in entries if (e.policy, e.budget) == (spec, budget)), None)
+        return next((e for e in self.summary.entries if (e.policy, e.budget) == (spec, budget)), None)
+
+    def budgets(self, spec: str) -> list[int]:
+        """At which a policy was played, if this can tell policies apart and was not chosen on; else none."""
+        if self.summary.measurable is False or self.group == CHOOSING:
+            return []
+        return sorted({entry.budget for entry in self.summary.entries if entry.policy == spec})
+
+    def compare(self, spec: str, other: str, budget: int) -> Versus | None:
+        return compare(self.rows, (spec, budget), (other, budget), self.summary.metric)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A figure, its interval if there are enough dialogues for one, and what it is over."""
+    """A figure, its interval if there are enough dialogues for one, and what it is over. counted: it has none."""
 
     value: float
     ci: Interval | None
     over: str
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,75 +94,84 @@ class Aim:
     found: Measured | None
     at_most: bool = False
     show: Callable[[float], str] = short
+    without: str = "not played"
 
     def verdict(self) -> str:
-        """Reached or missed, and whether the interval says the same."""
+        """Reached or missed, and whether the interval says the same; `without` a figure, why there is none."""
         if self.found is None:
-            return "not played"
+            return self.without
         verdict = "reached" if self._holds(self.found.value) else "**missed**"
-        settled = self.found.ci is not None and len({self._holds(end) for end in self.found.ci}) == 1
-        return verdict if settled else f"{verdict}, not settled"
+        ci = self.found.ci
+        # An interval without width is that of values that are all equal, and no certainty.
+        settled = ci is not None and ci[0] < ci[1] and self._holds(ci[0]) == self._holds(ci[1])
+        return verdict if settled or self.found.counted else f"{verdict}, not settled"
 
     def _holds(self, value: float) -> bool:
         return value <= self.bound if self.at_most else value >= self.bound
 
     def line(self) -> list[str]:
         sign = "≤" if self.at_most else "≥"
-        figure = spread(self.found.value, self.found.ci, self.show) if self.found else NONE
-        return [
-            self.says,
-            f"{sign} {self.show(self.bound)}",
-            figure,
-            self.found.over if self.found else NONE,
-            self.verdict(),
-        ]
+        shown, over = NONE, NONE
+        if self.found is not None:
+            value, ci, over = self.found.value, self.found.ci, self.found.over
+            shown = self.show(value) if self.found.counted else spread(value, ci, self.show)
+        return [self.says, f"{sign} {self.show(self.bound)}", shown, over, self.verdict()]
 
 
 def write(folder: Path) -> Path:
     """Writes standing.md into the folder of all evaluations, and returns its path."""
-    runs = {path.parent.name: _load(path.parent) for path in sorted(folder.glob("*/run.json"))}
+    runs = [run for path in sorted(folder.glob("*/run.json")) for run in _load(path.parent)]
     aims = table(["aim", "bound", "measured [95 %]", "over", "verdict"], [aim.line() for aim in aims_of(runs)])
-    compared = [line for run in runs.values() for line in _standings(run)]
-    mean = _mean([line for line in compared if runs[line.run].config.get("group") == TWELVE])
+    compared = [line for run in runs for line in _standings(run)]
+    mean = _mean([line for line in compared if line.run.group == TWELVE])
     head = ["run", "cells", *map(policy, RIVALS)]
-    rivals = [_RIVALS, _counts(compared), table(head, [line.cells() for line in [*compared, *mean]])]
-    parts = [_INTRODUCTION, _AIMS, aims, *rivals, _PAPER, _paper(runs.values())]
+    rivals = [_RIVALS, _counts(compared), table(head, [*(line.cells() for line in compared), *mean])]
+    parts = [_INTRODUCTION, _AIMS, aims, *rivals, _DECAY, _decays(runs), _PAPER, _paper(runs)]
     page = folder / "standing.md"
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return page
 
 
-def _load(folder: Path) -> Run:
-    config, rows, _ = load_run(folder)
-    summary = summaries_of(config, rows)[0]
-    return Run(folder.name, config, summary if summary.entries else None, rows)
+def _load(folder: Path) -> list[Run]:
+    """One per metric, the headline first; none of a folder without rows."""
+    found = load(folder)
+    played = [summary for summary in found.summaries if summary.entries]
+    labels = [f"{folder.name}, {s.metric.replace('_', ' ')}" if len(played) > 1 else folder.name for s in played]
+    group = found.run.get("group", "")
+    return [Run(folder.name, label, group, s, found.rows) for label, s in zip(labels, played, strict=True)]
 
 
 # ---- aims ------------------------------------------------------------------------------------------
 
 
-def aims_of(runs: Mapping[str, Run]) -> list[Aim]:
+def aims_of(runs: Sequence[Run]) -> list[Aim]:
     """The aims that the project set itself, in its order."""
-    main = runs.get("grocery-lead10")
-    twelve = [run for run in runs.values() if run.config.get("group") == TWELVE and run.summary]
-    measurable = [run for run in twelve if run.summary and run.summary.measurable]
+    main = _named(runs, "grocery-lead10")
+    twelve = [run for run in runs if run.group == TWELVE]
+    measurable = [run for run in twelve if run.summary.measurable]
+    number = Measured(len(measurable), None, f"{len(twelve)} tasks", counted=True) if twelve else None
     aims = [
         Aim("paper's task, 10 exchanges before the fact, 256 cells: recall − keep-all's", -0.02, _recall(main)),
         Aim("the same: gold log-probability − keep-all's", -0.5, _gap(main), show=signed),
-        Aim("our twelve tasks: how many this model can do", 8, _number(measurable, twelve), show="{:.0f}".format),
+        Aim("our twelve tasks: how many this model can do", 8, number, show="{:.0f}".format),
         Aim("those, in a quarter of the dialogue: mean retention", 0.95, _mean_retention(measurable)),
         Aim("those: least retention", 0.8, _least_retention(measurable)),
     ]
     for budget in (128, 256):
-        found = _retention(runs.get("decay-forgetting"), budget)
+        found = _retention(_named(runs, "decay-forgetting", "recall_20"), budget)
         aims.append(Aim(f"a fact after 20 rounds, {budget} cells: retention", 0.95, found))
-    found = _share(runs.get("decay-rps"), 1024, "win_after")
-    aims.append(Aim("rock-paper-scissors: wins after the player changed his favourite", 1 / 3, found))
-    for budget in (256, 512):
-        says = f"plain text, {budget} cells: perplexity over `streaming`'s"
-        found = _perplexity(runs.get("perplexity"), budget)
-        aims.append(Aim(says, 1.01, found, at_most=True, show="{:.3f}".format))
+    aims.append(_adaptation(_named(runs, "rps-few-shot", "win_after")))
+    for name, text in (("perplexity", "our own plain text"), ("perplexity-licence", "a licence")):
+        for budget in (256, 512):
+            says = f"{text}, {budget} cells: perplexity over `streaming`'s"
+            found = _perplexity(_named(runs, name), budget)
+            aims.append(Aim(says, 1.01, found, at_most=True, show="{:.3f}".format))
     return aims
+
+
+def _named(runs: Sequence[Run], name: str, metric: str = "") -> Run | None:
+    """A folder by one of its metrics, by default its headline."""
+    return next((run for run in runs if run.name == name and metric in ("", run.summary.metric)), None)
 
 
 def _versus(run: Run | None, name: str, budget: int) -> Versus | None:
@@ -167,15 +191,11 @@ def _gap(run: Run | None) -> Measured | None:
     return Measured(versus.gold_logprob, versus.ci, f"{versus.n} questions") if versus else None
 
 
-def _number(some: Sequence[Run], every: Sequence[Run]) -> Measured | None:
-    return Measured(len(some), (len(some), len(some)), f"{len(every)} tasks") if every else None
-
-
 def _retentions(runs: Sequence[Run]) -> dict[str, float]:
     """Of `sir` at whichever budget these runs have."""
     found = {}
     for run in runs:
-        entries = [e for e in run.summary.entries if e.policy == OURS] if run.summary else []
+        entries = [entry for entry in run.summary.entries if entry.policy == OURS]
         if entries and entries[0].retention is not None:
             found[run.name] = entries[0].retention
     return found
@@ -196,16 +216,19 @@ def _least_retention(runs: Sequence[Run]) -> Measured | None:
 
 
 def _retention(run: Run | None, budget: int) -> Measured | None:
-    entry = run.entry(OURS, budget) if run else None
-    if entry is None or entry.retention is None:
+    versus = _versus(run, KEEP_ALL, budget)
+    if versus is None or versus.accuracy_ratio is None:
         return None
-    return Measured(entry.retention, entry.retention_ci, f"{entry.n} questions")
+    return Measured(versus.accuracy_ratio, versus.accuracy_ratio_ci, f"{versus.n} questions")
 
 
-def _share(run: Run | None, budget: int, metric: str) -> Measured | None:
-    entry = run.entry(OURS, budget) if run else None
-    found = entry.others.get(metric) if entry else None
-    return Measured(found.value, found.ci, f"{found.n} rounds") if found else None
+def _adaptation(run: Run | None) -> Aim:
+    """Against a player who changes his favourite; no figure where the model plays one move whatever he does."""
+    entry = run.entry(OURS, 1024) if run else None
+    share, can = entry.accuracy if entry else None, run is None or run.summary.measurable is not False
+    found = Measured(share.value, share.ci, f"{share.n} rounds") if share and can else None
+    says = "rock-paper-scissors: wins after the player changed his favourite"
+    return Aim(says, 1 / 3, found, without="not played" if can else "not measurable: always the same move")
 
 
 def _perplexity(run: Run | None, budget: int) -> Measured | None:
@@ -222,45 +245,38 @@ def _perplexity(run: Run | None, budget: int) -> Measured | None:
 class Standing:
     """`sir` against every rival in one run at one budget; None of a rival that was not played there."""
 
-    run: str
+    run: Run
     budget: int
     against: Mapping[str, Versus | None]
 
     def cells(self) -> list[str]:
-        return [self.run, str(self.budget), *(_cell(self.against[name]) for name in RIVALS)]
+        return _line(self.run.label, self.budget, self.against)
+
+
+def _line(label: str, budget: int, against: Mapping[str, Versus | None]) -> list[str]:
+    return [label, str(budget), *(_cell(against[name]) for name in RIVALS)]
 
 
 def _standings(run: Run) -> Iterator[Standing]:
     """One per budget of a run that was not chosen on."""
-    for budget in _budgets(run, OURS):
-        against = {name: _compare(run, OURS, name, budget) for name in RIVALS}
+    for budget in run.budgets(OURS):
+        against = {name: run.compare(OURS, name, budget) for name in RIVALS}
         if any(against.values()):
-            yield Standing(run.name, budget, against)
+            yield Standing(run, budget, against)
 
 
-def _mean(standings: Sequence[Standing]) -> list[Standing]:
+def _mean(standings: Sequence[Standing]) -> list[list[str]]:
     """One line for our tasks together, each counted once; the interval draws tasks."""
     means = []
     for budget in sorted({line.budget for line in standings}):
         against: dict[str, Versus | None] = {}
         for name in RIVALS:
-            gaps = {s.run: v.gold_logprob for s in standings if s.budget == budget and (v := s.against[name])}
+            gaps = {s.run.name: v.gold_logprob for s in standings if s.budget == budget and (v := s.against[name])}
             values = list(gaps.values())
             mean = sum(values) / len(values) if values else 0
             against[name] = Versus(len(values), mean, bootstrap_mean(values, list(gaps))) if values else None
-        means.append(Standing("mean of our tasks", budget, against))
+        means.append(_line("mean of our tasks", budget, against))
     return means
-
-
-def _budgets(run: Run, spec: str) -> list[int]:
-    """At which a policy was played, in a run that can tell policies apart and was not chosen on; else none."""
-    if run.summary is None or run.summary.measurable is False or run.config.get("group") == CHOOSING:
-        return []
-    return sorted({entry.budget for entry in run.summary.entries if entry.policy == spec})
-
-
-def _compare(run: Run, spec: str, other: str, budget: int) -> Versus | None:
-    return compare(run.rows, (spec, budget), (other, budget), run.summary.metric) if run.summary else None
 
 
 def _outcome(versus: Versus) -> str:
@@ -282,14 +298,33 @@ def _counts(standings: Sequence[Standing]) -> str:
     return table(["against", "wins", "ties", "losses", "open"], lines)
 
 
-def _paper(runs: Iterable[Run]) -> str:
+# ---- decay and the paper's score ---------------------------------------------------------------------
+
+
+def _decays(runs: Sequence[Run]) -> str:
+    """Retention by decay, wherever a policy was played with several."""
+    found: dict[tuple[str, int, str], dict[float, Entry]] = {}
+    for run in runs:
+        for entry in run.summary.entries if run.summary.measurable and run.group != CHOOSING else ():
+            if entry.budget and (tuned := decay_of(entry.policy)):
+                found.setdefault((run.label, entry.budget, tuned[0]), {}).setdefault(tuned[1], entry)
+    curves = {key: curve for key, curve in found.items() if len(curve) > 2}
+    decays = sorted({decay for curve in curves.values() for decay in curve}, reverse=True)
+    lines = []
+    for (label, budget, base), curve in curves.items():
+        shown = [figure(curve[d].retention if d in curve else None, "{:.2f}") for d in decays]
+        lines.append([label, policy(base), str(budget), span([e.n for e in curve.values()]), *shown])
+    return table(["run", "policy", "cells", "n", *(f"{decay:g}" for decay in decays)], lines)
+
+
+def _paper(runs: Sequence[Run]) -> str:
     """The two readings of the paper's score, wherever both were played."""
     specs = ("sirllm", "sirllm-published")
     lines = []
     for run in runs:
-        for budget in _budgets(run, specs[0]):
-            if versus := _compare(run, *specs, budget):
+        for budget in run.budgets(specs[0]):
+            if versus := run.compare(*specs, budget):
                 shares = [share(entry.accuracy) for spec in specs if (entry := run.entry(spec, budget))]
-                lines.append([run.name, str(budget), *shares, _cell(versus), mcnemar(versus)])
+                lines.append([run.label, str(budget), *shares, _cell(versus), mcnemar(versus)])
     head = ["run", "cells", *(f"{policy(spec)}, right" for spec in specs), "gold log-prob.", "p (right alone)"]
     return table(head, lines)

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--lead", type=int, metavar="L", help="exchanges before the fact (default: the task's own)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of generated dialogues (default: 0)")
     parser.add_argument(
-        "--tokens", type=int, metavar="N", help="about how long a generated dialogue is (default: 1200)"
+        "--tokens",
+        type=int,
+        metavar="N",
+        help="about how long a generated dialogue is (default: the task's)",
     )
     parser.add_argument("--answer", metavar="rank|first-token", default="rank",
                         help="rank whole options, or the letters of listed ones by their first token")  # fmt: skip
@@ -60,7 +63,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--data", type=Path, metavar="PATH", help="the task's data; without, it generates its own")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep rows here; a killed run goes on from them")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: chosen)")
-    parser.add_argument("--quick", action="store_true", help="short dialogues, few of them")
+    parser.add_argument("--quick", action="store_true", help="few short dialogues (by default one each, of "
+                        f"{_QUICK_TOKENS} tokens, {', '.join(_QUICK_POLICIES)} at {_QUICK_BUDGET} cells)")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(run=run)
@@ -78,10 +82,10 @@ def run(args: argparse.Namespace) -> int:
     names = tasks.names() if args.task == "all" else [args.task]
     if args.task == "all" and args.data is not None:
         raise ConfigError("`eval all` runs on generated dialogues; leave --data out, or name one task")
-    chosen = [tasks.task(name) for name in names]
+    found = {name: tasks.task(name) for name in names}
     if args.data is not None:
-        chosen[0].files(args.data)  # before the model is loaded
-    documents = _play(args, chosen, names)
+        found[args.task].files(args.data)  # before the model is loaded
+    documents = _play(args, _with_metrics(found, args.metric or ()))
     if args.json:
         print(json.dumps(documents[0] if args.task != "all" else {"tasks": documents}))
     return 0
@@ -97,13 +101,27 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and value < least:
             raise ConfigError(f"--{name} must be at least {least}, not {value}")
+    for budget in args.budget or ():
+        if budget < 1:
+            raise ConfigError(f"--budget must be at least 1, not {budget}; without a limit it is --policy keep-all")
     if args.data is not None and not args.data.exists():
         raise ConfigError(f"there is no {args.data}; --data names a file or folder that is there")
 
 
-def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequence[str]) -> list[dict[str, Any]]:
+def _with_metrics(found: Mapping[str, tasks.Task], metrics: Sequence[str]) -> dict[str, tasks.Task]:
+    """Of the tasks those that have all `metrics`; raises ConfigError if none has."""
+    chosen = {name: task for name, task in found.items() if set(metrics) <= set(task.metrics)}
+    if not chosen:
+        known = dict.fromkeys(metric for task in found.values() for metric in task.metrics)
+        wanted = " and ".join(f"'{metric}'" for metric in metrics)
+        who = "no task has" if len(found) > 1 else f"{next(iter(found))} has no"
+        raise ConfigError(f"{who} metric {wanted}; there is {', '.join(known)}")
+    return chosen
+
+
+def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[dict[str, Any]]:
     """Plays the tasks one after the other, prints each one's table, and returns their JSON documents."""
-    from edge_sir.eval.report import legend, run_table
+    from edge_sir.eval.report import legend, run_table, verdict
     from edge_sir.eval.runner import arms_of
     from edge_sir.eval.stage import open_stage
     from edge_sir.eval.summary import summarize_each, to_json
@@ -115,7 +133,7 @@ def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequenc
     stage = open_stage(options.model, threads=options.threads, quiet=args.quiet or args.json)
     documents = []
     try:
-        for name, task in zip(names, chosen, strict=True):
+        for name, task in chosen.items():
             result = _play_one(args, name, task, stage, arms)
             missing = [arm.spec for arm in arms if arm.spec not in {row.policy for row in result.rows}]
             if missing:
@@ -124,18 +142,18 @@ def _play(args: argparse.Namespace, chosen: Sequence[tasks.Task], names: Sequenc
             summary, *further = summarize_each(
                 result.rows, task=name, model=stage.model, answer=args.answer, metrics=task.metrics, chance=task.chance
             )
-            documents.append(to_json(summary, further))
+            documents.append(to_json(summary, further, result.config["scratch_cells"]))
             if not args.json:
-                print(run_table(summary), flush=True)
+                print(*filter(None, [verdict(summary), run_table(summary)]), sep="\n\n", flush=True)
         if not args.json:
-            print("", textwrap.fill(legend(summary), 100), sep="\n")
+            print("", textwrap.fill(legend(summary, compared=False), 100), sep="\n")
     finally:
         stage.close()
     return documents
 
 
 def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Stage", arms: "Sequence[Arm]") -> "Result":
-    from edge_sir.eval.evaluate import N_TOKENS, Request, evaluate
+    from edge_sir.eval.evaluate import Request, evaluate
 
     out = args.out / name if args.out is not None and args.task == "all" else args.out
     request = Request(
@@ -144,7 +162,7 @@ def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Sta
         offset=args.offset,
         seed=args.seed,
         lead=args.lead,
-        n_tokens=args.tokens or (_QUICK_TOKENS if args.quick else N_TOKENS),
+        n_tokens=args.tokens or (_QUICK_TOKENS if args.quick else None),
         answer=args.answer,
         metrics=tuple(args.metric or ()),
         positions=args.positions,
@@ -161,8 +179,7 @@ def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Sta
 
 def _report(args: argparse.Namespace) -> int:
     """Tables and plots of what --out kept."""
-    from edge_sir.eval.folder import report_folder, summaries_of
-    from edge_sir.eval.store import load_run
+    from edge_sir.eval.folder import load, report_folder
     from edge_sir.eval.summary import to_json
 
     if args.folder is None:
@@ -174,8 +191,8 @@ def _report(args: argparse.Namespace) -> int:
     runs = [folder] if (folder / "run.json").is_file() else sorted(p.parent for p in folder.glob("*/run.json"))
     if not runs:
         raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
-    loaded = [summaries_of(run, rows) for run, rows, _ in map(load_run, runs)]
-    documents = [to_json(summary, further) for summary, *further in loaded]
+    loaded = [load(run) for run in runs]
+    documents = [to_json(x.summaries[0], x.summaries[1:], x.run.get("scratch_cells")) for x in loaded]
     print(json.dumps(documents[0] if runs == [folder] else {"tasks": documents}))
     return 0
 

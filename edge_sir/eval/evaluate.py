@@ -17,20 +17,18 @@ from edge_sir.eval.records import Row
 from edge_sir.eval.runner import Arm, digest, run
 from edge_sir.eval.stage import N_SCRATCH, Stage
 from edge_sir.eval.store import Key, Store, drop_rows, key_of
-from edge_sir.eval.task import Answer, Ask, Dialogue, Setup, Step, Task
+from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task
 from edge_sir.session import Positions
 
-__all__ = ["N_TOKENS", "Request", "Result", "drop_stale", "evaluate"]
-
-N_TOKENS = 1200
-"""About how long a generated dialogue is; the paper's grocery dialogues have 1,224 tokens on average."""
+__all__ = ["Request", "Result", "drop_stale", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What an evaluation is asked for; see `edge-sir eval --help`.
 
-    metrics: the questions that are valued, empty for all. out: its folder, None to keep nothing. group: in words,
+    metrics: the questions that are valued, empty for all. n_tokens: about how long a generated dialogue is, None for
+    the task's own length. out: its folder, None to keep nothing. group: in words,
     the evaluations that a report takes one mean over; it is kept in run.json and changes nothing that is played.
     """
 
@@ -39,7 +37,7 @@ class Request:
     offset: int = 0
     seed: int = 0
     lead: int | None = None
-    n_tokens: int = N_TOKENS
+    n_tokens: int | None = None
     answer: Answer = "rank"
     metrics: tuple[str, ...] = ()
     positions: Positions = "auto"
@@ -100,11 +98,15 @@ def _dialogues(stage: Stage, task: Task, request: Request) -> list[Dialogue]:
         seed=request.seed,
         lead=request.lead,
         data=request.data,
-        n_tokens=request.n_tokens,
+        n_tokens=request.n_tokens or task.n_tokens,
     )
     _check_metrics(task, request)
     every = task.dialogues(setup, request.n or task.n_default, request.offset)
-    return [_without_probes(dialogue, request.metrics) for dialogue in every]
+    dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
+    steps = [step for dialogue in dialogues for step in dialogue.steps]
+    if request.metrics and not any(isinstance(s, Ask | Read) and s.metric in request.metrics for s in steps):
+        raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; try longer ones (--tokens)")
+    return dialogues
 
 
 def _wanted(arms: Sequence[Arm], dialogues: Sequence[Dialogue]) -> set[Key]:
@@ -173,7 +175,7 @@ def _config(stage: Stage, task: Task, request: Request) -> dict[str, Any]:
         "metrics": list(request.metrics),
         "seed": request.seed,
         "lead": request.lead,
-        "n_tokens": request.n_tokens,
+        "n_tokens": request.n_tokens or task.n_tokens,
         "positions": request.positions,
         "room": f"{KEPT_PERCENT} %, {LEAST_BATCH} cells",
         "data_sha256": _digest(task.files(request.data)) if request.data else None,

@@ -1,21 +1,23 @@
 """A folder of evaluations becomes its report: report.md and plots beside the rows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
-from edge_sir.eval.comparisons import KEEP_ALL, policy_name
+from edge_sir.eval.comparisons import KEEP_ALL, ArmKey, policy_name
 from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import run_report
 from edge_sir.eval.store import load_run
 from edge_sir.eval.summary import Summary, summarize_each
+from edge_sir.eval.task import Task
 from edge_sir.options import Options
 
-__all__ = ["report_folder", "summaries_of"]
+__all__ = ["Loaded", "load", "report_folder"]
 
 
 def report_folder(folder: Path) -> Path:
@@ -37,9 +39,36 @@ def report_folder(folder: Path) -> Path:
     return report
 
 
-def summaries_of(run: Mapping[str, Any], rows: list[Row]) -> list[Summary]:
-    """The summaries of a folder's rows, one per metric, its headline first; what was asked is in its run.json."""
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A folder as reports take it. run: run.json's mapping. summaries: one per metric, the headline first."""
+
+    run: dict[str, Any]
+    rows: list[Row]
+    passes: list[dict[str, Any]]
+    summaries: list[Summary]
+
+
+def load(folder: Path) -> Loaded:
+    """What a folder holds; of dialogues that are parts of each other an arm has the longest alone.
+
+    Raises ConfigError if it holds no evaluation, or one of a task that there is not.
+    """
+    run, rows, passes = load_run(folder)
     task = tasks.task(str(run["task"]))
+    rows = _counted(task, rows)
+    return Loaded(run, rows, passes, _summaries(task, run, rows))
+
+
+def _counted(task: Task, rows: Sequence[Row]) -> list[Row]:
+    played: dict[ArmKey, dict[str, None]] = {}
+    for row in rows:
+        played.setdefault((row.policy, row.budget), {})[row.dialogue] = None
+    counted = {arm: set(task.counted(ids)) for arm, ids in played.items()}
+    return [row for row in rows if row.dialogue in counted[row.policy, row.budget]]
+
+
+def _summaries(task: Task, run: Mapping[str, Any], rows: Sequence[Row]) -> list[Summary]:
     # Of a folder that values some questions alone, the first of them is its accuracy.
     metrics = [*run.get("metrics", ()), *(m for m in task.metrics if m not in run.get("metrics", ()))]
     return summarize_each(
@@ -64,12 +93,12 @@ def _in_order(rows: Sequence[Row]) -> list[Row]:
 
 
 def _report_one(folder: Path) -> tuple[Path, Summary, dict[str, Any]]:
-    run, rows, passes = load_run(folder)
-    summary, *further = summaries_of(run, rows)
-    text = run_report(summary, run, passes, further)
+    found = load(folder)
+    summary, *further = found.summaries
+    text = run_report(summary, found.run, found.passes, further)
     x_label = tasks.task(summary.task).x_label
-    for plot in draw_all(summary, rows, folder, x_label=x_label) if summary.entries else ():
+    for plot in draw_all(summary, found.rows, folder, x_label=x_label) if summary.entries else ():
         text += f"\n![{plot.stem.replace('_', ' ')}]({plot.name})\n"
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")
-    return report, summary, run
+    return report, summary, found.run

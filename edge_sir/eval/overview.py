@@ -109,7 +109,9 @@ def _left_out(labelled: _Labelled) -> list[str]:
     """What no mean counts, and why."""
     chance, unknown = [], []
     for label, summary in labelled.items():
-        if summary.measurable is False and summary.keep_all is not None:
+        if summary.habitual:
+            chance.append(f"- {label}: every policy gives the same answer all along")
+        elif summary.measurable is False and summary.keep_all is not None:
             chance.append(f"- {label}: keep-all {share(summary.keep_all.accuracy)}, chance {summary.chance:.2g}")
         elif summary.keep_all is None and not is_plain(summary):
             unknown.append(f"- {label}: no keep-all arm")

@@ -20,6 +20,7 @@ from edge_sir.eval.summary import Entry, Share, Summary
 from edge_sir.policies import from_spec, names, to_spec
 
 __all__ = [
+    "decay_of",
     "draw_all",
     "gold_residency",
     "recall_by_budget",
@@ -235,7 +236,7 @@ def _decay_curves(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], lis
     curves: dict[tuple[str, str, int], dict[float, Point]] = {}
     for label, summary in runs.items():
         for entry in summary.entries if summary.measurable else ():
-            if entry.budget and entry.retention is not None and (tuned := _decay(entry.policy)) is not None:
+            if entry.budget and entry.retention is not None and (tuned := decay_of(entry.policy)) is not None:
                 base, decay = tuned
                 points = curves.setdefault((label, base, entry.budget), {})
                 points.setdefault(decay, Point(decay, entry.retention, entry.retention_ci))
@@ -253,7 +254,7 @@ def _decay_looks(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Line]
     return dict(zip(keys, lines, strict=True))
 
 
-def _decay(spec: str) -> tuple[str, float] | None:
+def decay_of(spec: str) -> tuple[str, float] | None:
     """(the policy but for its decay, its decay); None for a control, which has none."""
     if policy_name(spec) not in names():
         return None
@@ -293,7 +294,7 @@ def _few_decays(specs: Iterable[str]) -> tuple[list[str], str]:
     decays: dict[str, dict[float, str]] = {}
     every = list(dict.fromkeys(specs))
     for spec in every:
-        if (tuned := _decay(spec)) is not None:
+        if (tuned := decay_of(spec)) is not None:
             decays.setdefault(tuned[0], {}).setdefault(tuned[1], spec)
     left_out, said = set(), ""
     for base, found in decays.items():

@@ -13,7 +13,7 @@ from edge_sir.eval.stats import LEAST_CLUSTERS
 from edge_sir.eval.summary import Entry, Summary
 from edge_sir.eval.task import Task, names, task
 
-__all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_table", "setting"]
+__all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_table", "setting", "verdict"]
 
 _Column = tuple[str, Callable[[Entry], str]]
 
@@ -26,14 +26,17 @@ _LEGEND = (
     f"[–] where there are fewer than {LEAST_CLUSTERS} to draw from. One without width comes of values that are all "
     "equal and does not mean certainty. Retention is the accuracy over keep-all's, on the same questions. Gold "
     "log-probability is that of the right answer, in nats; resident is the tokens in the cache when the question was "
-    "answered, gold resident the share of the fact's tokens that were among them. p is McNemar's, exact and two-sided, "
-    "on the same questions; a:b counts those that only the row's policy (a) or only the other one (b) got right. "
-) + _LEGEND_TIME
+    "answered, gold resident the share of the fact's tokens that were among them. "
+)
+_LEGEND_COMPARED = (
+    "p is McNemar's, exact and two-sided, on the same questions; a:b counts those that only the row's policy (a) or "
+    "only the other one (b) got right. "
+)
 _LEGEND_PLAIN = (
     "Intervals are 95 %, a bootstrap over runs of neighbouring pieces of text (over texts if there are several); "
     f"[–] where there are fewer than {LEAST_CLUSTERS} to draw from. "
     "A ratio above 1 means a higher perplexity than the reference's on the same pieces. "
-) + _LEGEND_TIME
+)
 _LEGEND_CLUSTERS = (
     " There are several questions per dialogue: Wilson's intervals and McNemar's p take them as independent and "
     "may promise too much, the bootstrap draws whole dialogues."
@@ -51,15 +54,15 @@ def run_report(
     run: run.json's mapping. passes: what the store noted of each process's run. further: by the other metrics.
     """
     parts = [f"# {_heading(summary, run)}", setting(summary, run)]
-    if (verdict := _verdict(summary)) is not None:
-        parts.append(verdict)
+    if (said := verdict(summary)) is not None:
+        parts.append(said)
     parts.append(run_table(summary))
     if any(entry.versus for entry in summary.entries):
         parts += ["## Paired comparisons", _comparisons(summary)]
     if (others := _other_metrics(summary)) is not None:
         parts += ["## Other metrics", others]
     for other in further:
-        parts += [f"## By {_title(other.metric)}", *filter(None, [_verdict(other)]), run_table(other)]
+        parts += [f"## By {_title(other.metric)}", *filter(None, [verdict(other)]), run_table(other)]
         parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
     parts.append(legend(summary))
     if run.get("scratch_cells") and not is_plain(summary):
@@ -168,9 +171,14 @@ def _heading(summary: Summary, run: Mapping[str, Any]) -> str:
     return f"{summary.task} on {summary.model}{lead}"
 
 
-def _verdict(summary: Summary) -> str | None:
-    """What must be said before the table: whether it means anything."""
+def verdict(summary: Summary) -> str | None:
+    """What must be said before the table: whether it means anything; None if nothing must."""
     keep_all = summary.keep_all
+    if summary.habitual:
+        return (
+            "**Not measurable with this model:** under every policy its answer is nearly always the same option, "
+            "whatever was said before, so the shares say how often that one happens to be right."
+        )
     if summary.measurable is False and keep_all is not None:
         above = [e for e in summary.entries if e.accuracy is not None and e.accuracy.ci[0] > summary.chance]
         named = ", ".join(f"{policy(e.policy)} at {cells(e.budget)} cells" for e in above)
@@ -231,12 +239,12 @@ def _other_metrics(summary: Summary) -> str | None:
     return _columns_table(summary, columns + [(_title(name), _other(name)) for name in others])
 
 
-def legend(summary: Summary) -> str:
-    """What the columns of its tables mean."""
+def legend(summary: Summary, *, compared: bool = True) -> str:
+    """What the columns of its tables mean. compared: those of paired comparisons, too."""
     if is_plain(summary):
-        return _LEGEND_PLAIN
+        return _LEGEND_PLAIN + _LEGEND_TIME
     several = any(entry.n > entry.n_dialogues for entry in summary.entries)
-    return _LEGEND + _LEGEND_CLUSTERS * several
+    return _LEGEND + _LEGEND_COMPARED * compared + _LEGEND_TIME + _LEGEND_CLUSTERS * several
 
 
 def _speed(passes: Sequence[Mapping[str, Any]]) -> str | None:

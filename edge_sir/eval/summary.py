@@ -4,6 +4,7 @@ A question counts once per arm, however often its row is there. Arms are compare
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,8 @@ __all__ = [
     "to_json",
 ]
 
+_HABIT, _MANY = 0.95, 20  # so often the same option, in so many questions, and the answer is a habit
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -49,6 +52,7 @@ class Entry:
 
     n: questions, in `n_dialogues` dialogues. accuracy: None for plain text; there perplexity = exp(-gold_logprob)
     is a number. others: the share right by further metrics. gold_logprob: mean, nats, of plain text over its tokens.
+    habit: the share of questions to which its answer was the option, by number, that it gave most; None of plain text.
     gold_resident: mean share of the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens
     in the cache, mean. seconds_at_ends: per turn, in the first and the last tenth of long dialogues; None of short
     ones. versus: by name of the reference, those that there are.
@@ -60,6 +64,7 @@ class Entry:
     n_dialogues: int
     accuracy: Share | None
     others: dict[str, Share]
+    habit: float | None
     gold_logprob: float
     gold_logprob_ci: Interval | None
     gold_resident: float | None
@@ -110,8 +115,16 @@ class Summary:
         return next((entry for entry in self.entries if entry.is_keep_all), None)
 
     @property
+    def habitual(self) -> bool:
+        """Whether every policy gave one and the same answer nearly always, so that no memory is seen in it."""
+        played = [entry for entry in self.entries if entry.budget or entry.is_keep_all]
+        return bool(played) and all(e.n >= _MANY and e.habit is not None and e.habit >= _HABIT for e in played)
+
+    @property
     def measurable(self) -> bool | None:
         """Whether keep-all's interval lies above chance; None if that is no question (plain text, no keep-all)."""
+        if self.habitual:
+            return False
         if self.keep_all is None or self.keep_all.accuracy is None:
             return None
         return self.keep_all.accuracy.ci[0] > self.chance
@@ -155,15 +168,19 @@ def _led_by(metric: str, metrics: Sequence[str]) -> list[str]:
     return [metric, *(other for other in metrics if other != metric)]
 
 
-def to_json(summary: Summary, further: Sequence[Summary] = ()) -> dict[str, Any]:
+def to_json(summary: Summary, further: Sequence[Summary] = (), scratch_cells: int | None = None) -> dict[str, Any]:
     """What `edge-sir eval --json` prints; figures rounded to 6 significant digits.
 
-    further: the summaries by the task's other metrics, which come under "metrics" by their names.
+    further: the summaries by the task's other metrics, which come under "metrics" by their names. scratch_cells: those
+    in which options were valued, beside the budget.
     """
     document: dict[str, Any] = {
         "task": summary.task,
         "model": summary.model,
         "answer": summary.answer,
+        "chance": _rounded(summary.chance),
+        "measurable": summary.measurable,
+        "scratch_cells": scratch_cells,
         "rows": [_rounded(_entry_json(entry)) for entry in summary.entries],
     }
     if further:
@@ -196,6 +213,7 @@ def _entry(arm: ArmKey, every: Sequence[Row], questions: dict[ArmKey, Questions]
         n_dialogues=len({row.dialogue for row in rows}),
         accuracy=_share(rows, metrics[0]),
         others=others,
+        habit=_habit(rows),
         gold_logprob=mean(values, weights),
         gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows], weights=weights),
         gold_resident=mean(resident) if resident else None,
@@ -212,6 +230,11 @@ def _share(rows: Sequence[Row], metric: str) -> Share | None:
     """The share right; None where no question has a right answer (plain text)."""
     right = [row.correct for row in rows if row.metric == metric and row.gold >= 0]
     return Share(len(right), sum(right), wilson(sum(right), len(right))) if right else None
+
+
+def _habit(rows: Sequence[Row]) -> float | None:
+    chosen = Counter(row.chosen for row in rows if row.gold >= 0)
+    return max(chosen.values()) / chosen.total() if chosen else None
 
 
 def _other_metrics(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:

@@ -28,7 +28,7 @@ import inspect
 import pkgutil
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -125,6 +125,8 @@ class Task(ABC):
     """What the number in their names counts (recall_5, recall_10), as an axis says it; empty if they have none."""
     chance: ClassVar[float] = 0.25
     n_default: ClassVar[int] = 20
+    n_tokens: ClassVar[int] = 1200
+    """About how long a generated dialogue is; the paper's grocery dialogues have 1,224 tokens on average."""
     data_files: ClassVar[str] = ""
     """What `--data` must hold; empty if the task takes no data."""
 
@@ -150,6 +152,10 @@ class Task(ABC):
         """`n` of them from `offset` on. Tasks that count something else than dialogues (rounds) override this."""
         for index in range(offset, offset + n):
             yield self.dialogue(setup, index)
+
+    def counted(self, ids: Collection[str]) -> Collection[str]:
+        """Which of the dialogues in one folder a report counts: all, unless one can be a part of another."""
+        return ids
 
 
 def names() -> list[str]:

@@ -1,6 +1,8 @@
 """Rows that no model made."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from edge_sir.eval.records import Row
@@ -39,8 +41,23 @@ def read(policy: str, budget: int, index: int, logprob: float, **other: Any) -> 
     """A piece of plain text."""
     plain = {"gold": -1, "chosen": -1, "gold_resident": None, "distance": None, "metric": "log_probability"}
     return row(
-        policy, budget, "text", index=index, right=False, logprobs=(logprob,), gold_logprob=logprob, **plain | other
+        policy,
+        budget,
+        "text-0-20",
+        index=index,
+        right=False,
+        logprobs=(logprob,),
+        gold_logprob=logprob,
+        **plain | other,
     )
+
+
+def keep(folder: Path, task: str, rows: Sequence[Row], **other: object) -> None:
+    """An evaluation as a run leaves it."""
+    folder.mkdir(exist_ok=True)
+    run = {"task": task, "model": "smollm2", "answer": "rank"} | other
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "rows.jsonl").write_text("".join(json.dumps(r.to_json()) + "\n" for r in rows))
 
 
 def summary(rows: Sequence[Row], *, task: str = "grocery", metrics: Sequence[str] = ("recall",)) -> Summary:

@@ -273,7 +273,7 @@ def distances(dialogue: Dialogue) -> dict[str, float]:
 
 
 def test_long_tells_facts_at_their_distances() -> None:
-    (dialogue,) = told("long")
+    (dialogue,) = told("long", n_tokens=task("long").n_tokens)
     assert isinstance(dialogue.steps[-15], Ask) and len(asks(dialogue)) == 15
     told_at = distances(dialogue)
     for ask in asks(dialogue):

@@ -1,13 +1,15 @@
 """Reports, to the letter where it matters."""
 
 import random
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from making import arm, read, row, summary
+from making import arm, keep, read, row, summary
 
 from edge_sir.eval import markdown
-from edge_sir.eval.folder import summaries_of
+from edge_sir.eval.folder import load
 from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import command, run_report, run_table
@@ -109,6 +111,11 @@ def test_a_task_that_touches_chance_is_said_to_be_not_measurable() -> None:
     assert "**Not measurable with this model:** keep-all's recall of 0.38 [0.14, 0.69] touches chance (0.25)" in text
     # 7 of 8: Wilson's low end is 0.53; 4 of 8: 0.22.
     assert "Above chance with their whole interval nevertheless: `sir` at 256 cells, `sir` at 128 cells." in text
+
+
+def test_a_habit_is_said_before_the_table() -> None:
+    text = run_report(summary([row("sir", 256, f"d{i}") for i in range(20)]), RUN)
+    assert "**Not measurable with this model:** under every policy its answer is nearly always the same" in text
 
 
 def test_a_report_without_keep_all_says_so() -> None:
@@ -224,12 +231,26 @@ def test_signs() -> None:
 # ---- a folder ------------------------------------------------------------------------------------------
 
 
-def test_a_folder_s_policies_stand_in_the_same_order_whoever_wrote_first() -> None:
+def test_a_folder_s_policies_stand_in_the_same_order_whoever_wrote_first(tmp_path: Path) -> None:
     written = ["units", "sir:decay=1", "streaming", "sir:decay=0.9", "keep-all", "sir"]
     rows = [r for policy in written for r in arm(policy, 0 if policy == "keep-all" else 256, [1], [-1.0])]
-    (found,) = summaries_of({"task": "single-item", "model": "smollm2", "answer": "rank"}, rows)
+    keep(tmp_path, "single-item", [replace(r, last=True) for r in rows])
+    (found,) = load(tmp_path).summaries
     order = ["keep-all", "sir", "sir:decay=0.9", "sir:decay=1", "streaming", "units"]
     assert [entry.policy for entry in found.entries] == order
+
+
+def test_no_round_counts_twice_in_a_folder_that_was_asked_for_more_later(tmp_path: Path) -> None:
+    def rounds(policy: str, player: str, first: int, end: int) -> list[Row]:
+        name = f"{player}-{first}-{end}"
+        return [row(policy, 256, name, index=i, metric="win", last=i == end - first - 1) for i in range(end - first)]
+
+    ours = [*rounds("sir", "rock", 0, 4), *rounds("sir", "rock", 0, 10), *rounds("sir", "paper", 0, 4)]
+    further = [*rounds("sir", "rock", 8, 12), *rounds("sir", "rock", 10, 14)]
+    keep(tmp_path, "rps", [*ours, *further, *rounds("streaming", "rock", 0, 4)])
+    found = {entry.policy: entry.n for entry in load(tmp_path).summaries[0].entries}
+    assert found == {"sir": 10 + 4 + 4, "streaming": 4}
+    assert {r.dialogue for r in load(tmp_path).rows} == {"rock-0-10", "rock-10-14", "paper-0-4", "rock-0-4"}
 
 
 def test_means_are_over_measurable_runs() -> None:

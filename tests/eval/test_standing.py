@@ -1,13 +1,12 @@
 """Where `sir` is said to stand, from rows that no model made."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from making import arm, read
+from making import arm, keep, read, row
 
 from edge_sir.eval.records import Row
 
@@ -15,14 +14,6 @@ from edge_sir.eval.records import Row
 @pytest.fixture
 def standing(import_script: Callable[[str], ModuleType]) -> ModuleType:
     return import_script("standing")
-
-
-def keep(folder: Path, task: str, rows: Sequence[Row], **other: object) -> None:
-    """An evaluation as a run leaves it."""
-    folder.mkdir()
-    run = {"task": task, "model": "smollm2", "answer": "rank"} | other
-    (folder / "run.json").write_text(json.dumps(run))
-    (folder / "rows.jsonl").write_text("".join(json.dumps(r.to_json()) + "\n" for r in rows))
 
 
 def arms(budget: int, values: dict[str, Sequence[float]]) -> list[Row]:
@@ -55,6 +46,7 @@ def test_nothing_played_is_no_verdict(standing: ModuleType, tmp_path: Path) -> N
         (0.7, (0.6, 0.85), False, "**missed**, not settled"),
         (0.7, (0.6, 0.75), True, "reached"),
         (0.9, None, True, "**missed**, not settled"),
+        (1.0, (1.0, 1.0), False, "reached, not settled"),  # eight of eight are not all there are
     ],
 )
 def test_verdicts(
@@ -81,7 +73,7 @@ def test_tasks_are_counted_and_their_least_is_named(standing: ModuleType, tmp_pa
     keep(tmp_path / "other", "names", arms(300, {"keep-all": good, "sir": lost}))  # of no group
     page = standing.write(tmp_path)
     ((*_, number, over, _),) = lines(page, "our twelve")
-    assert (number, over) == ("2 [2, 2]", "3 tasks")
+    assert (number, over) == ("2", "3 tasks")
     assert [line[2:] for line in lines(page, "those, in a quarter")] == [
         ["0.75 [–]", "2 tasks", "**missed**, not settled"]
     ]
@@ -124,11 +116,53 @@ def test_our_tasks_have_a_mean_that_draws_tasks(standing: ModuleType, tmp_path: 
 
 
 def test_plain_text_is_held_against_streaming(standing: ModuleType, tmp_path: Path) -> None:
-    texts = {"sir": -3.0, "streaming": -2.9}
-    rows = [
-        replace(read(name, 256, i, value - i / 100), last=i == 39) for name, value in texts.items() for i in range(40)
-    ]
+    def text(name: str, least: float, step: float) -> list[Row]:
+        return [replace(read(name, 256, i, least - i * step), last=i == 39) for i in range(40)]
+
+    rows = [*text("sir", -3.0, 0.012), *text("streaming", -2.9, 0.01)]
     keep(tmp_path / "perplexity", "perplexity", rows)
+    keep(tmp_path / "perplexity-licence", "perplexity", [*text("sir", -2.9, 0.01), *text("streaming", -2.9, 0.01)])
     page = standing.write(tmp_path)
-    (line,) = lines(page, "plain text, 256")
-    assert line[1:] == ["≤ 1.010", "1.105 [1.105, 1.105]", "40 pieces of text", "**missed**"]
+    (line,) = lines(page, "our own plain text, 256")
+    # exp(0.1 + 0.002 * 19.5) = 1.149
+    assert line[1] == "≤ 1.010" and line[2].startswith("1.149 [1.1") and line[3:] == ["40 pieces of text", "**missed**"]
+    assert lines(page, "a licence, 256")[0][-1] == "reached, not settled"
+
+
+def test_each_metric_of_a_folder_has_its_line(standing: ModuleType, tmp_path: Path) -> None:
+    near, far = [-1.0] * 10, [-9.0 - i / 10 for i in range(10)]
+    rows = [
+        replace(r, metric=metric, index=i, last=i == 1)
+        for i, (metric, gold) in enumerate([("recall_20", near), ("recall_40", far)])
+        for r in arms(128, {"keep-all": near, "sir": near, "streaming": gold})
+    ]
+    keep(tmp_path / "decay-forgetting", "forgetting", rows)
+    page = standing.write(tmp_path)
+    found = {line[0]: line[6] for line in lines(page, "decay-forgetting")}
+    assert found == {"decay-forgetting, recall 20": "tie 0.00", "decay-forgetting, recall 40": "win +8.45"}
+
+
+def test_retention_stands_by_decay(standing: ModuleType, tmp_path: Path) -> None:
+    good, half = [-1.0] * 8, [-1.0] * 4 + [-9.0] * 4
+    values = {"keep-all": good, "sir": good, "sir:decay=1": good, "sir:decay=0.5": half, "units": half}
+    keep(tmp_path / "decay-short", "single-item", arms(64, values))
+    keep(tmp_path / "choice", "single-item", arms(64, values), group=standing.CHOOSING)
+    page = standing.write(tmp_path)
+    assert lines(page, "run")[1] == ["run", "policy", "cells", "n", "1", "0.99", "0.5"]  # 0.99 is the default's
+    assert lines(page, "decay-short")[-1] == ["decay-short", "`sir`", "64", "8", "1.00", "1.00", "0.50"]
+    assert not lines(page, "choice")
+
+
+@pytest.mark.parametrize(
+    ("n_rock", "verdict"), [(0, "not measurable: always the same move"), (10, "reached, not settled")]
+)
+def test_a_player_who_changes_is_no_matter_for_a_model_that_does_not(
+    standing: ModuleType, tmp_path: Path, n_rock: int, verdict: str
+) -> None:
+    moves = [0] * n_rock + [2] * (30 - n_rock)
+    rows = [
+        row("sir", 1024, "turncoat-0-30", index=i, metric="win_after", chosen=move, right=i % 5 < 2, last=i == 29)
+        for i, move in enumerate(moves)
+    ]
+    keep(tmp_path / "rps-few-shot", "rps", rows)
+    assert lines(standing.write(tmp_path), "rock-paper-scissors")[0][-1] == verdict

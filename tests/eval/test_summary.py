@@ -9,7 +9,7 @@ from making import arm, read, row, summary
 
 from edge_sir.eval.records import Row
 from edge_sir.eval.stats import bootstrap_mean, bootstrap_ratio, wilson
-from edge_sir.eval.summary import Entry, summarize, summarize_each, to_json
+from edge_sir.eval.summary import Entry, Summary, summarize, summarize_each, to_json
 
 
 def grocery() -> list[Row]:
@@ -276,6 +276,20 @@ def test_measurable_needs_keep_all() -> None:
     assert summary([]).measurable is None
 
 
+def test_an_answer_that_never_changes_measures_nothing() -> None:
+    def played(n: int, n_other: int, *further: Row) -> Summary:
+        always = [row("sir", 256, f"d{i}", chosen=1 if i < n_other else 0) for i in range(n)]
+        return summary([*always, *further])
+
+    assert played(20, 1).habitual and played(20, 1).measurable is False and played(20, 1).entries[0].habit == 0.95
+    assert not played(20, 2).habitual and not played(19, 0).habitual
+    other = [row("units", 256, f"d{i}", chosen=i % 4) for i in range(20)]
+    assert not played(20, 0, *other).habitual  # it is the policy's doing, then
+    shots = [row("few-shot:rounds=1", 0, f"d{i}", chosen=i % 4) for i in range(20)]
+    assert played(20, 0, *shots).habitual  # they are no memory
+    assert not summary([read("sir", 256, i, -1.0) for i in range(30)]).habitual
+
+
 def test_one_question_alone() -> None:
     rows = arm("keep-all", 0, [1], [-1.0]) + arm("sir", 256, [1], [-2.0]) + arm("sirllm", 256, [0], [-3.0])
     found = entry(rows, "sir")
@@ -300,7 +314,7 @@ def test_seconds_at_both_ends_are_a_mean_over_long_dialogues() -> None:
 
 def test_json_has_the_shape_that_was_promised() -> None:
     found = to_json(summary(grocery()))
-    assert list(found) == ["task", "model", "answer", "rows"]
+    assert list(found) == ["task", "model", "answer", "chance", "measurable", "scratch_cells", "rows"]
     assert {key: found[key] for key in ("task", "model", "answer")} == {
         "task": "grocery",
         "model": "smollm2",
@@ -375,4 +389,6 @@ def test_json_holds_no_number_that_json_lacks() -> None:
 
 def test_nothing_played() -> None:
     found = summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.25)
-    assert to_json(found) == {"task": "t", "model": "m", "answer": "rank", "rows": []}
+    assert to_json(found) == {"task": "t", "model": "m", "answer": "rank"} | {
+        "chance": 0.25, "measurable": None, "scratch_cells": None, "rows": []
+    }  # fmt: skip

@@ -24,7 +24,9 @@ QUICK = ("--quick", "--n", "1", "--tokens", "200", "--budget", "128", "--policy"
         (("grocery", "--budget", "many"), "--budget"),
         (("grocery", "--n", "0"), "--n must be at least 1, not 0"),
         (("grocery", "--answer", "guess"), "--answer must be rank or first-token, not 'guess'"),
-        (("grocery", "--metric", "speed"), "grocery has no metric 'speed'"),
+        (("grocery", "--metric", "speed"), "grocery has no metric 'speed'; there is recall, commonsense"),
+        (("all", "--metric", "speed"), "no task has metric 'speed'; there is "),
+        (("grocery", "--budget", "256", "--budget", "0"), "--budget must be at least 1, not 0"),
         (("grocery", "--data", "nowhere.jsonl"), "there is no nowhere.jsonl"),
         (
             ("names", "--data", "."),

@@ -6,7 +6,6 @@ one probe for each. So one long dialogue gives fifteen answers, and every distan
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 
 from edge_sir.eval.chatter import chatter, length
 from edge_sir.eval.task import Dialogue, Say, Setup, Task
@@ -18,19 +17,19 @@ DISTANCES = {"recall_1k": 1_000, "recall_3k": 3_000, "recall_10k": 10_000, "reca
 """Tokens between a fact and the end, by metric."""
 
 _AROUND = (0.9, 1.0, 1.1)
-_DEFAULT_N_TOKENS = next(field.default for field in fields(Setup) if field.name == "n_tokens")
 
 
 class Long(Task):
     """Facts told 1k, 3k, 10k, 30k and 100k tokens before the question, in one dialogue.
 
-    `n_tokens` other than the default is the longest distance; below 1,000, three facts at that distance are all (they
-    count for "recall_1k"; each answer's distance is in its row).
+    `n_tokens` is the longest distance; below 1,000, three facts at that distance are all (they count for "recall_1k";
+    each answer's distance is in its row).
     """
 
     metrics = tuple(DISTANCES)
     x_label = "tokens since the fact"
     n_default = 1
+    n_tokens = max(DISTANCES.values())
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         r = setup.rng(index)
@@ -54,8 +53,6 @@ class Long(Task):
 
 def _distances(setup: Setup) -> dict[str, int]:
     """Metrics and distances, as far as `n_tokens` lets them reach."""
-    if setup.n_tokens == _DEFAULT_N_TOKENS:
-        return DISTANCES
     reached = {metric: n for metric, n in DISTANCES.items() if n <= setup.n_tokens}
     return reached or {"recall_1k": setup.n_tokens}
 

@@ -6,11 +6,12 @@ of sentence templates from a seed: easier than what people write, so its perplex
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval.task import Dialogue, Read, Setup, Task
+from edge_sir.eval.tasks._paper import ranges
 from edge_sir.eval.tasks._paper.files import find, read_text
 from edge_sir.eval.tasks._paper.prose import prose
 
@@ -42,6 +43,9 @@ class Perplexity(Task):
         """One dialogue of `n` thousand tokens."""
         yield _read(setup, n, offset)
 
+    def counted(self, ids: Collection[str]) -> Collection[str]:
+        return ranges.apart(ids)
+
 
 def _read(setup: Setup, n: int, offset: int) -> Dialogue:
     unit = min(UNIT, setup.n_tokens)
@@ -60,7 +64,7 @@ def _read(setup: Setup, n: int, offset: int) -> Dialogue:
             break
     if n_read < end:
         raise ConfigError(f"the text has {n_read} tokens, not {end}: lower --n or --offset, or give a longer one")
-    return Dialogue(f"text-{offset}-{offset + n}", tuple(steps), None)
+    return Dialogue(ranges.range_id("text", offset, offset + n), tuple(steps), None)
 
 
 def _given(path: Path) -> Path:

@@ -7,13 +7,14 @@ as "win_before" and "win_after".
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval.task import Ask, Dialogue, Setup, Task
+from edge_sir.eval.tasks._paper import ranges
 from edge_sir.eval.tasks._paper.files import check_range, find, item, read_jsonl
 
 __all__ = ["Rps"]
@@ -50,6 +51,9 @@ class Rps(Task):
         for player in _players(setup.data):
             yield _play(setup, player, n, offset)
 
+    def counted(self, ids: Collection[str]) -> Collection[str]:
+        return ranges.apart(ids)
+
 
 def _players(data: Path | None) -> list[str]:
     """Who plays: of given data those whose files are there, else all and the turncoat."""
@@ -75,7 +79,7 @@ def _play(setup: Setup, player: str, n: int, offset: int) -> Dialogue:
     for i in range(offset, end):
         metric = "win" if player != TURNCOAT else "win_before" if i < offset + n // 2 else "win_after"
         steps.append(_round(moves[i], moves[i - 1] if i > offset else None, metric))
-    return Dialogue(f"{player}-{offset}-{end}", tuple(steps))
+    return Dialogue(ranges.range_id(player, offset, end), tuple(steps))
 
 
 def _round(move: int, last: int | None, metric: str) -> Ask:
