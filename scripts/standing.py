@@ -3,6 +3,7 @@
 scripts/results writes the page; `write` is what it calls.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,12 +122,13 @@ class Aim:
 def write(folder: Path) -> Path:
     """Writes standing.md into the folder of all evaluations, and returns its path."""
     runs = [run for path in sorted(folder.glob("*/run.json")) for run in _load(path.parent)]
-    aims = table(["aim", "bound", "measured [95 %]", "over", "verdict"], [aim.line() for aim in aims_of(runs)])
+    aims = [*aims_of(runs), _throughput(folder / "bench.json")]
     compared = [line for run in runs for line in _standings(run)]
     mean = _mean([line for line in compared if line.run.group == TWELVE])
     head = ["run", "cells", *map(policy, RIVALS)]
     rivals = [_RIVALS, _counts(compared), table(head, [*(line.cells() for line in compared), *mean])]
-    parts = [_INTRODUCTION, _AIMS, aims, *rivals, _DECAY, _decays(runs), _PAPER, _paper(runs)]
+    lines = table(["aim", "bound", "measured [95 %]", "over", "verdict"], [aim.line() for aim in aims])
+    parts = [_INTRODUCTION, _AIMS, lines, *rivals, _DECAY, _decays(runs), _PAPER, _paper(runs)]
     page = folder / "standing.md"
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return page
@@ -236,6 +238,18 @@ def _perplexity(run: Run | None, budget: int) -> Measured | None:
     if versus is None:
         return None
     return Measured(versus.perplexity_ratio, versus.perplexity_ratio_ci, f"{versus.n} pieces of text")
+
+
+def _throughput(bench: Path) -> Aim:
+    """What `scripts/bench --json` measured of an evaluation, if its output was kept."""
+    figures = json.loads(bench.read_text(encoding="utf-8"))["figures"] if bench.is_file() else {}
+    figure, found = figures.get("eval_vs_bare"), None
+    if figure and figure["value"] is not None:
+        limit = (
+            f"one run of `scripts/bench`; {figure['limit']:.2f} if only arithmetic counted" if figure["limit"] else ""
+        )
+        found = Measured(figure["value"], (figure["low"], figure["high"]), limit or "one run of `scripts/bench`")
+    return Aim("an evaluation's tokens per second over bare llama.cpp's", 0.9, found)
 
 
 # ---- rivals ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Where `sir` is said to stand, from rows that no model made."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,3 +167,12 @@ def test_a_player_who_changes_is_no_matter_for_a_model_that_does_not(
     ]
     keep(tmp_path / "rps-few-shot", "rps", rows)
     assert lines(standing.write(tmp_path), "rock-paper-scissors")[0][-1] == verdict
+
+
+def test_what_the_bench_measured_is_held_against_its_aim(standing: ModuleType, tmp_path: Path) -> None:
+    assert lines(standing.write(tmp_path), "an evaluation's")[0][-1] == "not played"
+    figure = {"value": 0.85, "low": 0.8, "high": 0.88, "limit": 0.79}
+    (tmp_path / "bench.json").write_text(json.dumps({"figures": {"eval_vs_bare": figure}}))
+    (line,) = lines(standing.write(tmp_path), "an evaluation's")
+    assert line[1:3] == ["≥ 0.90", "0.85 [0.80, 0.88]"] and line[-1] == "**missed**"
+    assert "0.79 if only arithmetic counted" in line[3]

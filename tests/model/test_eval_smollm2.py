@@ -17,11 +17,13 @@ from edge_sir.llama.requantize import to_f32
 pytestmark = pytest.mark.model
 
 N = 5
-# So few dialogues of one task tell nothing; those of several together do.
+# So few dialogues of one task show no more than that it does not give its answer away; those of several tell the rest.
+# dailydialog, rps and perplexity are not among them: nothing is told there that could be kept on purpose.
 WITH_A_FACT = {
     "one fact": ("single-item", "single-item-german", "numbers", "identifiers", "grocery"),
     "one of many facts": ("item-list", "names", "appointments", "never-mentioned", "order"),
     "what was wished": ("correction", "preference", "instruction", "rehearsal"),
+    "how long ago": ("forgetting", "short", "mix", "long"),
 }
 
 
@@ -36,26 +38,36 @@ def stage(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.mark.parametrize("group", WITH_A_FACT)
 def test_tasks_measure_memory(stage: Stage, group: str) -> None:
-    names = WITH_A_FACT[group]
     right: Counter[str] = Counter()
-    for name in names:
-        assert tasks.task(name).chance == 0.25
-        right += _right(stage, name)
-    n = N * len(names)
+    n = 0
+    for name in WITH_A_FACT[group]:
+        found, n_asked = _right(stage, name)
+        assert wilson(found["keep-all"], n_asked)[0] <= found["keep-gold"] / n_asked, name
+        assert _above_chance(found["drop-gold"], n_asked) > 0.01, name
+        right, n = right + found, n + n_asked
     low, high = wilson(right["keep-all"], n)
-    assert binomtest(right["keep-all"], n, 0.25, alternative="greater").pvalue < 0.01, right
+    assert _above_chance(right["keep-all"], n) < 0.01, right
     assert low <= right["keep-gold"] / n <= high, right
-    assert binomtest(right["drop-gold"], n, 0.25, alternative="greater").pvalue > 0.05, right
+    assert _above_chance(right["drop-gold"], n) > 0.05, right
 
 
-def _right(stage: Stage, name: str) -> Counter[str]:
-    """Right answers by policy, of N dialogues each."""
-    arms = arms_of(["keep-all", "keep-gold", "drop-gold"], [192])
-    request = Request(name, n=N, seed=7, n_tokens=420, metrics=("recall",))
-    rows = evaluate(stage, arms, request).rows
+def _above_chance(n_right: int, n: int) -> float:
+    """p of so many right answers, or more, by guessing among four."""
+    return float(binomtest(n_right, n, 0.25, alternative="greater").pvalue)
+
+
+def _right(stage: Stage, name: str) -> tuple[Counter[str], int]:
+    """Right answers by policy, of N dialogues each, and how many questions they were asked."""
+    task = tasks.task(name)
+    assert task.chance == 0.25
+    arms = arms_of(["keep-all", "keep-gold", "drop-gold"], [64 if name == "short" else 192])
+    metrics = () if name in ("mix", "long") else task.metrics[:1]  # these two ask each question once
+    rows = evaluate(stage, arms, Request(name, n=N, seed=7, n_tokens=420, metrics=metrics)).rows
+    n_asked = len(rows) // len(arms)
     resident = {arm.spec: [row.gold_resident for row in rows if row.policy == arm.spec] for arm in arms}
-    assert resident == {"keep-all": [1.0] * N, "keep-gold": [1.0] * N, "drop-gold": [0.0] * N}, name
-    return Counter(row.policy for row in rows if row.correct)
+    expected = {"keep-all": 1.0, "keep-gold": 1.0, "drop-gold": 0.0}
+    assert resident == {spec: [share] * n_asked for spec, share in expected.items()}, name
+    return Counter(row.policy for row in rows if row.correct), n_asked
 
 
 def test_the_dice_decide_everything(stage: Stage) -> None:
