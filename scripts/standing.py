@@ -44,8 +44,8 @@ of the twelve once; its interval says how much hangs on the choice of tasks."""
 _DECAY = """## Decay
 
 Retention (right answers over keep-all's) by decay per turn; 1: nothing fades. In `decay-forgetting` recall 20 asks for
-a fact that was told 20 rounds before, in `decay-short` recall 50 for one told 50 tokens before. Intervals are in the
-reports of these folders; decay.png draws them."""
+a fact that was told 20 rounds before, in `decay-short` recall 50 for one told 50 tokens before. Where all decays are
+alike there is no line. Intervals are in the reports of these folders; decay.png draws them."""
 
 _PAPER = f"""## The paper's definition against its released code
 
@@ -316,7 +316,7 @@ def _counts(standings: Sequence[Standing]) -> str:
 
 
 def _decays(runs: Sequence[Run]) -> str:
-    """Retention by decay, wherever a policy was played with several."""
+    """Retention by decay, wherever a policy was played with several and they are not all alike."""
     found: dict[tuple[str, int, str], dict[float, Entry]] = {}
     for run in runs:
         for entry in run.summary.entries if run.summary.measurable and run.group != CHOOSING else ():
@@ -327,7 +327,8 @@ def _decays(runs: Sequence[Run]) -> str:
     lines = []
     for (label, budget, base), curve in curves.items():
         shown = [figure(curve[d].retention if d in curve else None, "{:.2f}") for d in decays]
-        lines.append([label, policy(base), str(budget), span([e.n for e in curve.values()]), *shown])
+        if len(set(shown) - {NONE}) > 1:
+            lines.append([label, policy(base), str(budget), span([e.n for e in curve.values()]), *shown])
     return table(["run", "policy", "cells", "n", *(f"{decay:g}" for decay in decays)], lines)
 
 
