@@ -25,7 +25,7 @@ import standing
 
 from edge_sir.errors import EdgeSirError, UserError
 from edge_sir.eval.evaluate import Request, drop_stale, evaluate
-from edge_sir.eval.folder import report_folder
+from edge_sir.eval.folder import load_all, write_reports
 from edge_sir.eval.runner import Arm, arms_of
 from edge_sir.eval.stage import Stage, open_stage
 from edge_sir.llama.requantize import to_f32
@@ -78,16 +78,17 @@ class Piece:
         words += [f"--n {r.n}", *([f"--offset {r.offset}"] if r.offset else [])]
         words += [f"--seed {r.seed}"] if r.seed else []
         words += [f"--lead {r.lead}"] if r.lead is not None else []
-        words += [f"--metric {m}" for m in r.metrics] + ([f"--data {self.shown_data}"] if self.data else [])
+        shown = self.data if self.of_the_system else "PATH"
+        words += [f"--metric {m}" for m in r.metrics] + ([f"--data {shown}"] if self.data else [])
         words += [f"--tokens {r.n_tokens}"] if r.n_tokens is not None else []
         words += [f"--answer {r.answer}"] if r.answer != "rank" else []
         words += [f"--positions {r.positions}"] if r.positions != "auto" else []
         return " ".join([*words, f"--out docs/results/{self.name}"])
 
     @property
-    def shown_data(self) -> str:
-        """As a command has it: nobody else keeps the paper's files where we do."""
-        return self.data if Path(self.data).is_absolute() else "PATH"
+    def of_the_system(self) -> bool:
+        """Whether its data lies where every machine has it, not where --data says."""
+        return Path(self.data).is_absolute()
 
     def chunks(self) -> Iterator["Piece"]:
         """The same in parts of `chunk` dialogues."""
@@ -105,7 +106,7 @@ def _main(lead: int) -> Piece:
 
 def _generated(name: str) -> Piece:
     """A task of our own at a quarter of its length. Seed 1 is what policies are chosen on, seed 2 is held out."""
-    group = "twelve tasks" if name in TWELVE else ""
+    group = standing.TWELVE if name in TWELVE else ""
     request = Request(name, n=8, seed=2, metrics=("recall",), group=group)
     return Piece(f"task-{name}", request, ("keep-all", "sir", "units", "sirllm", "streaming"), (300,), chunk=1)
 
@@ -137,7 +138,6 @@ CANDIDATES = (
     *("units", "units:unit=message", "units:unit=sentence", "sirllm:n_recent=48"),
 )
 """What the default was chosen from, on seed 1 and on the paper's dialogues from number 300 on; others are held out."""
-CHOOSING = "choosing"
 
 
 FIRST = (_main(0), _main(10), *map(_generated, (*TWELVE, "single-item-german")))
@@ -152,14 +152,14 @@ PIECES = (
     ),
     Piece(
         "choice-names",
-        Request("names", n=8, seed=1, metrics=("recall",), group=CHOOSING),
+        Request("names", n=8, seed=1, metrics=("recall",), group=standing.CHOOSING),
         CANDIDATES,
         (300,),
         chunk=1,
     ),
     Piece(
         "choice-grocery",
-        Request("grocery", n=8, offset=300, lead=10, metrics=("recall",), group=CHOOSING),
+        Request("grocery", n=8, offset=300, lead=10, metrics=("recall",), group=standing.CHOOSING),
         CANDIDATES,
         (256,),
         PAPER_FILE,
@@ -235,10 +235,11 @@ def _drop_stale(pieces: Sequence[Piece], data: Path | None, model: Path) -> None
 
 def _located(piece: Piece, data: Path | None) -> Path | None:
     """Where a piece's data lies; None for one that has none."""
-    if not piece.data or (data is None and not Path(piece.data).is_absolute()):
+    if piece.of_the_system:
+        return Path(piece.data)
+    if not piece.data or data is None:
         return None
-    own = Path(piece.data).is_absolute() or data is None or data.is_dir()
-    return (data or Path()) / piece.data if own else data
+    return data / piece.data if data.is_dir() else data
 
 
 _stage: Stage
@@ -292,7 +293,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
         note_groups(RESULTS)
-        print(report_folder(RESULTS), standing.write(RESULTS), sep="\n")
+        loaded = load_all(RESULTS)
+        print(write_reports(RESULTS, loaded), standing.write(RESULTS, loaded), sep="\n")
         if not complete:
             print("results: the time is up; run it again to go on", file=sys.stderr)
         return 0
@@ -318,7 +320,7 @@ def _choose(names: Sequence[str], data: Path | None) -> list[Piece]:
 
 def _is_there(piece: Piece, data: Path | None) -> bool:
     """Whether a text of the system is there, and for others whether --data was given."""
-    return Path(piece.data).is_file() if Path(piece.data).is_absolute() else data is not None
+    return Path(piece.data).is_file() if piece.of_the_system else data is not None
 
 
 if __name__ == "__main__":

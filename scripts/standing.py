@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_sir.eval.comparisons import KEEP_ALL, Versus, compare
-from edge_sir.eval.folder import load
+from edge_sir.eval.folder import Loaded
 from edge_sir.eval.markdown import NONE, figure, mcnemar, policy, share, short, signed, span, spread, table
-from edge_sir.eval.plots import decay_of
+from edge_sir.eval.plots import decay_entries
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import Interval, bootstrap_mean
+from edge_sir.eval.stats import Interval, bootstrap_mean, mean
 from edge_sir.eval.summary import Entry, Summary
 
 OURS = "sir"
@@ -119,14 +119,14 @@ class Aim:
         return [self.says, f"{sign} {self.show(self.bound)}", shown, over, self.verdict()]
 
 
-def write(folder: Path) -> Path:
-    """Writes standing.md into the folder of all evaluations, and returns its path."""
-    runs = [run for path in sorted(folder.glob("*/run.json")) for run in _load(path.parent)]
+def write(folder: Path, loaded: Mapping[Path, Loaded]) -> Path:
+    """Writes standing.md into the folder of all evaluations, and returns its path. loaded: those, by their folders."""
+    runs = [run for place, found in loaded.items() for run in _runs(place.name, found)]
     aims = [*aims_of(runs), _throughput(folder / "bench.json")]
     compared = [line for run in runs for line in _standings(run)]
-    mean = _mean([line for line in compared if line.run.group == TWELVE])
+    together = _together([line for line in compared if line.run.group == TWELVE])
     head = ["run", "cells", *map(policy, RIVALS)]
-    rivals = [_RIVALS, _counts(compared), table(head, [*(line.cells() for line in compared), *mean])]
+    rivals = [_RIVALS, _counts(compared), table(head, [*(line.cells() for line in compared), *together])]
     lines = table(["aim", "bound", "measured [95 %]", "over", "verdict"], [aim.line() for aim in aims])
     parts = [_INTRODUCTION, _AIMS, lines, *rivals, _DECAY, _decays(runs), _PAPER, _paper(runs)]
     page = folder / "standing.md"
@@ -134,13 +134,12 @@ def write(folder: Path) -> Path:
     return page
 
 
-def _load(folder: Path) -> list[Run]:
+def _runs(name: str, found: Loaded) -> list[Run]:
     """One per metric, the headline first; none of a folder without rows."""
-    found = load(folder)
     played = [summary for summary in found.summaries if summary.entries]
-    labels = [f"{folder.name}, {s.metric.replace('_', ' ')}" if len(played) > 1 else folder.name for s in played]
+    labels = [f"{name}, {s.metric.replace('_', ' ')}" if len(played) > 1 else name for s in played]
     group = found.run.get("group", "")
-    return [Run(folder.name, label, group, s, found.rows) for label, s in zip(labels, played, strict=True)]
+    return [Run(name, label, group, s, found.rows) for label, s in zip(labels, played, strict=True)]
 
 
 # ---- aims ------------------------------------------------------------------------------------------
@@ -208,7 +207,7 @@ def _mean_retention(runs: Sequence[Run]) -> Measured | None:
     if not found:
         return None
     values = list(found.values())
-    return Measured(sum(values) / len(values), bootstrap_mean(values, list(found)), f"{len(found)} tasks")
+    return Measured(mean(values), bootstrap_mean(values, list(found)), f"{len(found)} tasks")
 
 
 def _least_retention(runs: Sequence[Run]) -> Measured | None:
@@ -227,8 +226,8 @@ def _retention(run: Run | None, budget: int) -> Measured | None:
 def _adaptation(run: Run | None) -> Aim:
     """Against a player who changes his favourite; no figure where the model plays one move whatever he does."""
     entry = run.entry(OURS, 1024) if run else None
-    share, can = entry.accuracy if entry else None, run is None or run.summary.measurable is not False
-    found = Measured(share.value, share.ci, f"{share.n} rounds") if share and can else None
+    wins, can = entry.accuracy if entry else None, run is None or run.summary.measurable is not False
+    found = Measured(wins.value, wins.ci, f"{wins.n} rounds") if wins and can else None
     says = "rock-paper-scissors: wins after the player changed his favourite"
     return Aim(says, 1 / 3, found, without="not played" if can else "not measurable: always the same move")
 
@@ -243,12 +242,10 @@ def _perplexity(run: Run | None, budget: int) -> Measured | None:
 def _throughput(bench: Path) -> Aim:
     """What `scripts/bench --json` measured of an evaluation, if its output was kept."""
     figures = json.loads(bench.read_text(encoding="utf-8"))["figures"] if bench.is_file() else {}
-    figure, found = figures.get("eval_vs_bare"), None
-    if figure and figure["value"] is not None:
-        limit = (
-            f"one run of `scripts/bench`; {figure['limit']:.2f} if only arithmetic counted" if figure["limit"] else ""
-        )
-        found = Measured(figure["value"], (figure["low"], figure["high"]), limit or "one run of `scripts/bench`")
+    found = None
+    if kept := figures.get("eval_vs_bare"):
+        over = f"one run of `scripts/bench`; {kept['limit']:.2f} if only arithmetic counted"
+        found = Measured(kept["value"], (kept["low"], kept["high"]), over)
     return Aim("an evaluation's tokens per second over bare llama.cpp's", 0.9, found)
 
 
@@ -279,7 +276,7 @@ def _standings(run: Run) -> Iterator[Standing]:
             yield Standing(run, budget, against)
 
 
-def _mean(standings: Sequence[Standing]) -> list[list[str]]:
+def _together(standings: Sequence[Standing]) -> list[list[str]]:
     """One line for our tasks together, each counted once; the interval draws tasks."""
     means = []
     for budget in sorted({line.budget for line in standings}):
@@ -287,8 +284,8 @@ def _mean(standings: Sequence[Standing]) -> list[list[str]]:
         for name in RIVALS:
             gaps = {s.run.name: v.gold_logprob for s in standings if s.budget == budget and (v := s.against[name])}
             values = list(gaps.values())
-            mean = sum(values) / len(values) if values else 0
-            against[name] = Versus(len(values), mean, bootstrap_mean(values, list(gaps))) if values else None
+            ci = bootstrap_mean(values, list(gaps))
+            against[name] = Versus(len(values), mean(values), ci) if values else None
         means.append(_line("mean of our tasks", budget, against))
     return means
 
@@ -317,15 +314,10 @@ def _counts(standings: Sequence[Standing]) -> str:
 
 def _decays(runs: Sequence[Run]) -> str:
     """Retention by decay, wherever a policy was played with several and they are not all alike."""
-    found: dict[tuple[str, int, str], dict[float, Entry]] = {}
-    for run in runs:
-        for entry in run.summary.entries if run.summary.measurable and run.group != CHOOSING else ():
-            if entry.budget and (tuned := decay_of(entry.policy)):
-                found.setdefault((run.label, entry.budget, tuned[0]), {}).setdefault(tuned[1], entry)
-    curves = {key: curve for key, curve in found.items() if len(curve) > 2}
+    curves = decay_entries({run.label: run.summary for run in runs if run.group != CHOOSING})
     decays = sorted({decay for curve in curves.values() for decay in curve}, reverse=True)
     lines = []
-    for (label, budget, base), curve in curves.items():
+    for (label, base, budget), curve in curves.items():
         shown = [figure(curve[d].retention if d in curve else None, "{:.2f}") for d in decays]
         if len(set(shown) - {NONE}) > 1:
             lines.append([label, policy(base), str(budget), span([e.n for e in curve.values()]), *shown])

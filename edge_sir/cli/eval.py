@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     found = {name: tasks.task(name) for name in names}
     if args.data is not None:
         found[args.task].files(args.data)  # before the model is loaded
-    documents = _play(args, _with_metrics(found, args.metric or ()))
+    documents = _play(args, tasks.with_metrics(found, args.metric or ()))
     if args.json:
         print(json.dumps(documents[0] if args.task != "all" else {"tasks": documents}))
     return 0
@@ -106,17 +106,6 @@ def _check(args: argparse.Namespace) -> None:
             raise ConfigError(f"--budget must be at least 1, not {budget}; without a limit it is --policy keep-all")
     if args.data is not None and not args.data.exists():
         raise ConfigError(f"there is no {args.data}; --data names a file or folder that is there")
-
-
-def _with_metrics(found: Mapping[str, tasks.Task], metrics: Sequence[str]) -> dict[str, tasks.Task]:
-    """Of the tasks those that have all `metrics`; raises ConfigError if none has."""
-    chosen = {name: task for name, task in found.items() if set(metrics) <= set(task.metrics)}
-    if not chosen:
-        known = dict.fromkeys(metric for task in found.values() for metric in task.metrics)
-        wanted = " and ".join(f"'{metric}'" for metric in metrics)
-        who = "no task has" if len(found) > 1 else f"{next(iter(found))} has no"
-        raise ConfigError(f"{who} metric {wanted}; there is {', '.join(known)}")
-    return chosen
 
 
 def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[dict[str, Any]]:
@@ -179,7 +168,7 @@ def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Sta
 
 def _report(args: argparse.Namespace) -> int:
     """Tables and plots of what --out kept."""
-    from edge_sir.eval.folder import load, report_folder
+    from edge_sir.eval.folder import load_all, report_folder
     from edge_sir.eval.summary import to_json
 
     if args.folder is None:
@@ -188,12 +177,9 @@ def _report(args: argparse.Namespace) -> int:
     if not args.json:
         print(report_folder(folder))
         return 0
-    runs = [folder] if (folder / "run.json").is_file() else sorted(p.parent for p in folder.glob("*/run.json"))
-    if not runs:
-        raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
-    loaded = [load(run) for run in runs]
-    documents = [to_json(x.summaries[0], x.summaries[1:], x.run.get("scratch_cells")) for x in loaded]
-    print(json.dumps(documents[0] if runs == [folder] else {"tasks": documents}))
+    loaded = load_all(folder)
+    documents = [to_json(x.summaries[0], x.summaries[1:], x.run.get("scratch_cells")) for x in loaded.values()]
+    print(json.dumps(documents[0] if folder in loaded else {"tasks": documents}))
     return 0
 
 

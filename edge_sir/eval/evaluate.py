@@ -100,10 +100,10 @@ def _dialogues(stage: Stage, task: Task, request: Request) -> list[Dialogue]:
         data=request.data,
         n_tokens=request.n_tokens or task.n_tokens,
     )
-    _check_metrics(task, request)
+    tasks.with_metrics({request.task: task}, request.metrics)
     every = task.dialogues(setup, request.n or task.n_default, request.offset)
     dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
-    steps = [step for dialogue in dialogues for step in dialogue.steps]
+    steps = (step for dialogue in dialogues for step in dialogue.steps)
     if request.metrics and not any(isinstance(s, Ask | Read) and s.metric in request.metrics for s in steps):
         raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; try longer ones (--tokens)")
     return dialogues
@@ -111,12 +111,6 @@ def _dialogues(stage: Stage, task: Task, request: Request) -> list[Dialogue]:
 
 def _wanted(arms: Sequence[Arm], dialogues: Sequence[Dialogue]) -> set[Key]:
     return {(arm.spec, arm.budget, d.id, digest(arm, d)) for arm in arms for d in dialogues}
-
-
-def _check_metrics(task: Task, request: Request) -> None:
-    for metric in request.metrics:
-        if metric not in task.metrics:
-            raise ConfigError(f"{request.task} has no metric '{metric}'; it has {', '.join(task.metrics)}")
 
 
 def _without_probes(dialogue: Dialogue, metrics: tuple[str, ...]) -> Dialogue:

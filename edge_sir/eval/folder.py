@@ -17,26 +17,7 @@ from edge_sir.eval.summary import Summary, summarize_each
 from edge_sir.eval.task import Task
 from edge_sir.options import Options
 
-__all__ = ["Loaded", "load", "report_folder"]
-
-
-def report_folder(folder: Path) -> Path:
-    """Writes report.md, and plots, for one evaluation or for each in a folder of them; the (top) report's path.
-
-    Raises ConfigError if there is no evaluation in it, UserError without the extra `eval`.
-    """
-    if (folder / "run.json").is_file():
-        return _report_one(folder)[0]
-    found = sorted(path.parent for path in folder.glob("*/run.json")) if folder.is_dir() else []
-    if not found:
-        raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
-    runs = [(summary, run) for _, summary, run in map(_report_one, found) if summary.entries]
-    text = folder_report(runs)
-    if retention_by_decay(label_runs(runs), folder / "decay.png") is not None:
-        text += "\n![Retention by decay](decay.png)\n"
-    report = folder / "report.md"
-    report.write_text(text, encoding="utf-8")
-    return report
+__all__ = ["Loaded", "load", "load_all", "report_folder", "write_reports"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +30,29 @@ class Loaded:
     summaries: list[Summary]
 
 
+def report_folder(folder: Path) -> Path:
+    """Writes report.md, and plots, for one evaluation or for each in a folder of them; the (top) report's path.
+
+    Raises ConfigError if there is no evaluation in it, UserError without the extra `eval`.
+    """
+    return write_reports(folder, load_all(folder))
+
+
+def write_reports(folder: Path, loaded: Mapping[Path, Loaded]) -> Path:
+    """`report_folder` of what `load_all` found there."""
+    for place, found in loaded.items():
+        _write_one(place, found)
+    if folder in loaded:
+        return folder / "report.md"
+    runs = [(found.summaries[0], found.run) for found in loaded.values() if found.summaries[0].entries]
+    text = folder_report(runs)
+    if retention_by_decay(label_runs(runs), folder / "decay.png") is not None:
+        text += "\n![Retention by decay](decay.png)\n"
+    report = folder / "report.md"
+    report.write_text(text, encoding="utf-8")
+    return report
+
+
 def load(folder: Path) -> Loaded:
     """What a folder holds; of dialogues that are parts of each other an arm has the longest alone.
 
@@ -58,6 +62,14 @@ def load(folder: Path) -> Loaded:
     task = tasks.task(str(run["task"]))
     rows = _counted(task, rows)
     return Loaded(run, rows, passes, _summaries(task, run, rows))
+
+
+def load_all(folder: Path) -> dict[Path, Loaded]:
+    """The evaluation that `folder` is, or all those in it, by their folders. Raises ConfigError if there is none."""
+    places = [folder] if (folder / "run.json").is_file() else sorted(p.parent for p in folder.glob("*/run.json"))
+    if not places:
+        raise ConfigError(f"{folder} holds no evaluation; `edge-sir eval TASK --out {folder}` makes one")
+    return {place: load(place) for place in places}
 
 
 def _counted(task: Task, rows: Sequence[Row]) -> list[Row]:
@@ -92,13 +104,10 @@ def _in_order(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def _report_one(folder: Path) -> tuple[Path, Summary, dict[str, Any]]:
-    found = load(folder)
+def _write_one(folder: Path, found: Loaded) -> None:
     summary, *further = found.summaries
     text = run_report(summary, found.run, found.passes, further)
     x_label = tasks.task(summary.task).x_label
     for plot in draw_all(summary, found.rows, folder, x_label=x_label) if summary.entries else ():
         text += f"\n![{plot.stem.replace('_', ' ')}]({plot.name})\n"
-    report = folder / "report.md"
-    report.write_text(text, encoding="utf-8")
-    return report, summary, found.run
+    (folder / "report.md").write_text(text, encoding="utf-8")

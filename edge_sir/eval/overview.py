@@ -11,7 +11,7 @@ from typing import Any
 from edge_sir.eval.comparisons import KEEP_ALL, ArmKey
 from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, span, spread, table
 from edge_sir.eval.report import command, is_plain, made_with, run_table
-from edge_sir.eval.stats import LEAST_CLUSTERS, bootstrap_mean
+from edge_sir.eval.stats import LEAST_CLUSTERS, bootstrap_mean, mean
 from edge_sir.eval.summary import Entry, Summary
 
 __all__ = ["folder_report", "label_runs"]
@@ -161,7 +161,7 @@ def _arms(runs: _Labelled) -> list[ArmKey]:
 def _mean(values: Sequence[float], show: Callable[[float], str]) -> str:
     if not values:
         return NONE
-    return spread(sum(values) / len(values), bootstrap_mean(values, range(len(values))), show)
+    return spread(mean(values), bootstrap_mean(values, range(len(values))), show)
 
 
 def _least(found: Mapping[str, Entry]) -> str:

@@ -20,7 +20,7 @@ from edge_sir.eval.summary import Entry, Share, Summary
 from edge_sir.policies import from_spec, names, to_spec
 
 __all__ = [
-    "decay_of",
+    "decay_entries",
     "draw_all",
     "gold_residency",
     "recall_by_budget",
@@ -231,16 +231,25 @@ def _half_life(decay: float) -> str:
     return "never" if decay == 1 else f"{math.log(0.5) / math.log(decay):.2g}"
 
 
-def _decay_curves(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], list[Point]]:
-    """Points by (run, policy without its decay, budget), where a policy has at least three decays."""
-    curves: dict[tuple[str, str, int], dict[float, Point]] = {}
+def decay_entries(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], dict[float, Entry]]:
+    """Entries with a retention, in order of their decay, by (run, policy without its decay, budget).
+
+    Only of runs that are measurable, and of policies that have at least three decays there.
+    """
+    found: dict[tuple[str, str, int], dict[float, Entry]] = {}
     for label, summary in runs.items():
         for entry in summary.entries if summary.measurable else ():
-            if entry.budget and entry.retention is not None and (tuned := decay_of(entry.policy)) is not None:
+            if entry.budget and entry.retention is not None and (tuned := _decay(entry.policy)) is not None:
                 base, decay = tuned
-                points = curves.setdefault((label, base, entry.budget), {})
-                points.setdefault(decay, Point(decay, entry.retention, entry.retention_ci))
-    return {key: [points[x] for x in sorted(points)] for key, points in curves.items() if len(points) >= _DECAYS_LEAST}
+                found.setdefault((label, base, entry.budget), {}).setdefault(decay, entry)
+    return {key: dict(sorted(entries.items())) for key, entries in found.items() if len(entries) >= _DECAYS_LEAST}
+
+
+def _decay_curves(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], list[Point]]:
+    return {
+        key: [Point(decay, e.retention, e.retention_ci) for decay, e in entries.items() if e.retention is not None]
+        for key, entries in decay_entries(runs).items()
+    }
 
 
 def _decay_looks(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Line]:
@@ -254,7 +263,7 @@ def _decay_looks(keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Line]
     return dict(zip(keys, lines, strict=True))
 
 
-def decay_of(spec: str) -> tuple[str, float] | None:
+def _decay(spec: str) -> tuple[str, float] | None:
     """(the policy but for its decay, its decay); None for a control, which has none."""
     if policy_name(spec) not in names():
         return None
@@ -294,7 +303,7 @@ def _few_decays(specs: Iterable[str]) -> tuple[list[str], str]:
     decays: dict[str, dict[float, str]] = {}
     every = list(dict.fromkeys(specs))
     for spec in every:
-        if (tuned := decay_of(spec)) is not None:
+        if (tuned := _decay(spec)) is not None:
             decays.setdefault(tuned[0], {}).setdefault(tuned[1], spec)
     left_out, said = set(), ""
     for base, found in decays.items():

@@ -28,7 +28,7 @@ import inspect
 import pkgutil
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -36,7 +36,7 @@ from typing import ClassVar, Literal
 from edge_sir.errors import ConfigError
 from edge_sir.options import nearest
 
-__all__ = ["Answer", "Ask", "Dialogue", "Read", "Say", "Setup", "Step", "Task", "names", "task"]
+__all__ = ["Answer", "Ask", "Dialogue", "Read", "Say", "Setup", "Step", "Task", "names", "task", "with_metrics"]
 
 SYSTEM = "You are a helpful assistant with a good memory."
 
@@ -174,3 +174,14 @@ def task(name: str) -> Task:
     module = importlib.import_module(f"edge_sir.eval.tasks.{name.replace('-', '_')}")
     classes = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
     return next(cls for cls in classes if issubclass(cls, Task) and not inspect.isabstract(cls))()
+
+
+def with_metrics(found: Mapping[str, Task], metrics: Sequence[str]) -> dict[str, Task]:
+    """Of tasks by name those that have all `metrics`; raises ConfigError if none has."""
+    chosen = {name: task for name, task in found.items() if set(metrics) <= set(task.metrics)}
+    if not chosen:
+        known = dict.fromkeys(metric for task in found.values() for metric in task.metrics)
+        wanted = " and ".join(f"'{metric}'" for metric in metrics)
+        who = "no task has" if len(found) > 1 else f"{next(iter(found))} has no"
+        raise ConfigError(f"{who} metric {wanted}; there is {', '.join(known)}")
+    return chosen

@@ -116,10 +116,10 @@ def test_a_legend_names_what_any_panel_shows(tmp_path: Path) -> None:
 
 
 def test_decay_of_variants_and_controls() -> None:
-    assert plots.decay_of("sirllm:decay=0.7,n_sink=8") == ("sirllm:n_sink=8", 0.7)
-    assert plots.decay_of("sirllm") == ("sirllm", 1.0)
-    assert plots.decay_of("keep-gold") is None
-    assert plots.decay_of("few-shot:rounds=2") is None
+    assert plots._decay("sirllm:decay=0.7,n_sink=8") == ("sirllm:n_sink=8", 0.7)
+    assert plots._decay("sirllm") == ("sirllm", 1.0)
+    assert plots._decay("keep-gold") is None
+    assert plots._decay("few-shot:rounds=2") is None
 
 
 @pytest.mark.parametrize(("decay", "text"), [(1.0, "never"), (0.5, "1"), (0.9, "6.6"), (0.98, "34")])

@@ -9,12 +9,18 @@ from types import ModuleType
 import pytest
 from making import arm, keep, read, row
 
+from edge_sir.eval.folder import load_all
 from edge_sir.eval.records import Row
 
 
 @pytest.fixture
 def standing(import_script: Callable[[str], ModuleType]) -> ModuleType:
     return import_script("standing")
+
+
+def write(standing: ModuleType, folder: Path) -> Path:
+    """The page of the evaluations in a folder, or of none."""
+    return standing.write(folder, load_all(folder) if any(folder.glob("*/run.json")) else {})
 
 
 def arms(budget: int, values: dict[str, Sequence[float]]) -> list[Row]:
@@ -35,7 +41,7 @@ def lines(page: Path, start: str) -> list[list[str]]:
 def test_nothing_played_is_no_verdict(standing: ModuleType, tmp_path: Path) -> None:
     aims = standing.aims_of({})
     assert [aim.verdict() for aim in aims] == ["not played"] * len(aims)
-    assert "**missed**" not in standing.write(tmp_path).read_text()
+    assert "**missed**" not in write(standing, tmp_path).read_text()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +65,7 @@ def test_verdicts(
 def test_the_paper_s_task_is_held_against_keep_all(standing: ModuleType, tmp_path: Path) -> None:
     far = [-1.0] * 9 + [-9.0]  # one of ten answers fewer, 0.8 nats less
     keep(tmp_path / "grocery-lead10", "grocery", arms(256, {"keep-all": [-1.0] * 10, "sir": far}))
-    page = standing.write(tmp_path)
+    page = write(standing, tmp_path)
     (recall,), (gold,) = lines(page, "paper's task"), lines(page, "the same")
     assert recall[1:] == ["≥ -0.02", "-0.10 [-0.40, 0.00]", "10 questions", "**missed**, not settled"]
     assert gold[2].startswith("-0.80 [") and gold[4].startswith("**missed**")
@@ -72,7 +78,7 @@ def test_tasks_are_counted_and_their_least_is_named(standing: ModuleType, tmp_pa
     keep(tmp_path / "task-b", "numbers", arms(300, {"keep-all": good, "sir": half}), **group)
     keep(tmp_path / "task-c", "order", arms(300, {"keep-all": lost, "sir": good}), **group)  # says nothing of memory
     keep(tmp_path / "other", "names", arms(300, {"keep-all": good, "sir": lost}))  # of no group
-    page = standing.write(tmp_path)
+    page = write(standing, tmp_path)
     ((*_, number, over, _),) = lines(page, "our twelve")
     assert (number, over) == ("2", "3 tasks")
     assert [line[2:] for line in lines(page, "those, in a quarter")] == [
@@ -94,7 +100,7 @@ def test_wins_ties_and_losses(standing: ModuleType, tmp_path: Path) -> None:
     keep(tmp_path / "single-item", "single-item", arms(256, values))
     keep(tmp_path / "few", "single-item", arms(256, {name: gold[:5] for name, gold in values.items()}))
     keep(tmp_path / "choice", "single-item", arms(256, values), group=standing.CHOOSING)
-    page = standing.write(tmp_path)
+    page = write(standing, tmp_path)
     ((*_, units, sirllm, published, entropy, streaming, _, _),) = lines(page, "single-item")[:1]
     assert units == "loss -0.50" and sirllm == "win +6.00" and published == "win +7.00"
     assert streaming == "tie 0.00" and entropy == "–"
@@ -110,7 +116,7 @@ def test_our_tasks_have_a_mean_that_draws_tasks(standing: ModuleType, tmp_path: 
         values = {"keep-all": -1.0, "sir": -1.0, "units": -2.0 - i / 7, "streaming": -1.0 + (-1) ** i}
         thrice = {name: [gold] * 3 for name, gold in values.items()}
         keep(tmp_path / f"task-{i}", "single-item", arms(300, thrice), group=standing.TWELVE)
-    page = standing.write(tmp_path)
+    page = write(standing, tmp_path)
     ((_, budget, units, sirllm, *_, streaming, _, _),) = lines(page, "mean of our tasks")
     assert (budget, units, sirllm, streaming) == ("300", "win +1.50", "–", "tie 0.00")
     assert [line[1:] for line in lines(page, "`units`")] == [["0", "0", "0", "8"]]  # it is no ninth comparison
@@ -123,7 +129,7 @@ def test_plain_text_is_held_against_streaming(standing: ModuleType, tmp_path: Pa
     rows = [*text("sir", -3.0, 0.012), *text("streaming", -2.9, 0.01)]
     keep(tmp_path / "perplexity", "perplexity", rows)
     keep(tmp_path / "perplexity-licence", "perplexity", [*text("sir", -2.9, 0.01), *text("streaming", -2.9, 0.01)])
-    page = standing.write(tmp_path)
+    page = write(standing, tmp_path)
     (line,) = lines(page, "our own plain text, 256")
     # exp(0.1 + 0.002 * 19.5) = 1.149
     assert line[1] == "≤ 1.010" and line[2].startswith("1.149 [1.1") and line[3:] == ["40 pieces of text", "**missed**"]
@@ -138,7 +144,7 @@ def test_each_metric_of_a_folder_has_its_line(standing: ModuleType, tmp_path: Pa
         for r in arms(128, {"keep-all": near, "sir": near, "streaming": gold})
     ]
     keep(tmp_path / "decay-forgetting", "forgetting", rows)
-    page = standing.write(tmp_path)
+    page = write(standing, tmp_path)
     found = {line[0]: line[6] for line in lines(page, "decay-forgetting")}
     assert found == {"decay-forgetting, recall 20": "tie 0.00", "decay-forgetting, recall 40": "win +8.45"}
 
@@ -148,7 +154,7 @@ def test_retention_stands_by_decay(standing: ModuleType, tmp_path: Path) -> None
     values = {"keep-all": good, "sir": good, "sir:decay=1": good, "sir:decay=0.5": half, "units": half}
     keep(tmp_path / "decay-short", "single-item", arms(64, values))
     keep(tmp_path / "choice", "single-item", arms(64, values), group=standing.CHOOSING)
-    page = standing.write(tmp_path)
+    page = write(standing, tmp_path)
     assert lines(page, "run")[1] == ["run", "policy", "cells", "n", "1", "0.99", "0.5"]  # 0.99 is the default's
     assert lines(page, "decay-short")[-1] == ["decay-short", "`sir`", "64", "8", "1.00", "1.00", "0.50"]
     assert not lines(page, "choice")
@@ -166,13 +172,13 @@ def test_a_player_who_changes_is_no_matter_for_a_model_that_does_not(
         for i, move in enumerate(moves)
     ]
     keep(tmp_path / "rps-few-shot", "rps", rows)
-    assert lines(standing.write(tmp_path), "rock-paper-scissors")[0][-1] == verdict
+    assert lines(write(standing, tmp_path), "rock-paper-scissors")[0][-1] == verdict
 
 
 def test_what_the_bench_measured_is_held_against_its_aim(standing: ModuleType, tmp_path: Path) -> None:
-    assert lines(standing.write(tmp_path), "an evaluation's")[0][-1] == "not played"
+    assert lines(write(standing, tmp_path), "an evaluation's")[0][-1] == "not played"
     figure = {"value": 0.85, "low": 0.8, "high": 0.88, "limit": 0.79}
     (tmp_path / "bench.json").write_text(json.dumps({"figures": {"eval_vs_bare": figure}}))
-    (line,) = lines(standing.write(tmp_path), "an evaluation's")
+    (line,) = lines(write(standing, tmp_path), "an evaluation's")
     assert line[1:3] == ["≥ 0.90", "0.85 [0.80, 0.88]"] and line[-1] == "**missed**"
     assert "0.79 if only arithmetic counted" in line[3]
