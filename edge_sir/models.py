@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+import tomllib
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,11 +30,6 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraint
 from tqdm import tqdm
 
 from edge_sir.errors import DownloadError, LicenceError, ModelError, ModelFileError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = [
     "Manifest",

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec, names
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest"]
 
