@@ -27,7 +27,7 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     model: str = Field(
-        default="smollm2-135m-instruct",
+        default="qwen2.5-coder-0.5b-instruct",
         description="name from `edge-sir models list`, path of a GGUF file, or hf:OWNER/REPO:FILE",
     )
     budget: int = Field(

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_sir import hub
 from edge_sir.errors import ModelFileError
 from edge_sir.models import (
     ModelEntry,
     entry_path,
     fetch,
+    hub,
     load_manifest,
     model_state,
     resolve,
@@ -125,7 +125,7 @@ def _describe(entry: ModelEntry, *, default: bool) -> dict[str, object]:
     fields = {"name", "file", "size_bytes", "licence", "licence_url", "accept_licence", "n_ctx_train"}
     return {
         **entry.model_dump(include=fields),
-        "download_bytes": entry.download_bytes,
+        "sources": [str(source) for source in entry.sources],
         "default": default,
         "state": model_state(entry),
         "path": str(entry_path(entry)),

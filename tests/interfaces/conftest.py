@@ -103,10 +103,12 @@ def start_cli(workdir: Path, clean_env: dict[str, str]) -> Iterator[StartCli]:
     """Starts `edge-sir *args` with pipes on all three streams; it is killed after a minute or with the test."""
     with ExitStack() as closing:
 
-        def start(*args: str | Path, env: Mapping[str, str | None] | None = None) -> "subprocess.Popen[bytes]":
+        def start(
+            *args: str | Path, env: Mapping[str, str | None] | None = None, command: tuple[str, ...] = COMMAND
+        ) -> "subprocess.Popen[bytes]":
             pipe = subprocess.PIPE
             process = subprocess.Popen(
-                [*COMMAND, *map(str, args)],
+                [*command, *map(str, args)],
                 stdin=pipe,
                 stdout=pipe,
                 stderr=pipe,

@@ -32,7 +32,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "messages": {"engine", "template"},
     "options": {"policies", "errors"},
     "models": {"errors"},
-    "hub": {"errors", "models"},
     "positions": {"core", "engine", "errors"},
     "session": {"_shield", "core", "engine", "errors", "positions"},
     "amend": {"_shield", "core", "engine", "errors", "policies", "positions", "session"},

