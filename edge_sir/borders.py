@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_sir.core.pending import Borders
 from edge_sir.engine import TextCodec, Tokens
+from edge_sir.session.pending import Borders
 
 __all__ = ["TextBorders"]
 
@@ -33,7 +33,7 @@ class TextBorders:
     codec: TextCodec
     # Of a token: its text, and whether that begins a word.
     _known: dict[int, tuple[str, bool]] = field(default_factory=dict)
-    _tail: str = ""  # the end of what came before
+    tail: str = ""  # the end of what came before
 
     def __call__(self, tokens: Tokens) -> Borders:
         """A token ends a sentence if its text ends in . ! ? ; or holds a line break, as do their wide forms.
@@ -45,10 +45,14 @@ class TextBorders:
         ends, starts = np.zeros(len(tokens), bool), np.ones(len(tokens), bool)
         for i, token in enumerate(tokens):
             text, begins = self._of(int(token))
-            starts[i] = begins or self._tail[-1:].isspace()
-            self._tail = (self._tail + text)[-_TAIL:]
-            ends[i] = "\n" in text or (text.rstrip().endswith(_ENDS) and not _abbreviates(self._tail))
+            starts[i] = begins or self.tail[-1:].isspace()
+            self.tail = (self.tail + text)[-_TAIL:]
+            ends[i] = "\n" in text or (text.rstrip().endswith(_ENDS) and not _abbreviates(self.tail))
         return Borders(ends, starts)
+
+    def after(self, tail: str) -> "TextBorders":
+        """One of its own for a stream that ended in `tail`; the texts that are known are shared."""
+        return TextBorders(self.codec, self._known, tail)
 
     def _of(self, token: int) -> tuple[str, bool]:
         if token not in self._known:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_sir import amend
 from edge_sir._shield import shield
 from edge_sir.conversation import Conversation
 from edge_sir.engine import Engine, SamplingParams
@@ -169,7 +168,7 @@ class Chat(Conversation):
         Raises ConfigError for an unknown one, BudgetError if the pins leave it no room.
         """
         policy = from_spec(spec)
-        amend.set_policy(self.session, policy)
+        self.session.set_policy(policy)
         ledger = self.session.ledger
         return max((int(np.isnan(ledger[name][1:]).sum()) for name in policy.needs), default=0)
 
@@ -186,12 +185,12 @@ class Chat(Conversation):
                 raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
             self._move_to(self._reopen(n_cells))
         with self._recall.lowering():
-            return amend.set_budget(self.session, n_cells)
+            return self.session.set_budget(n_cells)
 
     def _move_to(self, engine: Engine) -> None:
         old = self.engine
         try:
-            amend.move_to(self.session, engine)
+            self.session.move_to(engine)
         except BaseException:
             engine.close()
             raise

@@ -6,7 +6,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from edge_sir import amend
 from edge_sir._shield import shield
 from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
@@ -14,7 +13,7 @@ from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
-from edge_sir.engine import Engine, Sampler, SamplingParams, TextCodec
+from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.figures import ChatStats, Figures
 from edge_sir.messages import MessageEncoder, Part
@@ -217,13 +216,13 @@ class Conversation:
         self._drain()
         if not self.session.policy.evicts:
             n_most = min(n_most, self.session.budget.n_cells - len(self.session.ledger) - n_close)
-        sampler = self._sampler(sampling or self.sampling)
+        self.session.start_sampler(self._seeded(sampling or self.sampling))
         finish: Finish = "interrupted"
         n_before = self.session.stats.tokens_out
         try:
-            finish = yield from self._generate(reply, sampler, n_most)
+            finish = yield from self._generate(reply, n_most)
         finally:
-            sampler.close()
+            self.session.end_sampler()
             try:
                 self._close_open_reply()
             finally:
@@ -238,9 +237,9 @@ class Conversation:
                     evicted=self.session.stats.evicted - evicted,
                 )
 
-    def _generate(self, reply: ReplyText, sampler: Sampler, n_most: int) -> Generator[Piece, None, Finish]:
+    def _generate(self, reply: ReplyText, n_most: int) -> Generator[Piece, None, Finish]:
         for _ in range(n_most):
-            token = self.session.sample(sampler)
+            token = self.session.sample()
             if self.codec.is_end(token):
                 yield from reply.finish()
                 return "end"
@@ -303,7 +302,7 @@ class Conversation:
 
         To be called in a shield: emptied and not opened, the next message would go in with no system prompt.
         """
-        amend.reset(self.session)
+        self.session.reset()
         self._recall.clear()
         self._began.clear()
         self._spoken, self._reply_state, self.system_turn = False, "closed", 0
@@ -333,7 +332,7 @@ class Conversation:
         self.session.room.check_pins(_n_tokens(parts), "this system prompt", n_freed=len(old))
         with shield():
             self._encoder, self.system, self.system_turn = encoder, system, 0
-            amend.forget(self.session, old)
+            self.session.forget(old)
             if system is not None:
                 self._begin_turn()
                 self.system_turn = self.session.turn
@@ -361,11 +360,11 @@ class Conversation:
         while self.session.step():
             pass
 
-    def _sampler(self, params: SamplingParams) -> Sampler:
-        """A chain for this turn, seeded from (seed, turn), so that a resumed conversation draws the same."""
+    def _seeded(self, params: SamplingParams) -> SamplingParams:
+        """The sampling of this turn, seeded from (seed, turn), so that a resumed conversation draws the same."""
         entropy = (params.seed, self.session.turn, self._tries)[: 3 if self._tries else 2]
         seed = np.random.SeedSequence(entropy).generate_state(1)[0]
-        return self.engine.sampler(replace(params, seed=int(seed)))
+        return replace(params, seed=int(seed))
 
     def stats(self) -> ChatStats:
         """The figures of this conversation so far."""

@@ -6,7 +6,7 @@ one contract suite (tests/contract) runs on both.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,14 +92,18 @@ class EngineTimes:
 class SamplingParams:
     """How a token is drawn from logits, in llama.cpp's terms; temperature 0 is greedy.
 
-    A value that leaves a step without effect (top_k 0, top_p 1, min_p 0, repeat_penalty 1) skips it.
+    A value that leaves a step without effect (top_k 0, top_p 1, min_p 0, repeat_penalty 1, the other penalties 0)
+    skips it. The penalties look back at the last `repeat_last_n` tokens that were drawn. These are the project's only
+    defaults of sampling.
     """
 
     temperature: float = 0.7
     top_k: int = 40
     top_p: float = 0.95
     min_p: float = 0.05
-    repeat_penalty: float = 1.0
+    repeat_penalty: float = 1.1
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
     repeat_last_n: int = 64
     seed: int = 0
 
@@ -108,10 +112,10 @@ class Sampler(Protocol):
     """A sampler chain with its state; one per turn."""
 
     def sample(self, logits: Row) -> int:
-        """Draws a token from `logits` [n_vocab] and accepts it."""
+        """Draws a token from `logits` [n_vocab] and counts it as drawn (for the penalties)."""
 
-    def accept(self, token: int) -> None:
-        """Counts `token` as drawn (for the repetition penalty)."""
+    def state(self) -> dict[str, Any]:
+        """`params` (the fields of SamplingParams) and `drawn` (all tokens so far), for another one to go on from."""
 
     def close(self) -> None:
         """Frees the chain; a second call does nothing."""
@@ -146,8 +150,11 @@ class Engine(Protocol):
         Raises CapabilityError where that would be wrong: `spec.can_pack` is false, or cells are shared.
         """
 
-    def copy(self, src: int, dst: int) -> None:
-        """Makes `dst` share all cells of `src`; neither can be shifted until one of them is emptied."""
+    def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
+        """Empties `dst` and makes it share the cells of `src` at [p0, p1), which then cannot be shifted in either."""
+
+    def shared_until(self, seq: int) -> int:
+        """The position from which on no cell of `seq` is shared with another sequence; 0 if none is."""
 
     def pos_range(self, seq: int) -> tuple[int, int]:
         """Smallest and largest position of the sequence, (-1, -1) if it is empty.
@@ -164,8 +171,8 @@ class Engine(Protocol):
     def load(self, seq: int, state: bytes) -> None:
         """Replaces the sequence by a dumped one; raises StateError and leaves it empty if refused."""
 
-    def sampler(self, params: SamplingParams) -> Sampler:
-        """A new sampler chain."""
+    def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> Sampler:
+        """A new sampler chain, which has drawn the tokens `drawn` already: it goes on as one that really did."""
 
     def close(self) -> None:
         """Frees everything; a second call does nothing."""

@@ -11,12 +11,14 @@ from typing import Any, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from edge_sir.engine import SamplingParams
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec, names
 
 __all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest"]
 
 ENV_PREFIX = "EDGE_SIR_"
+_SAMPLING = SamplingParams()
 _PLAIN = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
 _OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
 
@@ -41,11 +43,19 @@ class Options(BaseModel):
     )
     system: str | None = Field(default=None, description="system prompt; it is pinned")
     max_tokens: int = Field(default=256, ge=1, description="longest reply in tokens")
-    temperature: float = Field(default=0.7, ge=0, le=10, description="0 always takes the likeliest token")
-    top_k: int = Field(default=40, ge=0, description="draw among the k likeliest tokens; 0 for all")
-    top_p: float = Field(default=0.95, gt=0, le=1, description="draw among the likeliest tokens that sum up to p")
-    min_p: float = Field(default=0.05, ge=0, lt=1, description="drop tokens less likely than this share of the best")
-    repeat_penalty: float = Field(default=1.1, gt=0, le=10, description="make recent tokens less likely; 1 for off")
+    temperature: float = Field(
+        default=_SAMPLING.temperature, ge=0, le=10, description="0 always takes the likeliest token"
+    )
+    top_k: int = Field(default=_SAMPLING.top_k, ge=0, description="draw among the k likeliest tokens; 0 for all")
+    top_p: float = Field(
+        default=_SAMPLING.top_p, gt=0, le=1, description="draw among the likeliest tokens that sum up to p"
+    )
+    min_p: float = Field(
+        default=_SAMPLING.min_p, ge=0, lt=1, description="drop tokens less likely than this share of the best"
+    )
+    repeat_penalty: float = Field(
+        default=_SAMPLING.repeat_penalty, gt=0, le=10, description="make recent tokens less likely; 1 for off"
+    )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of all draws; equal seeds give equal replies")
     stop: tuple[str, ...] = Field(default=(), description="end a reply before this text; may be given several times")
     threads: int = Field(default=0, ge=0, le=512, description="CPU threads; 0 chooses")

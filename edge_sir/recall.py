@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir import amend
 from edge_sir._shield import shield
 from edge_sir.core.ledger import FRAME, ROLES
 from edge_sir.core.records import Eviction
@@ -123,7 +122,7 @@ class Recall:
         rows = rows[(ledger["turn"][rows] > 0) & ~self._system()[rows]]
         removed = passages(ledger, rows, self._codec)
         with shield():
-            amend.forget(session, rows)
+            session.forget(rows)
             n_unsaid = self._unsay(what, sentences)
         if not n_unsaid and not removed:
             raise ConfigError(self._never_said(what))

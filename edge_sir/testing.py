@@ -8,10 +8,13 @@ positions at once and keys only at the next decode, and logits depend on relativ
 import io
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sir.core.chance import Chance, pick
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, Row, SamplingParams, Slice, SliceResult, Tokens
@@ -153,20 +156,26 @@ class ToyEngine:
 
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._member[self._cells(seq, p0, p1), seq] = False
-        if p0 <= 0 and p1 < 0:
-            self._sharing.unlink(seq)
+        self._sharing.remove(seq, p0, p1)
 
     def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         if not self.spec.can_pack:
             raise CapabilityError(f"this model cannot move cells: {self.spec.why}")
-        self._sharing.check_may_shift(seq)
+        self._sharing.check_may_shift(seq, p0, p1)
         self._pos[self._cells(seq, p0, p1)] += delta
 
-    def copy(self, src: int, dst: int) -> None:
-        cells, _ = self._cells(src, 0, -1), self._cells(dst, 0, -1)
-        if src != dst:
-            self._member[:, dst] = cells
-            self._sharing.link(src, dst)
+    def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
+        cells = self._cells(src, p0, p1)
+        if src == dst:
+            return
+        self.remove(dst, 0, -1)
+        self._member[:, dst] = cells
+        if cells.any():
+            self._sharing.link(src, dst, int(self._pos[cells].min()), int(self._pos[cells].max()) + 1)
+
+    def shared_until(self, seq: int) -> int:
+        self._cells(seq, 0, 0)
+        return self._sharing.shared_until(seq)
 
     def pos_range(self, seq: int) -> tuple[int, int]:
         mine = self._pos[self._cells(seq, 0, -1)]
@@ -195,8 +204,8 @@ class ToyEngine:
         self._pos[cells] = self._key_pos[cells] = pos
         self._member[cells, seq] = True
 
-    def sampler(self, params: SamplingParams) -> "ToySampler":
-        return ToySampler(params, self.script)
+    def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> "ToySampler":
+        return ToySampler(params, self.script, drawn)
 
     def close(self) -> None:
         self._member[:] = False
@@ -205,29 +214,30 @@ class ToyEngine:
 class ToySampler:
     """Yields the script while it lasts, then greedy or temperature sampling with the repetition penalty."""
 
-    def __init__(self, params: SamplingParams, script: list[int]) -> None:
+    def __init__(self, params: SamplingParams, script: list[int], drawn: Sequence[int] = ()) -> None:
         self._params = params
         self._script = script
-        self._rng = np.random.default_rng(params.seed)
-        self._accepted: list[int] = []
+        self._chance = Chance(params.seed, len(drawn))
+        self._drawn = [int(token) for token in drawn]
 
     def sample(self, logits: Row) -> int:
-        token = self._script.pop(0) if self._script else self._draw(logits.astype(np.float64))
-        self.accept(token)
+        u = self._chance.next()
+        token = self._script.pop(0) if self._script else self._draw(logits.astype(np.float64), u)
+        self._drawn.append(token)
         return token
 
-    def _draw(self, logits: NDArray[np.float64]) -> int:
+    def _draw(self, logits: NDArray[np.float64], u: float) -> int:
         params = self._params
-        recent = sorted(set(self._accepted[-params.repeat_last_n :]))
+        recent, counts = np.unique(np.array(self._drawn[-params.repeat_last_n :], np.intp), return_counts=True)
         penalty = params.repeat_penalty
         logits[recent] = np.where(logits[recent] > 0, logits[recent] / penalty, logits[recent] * penalty)
+        logits[recent] -= counts * params.frequency_penalty + params.presence_penalty
         if params.temperature <= 0:
             return int(logits.argmax())
-        weights = np.exp((logits - logits.max()) / params.temperature)
-        return int(self._rng.choice(len(weights), p=weights / weights.sum()))
+        return pick(np.exp((logits - logits.max()) / params.temperature), u)
 
-    def accept(self, token: int) -> None:
-        self._accepted.append(token)
+    def state(self) -> dict[str, Any]:
+        return {"params": asdict(self._params), "drawn": list(self._drawn)}
 
     def close(self) -> None:
         pass

@@ -57,13 +57,13 @@ def runs_of(rows: ArrayLike, pos: NDArray[np.integer]) -> list[Run]:
     return [(int(pos[part[0]]), int(pos[part[-1]]) + 1) for part in np.split(index, borders)]
 
 
-def packing_moves(pos: NDArray[np.integer]) -> list[Move]:
-    """Moves that renumber the sorted positions `pos` to 0..n-1, in the order they must be applied.
+def packing_moves(pos: NDArray[np.integer], first: int = 0) -> list[Move]:
+    """Moves that renumber the sorted positions `pos` to first, first + 1, ..., in the order they must be applied.
 
     Ascending, with deltas that only fall: a moved run lands below every run not yet moved, so
     no cell is caught twice (llama_memory_seq_add; several calls cost one K-shift).
     """
-    delta = np.arange(len(pos)) - pos
+    delta = first + np.arange(len(pos)) - pos
     borders = np.flatnonzero(np.diff(delta)) + 1
     parts = np.split(np.arange(len(pos)), borders) if len(pos) else []
     return [(int(pos[p[0]]), int(pos[p[-1]]) + 1, int(delta[p[0]])) for p in parts if delta[p[0]]]

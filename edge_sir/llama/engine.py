@@ -82,7 +82,7 @@ class LlamaEngine:
         self._template = LlamaSampler.template(model.n_vocab)
         self._sharing = Sharing()
         self._shift_pending = False
-        self._n_failures_before = LOG.kshift_failures
+        self._wrong_keys = ""  # why the cache is wrong, once it is
         self.spec = self._spec(options, shift_test, verdict)
 
     def _spec(self, options: EngineOptions, test: ShiftTest | None, verdict: Verdict | None) -> EngineSpec:
@@ -109,10 +109,13 @@ class LlamaEngine:
         self._refuse_wrong_keys()
         rows = self._batch.fill(slices, self.spec.n_vocab, self.spec.n_seq_max)
         started = time.perf_counter()
+        n_failures = LOG.kshift_failures
         status = lib.llama_decode(self._handle, self._batch.struct)
         lib.llama_synchronize(self._handle)
         decoded = time.perf_counter()
         self.times.decode_s += decoded - started
+        if LOG.kshift_failures > n_failures:
+            self._wrong_keys = LOG.last_error()
         self._refuse_wrong_keys()
         if status != 0:
             # After 1 and -1 the cache is as it was; after the others finished parts of the batch remain.
@@ -138,8 +141,8 @@ class LlamaEngine:
         return SliceResult(scores, logits[-1].copy() if piece.logits else None)
 
     def _refuse_wrong_keys(self) -> None:
-        if LOG.kshift_failures > self._n_failures_before:
-            raise ShiftError(f"a K-shift failed, the cache is wrong: {LOG.last_error()}; start a new session")
+        if self._wrong_keys:
+            raise ShiftError(f"a K-shift failed, the cache is wrong: {self._wrong_keys}; start a new session")
 
     # ---- memory --------------------------------------------------------------------------------
 
@@ -147,25 +150,31 @@ class LlamaEngine:
         self._check_seq(seq)
         if not lib.llama_memory_seq_rm(self._memory, seq, p0, p1):
             raise ComputeError(f"llama.cpp cannot remove positions {p0} to {p1} from this kind of cache")
-        if p0 <= 0 and p1 < 0:
-            self._sharing.unlink(seq)
+        self._sharing.remove(seq, p0, p1)
 
     def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         self._check_seq(seq)
         if not self.spec.can_pack:
             raise CapabilityError(f"{self.spec.model} cannot pack: {self.spec.why}; use --positions gaps")
-        self._sharing.check_may_shift(seq)
+        self._sharing.check_may_shift(seq, p0, p1)
         lib.llama_memory_seq_add(self._memory, seq, p0, p1, delta)
         self._shift_pending = True
 
-    def copy(self, src: int, dst: int) -> None:
+    def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
         self._check_seq(src)
         self._check_seq(dst)
         if src == dst:
             return
-        lib.llama_memory_seq_rm(self._memory, dst, -1, -1)
-        lib.llama_memory_seq_cp(self._memory, src, dst, -1, -1)
-        self._sharing.link(src, dst)
+        self.remove(dst, 0, -1)
+        last = self.pos_range(src)[1]
+        stop = last + 1 if p1 < 0 else min(p1, last + 1)
+        if p0 < stop:
+            lib.llama_memory_seq_cp(self._memory, src, dst, p0, stop)
+            self._sharing.link(src, dst, p0, stop)
+
+    def shared_until(self, seq: int) -> int:
+        self._check_seq(seq)
+        return self._sharing.shared_until(seq)
 
     def pos_range(self, seq: int) -> tuple[int, int]:
         self._check_seq(seq)
@@ -204,8 +213,8 @@ class LlamaEngine:
         if not 0 <= seq < self.spec.n_seq_max:  # llama.cpp would end the process
             raise BatchError(f"sequence {seq} is not one of {self.spec.n_seq_max}")
 
-    def sampler(self, params: SamplingParams) -> LlamaSampler:
-        return LlamaSampler(params, self._template)
+    def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> LlamaSampler:
+        return LlamaSampler(params, self._template, drawn)
 
     def close(self) -> None:
         self._closing.close()

@@ -31,7 +31,7 @@ class NativeLog:
     """
 
     def __init__(self) -> None:
-        self.kshift_failures = 0
+        self._kshift_failures = threading.local()  # a line has no context, but comes on the thread that decodes
         self.errors: deque[str] = deque(maxlen=4)
         self._logger = logging.getLogger("llama.cpp")
         self._level = logging.DEBUG
@@ -47,6 +47,11 @@ class NativeLog:
                 lib.llama_backend_init()
                 self._started = True
 
+    @property
+    def kshift_failures(self) -> int:
+        """How many K-shifts failed on this thread so far; the difference over one llama_decode is its context's."""
+        return int(getattr(self._kshift_failures, "n", 0))
+
     def last_error(self) -> str:
         """What llama.cpp last complained of, for messages."""
         return self.errors[-1] if self.errors else "llama.cpp gave no reason"
@@ -60,7 +65,7 @@ class NativeLog:
         if self._level == logging.ERROR:
             self.errors.append(line)
             if "K-shift" in line:
-                self.kshift_failures += 1
+                self._kshift_failures.n = self.kshift_failures + 1
         self._logger.log(self._level, "%s", line)
 
 

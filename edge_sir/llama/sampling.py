@@ -1,9 +1,13 @@
 """llama.cpp's samplers as one chain per turn."""
 
 import ctypes
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
+from edge_sir.core.chance import Chance, pick
 from edge_sir.engine import Row, SamplingParams
 from edge_sir.llama.native import lib
 
@@ -13,13 +17,17 @@ _DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  
 
 
 class LlamaSampler:
-    """penalties -> top-k -> top-p -> min-p -> temperature -> draw, or greedy at temperature 0.
+    """penalties -> top-k -> top-p -> min-p -> temperature -> a draw of ours, or greedy at temperature 0.
 
     It draws from any logits row, not from the context's last batch (llama_sampler_sample), so that a
-    row can be kept while other sequences are decoded. `template` holds ids 0..n_vocab-1.
+    row can be kept while other sequences are decoded. `template` holds ids 0..n_vocab-1. drawn: tokens that were drawn
+    already; it goes on as the sampler that drew them would.
     """
 
-    def __init__(self, params: SamplingParams, template: np.ndarray) -> None:
+    def __init__(self, params: SamplingParams, template: np.ndarray, drawn: Sequence[int] = ()) -> None:
+        self._params = params
+        self._drawn = [int(token) for token in drawn]
+        self._chance = Chance(params.seed, len(self._drawn))
         self._template = template
         self._candidates = np.empty_like(template)
         self._array = lib.llama_token_data_array()
@@ -28,6 +36,8 @@ class LlamaSampler:
         self._chain = lib.llama_sampler_chain_init(settings)
         for sampler in _links(params, len(template)):
             lib.llama_sampler_chain_add(self._chain, sampler)
+        for token in self._drawn[-params.repeat_last_n :]:
+            lib.llama_sampler_accept(self._chain, token)
 
     @staticmethod
     def template(n_vocab: int) -> np.ndarray:
@@ -45,12 +55,19 @@ class LlamaSampler:
         array.data = ctypes.cast(self._candidates.ctypes.data, lib.llama_token_data_p)
         array.size, array.selected, array.sorted = len(self._candidates), -1, False
         lib.llama_sampler_apply(self._chain, ctypes.byref(array))
-        token = int(array.data[array.selected].id)
-        self.accept(token)
+        u = self._chance.next()
+        token = int(array.data[array.selected if array.selected >= 0 else self._pick(array.size, u)].id)
+        self._drawn.append(token)
+        lib.llama_sampler_accept(self._chain, token)
         return token
 
-    def accept(self, token: int) -> None:
-        lib.llama_sampler_accept(self._chain, token)
+    def _pick(self, n: int, u: float) -> int:
+        """Draws among the first `n` candidates, which are those that the chain left."""
+        logits = self._candidates["logit"][:n].astype(np.float64)
+        return pick(np.exp(logits - logits.max()), u)
+
+    def state(self) -> dict[str, Any]:
+        return {"params": asdict(self._params), "drawn": list(self._drawn)}
 
     def close(self) -> None:
         if self._chain:
@@ -60,8 +77,9 @@ class LlamaSampler:
 
 def _links(params: SamplingParams, n_vocab: int) -> list[object]:
     links = []
-    if params.repeat_penalty != 1:
-        links.append(lib.llama_sampler_init_penalties(n_vocab, params.repeat_last_n, params.repeat_penalty, 0.0, 0.0))
+    penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
+    if penalties != (1, 0, 0):
+        links.append(lib.llama_sampler_init_penalties(n_vocab, params.repeat_last_n, *penalties))
     if params.temperature <= 0:
         return [*links, lib.llama_sampler_init_greedy()]
     if params.top_k > 0:
@@ -71,5 +89,4 @@ def _links(params: SamplingParams, n_vocab: int) -> list[object]:
     if params.min_p > 0:
         links.append(lib.llama_sampler_init_min_p(params.min_p, 1))
     links.append(lib.llama_sampler_init_temp(params.temperature))
-    links.append(lib.llama_sampler_init_dist(params.seed))
     return links

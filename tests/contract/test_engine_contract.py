@@ -1,5 +1,6 @@
 """What every engine must do, toy or llama.cpp: decoding, scores and the sampler. Memory: test_memory_contract."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -201,7 +202,7 @@ def logits(engine: Engine) -> np.ndarray:
 
 
 def test_temperature_zero_is_greedy(engine: Engine, logits: np.ndarray) -> None:
-    assert draws(engine, SamplingParams(temperature=0), logits, 3) == [50, 50, 50]
+    assert draws(engine, SamplingParams(temperature=0, repeat_penalty=1), logits, 3) == [50, 50, 50]
 
 
 def test_a_seed_repeats_its_draws_and_another_does_not(engine: Engine, logits: np.ndarray) -> None:
@@ -221,16 +222,33 @@ def test_a_repetition_penalty_makes_accepted_tokens_less_likely(engine: Engine, 
     assert sampler.sample(logits) == 50
     assert sampler.sample(logits) == 60  # drawing a token accepts it
     sampler.close()
-    sampler = engine.sampler(SamplingParams(temperature=0, repeat_penalty=1.5))
-    sampler.accept(50)
+    sampler = engine.sampler(SamplingParams(temperature=0, repeat_penalty=1.5), [50])
     assert sampler.sample(logits) == 60
     sampler.close()
 
 
+@pytest.mark.parametrize("penalty", [{"frequency_penalty": 0.15}, {"presence_penalty": 0.15}])
+def test_the_other_penalties_count_what_was_drawn(engine: Engine, logits: np.ndarray, penalty: dict) -> None:
+    params = SamplingParams(temperature=0, repeat_penalty=1, **penalty)
+    drawn = draws(engine, params, logits, 4)
+    assert drawn[:2] == [50, 60]
+    assert drawn[2:] == [50, 60] if "frequency_penalty" in penalty else [50, 50]
+
+
+@pytest.mark.parametrize("params", [SamplingParams(seed=4, temperature=1.5), SamplingParams(temperature=0)])
+def test_a_sampler_goes_on_where_another_one_was(engine: Engine, logits: np.ndarray, params: SamplingParams) -> None:
+    whole = draws(engine, params, logits, 30)
+    first = engine.sampler(params)
+    begun = [first.sample(logits) for _ in range(11)]
+    saved = json.loads(json.dumps(first.state()))
+    first.close()
+    second = engine.sampler(SamplingParams(**saved["params"]), saved["drawn"])
+    assert begun + [second.sample(logits) for _ in range(19)] == whole
+    second.close()
+
+
 def test_the_penalty_forgets_what_is_long_past(engine: Engine, logits: np.ndarray) -> None:
-    sampler = engine.sampler(SamplingParams(temperature=0, repeat_penalty=1.5, repeat_last_n=2))
-    for token in (50, 90, 91):
-        sampler.accept(token)
+    sampler = engine.sampler(SamplingParams(temperature=0, repeat_penalty=1.5, repeat_last_n=2), [50, 90, 91])
     assert sampler.sample(logits) == 50
     sampler.close()
 
@@ -239,10 +257,10 @@ def test_the_penalty_forgets_what_is_long_past(engine: Engine, logits: np.ndarra
 @pytest.mark.parametrize(
     "params",
     [
-        SamplingParams(temperature=1, top_k=1, top_p=1, min_p=0),
-        SamplingParams(temperature=1, top_k=0, top_p=0.3, min_p=0),
-        SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0.95),
-        SamplingParams(temperature=0.005, top_k=0, top_p=1, min_p=0),
+        SamplingParams(temperature=1, top_k=1, top_p=1, min_p=0, repeat_penalty=1),
+        SamplingParams(temperature=1, top_k=0, top_p=0.3, min_p=0, repeat_penalty=1),
+        SamplingParams(temperature=1, top_k=0, top_p=1, min_p=0.95, repeat_penalty=1),
+        SamplingParams(temperature=0.005, top_k=0, top_p=1, min_p=0, repeat_penalty=1),
     ],
     ids=["top_k", "top_p", "min_p", "temperature"],
 )

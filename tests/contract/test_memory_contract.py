@@ -248,6 +248,32 @@ def test_shared_cells_must_not_move(packing: Kind) -> None:
     assert engine.pos_range(0) == (5, 14)
 
 
+def test_only_the_range_that_is_shared_stands_still(packing: Kind) -> None:
+    engine = packing.make()
+    tokens = some_tokens(engine, 20)
+    read(engine, 0, tokens)
+    engine.copy(0, 1, 2, 12)
+    assert ranges(engine)[:3] == [(0, 19), (2, 11), (-1, -1)]
+    assert [engine.shared_until(seq) for seq in range(3)] == [12, 12, 0]
+    engine.copy(1, 2, 0, 5)
+    assert [engine.shared_until(seq) for seq in range(3)] == [12, 12, 5]
+    for p0, p1 in ((2, 3), (11, 12), (0, -1), (5, 20)):
+        with pytest.raises(CapabilityError, match="shares cells"):
+            engine.shift(0, p0, p1, 5)
+    engine.remove(0, 13, 15)
+    engine.shift(0, 15, -1, -2)
+    assert engine.pos_range(0) == (0, 17)
+    engine.remove(1, 6, -1)
+    assert [engine.shared_until(seq) for seq in range(3)] == [6, 6, 5]
+    engine.remove(0, 0, 6)
+    assert [engine.shared_until(seq) for seq in range(3)] == [0, 5, 5]
+    engine.shift(0, 6, -1, -6)
+    assert engine.pos_range(0) == (0, 11)
+    engine.remove(2, 0, -1)
+    assert engine.shared_until(1) == 0
+    engine.shift(1, 0, -1, 3)
+
+
 # ---- dump and load -----------------------------------------------------------------------------
 
 

@@ -143,7 +143,7 @@ def test_three_sessions_in_mixed_slices_are_each_as_if_alone(
 def test_a_failed_kshift_is_reported_now_and_ever_after(
     smollm2: NativeModel, make_llama_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = make_llama_engine(smollm2, 256, threads=1)
+    engine, other = (make_llama_engine(smollm2, 256, threads=1) for _ in range(2))
     session = Session(engine, from_spec("streaming"), Budget(64))
     session.feed(engine.text.encode(TEXT, special=False)[:60], "user")
     while session.step():
@@ -168,6 +168,7 @@ def test_a_failed_kshift_is_reported_now_and_ever_after(
         engine.dump(0)
     with pytest.raises(ShiftError):
         engine.decode([Slice(0, np.array([5], np.int32), 0, np.array([-1], np.int32))])
+    other.decode([Slice(0, np.array([5], np.int32), 0, np.array([-1], np.int32))])  # another context is sound
 
 
 def test_errors_of_llama_cpp_reach_the_log(

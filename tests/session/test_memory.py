@@ -103,9 +103,7 @@ def test_a_character_cut_in_two_is_left_out() -> None:
     chat = make_chat(["ok"], policy="streaming", budget=200)
     chat.reply("Grüße 👋")
     rows = np.flatnonzero(chat.session.ledger["token"] == "👋".encode()[1])
-    from edge_sir import amend
-
-    amend.forget(chat.session, rows)
+    chat.session.forget(rows)
     assert "�" not in chat.memory().turn(1).text  # type: ignore[union-attr]
 
 

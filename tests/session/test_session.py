@@ -59,9 +59,9 @@ def test_a_policy_that_needs_no_scores_gets_none() -> None:
 def test_generated_tokens_are_scored_from_the_row_they_were_drawn_from() -> None:
     session = make_session("sirllm")
     say(session, words(10))
-    sampler = session.engine.sampler(SamplingParams(seed=3))
+    session.start_sampler(SamplingParams(seed=3))
     for _ in range(20):
-        session.feed([session.sample(sampler)], "assistant")
+        session.feed([session.sample()], "assistant")
         session.step(generated=True)
     tokens = session.ledger["token"]
     expected = scores.surprisal(logits_of(tokens)[:-1], tokens[1:])
@@ -204,7 +204,8 @@ def test_truncating_everything_leaves_an_empty_session() -> None:
     assert session.truncate(1) == 20
     assert cached(session.engine) == []  # type: ignore[arg-type]
     with pytest.raises(SessionError, match="nothing to sample"):
-        session.sample(session.engine.sampler(SamplingParams()))
+        session.start_sampler(SamplingParams())
+        session.sample()
     say(session, words(20))
     assert agrees(session)
 

@@ -67,14 +67,16 @@ def test_what_waits_can_be_forgotten() -> None:
 
 def test_the_next_token_is_drawn_only_when_all_is_decoded() -> None:
     session = make_session()
-    sampler = session.engine.sampler(SamplingParams())
+    with pytest.raises(SessionError, match="start a sampler"):
+        session.sample()
+    session.start_sampler(SamplingParams())
     with pytest.raises(SessionError, match="nothing to sample"):
-        session.sample(sampler)
+        session.sample()
     say(session, words(9))
-    session.sample(sampler)
+    session.sample()
     session.feed([40], "user")
     with pytest.raises(SessionError, match="decode what was fed"):
-        session.sample(sampler)
+        session.sample()
 
 
 def tamper_before_the_commit(session: Session) -> None:

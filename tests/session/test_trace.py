@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from driving import EVICTING, drain, make_session, say, words
 
-from edge_sir import amend
 from edge_sir.core.budget import KEPT_PERCENT, Budget
 from edge_sir.core.records import Eviction
 from edge_sir.core.scores import SCORE_NAMES
@@ -129,12 +128,12 @@ def test_changed_terms_are_part_of_the_record(tmp_path: Path) -> None:
     events: list[Eviction] = []
     session, trace = record(tmp_path / "t.jsonl", "sir", events, 160)
     talk(session, 5)
-    amend.set_budget(session, 110)
+    session.set_budget(110)
     talk(session, 3)
-    amend.set_policy(session, from_spec("sirllm:decay=0.8"))
+    session.set_policy(from_spec("sirllm:decay=0.8"))
     talk(session, 3)
-    amend.set_budget(session, 170)
-    amend.forget(session, np.array([10, 11, 12]))
+    session.set_budget(170)
+    session.forget(np.array([10, 11, 12]))
     talk(session, 5)
     trace.close()
     again = replay(read_trace(tmp_path / "t.jsonl"))
@@ -154,7 +153,7 @@ def after_an_undo(path: Path) -> Session:
         session.feed(words(40, i), "user")
         drain(session)
     session.truncate(4)
-    amend.set_budget(session, 64)
+    session.set_budget(64)
     trace.close()
     return session
 
@@ -213,8 +212,8 @@ def test_a_policy_that_needs_more_cells_than_a_new_budget_has_refuses(tmp_path: 
     session, trace = record(tmp_path / "t.jsonl", "sir", [], 160)
     for i in range(5):
         say(session, words(40, i))
-    amend.set_budget(session, 64)
-    amend.set_policy(session, from_spec("streaming:n_sink=20"))
+    session.set_budget(64)
+    session.set_policy(from_spec("streaming:n_sink=20"))
     say(session, words(40, 9))
     trace.close()
     out = replay(read_trace(tmp_path / "t.jsonl"), from_spec("streaming:n_sink=100"))
@@ -253,9 +252,9 @@ def test_an_old_trace_without_the_turn_of_a_budget_loads(tmp_path: Path) -> None
 def test_a_cleared_conversation_is_a_part_of_its_own(tmp_path: Path) -> None:
     session, trace = record(tmp_path / "t.jsonl", "sir", [], 160)
     talk(session, 9)
-    amend.set_budget(session, 110)
-    amend.set_policy(session, from_spec("streaming"))
-    amend.reset(session)
+    session.set_budget(110)
+    session.set_policy(from_spec("streaming"))
+    session.reset()
     talk(session, 7)
     trace.close()
     again = replay(read_trace(tmp_path / "t.jsonl"))
@@ -269,7 +268,7 @@ def test_a_cleared_conversation_is_a_part_of_its_own(tmp_path: Path) -> None:
 def test_a_refusal_in_one_part_does_not_end_the_next(tmp_path: Path) -> None:
     session, trace = record(tmp_path / "t.jsonl", "sir", [])
     talk(session)
-    amend.reset(session)
+    session.reset()
     talk(session, 1)
     trace.close()
     last = replay(read_trace(tmp_path / "t.jsonl"), from_spec("keep-all"))
@@ -278,9 +277,9 @@ def test_a_refusal_in_one_part_does_not_end_the_next(tmp_path: Path) -> None:
 
 def test_the_part_shown_is_one_in_which_anything_was_said(tmp_path: Path) -> None:
     session, trace = record(tmp_path / "t.jsonl", "sir", [])
-    amend.reset(session)  # nothing was said yet: no part
+    session.reset()  # nothing was said yet: no part
     talk(session)
-    amend.reset(session)
+    session.reset()
     trace.close()
     again = replay(read_trace(tmp_path / "t.jsonl"))
     assert again.as_recorded and (again.part, again.parts) == (1, 2) and again.evictions > 5

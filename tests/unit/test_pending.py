@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_sir.borders import TextBorders
 from edge_sir.core.ledger import COLUMNS, ROLES
-from edge_sir.core.pending import Borders, PendingTokens, no_borders
+from edge_sir.session.pending import Borders, PendingTokens, no_borders
 
 quick = settings(deadline=None, max_examples=80)
 FRAME, USER = ROLES.index("frame"), ROLES.index("user")

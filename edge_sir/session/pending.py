@@ -1,16 +1,18 @@
 """Tokens that were fed but not decoded yet, with the ledger columns they will get."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.ledger import COLUMNS, FRAME
 
-__all__ = ["Borders", "PendingTokens", "no_borders"]
+__all__ = ["Borders", "Boundaries", "PendingTokens", "no_borders"]
 
 _NAMES = ("token", "role", "pinned", "message", "sentence", "word", "turn")
+_NUMBERING = ("message", "sentence", "sentence_over", "word", "word_length")
 _DTYPES = dict(COLUMNS)
 _WORD_TOKENS = 16  # a longer run of letters (a hash, a picture in base 64) is cut, so that it need not go at once
 
@@ -23,9 +25,33 @@ class Borders:
     word_starts: NDArray[np.bool_]
 
 
-def no_borders(tokens: NDArray[np.int32]) -> Borders:
+class Boundaries(Protocol):
+    """Tells where sentences end and words begin in a stream of tokens. It remembers how the stream ended."""
+
+    def __call__(self, tokens: NDArray[np.int32]) -> Borders:
+        """The borders of `tokens` int [n], which follow what came before."""
+
+    @property
+    def tail(self) -> str:
+        """All that it remembers of what came before."""
+
+    def after(self, tail: str) -> "Boundaries":
+        """One of its own for a stream that ended in `tail`."""
+
+
+class _NoBorders:
     """No sentence ends, and every token is a word."""
-    return Borders(np.zeros(len(tokens), bool), np.ones(len(tokens), bool))
+
+    tail = ""
+
+    def __call__(self, tokens: NDArray[np.int32]) -> Borders:
+        return Borders(np.zeros(len(tokens), bool), np.ones(len(tokens), bool))
+
+    def after(self, tail: str) -> "Boundaries":
+        return self
+
+
+no_borders: Boundaries = _NoBorders()
 
 
 class PendingTokens:
@@ -98,6 +124,17 @@ class PendingTokens:
         self._word = int(numbers[-1])
         self._word_length = (n - int(begun[-1]) - 1) % _WORD_TOKENS + 1
         return numbers
+
+    @property
+    def numbering(self) -> dict[str, int]:
+        """The running numbers, by name, for `go_on`."""
+        return {name: int(getattr(self, f"_{name}")) for name in _NUMBERING}
+
+    def go_on(self, numbering: Mapping[str, int]) -> None:
+        """Counts on from the `numbering` of another queue."""
+        for name in _NUMBERING:
+            setattr(self, f"_{name}", int(numbering[name]))
+        self._sentence_over = bool(self._sentence_over)
 
     def head(self, n: int) -> dict[str, NDArray[Any]]:
         """The first `n` tokens' columns."""

@@ -12,8 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,16 +21,18 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
-from edge_sir.core.pending import Borders, PendingTokens, no_borders
 from edge_sir.core.plan import EvictionPlan, runs_of
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Carry, Eviction, SessionStats
 from edge_sir.core.room import Room
-from edge_sir.engine import Engine, Sampler, Slice, SliceResult, Tokens
-from edge_sir.errors import BudgetError, PoisonedError, SessionError
-from edge_sir.positions import PositionMode, Positions, pack, read_again, resolve_positions
+from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
+from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StateError
+from edge_sir.policies import to_spec
+from edge_sir.session.pending import Boundaries, PendingTokens, no_borders
+from edge_sir.session.positions import PositionMode, Positions, pack, read_again, resolve_positions
+from edge_sir.session.state import SessionState
 
-__all__ = ["Positions", "Session", "check_context"]
+__all__ = ["Session", "check_context"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Session:
         *,
         seq: int = 0,
         positions: Positions = "auto",
-        borders: Callable[[Tokens], Borders] = no_borders,
+        borders: Boundaries = no_borders,
         on_evict: Callable[[Eviction], None] | None = None,
         also_score: frozenset[str] = frozenset(),
         journal: Journal | None = None,
@@ -90,6 +91,7 @@ class Session:
         self._born = 0
         self._carry = _NOTHING
         self._in_flight: Slice | None = None
+        self._sampler: Sampler | None = None
         self._poison = ""
         self._turn_born = 0
         self._turn_max_repeat = -np.inf
@@ -116,10 +118,6 @@ class Session:
         """Queues `tokens` int [n] of `role` (of `ROLES`) for decoding; nothing is decoded yet."""
         array = np.asarray(tokens, np.int32)
         self._pending.feed(array, ROLES.index(role), self.turn, pinned, self._borders(array))
-
-    def score_also(self, names: frozenset[str]) -> None:
-        """From now on these score columns are filled as well."""
-        self._needs = self._needs | names
 
     @property
     def n_born(self) -> int:
@@ -190,9 +188,24 @@ class Session:
             self.commit(self.engine.decode([piece])[0], generated=generated)
         return True
 
-    def sample(self, sampler: Sampler) -> int:
+    # ---- drawing -------------------------------------------------------------------------------
+
+    def start_sampler(self, params: SamplingParams) -> None:
+        """Begins to draw by `params`; a sampler that was at work before ends."""
+        self.end_sampler()
+        self._sampler = self.engine.sampler(params)
+
+    def end_sampler(self) -> None:
+        """Frees the sampler; without one this does nothing."""
+        if self._sampler is not None:
+            self._sampler.close()
+            self._sampler = None
+
+    def sample(self) -> int:
         """Draws the next token from the last decoded row; feed it to have it decoded."""
-        return sampler.sample(self.last_logits)
+        if self._sampler is None:
+            raise SessionError("nothing to draw with: start a sampler first")
+        return self._sampler.sample(self.last_logits)
 
     @property
     def last_logits(self) -> NDArray[np.float32]:
@@ -273,33 +286,172 @@ class Session:
         self.ledger.update("pinned", rows, pinned)
         return len(rows)
 
-    def fork(
-        self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
-    ) -> "Session":
-        """A session of its own that goes on from here, with another policy or budget if wanted.
+    # ---- the session as a value ----------------------------------------------------------------
 
-        The caller has put the same cells into `seq` of `engine` (Engine.copy, or dump and load).
-        Raises SessionError while something waits to be decoded.
+    def state(self) -> SessionState:
+        """All of this session but its cells. Raises SessionError while something waits to be decoded."""
+        self.make_ready()
+        if len(self._pending):
+            raise SessionError("decode what was fed first")
+        arrays = {f"ledger.{name}": column.copy() for name, column in self.ledger.columns().items()}
+        if self._carry.logits is not None:
+            arrays["carry.logits"] = self._carry.logits.copy()
+        scalars = {
+            "turn": self.turn,
+            "born": self._born,
+            "positions": self.mode,
+            "budget": self.budget.n_cells,
+            "policy": to_spec(self.policy),
+            "fingerprint": self.engine.spec.fingerprint,
+            "needs": sorted(self._needs),
+            "numbering": self._pending.numbering,
+            "tail": self._borders.tail,
+            "carry": {"scores": self._carry.scores, "target": self._carry.target},
+            "turn_born": self._turn_born,
+            "turn_max_repeat": self._turn_max_repeat,
+            "reserve": self._reserve,
+            "stats": asdict(self.stats),
+            "sampler": None if self._sampler is None else self._sampler.state(),
+        }
+        return SessionState(arrays, scalars)
+
+    @classmethod
+    def from_state(
+        cls,
+        state: SessionState,
+        engine: Engine,
+        policy: Policy,
+        budget: Budget,
+        *,
+        seq: int = 0,
+        borders: Boundaries = no_borders,
+        on_evict: Callable[[Eviction], None] | None = None,
+        also_score: frozenset[str] = frozenset(),
+        journal: Journal | None = None,
+    ) -> "Session":
+        """A session of its own that goes on from `state`, with another policy or budget if wanted.
+
+        The caller has put the cells into `seq` of `engine` (Engine.copy, or dump and load). Raises StateError for a
+        state of another model or one that does not fit its cells, BudgetError if what is resident exceeds the budget.
         """
-        if len(self._pending) or self._in_flight is not None:
-            raise SessionError("decode what was fed before a fork")
-        other = Session(
+        told = state.scalars
+        if engine.spec.fingerprint != told["fingerprint"]:
+            raise StateError(f"{engine.spec.model} is not the model that this session was saved with")
+        rows = state.ledger
+        if len(rows["token"]) > budget.n_cells:
+            raise BudgetError(
+                f"{len(rows['token'])} tokens are resident; a budget of {budget.n_cells} cannot hold them"
+            )
+        other = cls(
             engine,
             policy,
             budget,
             seq=seq,
-            positions=self.mode,
+            positions=told["positions"],
+            borders=borders.after(told["tail"]),
+            on_evict=on_evict,
+            also_score=also_score,
+            journal=journal,
+        )
+        other.ledger.append(rows["token"], rows)
+        other.stats = SessionStats(**told["stats"])
+        other.turn, other._born = told["turn"], told["born"]
+        logits = state.arrays.get("carry.logits")
+        carry = told["carry"]
+        other._carry = Carry(dict(carry["scores"]), carry["target"], None if logits is None else logits.copy())
+        other._turn_born, other._turn_max_repeat = told["turn_born"], told["turn_max_repeat"]
+        other._reserve = told["reserve"]
+        other._pending.go_on(told["numbering"])
+        if told["sampler"] is not None:
+            other._sampler = engine.sampler(SamplingParams(**told["sampler"]["params"]), told["sampler"]["drawn"])
+        other._check_agreement()
+        return other
+
+    def fork(
+        self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
+    ) -> "Session":
+        """A session of its own that goes on from here; what it does never changes this one. As `from_state`."""
+        return Session.from_state(
+            self.state(),
+            engine,
+            policy,
+            budget,
+            seq=seq,
             borders=self._borders,
             on_evict=self.on_evict,
             also_score=also_score,
         )
-        other.ledger.append(self.ledger["token"], self.ledger.columns())
-        other.stats = replace(self.stats)
-        other.turn, other._born, other._carry = self.turn, self._born, self._carry
-        other._turn_born, other._turn_max_repeat = self._turn_born, self._turn_max_repeat
-        other._pending = copy(self._pending)  # the numbers of messages and sentences go on
-        other._check_agreement()
-        return other
+
+    def move_to(self, engine: Engine) -> None:
+        """Goes on in another engine of the same model, with the same cells; the old one stays as it is.
+
+        Raises CapabilityError or StateError, with nothing changed, if the other cannot take them.
+        """
+        self.make_ready()
+        if engine.spec.fingerprint != self.engine.spec.fingerprint:
+            raise CapabilityError(f"{engine.spec.model} is not the model of this conversation")
+        resolve_positions(self.mode, engine)
+        engine.load(self.seq, self.engine.dump(self.seq))
+        drawing = None if self._sampler is None else self._sampler.state()
+        self.end_sampler()
+        self.engine = engine
+        if drawing is not None:
+            self._sampler = engine.sampler(SamplingParams(**drawing["params"]), drawing["drawn"])
+        self.make_ready()
+
+    # ---- what a user changes in mid-conversation -----------------------------------------------
+
+    def forget(self, rows: NDArray[np.intp]) -> int:
+        """Removes ledger `rows` and their cells, pinned or not, and returns how many those are.
+
+        What later tokens took in from them when they were decoded stays in those.
+        """
+        self.make_ready()
+        if len(rows):
+            self.evict(EvictionPlan(np.unique(rows), self.ledger.epoch, "forgotten"))
+        return len(rows)
+
+    def reset(self) -> None:
+        """Empties the session: turn 0 begins again. What was counted stays counted, here and in its `stats`."""
+        self.make_ready()
+        with shield():  # rows of no turn, or a turn of no rows, would be what the next message is added to
+            self.discard_pending()
+            if self.turn > 0 and self.ledger.journal is not None:  # a first system prompt replaced is no conversation
+                self.ledger.journal.cleared()
+            self.rewind(len(self.ledger))
+            self.turn = 0
+
+    def set_policy(self, policy: Policy) -> None:
+        """Makes room by another policy from now on. Raises BudgetError if the pins leave it none.
+
+        Scores that were not computed so far stay unknown; those that were go on being computed.
+        """
+        room = Room(self.ledger, policy, self.budget)
+        room.check_pins(0, f"policy {to_spec(policy)}", "unpin something")
+        self.policy, self.room = policy, room
+        self._needs = self._needs | policy.needs
+        if self.ledger.journal is not None:
+            self.ledger.journal.changed("policy", to_spec(policy), self.turn)
+
+    def set_budget(self, n_cells: int) -> int:
+        """Changes the budget, and evicts at once what no longer fits, no more; returns how many tokens that are.
+
+        Raises BudgetError if the engine has no such context, or the pins and a turn do not fit.
+        """
+        self.make_ready()
+        self.room.check_budget(n_cells)
+        budget = Budget(n_cells)
+        check_context(budget, self.engine)
+        room = Room(self.ledger, self.policy, budget)
+        plan = room.plan(0, self.turn, None)
+        with shield():
+            if self.ledger.journal is not None:
+                self.ledger.journal.changed("budget", n_cells, self.turn)
+            if plan is not None:
+                self.evict(plan)
+            self.ledger.resize(n_cells)
+            self.budget, self.room = budget, room
+        return 0 if plan is None else len(plan)
 
     # ---- making room ---------------------------------------------------------------------------
 

@@ -29,12 +29,19 @@ def resolve_positions(wanted: Positions, engine: Engine) -> PositionMode:
 
 
 def pack(engine: Engine, seq: int, ledger: TokenLedger) -> bool:
-    """Renumbers the cells of `seq` to 0, 1, ... in engine and ledger; False if they stood so already."""
-    moves = packing_moves(ledger["pos"])
+    """Renumbers the cells of `seq` to 0, 1, ... in engine and ledger; False if they stood so already.
+
+    Cells that another sequence shares must not move, and so stay as they are; the others close up behind them.
+    """
+    pos = ledger["pos"].copy()
+    first = engine.shared_until(seq)
+    n_still = int(np.searchsorted(pos, first))
+    moves = packing_moves(pos[n_still:], first)
     for p0, p1, delta in moves:
         engine.shift(seq, p0, p1, delta)
     if moves:
-        ledger.renumber(np.arange(len(ledger)))
+        pos[n_still:] = first + np.arange(len(pos) - n_still)
+        ledger.renumber(pos)
     return bool(moves)
 
 

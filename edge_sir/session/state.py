@@ -1,0 +1,60 @@
+"""All that a session is beside its cells, as one value: what a fork, a move and a save go through.
+
+    session.state() ──> SessionState ──Session.from_state(engine, ...)──> a session that goes on from there
+                             └──dump()──> bytes ──load()──> SessionState
+
+The cells go their own way (`Engine.copy`, or `Engine.dump` and `load`). Arrays and scalars are kept apart, so that
+whoever stores a state needs to know neither.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.errors import StateError
+
+__all__ = ["SessionState"]
+
+_FORMAT = 1
+_SCALARS = "scalars"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionState:
+    """arrays: `ledger.*` (the ledger's columns, [n_resident] each) and, after a decode, `carry.logits` (float32
+    [n_vocab], the last decoded row). scalars: numbers, strings and lists, as JSON has them.
+
+    Both are the value's own: nothing that the session does later changes them.
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    scalars: dict[str, Any]
+
+    @property
+    def ledger(self) -> dict[str, NDArray[Any]]:
+        """The ledger's columns by name, [n_resident] each."""
+        return {name.removeprefix("ledger."): a for name, a in self.arrays.items() if name.startswith("ledger.")}
+
+    def dump(self) -> bytes:
+        """The state as bytes; no pickled objects are in them."""
+        text = json.dumps({"format": _FORMAT} | self.scalars).encode()
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **{_SCALARS: np.frombuffer(text, np.uint8), **self.arrays})
+        return buffer.getvalue()
+
+    @classmethod
+    def load(cls, data: bytes) -> "SessionState":
+        """The state that `dump` wrote. Raises StateError for any other bytes."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            scalars = json.loads(arrays.pop(_SCALARS).tobytes())
+            if scalars.pop("format") != _FORMAT:
+                raise ValueError("it was written by another version")
+        except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged bytes
+            raise StateError(f"this is no saved session: {error}") from None
+        return cls(arrays, scalars)
