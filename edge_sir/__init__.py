@@ -9,11 +9,10 @@ with edge_sir.open_chat(edge_sir.Options(budget=256)) as chat:
     print(chat.stats())
 """
 
-from edge_sir.chat import Chat, Reply, Undone
+from edge_sir.chat import Chat, ChatStats, Reply, Undone
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
-from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, Passage, Span, TurnMemory
 from edge_sir.options import Options
 from edge_sir.replaying import Replayed, replay

@@ -24,7 +24,7 @@ _OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
 
 
 class Options(BaseModel):
-    """What a conversation is made from. Raises pydantic.ValidationError for values out of range."""
+    """What a conversation is made from. Raises ConfigError, in one line, for a value out of range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -72,6 +72,12 @@ class Options(BaseModel):
     commands: bool = Field(default=False, description="piped lines that begin with / are commands, as on a terminal")
     json_output: bool = Field(default=False, alias="json", description="print one JSON object per turn")
     quiet: bool = Field(default=False, description="only replies and errors")
+
+    def __init__(self, /, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_one_line(error, {})) from error
 
     @field_validator("policy")
     @classmethod
@@ -132,8 +138,10 @@ def gather(flags: Mapping[str, Any], *, file: Path | None = None, environ: Mappi
             values[name], sources[name] = value, source
     try:
         return Sourced(Options.model_validate(values), sources)
-    except ValidationError as error:
-        raise ConfigError(_one_line(error, sources)) from None
+    except ConfigError as error:
+        if isinstance(error.__cause__, ValidationError):
+            raise ConfigError(_one_line(error.__cause__, sources)) from None
+        raise
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

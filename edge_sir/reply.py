@@ -9,7 +9,7 @@ from edge_sir.engine import THINK_TAGS
 
 __all__ = ["Finish", "Piece", "Reply", "ReplyText"]
 
-Finish = Literal["end", "stop", "length", "interrupted"]
+Finish = Literal["stop", "length", "cancelled"]
 
 _OPEN, _CLOSE = THINK_TAGS
 
@@ -26,15 +26,17 @@ class Piece:
 class Reply:
     """A finished reply.
 
-    finish: "end" (the model's own), "stop" (a stop string), "length" (max_tokens) or "interrupted".
-    n_tokens: generated ones. resident: tokens in the cache after it. evicted: tokens let go in this turn.
+    finish: "stop" (the model's own end, or a stop string), "length" (max_tokens, or no cell is left) or "cancelled".
+    n_read: tokens decoded for it that were not generated, template tokens included. n_generated: generated ones.
+    resident: tokens in the cache after it. evicted: tokens evicted in this turn.
     """
 
     turn: int
     text: str
     thought: str
     finish: Finish
-    n_tokens: int
+    n_read: int
+    n_generated: int
     resident: int
     evicted: int
 

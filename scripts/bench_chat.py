@@ -139,7 +139,7 @@ def _run_turns(setup: Setup, chat: Chat, bare: Bare, n_reply: int) -> _Run:
         columns[0, i] = setup.clock() - started
         if i in _EARLY or i in _LATE:
             columns[1, i] = bare.steps(4, 1, setup.clock)
-        columns[2, i] = reply.n_tokens
+        columns[2, i] = reply.n_generated
         columns[3, i] = rss_mb()
         if reply.evicted and full_at == _N_TURNS:
             full_at = i

@@ -209,7 +209,7 @@ def _full_session(engine: LlamaEngine, taken: Prefill) -> Session:
     session.turn = 1 + len(token) // _TURN
     for t in token[:_N_SINGLE]:
         session.feed([t], "assistant")
-        session.step(generated=True)
+        session.step(n_generated=1)
     return session
 
 

@@ -2,20 +2,19 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tqdm import tqdm
 
-from edge_sir.chat import Chat, Undone
+from edge_sir.chat import Chat, ReplyStream, Undone
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._help import HELP, help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, digest, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Passage
 from edge_sir.policies import names, to_spec
-from edge_sir.reply import Piece
 from edge_sir.transcript import read_transcript
 
 __all__ = ["Outcome", "complaint", "cost_of", "is_command", "perform"]
@@ -30,7 +29,7 @@ class Outcome:
 
     view: View = field(default_factory=View)
     document: dict[str, Any] = field(default_factory=dict)
-    pieces: Generator[Piece, None, None] | None = None
+    stream: ReplyStream | None = None
     as_json: bool = False
     leave: bool = False
 
@@ -152,7 +151,7 @@ def cost_of(undone: Undone) -> str:
 
 
 def _regen(chat: Chat, rest: str) -> Outcome:
-    return Outcome(pieces=chat.regenerate())
+    return Outcome(stream=chat.regenerate())
 
 
 def _budget(chat: Chat, rest: str) -> Outcome:

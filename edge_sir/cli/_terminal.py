@@ -4,10 +4,10 @@ import contextlib
 import json
 import shutil
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from edge_sir.chat import Chat
+from edge_sir.chat import Chat, ReplyStream
 from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
 from edge_sir.cli._counts import many
 from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
@@ -50,16 +50,18 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
             continue
         if text.lstrip().startswith("/") and "\n" not in text:  # a slip of the space bar; pasted lines stay as they are
             text = text.lstrip()
-        before = chat.last_reply
+        outcome = Outcome()
         try:
-            if _turn(chat, text, wrap=reader.shows_state):
+            outcome = _asked(chat, text)
+            _do(outcome, wrap=reader.shows_state)
+            if outcome.leave:
                 return
-            if not quiet and chat.last_reply is not before:
-                _note_cut(chat)
+            if not quiet:
+                _note_cut(chat, outcome.stream)
         except KeyboardInterrupt:
             print(_style("assistant"), flush=True)
-            if not quiet and chat.last_reply is not before:
-                _note_cut(chat)
+            if not quiet:
+                _note_cut(chat, outcome.stream)
             if chat.awaits:
                 _dim("stopped while reading; what you typed goes in with your next message")
             elif chat.session.turn == 0 and is_command(text):
@@ -77,21 +79,21 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
         losses.clear()
 
 
-def _turn(chat: Chat, text: str, *, wrap: bool) -> bool:
-    """Does what one line asks for; True to leave."""
-    if not is_command(text):
-        chat.last_reply = None
-        _show_reply(chat, chat.stream(text[1:] if text.startswith("//") else text), wrap=wrap)
-        return False
-    outcome = perform(chat, text)
-    if outcome.pieces is not None:
-        chat.last_undo = chat.last_reply = None
-        _show_reply(chat, outcome.pieces, wrap=wrap)
-        if chat.last_undo is not None and (cost := cost_of(chat.last_undo)):
-            _dim(cost)
-    else:
+def _asked(chat: Chat, text: str) -> Outcome:
+    """What one line asks for; a reply is yet to be streamed."""
+    if is_command(text):
+        return perform(chat, text)
+    return Outcome(stream=chat.stream(text[1:] if text.startswith("//") else text))
+
+
+def _do(outcome: Outcome, *, wrap: bool) -> None:
+    if outcome.stream is None:
         _show(outcome)
-    return outcome.leave
+        return
+    _show_reply(outcome.stream, wrap=wrap)
+    undone = getattr(outcome.stream, "undone", None)
+    if undone is not None and (cost := cost_of(undone)):
+        _dim(cost)
 
 
 def _show(outcome: Outcome) -> None:
@@ -140,15 +142,15 @@ class _Screen:
         print(self._wrapped.rest() if self._wrapped else "", end="", flush=True)
 
 
-def _show_reply(chat: Chat, reply: Generator[Piece, None, None], *, wrap: bool) -> None:
+def _show_reply(stream: ReplyStream, *, wrap: bool) -> None:
     screen = _Screen(wrap)
-    with contextlib.closing(reply), _silent_keys() if wrap else contextlib.nullcontext():
+    with stream, _silent_keys() if wrap else contextlib.nullcontext():
         try:
-            for piece in reply:
+            for piece in stream:
                 screen.show(piece)
         except KeyboardInterrupt:
-            reply.close()
-            said = "" if chat.last_reply is None else chat.last_reply.text
+            stream.close()
+            said = stream.text
             if said.startswith(screen.answer) and said != screen.answer:  # memory has it, though it was not shown
                 screen.show(Piece(said[len(screen.answer) :], "assistant"))
             raise
@@ -195,13 +197,15 @@ def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
         _dim(" ".join(part for part in (occupied, lost) if part))
 
 
-def _note_cut(chat: Chat) -> None:
+def _note_cut(chat: Chat, stream: ReplyStream | None) -> None:
     """Says so if the reply did not end by itself."""
-    reply = chat.last_reply
-    if reply is not None and reply.finish == "length":
-        why = "--max-tokens" if reply.n_tokens >= chat.max_tokens else "no cell is left"
-        _dim(f"(cut at {many(reply.n_tokens, 'token')}; {why})")
-    elif reply is not None and reply.finish == "interrupted":
+    if stream is None or not stream.is_finished:
+        return
+    reply = stream.reply
+    if reply.finish == "length":
+        why = "--max-tokens" if reply.n_generated >= chat.max_tokens else "no cell is left"
+        _dim(f"(cut at {many(reply.n_generated, 'token')}; {why})")
+    elif reply.finish == "cancelled":
         _dim("(stopped)")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
+from edge_sir.chat import ChatStats
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._losses import first_words, shown
-from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, TurnMemory, never_said
 from edge_sir.said import Known
 from edge_sir.transcript import pattern_of

@@ -83,11 +83,10 @@ def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
                 continue
             if outcome.leave:
                 break
-            if outcome.pieces is not None:
-                for _ in outcome.pieces:
+            if outcome.stream is not None:
+                for _ in outcome.stream:
                     pass
-                assert chat.last_reply is not None
-                _print_reply(chat.last_reply, losses, options)
+                _print_reply(outcome.stream.reply, losses, options)
             elif options.json_output or outcome.as_json:
                 document = outcome.document
                 if options.json_output:

@@ -65,15 +65,13 @@ class SessionStats:
         total.max_resident = max(self.max_resident, other.max_resident)
         return total
 
-    def count_decode(self, n_tokens: int, n_resident: int, *, generated: bool) -> None:
-        """Counts one llama_decode of `n_tokens` after which `n_resident` cells are occupied."""
+    def count_decode(self, n_read: int, n_generated: int, n_resident: int) -> None:
+        """Counts one llama_decode of so many tokens after which `n_resident` cells are occupied."""
         self.decodes += 1
         self.resident_sum += n_resident
         self.max_resident = max(self.max_resident, n_resident)
-        if generated:
-            self.tokens_out += n_tokens
-        else:
-            self.tokens_in += n_tokens
+        self.tokens_in += n_read
+        self.tokens_out += n_generated
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,8 +160,8 @@ class Session:
         )
         return self._in_flight
 
-    def commit(self, result: SliceResult, *, generated: bool = False) -> None:
-        """Takes what the engine returned for the last slice into the ledger."""
+    def commit(self, result: SliceResult, *, n_generated: int = 0) -> None:
+        """Takes what the engine returned for the last slice into the ledger; n_generated of its tokens were drawn."""
         piece = self._in_flight
         if piece is None:
             raise SessionError("commit without a slice from next_slice")
@@ -176,16 +176,16 @@ class Session:
             self._note_repeats(result)
             self._born += n
             self._in_flight = None
-            self.stats.count_decode(n, len(self.ledger), generated=generated)
+            self.stats.count_decode(n - n_generated, n_generated, len(self.ledger))
         self._check_agreement()
 
-    def step(self, *, generated: bool = False) -> bool:
-        """One slice through this session's own engine; False if nothing waited."""
+    def step(self, *, n_generated: int = 0) -> bool:
+        """One slice through this session's own engine, as `commit`; False if nothing waited."""
         piece = self.next_slice()
         if piece is None:
             return False
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
-            self.commit(self.engine.decode([piece])[0], generated=generated)
+            self.commit(self.engine.decode([piece])[0], n_generated=n_generated)
         return True
 
     # ---- drawing -------------------------------------------------------------------------------

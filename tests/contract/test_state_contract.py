@@ -34,7 +34,7 @@ def write(session: Session, n: int) -> list[int]:
     for _ in range(n):
         tokens.append(session.sample())
         session.feed(tokens[-1:], "assistant")
-        session.step(generated=True)
+        session.step(n_generated=1)
     return tokens
 
 

@@ -145,7 +145,7 @@ def test_four_contexts_are_generated_without_end(
         if i % 200 == 0:
             session.begin_turn()
         session.feed([20 + (7 * i + i // 13) % 230], "assistant")
-        session.step(generated=True)
+        session.step(n_generated=1)
     stats = session.stats
     assert stats.tokens_out == n_generated
     assert stats.evicted == stats.tokens_in + stats.tokens_out - len(session.ledger)

@@ -58,7 +58,7 @@ def test_what_was_forgotten_goes_to_stderr(chat: Callable) -> None:
     replies = turns(told.out)
     assert plain.out.decode() == "".join(reply["text"] + "\n" for reply in replies)
     losses = plain.err.decode().splitlines()
-    assert losses and all(re.match(r"let go \d+ tokens:? of turn \d+ \(hello", line) for line in losses)
+    assert losses and all(re.match(r"let go \d+ tokens?:? of turn \d+ \(hello", line) for line in losses)
     n_lost = sum(int(re.search(r"\d+", line).group()) for line in losses)  # type: ignore[union-attr]
     forgot = [loss for reply in replies for loss in reply["forgot"]]
     assert n_lost == sum(loss["tokens"] - loss["markers"] for loss in forgot)

@@ -28,8 +28,8 @@ FIRST_DIFFERS = (
 def test_a_reply_is_what_the_model_said() -> None:
     chat = make_chat(["Hello Anna."], system="Be kind.")
     reply = chat.reply("I am Anna.")
-    assert (reply.text, reply.thought, reply.finish, reply.turn) == ("Hello Anna.", "", "end", 1)
-    assert (reply.n_tokens, reply.evicted, reply.resident) == (11, 0, len(chat.session.ledger))
+    assert (reply.text, reply.thought, reply.finish, reply.turn) == ("Hello Anna.", "", "stop", 1)
+    assert (reply.n_generated, reply.evicted, reply.resident) == (11, 0, len(chat.session.ledger))
     assert transcript(chat) == (
         "<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nI am Anna.<|im_end|>\n"
         "<|im_start|>assistant\nHello Anna.<|im_end|>\n"
@@ -43,18 +43,18 @@ def test_a_reply_is_what_the_model_said() -> None:
 
 def test_the_stream_gives_the_same_text_piece_by_piece() -> None:
     chat = make_chat(["Grüße 👋 und mehr"])
-    pieces = list(chat.stream("Hi"))
+    stream = chat.stream("Hi")
+    pieces = list(stream)
     assert len(pieces) > 10
     assert all("\ufffd" not in piece.text for piece in pieces)
-    assert chat.last_reply is not None
-    assert "".join(piece.text for piece in pieces) == chat.last_reply.text == "Grüße 👋 und mehr"
+    assert "".join(piece.text for piece in pieces) == stream.reply.text == "Grüße 👋 und mehr"
 
 
 @pytest.mark.parametrize("n_most", [0, 1, 5])
 def test_a_reply_ends_at_max_tokens_and_is_closed(n_most: int) -> None:
     chat = make_chat(["Hello Anna."], max_tokens=100)
     reply = chat.reply("Hi", max_tokens=n_most)
-    assert (reply.text, reply.finish, reply.n_tokens) == ("Hello"[:n_most], "length", n_most)
+    assert (reply.text, reply.finish, reply.n_generated) == ("Hello"[:n_most], "length", n_most)
     assert transcript(chat).endswith(f"assistant\n{'Hello'[:n_most]}<|im_end|>\n")
 
 
@@ -147,11 +147,11 @@ def test_turn_by_turn_the_cache_holds_what_the_template_renders(source: str, sys
 @pytest.mark.parametrize("text", ["Hello STOP more", "HelloSTOP", "Hello STSTOP", "Hello S STOPSTOP"])
 def test_a_stop_string_is_never_shown_and_leaves_the_cache(text: str) -> None:
     chat = make_chat([text], stop=["STOP"])
-    shown = "".join(piece.text for piece in chat.stream("Hi"))
+    stream = chat.stream("Hi")
+    shown = "".join(piece.text for piece in stream)
     expected = text[: text.index("STOP")]
-    assert chat.last_reply is not None
-    assert chat.last_reply.finish == "stop"
-    assert chat.last_reply.text == expected.strip() == shown.strip()
+    assert stream.reply.finish == "stop"
+    assert stream.reply.text == expected.strip() == shown.strip()
     assert transcript(chat).endswith(f"assistant\n{expected}<|im_end|>\n")
     assert agrees(chat.session)
 
@@ -192,10 +192,9 @@ def test_a_stop_string_may_lie_within_tokens(tokens: list[int]) -> None:
 @pytest.mark.parametrize("opening", ["<think>", "\n<think>\n"])
 def test_thoughts_are_shown_apart_and_leave_with_the_turn(opening: str) -> None:
     chat = make_chat([f"{opening}Let me see.</think>\n\nFine."])
-    pieces = list(chat.stream("How?"))
-    reply = chat.last_reply
-    assert reply is not None
-    assert (reply.text, reply.thought, reply.finish) == ("Fine.", "Let me see.", "end")
+    stream = chat.stream("How?")
+    pieces, reply = list(stream), stream.reply
+    assert (reply.text, reply.thought, reply.finish) == ("Fine.", "Let me see.", "stop")
     assert "".join(p.text for p in pieces if p.role == "thought").strip() == "Let me see."
     assert "".join(p.text for p in pieces if p.role == "assistant").strip() == "Fine."
     assert len(role_rows(chat.session, "thought")) == 0
@@ -225,7 +224,7 @@ def test_a_thought_opened_by_the_template_is_a_thought() -> None:
 def test_a_thought_without_end_leaves_no_text() -> None:
     chat = make_chat(["<think>Let me see"])
     reply = chat.reply("How?")
-    assert (reply.text, reply.thought, reply.finish) == ("", "Let me see", "end")
+    assert (reply.text, reply.thought, reply.finish) == ("", "Let me see", "stop")
     assert transcript(chat).endswith("assistant\n<|im_end|>\n")
     assert agrees(chat.session)
 

@@ -6,8 +6,16 @@ import pytest
 from chatting import END, make_chat, said, script, transcript
 from driving import agrees, role_rows
 
-from edge_sir.engine import Slice
-from edge_sir.errors import AbortedError, BatchError, ComputeError, NoSlotError, PoisonedError, ShiftError
+from edge_sir.engine import SamplingParams, Slice
+from edge_sir.errors import (
+    AbortedError,
+    BatchError,
+    ComputeError,
+    NoSlotError,
+    PoisonedError,
+    SessionError,
+    ShiftError,
+)
 from edge_sir.testing import ToyEngine
 
 
@@ -16,8 +24,7 @@ def test_leaving_early_keeps_what_was_said_closed() -> None:
     stream = chat.stream("Hi")
     shown = "".join(next(stream).text for _ in range(5))
     stream.close()
-    assert chat.last_reply is not None
-    assert (chat.last_reply.finish, chat.last_reply.text) == ("interrupted", shown)
+    assert (stream.reply.finish, stream.reply.text) == ("cancelled", shown)
     assert transcript(chat).endswith("assistant\nHello<|im_end|>\n")
     assert isinstance(chat.engine, ToyEngine)
     chat.engine.script[:] = script("Fine.")
@@ -31,8 +38,7 @@ def test_the_last_token_of_a_reply_left_early_is_counted() -> None:
     for _ in range(5):
         next(stream)
     stream.close()
-    assert chat.last_reply is not None
-    assert chat.last_reply.n_tokens == chat.stats().tokens_out == len(role_rows(chat.session, "assistant")) == 5
+    assert stream.reply.n_generated == chat.stats().tokens_out == len(role_rows(chat.session, "assistant")) == 5
 
 
 def test_a_stream_that_is_never_read_says_nothing() -> None:
@@ -65,9 +71,8 @@ def test_a_failure_in_mid_reply_leaves_what_was_said_closed() -> None:
     engine.fail_next = ComputeError("made up")
     with pytest.raises(ComputeError):
         next(stream)
-    assert chat.last_reply is not None
-    assert (chat.last_reply.finish, chat.last_reply.text) == ("interrupted", "Hell")
-    assert transcript(chat).endswith("assistant\nHell<|im_end|>\n")  # closing it decoded the token that failed
+    assert (stream.reply.finish, stream.reply.text) == ("cancelled", "Hel")
+    assert transcript(chat).endswith("assistant\nHel<|im_end|>\n")  # closing it decoded the token that failed
     assert agrees(chat.session)
 
 
@@ -87,6 +92,65 @@ def test_thoughts_leave_even_if_closing_the_reply_failed(monkeypatch: pytest.Mon
     assert chat.reply("How?").text == "Fine."
     assert len(role_rows(chat.session, "thought")) == 0
     assert "Hello.<|im_end|>\n<|im_start|>user" in transcript(chat)
+
+
+def test_a_stream_is_over_when_another_call_goes_on() -> None:
+    chat = make_chat(["Hello Anna.", "Fine."])
+    first, second = chat.stream("Hi"), chat.stream("How?")
+    assert next(first).text == "H"
+    chat.engine.script[:] = script("Fine.")  # type: ignore[attr-defined]
+    assert next(second).text == "F"
+    with pytest.raises(SessionError, match="another call ended this reply"):
+        next(first)
+    assert "".join(piece.text for piece in second) == "ine."
+    assert [(m.role, m.text) for m in chat.transcript] == [
+        ("user", "Hi"),
+        ("assistant", "H"),
+        ("user", "How?"),
+        ("assistant", "Fine."),
+    ]
+    assert agrees(chat.session)
+
+
+@pytest.mark.parametrize("leave", ["close", "drop", "go on"])
+def test_a_chat_that_is_closed_ends_its_stream(leave: str) -> None:
+    chat = make_chat(["Hello Anna."], owns_engine=True)
+    stream = chat.stream("Hi")
+    next(stream)
+    chat.close()
+    if leave == "close":
+        stream.close()
+    elif leave == "drop":
+        del stream
+    else:
+        with pytest.raises(SessionError, match="the chat is closed"):
+            next(stream)
+    with pytest.raises(SessionError, match="the chat is closed"):
+        chat.reply("How?")
+    chat.close()
+
+
+def test_a_reply_is_there_once_it_is_finished() -> None:
+    chat = make_chat(["Hi!"])
+    stream = chat.stream("Hi")
+    for _ in range(2):
+        with pytest.raises(SessionError, match="not"):
+            _ = stream.reply
+        next(stream)
+    assert list(stream)[-1].text == "!" and stream.reply.text == stream.text == "Hi!"
+
+
+def test_a_turn_that_others_drive_is_the_same_turn() -> None:
+    alone, driven = (make_chat(sampling=SamplingParams(temperature=1, seed=4), max_tokens=12) for _ in range(2))
+    for text in ("Hi", "And you?"):
+        expected = alone.reply(text)
+        turn, shown = driven.turn(text, max_tokens=12), ""
+        while (piece := turn.next_slice()) is not None:
+            [result] = driven.engine.decode([piece])
+            shown += "".join(bit.text for bit in turn.commit(result))
+        assert turn.next_slice() is None
+        assert turn.reply == expected and shown.strip() == expected.text
+    assert transcript(alone) == transcript(driven)
 
 
 def test_a_poisoned_chat_says_so_at_every_call() -> None:

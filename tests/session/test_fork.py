@@ -71,10 +71,10 @@ def test_a_fork_that_goes_another_way_never_changes_its_twin(
         for text in after[i : i + 1]:
             say(twin, codec.encode(text, special=False))
             say(alone, codec.encode(text, special=False))
-    for name, column in alone.ledger.columns().items():
-        if not (shared and (name == "pos" or column.dtype.kind == "f")):  # shared cells stand still
-            np.testing.assert_array_equal(twin.ledger[name], column, err_msg=name)
     assert agrees(twin) and agrees(fork)
+    if not (shared and packed):  # there shared cells stand still, and other positions give other scores
+        for name, column in alone.ledger.columns().items():
+            np.testing.assert_array_equal(twin.ledger[name], column, err_msg=name)
 
 
 @pytest.mark.parametrize("positions", ["packed", "gaps"])

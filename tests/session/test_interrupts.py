@@ -100,7 +100,6 @@ def test_undo_is_done_with_cells_turn_and_transcript_or_not_at_all() -> None:
     interrupted(chat, chat.undo)
     assert chat.session.turn == 1 and len(chat.memory().turns) == 2
     assert texts(chat) == ["Be kind.", "Hi", "Hello."]
-    assert chat.last_undo is not None and chat.last_undo.turn == 2
     assert not chat.awaits and agrees(chat.session)
     assert chat.undo().turn == 1
 
@@ -230,7 +229,7 @@ def test_a_message_stopped_while_it_is_encoded_is_said_once_and_in_one_turn() ->
 def test_a_message_stopped_while_it_is_read_awaits_the_next() -> None:
     chat = make_chat()
     interrupted(chat, lambda: chat.reply("x" * 200), at=2)
-    assert chat.awaits and chat.last_reply is None
+    assert chat.awaits
     answer(chat, "And?")
     assert not chat.awaits and transcript(chat).count("x" * 200) == 1
 

@@ -62,7 +62,7 @@ def test_generated_tokens_are_scored_from_the_row_they_were_drawn_from() -> None
     session.start_sampler(SamplingParams(seed=3))
     for _ in range(20):
         session.feed([session.sample()], "assistant")
-        session.step(generated=True)
+        session.step(n_generated=1)
     tokens = session.ledger["token"]
     expected = scores.surprisal(logits_of(tokens)[:-1], tokens[1:])
     np.testing.assert_allclose(session.ledger["surprisal"][1:], expected, rtol=1e-4, atol=1e-4)

@@ -30,7 +30,7 @@ def one_turn(session: Session, n: int, n_reply: int, seed: int) -> dict[str, Any
     drain(session)
     for token in words(n_reply, seed + 1000):
         session.feed([token], "assistant")
-        session.step(generated=True)
+        session.step(n_generated=1)
     return before
 
 
@@ -82,7 +82,7 @@ def test_a_reply_longer_than_reserved_makes_room_in_chunks() -> None:
     session.begin_turn(2)
     for token in words(90, seed=2):
         session.feed([token], "assistant")
-        session.step(generated=True)
+        session.step(n_generated=1)
     assert session.stats.max_resident <= 96
     assert session.stats.evictions <= 4
 
@@ -113,7 +113,7 @@ def test_room_is_made_in_batches_not_per_token(policy: str) -> None:
     session.begin_turn()
     for token in words(100, seed=1):
         session.feed([token], "assistant")
-        session.step(generated=True)
+        session.step(n_generated=1)
     assert 1 <= session.stats.evictions <= 16
     assert len(session.ledger) >= 0.75 * 128
 
@@ -195,7 +195,7 @@ def test_the_budget_is_never_exceeded(
         drain(session, n_most)
         for token in words(n_reply, seed + 50):
             session.feed([token], "assistant")
-            session.step(generated=True)
+            session.step(n_generated=1)
         session.end_turn()
     n_said = n_pinned + sum(map(sum, turns))
     assert session.stats.max_resident <= budget

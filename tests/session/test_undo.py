@@ -71,8 +71,10 @@ def test_regenerate_draws_again_and_undo_with_the_same_words_does_not() -> None:
     assert other.reply("Tell me.").text == first
     texts = {first}
     for n in range(1, 4):
-        assert "".join(p.text for p in one.regenerate()).strip() == one.last_reply.text  # type: ignore[union-attr]
-        texts.add(one.last_reply.text)  # type: ignore[union-attr]
+        stream = one.regenerate()
+        assert "".join(p.text for p in stream).strip() == stream.reply.text
+        assert stream.undone is not None and stream.undone.turn == 1
+        texts.add(stream.reply.text)
         assert len(texts) == n + 1
     assert one.session.turn == 1
     assert [m.role for m in one.transcript] == ["user", "assistant"]
@@ -83,5 +85,6 @@ def test_regenerate_draws_again_and_undo_with_the_same_words_does_not() -> None:
 def test_regenerate_at_temperature_zero_says_the_same() -> None:
     chat = make_chat(sampling=SamplingParams(temperature=0), max_tokens=12, budget=256)
     text = chat.reply("Tell me.").text
-    list(chat.regenerate())
-    assert chat.last_reply is not None and chat.last_reply.text == text
+    stream = chat.regenerate()
+    list(stream)
+    assert stream.reply.text == text

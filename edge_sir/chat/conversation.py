@@ -1,25 +1,27 @@
 """A session that speaks text: turns, roles, streaming, stop strings, the system prompt."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from edge_sir._shield import shield
 from edge_sir.borders import TextBorders
+from edge_sir.chat.stats import ChatStats, Figures
+from edge_sir.chat.stream import ReplyStream
+from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError
-from edge_sir.figures import ChatStats, Figures
+from edge_sir.errors import ConfigError, SessionError
 from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
 from edge_sir.recall import Recall
-from edge_sir.reply import Finish, Piece, Reply, ReplyText
+from edge_sir.reply import Reply
 from edge_sir.session import Positions, Session
 from edge_sir.template import ChatTemplate
 from edge_sir.trace import Trace
@@ -41,11 +43,11 @@ class Conversation:
     record of all that comes and goes, with every score. Raises BudgetError if the system prompt leaves no room.
     """
 
-    last_reply: Reply | None = None
     system_turn = 0  # where the system prompt stands
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
-    _reply_state: Literal["closed", "open", "closing"] = "closed"
+    _turn: Turn | None = None  # the last one that was begun
+    _closed = False
 
     def __init__(
         self,
@@ -118,7 +120,12 @@ class Conversation:
         self.close()
 
     def close(self) -> None:
-        """Ends the trace, and frees the engine if the chat owns it; a second call does nothing."""
+        """Ends the trace, and frees the engine if the chat owns it; a second call does nothing.
+
+        A reply that is still streamed is over: its stream raises SessionError.
+        """
+        self._closed = True
+        self._drop_turn("the chat is closed")
         if self.trace is not None:
             self.trace.close()
         if self._owns_engine:
@@ -165,7 +172,7 @@ class Conversation:
         """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
         with shield():  # cells, turn and transcript tell the same story, or the next message is read into another
             if turn <= self.session.turn:
-                self._reply_state = "closed"
+                self._drop_turn("its turn was taken back")
             n = self.session.truncate(turn)
             self._recall.truncate(turn)
             self._spoken = self.session.turn > 0
@@ -176,23 +183,46 @@ class Conversation:
 
     # ---- turns ---------------------------------------------------------------------------------
 
-    def reply(self, text: str, *, sampling: SamplingParams | None = None, max_tokens: int | None = None) -> Reply:
-        """One turn: takes the user's message in and returns the whole reply."""
-        for _ in self.stream(text, sampling=sampling, max_tokens=max_tokens):
+    def reply(
+        self,
+        text: str,
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+    ) -> Reply:
+        """One turn: takes the user's message in and returns the whole reply. As `stream`."""
+        stream = self.stream(text, sampling=sampling, max_tokens=max_tokens, stop=stop)
+        for _ in stream:
             pass
-        assert self.last_reply is not None
-        return self.last_reply
+        return stream.reply
 
     def stream(
-        self, text: str, *, sampling: SamplingParams | None = None, max_tokens: int | None = None
-    ) -> Generator[Piece, None, None]:
-        """One turn: yields the reply as it comes; afterwards `last_reply` has all of it.
+        self,
+        text: str,
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+    ) -> ReplyStream:
+        """One turn: yields the reply as it comes; afterwards the stream's `reply` has all of it.
 
-        Leaving early (close, Ctrl-C) stops the reply; what was said of it stays, closed by its
-        end marker. After an error the message is still queued, and goes in with the next turn.
+        sampling, max_tokens, stop: for this turn, instead of the chat's own. Another call on the chat ends a reply
+        that is still streamed; going on with its stream raises SessionError.
         """
+        return self._stream(lambda: self.turn(text, sampling=sampling, max_tokens=max_tokens, stop=stop))
+
+    def turn(
+        self,
+        text: str,
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+    ) -> Turn:
+        """One turn, for the caller to drive: the message is fed, nothing is decoded yet. As `stream`."""
         self._unsent.append(text)
-        yield from self._answer(sampling, max_tokens, 0)
+        return self._begin(self._terms(sampling, max_tokens, stop), 0)
 
     @property
     def awaits(self) -> bool:
@@ -200,91 +230,74 @@ class Conversation:
 
         It goes in with the next message.
         """
-        return bool(self._unsent) or (self._reply_state == "open" and self.session.n_pending > 0)
+        unread = self._turn is not None and self._turn.phase == "reading" and self.session.n_pending > 0
+        return bool(self._unsent) or unread
 
-    def _answer(
-        self, sampling: SamplingParams | None, max_tokens: int | None, tries: int
-    ) -> Generator[Piece, None, None]:
-        """Streams the reply to what is unsent."""
-        self.last_reply = None
-        self._close_open_reply()
-        evicted = self.session.stats.evicted
-        n_most = self.max_tokens if max_tokens is None else max_tokens
-        n_close = len(self._encoder.assistant_close)
-        # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
-        reply = self._take_unsent(min(n_most, self.session.budget.n_cells // 4) + n_close, tries)
-        self._drain()
-        if not self.session.policy.evicts:
-            n_most = min(n_most, self.session.budget.n_cells - len(self.session.ledger) - n_close)
-        self.session.start_sampler(self._seeded(sampling or self.sampling))
-        finish: Finish = "interrupted"
-        n_before = self.session.stats.tokens_out
-        try:
-            finish = yield from self._generate(reply, n_most)
-        finally:
-            self.session.end_sampler()
-            try:
-                self._close_open_reply()
-            finally:
-                self.transcript.add(self.session.turn, "assistant", reply.text)
-                self.last_reply = Reply(
-                    turn=self.session.turn,
-                    text=reply.text,
-                    thought=reply.thought,
-                    finish=finish,
-                    n_tokens=self.session.stats.tokens_out - n_before,
-                    resident=len(self.session.ledger),
-                    evicted=self.session.stats.evicted - evicted,
-                )
+    def _stream(self, begin: Callable[[], Turn]) -> ReplyStream:
+        return ReplyStream(lambda: self.engine, begin, self._settle)
 
-    def _generate(self, reply: ReplyText, n_most: int) -> Generator[Piece, None, Finish]:
-        for _ in range(n_most):
-            token = self.session.sample()
-            if self.codec.is_end(token):
-                yield from reply.finish()
-                return "end"
-            was_thinking = reply.thinking
-            pieces = reply.push(self.codec.piece(token))
-            if reply.stopped:
-                self.session.rewind(max(0, reply.n_after_stop - 1))  # the last token was not decoded
-                self.session.feed(self.codec.encode(reply.before_stop, special=False), "assistant")
-                yield from pieces
-                return "stop"
-            self.session.feed([token], "thought" if reply.thinking else "assistant")
-            self.session.step(generated=True)
-            if reply.thinking and not was_thinking:
-                self.session.relabel(reply.n_tokens, "thought")  # the tag took several tokens
-            yield from pieces
-        yield from reply.finish()
-        return "length"
+    def _terms(self, sampling: SamplingParams | None, max_tokens: int | None, stop: Sequence[str] | None) -> Terms:
+        return Terms(
+            sampling or self.sampling,
+            self.max_tokens if max_tokens is None else max_tokens,
+            self.stop if stop is None else tuple(stop),
+        )
 
-    def _take_unsent(self, n_reply: int, tries: int) -> ReplyText:
+    def _begin(self, terms: Terms, tries: int) -> Turn:
         """Begins a turn with all that is unsent and opens the reply to it; nothing is decoded yet."""
-        encoder, spoken = self._encoder, self._spoken
+        if self._closed:
+            raise SessionError("the chat is closed")
+        self._close_open_reply()
+        encoder, spoken, session = self._encoder, self._spoken, self.session
+        n_evicted = session.stats.evicted
+        # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
+        n_reply = min(terms.max_tokens, session.budget.n_cells // 4) + len(encoder.assistant_close)
         # A long paste takes a while to encode; stopped there, it is still unsent and nothing else has changed.
         said = [(t, encoder.message("user", t, first=not (i or spoken))) for i, t in enumerate(self._unsent)]
         opening = encoder.reply_opening()
         with shield():
             self._begin_turn(n_reply)
             for text, parts in said:
-                self.transcript.add(self.session.turn, "user", text)
+                self.transcript.add(session.turn, "user", text)
                 self._feed(parts)
             self._unsent.clear()
             self._tries = tries
             self._spoken = True
             self._feed(opening)
-            self._reply_state = "open"
-        return ReplyText(self.stop, thinking=opening[-1][0] == "thought")
+            number = session.turn
+            self._turn = Turn(
+                session,
+                self.codec,
+                replace(terms, sampling=self._seeded(terms.sampling)),
+                encoder.assistant_close,
+                thinking=opening[-1][0] == "thought",
+                n_evicted_before=n_evicted,
+                on_written=lambda text: self.transcript.add(number, "assistant", text),
+            )
+        return self._turn
+
+    def _settle(self, turn: Turn) -> None:
+        """Ends a reply that was begun with its marker, however it ended, and lets its thoughts go."""
+        if turn.is_open:
+            turn.cancel()
+            for _ in drive(turn, self.engine):
+                pass
 
     def _close_open_reply(self) -> None:
-        """Ends a reply with its marker, however it ended, and lets its thoughts go."""
-        if self._reply_state == "open":
-            self.session.feed(self._encoder.assistant_close, "frame")
-            self._reply_state = "closing"
-        if self._reply_state == "closing":
-            self._drain()
-            self.session.end_turn()
-            self._reply_state = "closed"
+        """Ends what is still streamed: nothing else may go on in the middle of a turn."""
+        turn = self._turn
+        if turn is None or turn.phase == "done":
+            return
+        turn.cancel()
+        for _ in drive(turn, self.engine):
+            pass
+        turn.refuse("another call ended this reply")
+
+    def _drop_turn(self, why: str) -> None:
+        """The running turn, if there is one, will not be ended."""
+        if self._turn is not None and self._turn.phase != "done":
+            self._turn.refuse(why)
+        self._turn = None
 
     # ---- beginnings ----------------------------------------------------------------------------
 
@@ -305,7 +318,8 @@ class Conversation:
         self.session.reset()
         self._recall.clear()
         self._began.clear()
-        self._spoken, self._reply_state, self.system_turn = False, "closed", 0
+        self._drop_turn("the conversation was begun anew")
+        self._spoken, self.system_turn = False, 0
         self._open()
 
     def set_system(self, text: str) -> None:

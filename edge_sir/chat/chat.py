@@ -1,21 +1,22 @@
 """A conversation whose memory is in a person's hands: look at it, pin, forget, undo, change its terms."""
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge_sir._shield import shield
-from edge_sir.conversation import Conversation
+from edge_sir.chat.conversation import Conversation
+from edge_sir.chat.stream import ReplyStream
+from edge_sir.chat.turn import Terms, Turn
 from edge_sir.engine import Engine, SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory import Loss, Memory, Passage
 from edge_sir.policies import from_spec
-from edge_sir.reply import Piece, Reply
 from edge_sir.said import Known
 from edge_sir.transcript import Message
 
-__all__ = ["Chat", "Reply", "Undone"]
+__all__ = ["Chat", "RegeneratedStream", "Undone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,25 @@ class Undone:
     lost: tuple[Loss, ...]
 
 
+class RegeneratedStream(ReplyStream):
+    """Another reply to the same message. undone: what was taken back for it, once the stream has begun."""
+
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        begin: Callable[[Callable[[Undone], None]], Turn],
+        settle: Callable[[Turn], None],
+    ) -> None:
+        self.undone: Undone | None = None
+        super().__init__(engine, lambda: begin(self._note), settle)
+
+    def _note(self, undone: Undone) -> None:
+        self.undone = undone
+
+
 class Chat(Conversation):
     """A conversation without end, as `Conversation`, with all that a person may ask of its memory."""
 
-    last_undo: Undone | None = None
     pins_cleared = False  # whether the conversation before this one had pins
 
     # ---- memory --------------------------------------------------------------------------------
@@ -96,8 +112,7 @@ class Chat(Conversation):
         if self._unsent:  # an error kept it from being read at all
             said = tuple(Message(self.session.turn + 1, "user", text) for text in self._unsent)
             self._unsent.clear()
-            self.last_undo = Undone(self.session.turn + 1, said, 0, ())
-            return self.last_undo
+            return Undone(self.session.turn + 1, said, 0, ())
         turn = self.session.turn
         messages = self.transcript.of(turn)
         if turn == 0:
@@ -106,13 +121,16 @@ class Chat(Conversation):
             raise ConfigError(f"turn {turn} changed the system prompt; change it again instead")
         lost = tuple(loss for loss in self._recall.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
         with shield():
-            self.last_undo = Undone(turn, messages, self.truncate(turn), lost)
-        return self.last_undo
+            return Undone(turn, messages, self.truncate(turn), lost)
 
     def regenerate(
-        self, *, sampling: SamplingParams | None = None, max_tokens: int | None = None
-    ) -> Generator[Piece, None, None]:
-        """Takes the last reply back and streams another one to the same message; `last_undo` says what that cost.
+        self,
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+    ) -> "RegeneratedStream":
+        """Takes the last reply back and streams another one to the same message; its `undone` says what that cost.
 
         Other draws are made; at temperature 0 only another memory can change the words. Raises ConfigError.
         """
@@ -120,19 +138,17 @@ class Chat(Conversation):
         said = [m.text for m in messages if m.role == "user"]
         if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
-        return self._again(said, sampling, max_tokens)
+        terms = self._terms(sampling, max_tokens, stop)
+        return RegeneratedStream(lambda: self.engine, lambda note: self._again(said, terms, note), self._settle)
 
-    def _again(
-        self, said: Sequence[str], sampling: SamplingParams | None, max_tokens: int | None
-    ) -> Generator[Piece, None, None]:
+    def _again(self, said: Sequence[str], terms: Terms, note: "Callable[[Undone], None]") -> Turn:
         if self._unsent:  # an error kept it from being answered at all
-            yield from self._answer(sampling, max_tokens, 0)
-            return
+            return self._begin(terms, 0)
         tries = self._tries + 1
         with shield():  # what was said is in the transcript or unsent, never in neither
-            self.undo()
+            note(self.undo())
             self._unsent += said
-        yield from self._answer(sampling, max_tokens, tries)
+        return self._begin(terms, tries)
 
     def load(self, messages: Iterable[Message]) -> int:
         """Reads a transcript (`read_transcript`) into an empty conversation and returns how many turns that are.
