@@ -1,4 +1,4 @@
-"""Plays the evaluations of docs/results, resumably, and makes its page from the rows.
+"""Plays the evaluations of docs/results, resumably, makes its page from the rows, and packs the rows.
 
 Every piece is what one `edge-sir eval` command would play (`--list` prints them); here they are cut into chunks of
 a few dialogues, which several processes with one thread each take in turn, the main table's first. Killed or
@@ -28,6 +28,7 @@ from edge_sir.eval.evaluate import Request, drop_stale, evaluate
 from edge_sir.eval.folder import load_all, write_reports
 from edge_sir.eval.runner import Arm, arms_of
 from edge_sir.eval.stage import Stage, open_stage
+from edge_sir.eval.store import pack_rows
 from edge_sir.llama.requantize import to_f32
 from edge_sir.runtime import ensure_model
 
@@ -51,6 +52,17 @@ ALL = (
     "random",
     "interval",
 )
+
+
+PLOTS = (
+    "decay.png",
+    "grocery-lead0/recall-by-budget.png",
+    "grocery-lead10/gold-residency.png",
+    "grocery-lead10/recall-by-budget.png",
+    "long-3k/recall-by-number.png",
+    "mix/recall-by-number.png",
+)
+"""What the page shows. The tables have all figures; `edge-sir eval report` draws every plot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +289,16 @@ def note_groups(folder: Path) -> None:
             file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
 
 
+def make_page(folder: Path) -> tuple[Path, Path]:
+    """Writes all reports and the plots of PLOTS, packs the rows; returns the paths of report.md and standing.md."""
+    note_groups(folder)
+    loaded = load_all(folder)
+    pages = write_reports(folder, loaded, only={folder / plot for plot in PLOTS}), standing.write(folder, loaded)
+    for place in loaded:
+        pack_rows(place)
+    return pages
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="PIECE", help="pieces to play (default: all)")
@@ -284,7 +306,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60, help="start nothing new after so long (default: 60)")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
-    parser.add_argument("--report", action="store_true", help="play nothing: make tables and plots of what is there")
+    parser.add_argument(
+        "--report", action="store_true", help="play nothing: make tables and plots of what is there, and pack its rows"
+    )
     args = parser.parse_args(argv)
     try:
         chosen = _choose(args.names, args.data)
@@ -292,9 +316,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(*(piece.command() for piece in chosen), sep="\n")
             return 0
         complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
-        note_groups(RESULTS)
-        loaded = load_all(RESULTS)
-        print(write_reports(RESULTS, loaded), standing.write(RESULTS, loaded), sep="\n")
+        print(*make_page(RESULTS), sep="\n")
         if not complete:
             print("results: the time is up; run it again to go on", file=sys.stderr)
         return 0

@@ -85,7 +85,7 @@ def evaluate(
 def drop_stale(stage: Stage, arms: Sequence[Arm], request: Request) -> int:
     """Takes rows out of `request.out` that are none of this request's (any more), and returns how many.
 
-    A policy or the words of a dialogue changed since they were played. No process may be writing to the folder.
+    A policy or the words of a dialogue changed since they were played.
     """
     if request.out is None or not request.out.exists():
         return 0

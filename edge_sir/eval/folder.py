@@ -1,6 +1,6 @@
 """A folder of evaluations becomes its report: report.md and plots beside the rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,17 @@ def report_folder(folder: Path) -> Path:
     return write_reports(folder, load_all(folder))
 
 
-def write_reports(folder: Path, loaded: Mapping[Path, Loaded]) -> Path:
-    """`report_folder` of what `load_all` found there."""
+def write_reports(folder: Path, loaded: Mapping[Path, Loaded], *, only: Collection[Path] | None = None) -> Path:
+    """`report_folder` of what `load_all` found there. only: the plots that are wanted, None for all."""
     for place, found in loaded.items():
-        _write_one(place, found)
+        _write_one(place, found, only)
     if folder in loaded:
         return folder / "report.md"
     runs = [(found.summaries[0], found.run) for found in loaded.values() if found.summaries[0].entries]
     text = folder_report(runs)
-    if retention_by_decay(label_runs(runs), folder / "decay.png") is not None:
+    decay = folder / "decay.png"
+    decay.unlink(missing_ok=True)
+    if (only is None or decay in only) and retention_by_decay(label_runs(runs), decay) is not None:
         text += "\n![Retention by decay](decay.png)\n"
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")
@@ -104,10 +106,10 @@ def _in_order(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=place)
 
 
-def _write_one(folder: Path, found: Loaded) -> None:
+def _write_one(folder: Path, found: Loaded, only: Collection[Path] | None) -> None:
     summary, *further = found.summaries
     text = run_report(summary, found.run, found.passes, further)
     x_label = tasks.task(summary.task).x_label
-    for plot in draw_all(summary, found.rows, folder, x_label=x_label) if summary.entries else ():
+    for plot in draw_all(summary, found.rows, folder, x_label=x_label, only=only) if summary.entries else ():
         text += f"\n![{plot.stem.replace('_', ' ')}]({plot.name})\n"
     (folder / "report.md").write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,37 +29,35 @@ __all__ = [
     "retention_by_decay",
 ]
 
-_NAMES = (
-    "recall-by-budget.png",
-    "recall-by-distance.png",
-    "recall-by-number.png",
-    "retention-by-decay.png",
-    "gold-residency.png",
-)
 _DECAYS_LEAST = 3  # of a policy: two points are no curve
 _DECAYS_MOST = 4  # lines of one colour that dashes can tell apart
 _LEAST_RANGE = 1.5  # of the farthest group's distance over the nearest's
 _N_LEAST = 10  # questions of an arm in a group of distances
 
 
-def draw_all(summary: Summary, rows: Sequence[Row], folder: Path, *, x_label: str = "") -> list[Path]:
+def draw_all(
+    summary: Summary, rows: Sequence[Row], folder: Path, *, x_label: str = "", only: Collection[Path] | None = None
+) -> list[Path]:
     """Draws into `folder` whatever this evaluation can show; returns the files.
 
-    A plot of an earlier report that can no longer be drawn goes. rows: those of the summary. x_label: what the number
-    in its metrics' names counts.
+    A plot of an earlier report that is not drawn now goes. rows: those of the summary. x_label: what the number in its
+    metrics' names counts. only: the files that are wanted, None for all.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _NAMES:
-        (folder / name).unlink(missing_ok=True)
-    budget, distance, number, decay, residency = (folder / name for name in _NAMES)
-    drawn = (
-        recall_by_budget(summary, budget),
-        recall_by_distance(summary, rows, distance),
-        recall_by_number(summary, number, x_label=x_label),
-        retention_by_decay({summary.task: summary}, decay),
-        gold_residency(summary, residency),
-    )
-    return [path for path in drawn if path is not None]
+    plots: dict[str, Callable[[Path], Path | None]] = {
+        "recall-by-budget.png": lambda path: recall_by_budget(summary, path),
+        "recall-by-distance.png": lambda path: recall_by_distance(summary, rows, path),
+        "recall-by-number.png": lambda path: recall_by_number(summary, path, x_label=x_label),
+        "retention-by-decay.png": lambda path: retention_by_decay({summary.task: summary}, path),
+        "gold-residency.png": lambda path: gold_residency(summary, path),
+    }
+    drawn = []
+    for name, draw_one in plots.items():
+        path = folder / name
+        path.unlink(missing_ok=True)
+        if (only is None or path in only) and draw_one(path) is not None:
+            drawn.append(path)
+    return drawn
 
 
 def recall_by_budget(summary: Summary, path: Path) -> Path | None:

@@ -1,19 +1,27 @@
 """Where an evaluation is kept: a folder with run.json (what was asked) and rows.jsonl (what came out).
 
 Several processes may write rows to one folder. A killed run goes on where it stopped: the rows of a dialogue
-under one arm are written at once, and count only if its last row is there.
+under one arm are written at once, and count only if its last row is there. Rows that were packed are in
+rows.jsonl.gz, the same lines a dozen times smaller; new ones still go to rows.jsonl, and both are read.
 """
 
+import gzip
+import io
 import json
 import os
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from edge_sir.errors import ConfigError
 from edge_sir.eval.records import Row
 
-__all__ = ["Key", "Store", "drop_rows", "key_of", "load_run"]
+__all__ = ["Key", "Store", "drop_rows", "key_of", "load_run", "pack_rows"]
+
+_PLAIN, _PACKED = "rows.jsonl", "rows.jsonl.gz"
 
 _SAME = (
     *("task", "model_sha256", "answer", "metrics", "seed", "lead", "n_tokens", "positions", "room"),
@@ -50,7 +58,7 @@ class Store:
                     )
         else:
             _write_json(known, config)
-        self.rows = _whole_groups(_read_rows(folder / "rows.jsonl"))
+        self.rows = _whole_groups(_read_rows(folder))
         self._done = _finished(self.rows)
 
     def is_done(self, policy: str, budget: int, dialogue: str, digest: str) -> bool:
@@ -64,7 +72,8 @@ class Store:
         self.rows += rows
         self._done |= _finished(rows)
         if self.folder is not None:
-            _append(self.folder / "rows.jsonl", [row.to_json() for row in rows])
+            with _locked(self.folder):
+                _append(self.folder / _PLAIN, [row.to_json() for row in rows])
 
     def note(self, record: Mapping[str, Any]) -> None:
         """Keeps a line about this process's run: when, how long, how fast."""
@@ -82,19 +91,38 @@ def load_run(folder: Path) -> tuple[dict[str, Any], list[Row], list[dict[str, An
     passes = _read_lines(folder / "passes.jsonl")
     config = _read_json(folder / "run.json")
     asked = _merged([(p["offset"], p["n"]) for p in passes if "offset" in p and "n" in p])
-    return config | {"asked": asked}, _whole_groups(_read_rows(folder / "rows.jsonl")), passes
+    return config | {"asked": asked}, _whole_groups(_read_rows(folder)), passes
 
 
 def drop_rows(folder: Path, wanted: Collection[Key]) -> int:
-    """Leaves only the rows of `wanted` in a folder, and returns how many went. No process may be writing there."""
-    file = folder / "rows.jsonl"
-    rows = _read_rows(file)
-    kept = [row for row in rows if key_of(row) in wanted]
-    if len(kept) < len(rows):
-        part = file.with_suffix(".part")
-        part.write_text("".join(json.dumps(row.to_json()) + "\n" for row in kept), encoding="utf-8")
-        part.replace(file)
-    return len(rows) - len(kept)
+    """Leaves only the rows of `wanted` in a folder, packed and plain ones, and returns how many went."""
+    dropped = 0
+    with _locked(folder):
+        for file in (folder / _PACKED, folder / _PLAIN):
+            lines = _read_lines(file)
+            kept = [line for row, line in zip(_as_rows(file, lines), lines, strict=True) if key_of(row) in wanted]
+            if len(kept) < len(lines):
+                _replace(file, kept)
+            dropped += len(lines) - len(kept)
+    return dropped
+
+
+def pack_rows(folder: Path) -> None:
+    """Moves the rows of a folder's rows.jsonl into its rows.jsonl.gz; does nothing if there is no rows.jsonl.
+
+    Other processes may be writing rows meanwhile. Equal rows make equal files (with the same zlib). A kill loses
+    nothing: the plain file goes last, and until then its rows are there twice, which counts as once.
+    Raises ConfigError if the packed file is damaged.
+    """
+    packed, plain = folder / _PACKED, folder / _PLAIN
+    if not plain.exists():
+        return
+    with _locked(folder):
+        if records := _read_lines(packed) + _read_lines(plain):
+            # Of equal lines (left by a kill) the later one, as the order says which version of a dialogue counts.
+            latest = {json.dumps(record): record for record in reversed(records)}
+            _replace(packed, [*reversed(latest.values())])
+        plain.unlink(missing_ok=True)
 
 
 def _merged(asked: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -134,24 +162,39 @@ def _is_whole(group: Mapping[int, Row]) -> bool:
     return any(row.last and row.index + 1 == len(group) for row in group.values())
 
 
-def _read_rows(file: Path) -> list[Row]:
+def _read_rows(folder: Path) -> list[Row]:
+    # The plain file is read first: what is packed in between is then found twice, and not missed.
+    plain = _as_rows(folder / _PLAIN, _read_lines(folder / _PLAIN))
+    return _as_rows(folder / _PACKED, _read_lines(folder / _PACKED)) + plain
+
+
+def _as_rows(file: Path, lines: Sequence[dict[str, Any]]) -> list[Row]:
     try:
-        return [Row.from_json(line) for line in _read_lines(file)]
+        return [Row.from_json(line) for line in lines]
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{file} was written by another version ({error}); give another folder with --out") from None
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:
     """One mapping per line; a line that a kill cut short is left out."""
-    if not file.exists():
-        return []
     found = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in _text(file).splitlines():
         try:
             found.append(json.loads(line))
         except ValueError:
             continue
     return found
+
+
+def _text(file: Path) -> str:
+    """What a file holds, packed or not; nothing if it is not there."""
+    try:
+        data = file.read_bytes()
+        return (gzip.decompress(data) if file.suffix == ".gz" else data).decode()
+    except FileNotFoundError:
+        return ""
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise ConfigError(f"{file} is damaged; put back a copy of it, or give another folder with --out") from None
 
 
 def _read_json(file: Path) -> dict[str, Any]:
@@ -168,6 +211,30 @@ def _write_json(file: Path, value: Mapping[str, Any]) -> None:
     part = file.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     part.replace(file)
+
+
+def _replace(file: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Writes all of a file anew, packed if its name says so; a kill leaves the old one or the new one, whole."""
+    data = "".join(json.dumps(record) + "\n" for record in records).encode()
+    part = file.with_name(f"{file.name}.part")
+    with part.open("wb") as out:
+        out.write(_packed(data) if file.suffix == ".gz" else data)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(file)
+
+
+def _packed(data: bytes) -> bytes:
+    """With no name and no time in it, so that equal rows are equal files."""
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as out:
+        out.write(data)
+    return packed.getvalue()
+
+
+def _locked(folder: Path) -> FileLock:
+    """For `with`: one process at a time writes this folder's rows. A kill lets go of it."""
+    return FileLock(folder / "rows.lock")
 
 
 def _append(file: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -290,8 +290,8 @@ class Session:
 
     def state(self) -> SessionState:
         """All of this session but its cells. Raises SessionError while something waits to be decoded."""
-        self.make_ready()
-        if len(self._pending):
+        self._check_usable()
+        if len(self._pending) or self._in_flight is not None:
             raise SessionError("decode what was fed first")
         arrays = {f"ledger.{name}": column.copy() for name, column in self.ledger.columns().items()}
         if self._carry.logits is not None:

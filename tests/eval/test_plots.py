@@ -169,6 +169,14 @@ def test_distances_that_are_much_the_same_make_no_plot_and_an_old_one_goes(tmp_p
     assert "recall-by-distance.png" not in {path.name for path in [*drawn, *tmp_path.iterdir()]}
 
 
+def test_wanted_plots_alone_are_drawn(tmp_path: Path) -> None:
+    rows = rows_of(("sir",), (256, 512))
+    wanted = {tmp_path / "recall-by-budget.png", tmp_path / "recall-by-number.png", tmp_path / "other" / "decay.png"}
+    assert len(plots.draw_all(summary(rows), rows, tmp_path)) == 3
+    assert plots.draw_all(summary(rows), rows, tmp_path, only=wanted) == [tmp_path / "recall-by-budget.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["recall-by-budget.png"]
+
+
 def test_families_of_metrics(tmp_path: Path) -> None:
     metrics = ("recall_5", "recall_10", "recall_20")
     rows = [
@@ -233,6 +241,7 @@ def test_equal_pictures_are_equal_files(tmp_path: Path) -> None:
     assert one is not None
     assert two is not None
     assert one.read_bytes() == two.read_bytes()
+    assert one.read_bytes()[25] == 3  # by a palette, which takes a third of the bytes
 
 
 def test_without_matplotlib_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

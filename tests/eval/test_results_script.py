@@ -1,11 +1,17 @@
 """The pieces of scripts/results, and what a mean of its page counts. Nothing is played."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from making import arm, keep
+
+from edge_sir.eval.folder import report_folder
+from edge_sir.eval.store import pack_rows
 
 
 @pytest.fixture
@@ -32,3 +38,48 @@ def test_a_piece_that_was_played_before_gets_its_group(results: ModuleType, tmp_
     results.note_groups(tmp_path)
     assert json.loads((tmp_path / "task-names" / "run.json").read_text()) == old | {"group": "twelve tasks"}
     assert (tmp_path / "rps" / "run.json").read_text() == json.dumps(old)  # no group, nothing to write
+
+
+# ---- the page ------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_its_plots_alone_and_its_rows_are_packed(results: ModuleType, tmp_path: Path) -> None:
+    rows = [
+        replace(r, last=True)
+        for budget in (256, 512)
+        for r in [*arm("keep-all", 0, [1] * 8, [-1.0] * 8), *arm("sir", budget, [1] * 8, [-1.0] * 8)]
+    ]
+    for name in ("grocery-lead10", "single-item"):
+        keep(tmp_path / name, "grocery", rows)
+        (tmp_path / name / "recall-by-budget.png").write_bytes(b"of an earlier report")
+    (tmp_path / "decay.png").write_bytes(b"of rows that are no more")
+    report, standing = results.make_page(tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")} == {
+        "grocery-lead10/gold-residency.png",
+        "grocery-lead10/recall-by-budget.png",
+    }
+    assert "recall-by-budget.png" in (tmp_path / "grocery-lead10" / "report.md").read_text()
+    assert ".png" not in (tmp_path / "single-item" / "report.md").read_text() + report.read_text()
+    assert {path.name for path in tmp_path.rglob("rows.jsonl*")} == {"rows.jsonl.gz"}
+    pages = [path.read_bytes() for path in (report, standing)]
+    assert [path.read_bytes() for path in results.make_page(tmp_path)] == pages  # from packed rows the same
+
+
+def test_a_folder_s_own_report_has_all_its_plots(tmp_path: Path) -> None:
+    rows = [replace(r, last=True) for n in (256, 512) for r in arm("sir", n, [1] * 8, [-1.0] * 8)]
+    keep(tmp_path, "grocery", rows)
+    pack_rows(tmp_path)
+    report = report_folder(tmp_path).read_text()
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == set(re.findall(r"\((\S+\.png)\)", report)) == {"recall-by-budget.png", "gold-residency.png"}
+
+
+def test_every_plot_that_is_kept_is_shown_and_no_page_shows_another(results: ModuleType) -> None:
+    kept = {path.relative_to(results.RESULTS).as_posix() for path in results.RESULTS.rglob("*.png")}
+    assert kept == set(results.PLOTS)
+    shown: dict[str, set[str]] = {}
+    for page in results.RESULTS.rglob("*.md"):
+        links = re.findall(r"\]\(([^)\s]+\.png)\)", page.read_text(encoding="utf-8"))
+        place = page.parent.relative_to(results.RESULTS)
+        shown[page.relative_to(results.RESULTS).as_posix()] = {(place / link).as_posix() for link in links}
+    assert shown["README.md"] == set().union(*shown.values()) == kept
