@@ -9,7 +9,7 @@ with edge_sir.open_chat(edge_sir.Options(budget=256)) as chat:
     print(chat.stats())
 """
 
-from edge_sir.chat import Chat, ChatStats, Reply, Undone
+from edge_sir.chat import Chat, ChatStats, Reply, ReplyStream, Turn, Undone
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
@@ -17,7 +17,7 @@ from edge_sir.memory import Loss, Memory, Passage, Span, TurnMemory
 from edge_sir.options import Options
 from edge_sir.replaying import Replayed, replay
 from edge_sir.reply import Piece
-from edge_sir.runtime import open_chat
+from edge_sir.runtime import Model, load, open_chat
 from edge_sir.trace import Trace, read_trace
 from edge_sir.transcript import Message, Transcript, read_transcript
 
@@ -30,19 +30,23 @@ __all__ = [
     "Loss",
     "Memory",
     "Message",
+    "Model",
     "Options",
     "Passage",
     "Piece",
     "Replayed",
     "Reply",
+    "ReplyStream",
     "SamplingParams",
     "SessionError",
     "Span",
     "Trace",
     "Transcript",
+    "Turn",
     "TurnMemory",
     "Undone",
     "UserError",
+    "load",
     "open_chat",
     "read_trace",
     "read_transcript",

@@ -1,16 +1,21 @@
-"""Puts the parts together: from options to a chat on a real model."""
+"""Puts the parts together, in this one place: a file becomes a Model, a Model gives chats and contexts.
+
+load(name) ──> Model ──chat()──> Chat, in a context of its own
+                 └──open_engine()──> Engine, for whoever plays dialogues otherwise
+"""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from edge_sir import models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
 from edge_sir.core.budget import Budget
 from edge_sir.core.records import Eviction
-from edge_sir.engine import SamplingParams
-from edge_sir.errors import ConfigError, TemplateError
+from edge_sir.engine import Engine, SamplingParams, TextCodec
+from edge_sir.errors import ConfigError, SessionError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
@@ -18,93 +23,187 @@ from edge_sir.template import ChatTemplate
 from edge_sir.trace import Trace
 
 if TYPE_CHECKING:
-    from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.engine import LlamaEngine
 
-__all__ = ["ensure_model", "load_template", "open_chat"]
+__all__ = ["Model", "ensure_model", "load", "open_chat"]
+
+
+def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
+    """Loads a model by name, path or `hf:OWNER/REPO:FILE`; close it, or use it in a `with` block.
+
+    options: those fields of `Options` that say how it is loaded (threads, gpu_layers, kv_k, kv_v, flash_attn, chunk,
+    chat_template, quiet); others become the defaults of its chats. A model that is not here yet is downloaded. Raises
+    UserError for what the caller can mend, EngineError for what llama.cpp refuses.
+    """
+    if name_or_path is not None:
+        options["model"] = str(name_or_path)
+    chosen = Options(**options)
+    return Model(ensure_model(chosen.model, quiet=chosen.quiet), chosen)
 
 
 def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None) -> Chat:
-    """Loads a model and opens a conversation on it; close it, or use it in a `with` block.
+    """Loads a model and opens one chat on it; closing the chat closes the model, too.
 
-    A model of the manifest that is not here yet is downloaded. on_evict is called with all that is let go.
-    Raises UserError for what the caller can mend, EngineError for what llama.cpp refuses.
+    on_evict is called with all that is evicted. Raises as `load` and `Model.chat`.
     """
     options = options or Options()
     policy = from_spec(options.policy)
     found = ensure_model(options.model, quiet=options.quiet)
-    engine = None
     trace = None if options.trace is None else Trace(options.trace)
     try:
-        engine = _load(found.path, options, keep_all=not policy.evicts)
-        text = engine.text
-        return Chat(
-            engine,
-            text,
-            load_template(found, engine, options.chat_template),
-            policy,
-            options.budget if policy.evicts else engine.spec.n_ctx_train,
-            sampling=_sampling(options),
-            max_tokens=options.max_tokens,
-            stop=options.stop if options.chat_template else (*options.stop, *found.stop),
-            system=options.system,
-            positions=options.positions,
-            on_evict=on_evict,
-            owns_engine=True,
-            reopen=_reopener(engine, options),
-            on_close=engine.model.close,
-            trace=trace,
-        )
-    except BaseException:
-        if engine is not None:
-            engine.close()
-            engine.model.close()
-        if trace is not None:
-            trace.close()
-        raise
-
-
-def _load(path: Path, options: Options, *, keep_all: bool) -> "LlamaEngine":
-    from edge_sir.llama.admission import admit
-    from edge_sir.llama.gguf_check import check_model_file
-
-    header = check_model_file(path)
-    n_cells = header.n_ctx_train if keep_all else options.budget
-    Budget(n_cells).check_trained_length(header.n_ctx_train, path.name)  # before memory is taken for it
-    shift_test = admit(header, gpu_layers=options.gpu_layers, threads=options.threads)
-
-    with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
-        # llama.cpp takes half a second to import; nothing but an open chat needs it.
-        from edge_sir.llama.engine import LlamaEngine
-        from edge_sir.llama.native import NativeModel
-
-        model = NativeModel(path, gpu_layers=options.gpu_layers, header=header)
+        model = Model(found, options, options.budget if policy.evicts else None)
         try:
-            return LlamaEngine(model, n_cells, _engine_options(options), shift_test=shift_test)
+            chat = model._open(options, on_evict=on_evict, trace=trace)
         except BaseException:
             model.close()
             raise
+    except BaseException:
+        if trace is not None:
+            trace.close()
+        raise
+    model._closes_with_its_chat = True
+    return chat
 
 
-def _reopener(engine: "LlamaEngine", options: Options) -> "Callable[[int], LlamaEngine]":
-    """More cells for the same model, which therefore must outlive its engines."""
+class Model:
+    """A loaded model: its weights, its text side, and the contexts that were opened on it.
 
-    def reopen(n_cells: int) -> "LlamaEngine":
+    Chats on one model share its weights; each has a context of its own. codec, template: text to tokens, and the chat
+    template. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it
+    is loaded. Not for use from two threads at once.
+    """
+
+    def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
+        from edge_sir.llama.admission import admit
+        from edge_sir.llama.gguf_check import check_model_file
+
+        self.options = options
+        self.path = found.path
+        self.header = check_model_file(found.path)
+        if n_cells is not None:  # before minutes of loading, and before memory is taken for it
+            Budget(n_cells).check_trained_length(self.header.n_ctx_train, found.path.name)
+        self.shift_test = admit(self.header, gpu_layers=options.gpu_layers, threads=options.threads)
+        with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+            # llama.cpp takes half a second to import; nothing but a loaded model needs it.
+            from edge_sir.llama.native import NativeModel
+            from edge_sir.llama.text import LlamaText
+
+            self.native = NativeModel(found.path, gpu_layers=options.gpu_layers, header=self.header)
+        try:
+            text = LlamaText(self.native)
+            self.codec: TextCodec = text
+            self.template = _template(found, self.header.chat_template, text, options.chat_template)
+        except BaseException:
+            self.native.close()
+            raise
+        self._stop = () if options.chat_template else found.stop
+        self._engines: list[LlamaEngine] = []
+        self._chats: list[Chat] = []
+        self._closes_with_its_chat = False
+        self._is_open = True
+
+    # ---- what it gives -------------------------------------------------------------------------
+
+    def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, **options: Any) -> Chat:
+        """Opens a chat in a context of its own. Close it, or the model.
+
+        options: fields of `Options` that say how one talks (budget, policy, positions, system, max_tokens,
+        temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, trace); what is not given is as in `load`.
+        on_evict is called with all that is evicted. Raises ConfigError for an unknown option, BudgetError for a budget
+        that memory or the model does not have, CapabilityError, SessionError if the model is closed.
+        """
+        self._check_open()
+        merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
+        trace = None if merged.trace is None else Trace(merged.trace)
+        try:
+            return self._open(merged, on_evict=on_evict, trace=trace)
+        except BaseException:
+            if trace is not None:
+                trace.close()
+            raise
+
+    def open_engine(self, n_cells: int, *, n_seq_max: int = 1) -> "LlamaEngine":
+        """A context of `n_cells` cells for `n_seq_max` sequences; `release` frees it, and so does `close`.
+
+        Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
+        """
+        from edge_sir.llama.engine import EngineOptions, LlamaEngine
+        from edge_sir.llama.memory import check_memory
+
+        self._check_open()
+        o = self.options
+        made_with = EngineOptions(
+            threads=o.threads,
+            kv_k=o.kv_k,
+            kv_v=o.kv_v,
+            flash_attn=o.flash_attn,
+            chunk=o.chunk,
+            n_seq_max=n_seq_max,
+        )
+        check_memory(self.header, n_cells, made_with)
         with shield():
-            return type(engine)(engine.model, n_cells, _engine_options(options), shift_test=engine.shift_test)
+            engine = LlamaEngine(self.native, n_cells, made_with, shift_test=self.shift_test)
+        self._engines.append(engine)
+        return engine
 
-    return reopen
+    def release(self, engine: Engine) -> None:
+        """Frees a context that `open_engine` gave; the last one of `open_chat` takes the model along."""
+        engine.close()
+        self._engines = [other for other in self._engines if other is not engine]
+        if self._closes_with_its_chat and not self._engines:
+            self.close()
 
+    def close(self) -> None:
+        """Closes its chats, frees all contexts and then the weights; a second call does nothing."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        for chat in self._chats:
+            chat.close()
+        for engine in self._engines:
+            engine.close()
+        self._engines.clear()
+        self.native.close()
 
-def _engine_options(options: Options) -> "EngineOptions":
-    from edge_sir.llama.engine import EngineOptions
+    def __enter__(self) -> "Model":
+        return self
 
-    return EngineOptions(
-        threads=options.threads,
-        kv_k=options.kv_k,
-        kv_v=options.kv_v,
-        flash_attn=options.flash_attn,
-        chunk=options.chunk,
-    )
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
+
+    # ---- helpers -------------------------------------------------------------------------------
+
+    def _open(self, options: Options, *, on_evict: Callable[[Eviction], None] | None, trace: Trace | None) -> Chat:
+        policy = from_spec(options.policy)
+        n_cells = options.budget if policy.evicts else self.header.n_ctx_train
+        Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
+        engine = self.open_engine(n_cells)
+        try:
+            chat = Chat(
+                engine,
+                self.codec,
+                self.template,
+                policy,
+                n_cells,
+                sampling=_sampling(options),
+                max_tokens=options.max_tokens,
+                stop=(*options.stop, *self._stop),
+                system=options.system,
+                positions=options.positions,
+                on_evict=on_evict,
+                host=self,
+                trace=trace,
+            )
+        except BaseException:
+            self.release(engine)
+            raise
+        self._chats = [other for other in self._chats if not other.is_closed]
+        self._chats.append(chat)
+        return chat
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise SessionError("the model is closed")
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
@@ -117,19 +216,19 @@ def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
     return models.resolve(name_or_path)
 
 
-def load_template(found: models.ResolvedModel, engine: "LlamaEngine", file: Path | None = None) -> ChatTemplate:
-    """The chat template of `file`, else the manifest's, else the model's own. Raises ConfigError or TemplateError."""
-    if file is not None:
+def _template(found: models.ResolvedModel, of_file: str | None, codec: TextCodec, chosen: Path | None) -> ChatTemplate:
+    """The template that was chosen, else the manifest's, else the model's own. Raises ConfigError, TemplateError."""
+    if chosen is not None:
         try:
-            source: str | None = file.expanduser().read_text(encoding="utf-8")
+            source: str | None = chosen.expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise ConfigError(f"cannot read the chat template {file}: {reason}") from None
+            raise ConfigError(f"cannot read the chat template {chosen}: {reason}") from None
     else:
-        source = found.chat_template or engine.model.header.chat_template
+        source = found.chat_template or of_file
     if not source:
         raise TemplateError(f"{found.path} has no chat template; give one with --chat-template FILE")
-    return ChatTemplate(source, bos=engine.text.bos_text, eos=engine.text.eos_text)
+    return ChatTemplate(source, bos=codec.bos_text, eos=codec.eos_text)
 
 
 def _sampling(options: Options) -> SamplingParams:

@@ -5,9 +5,10 @@ turn.py  one turn as a step machine         stream.py        a reply as it comes
 """
 
 from edge_sir.chat.chat import Chat, RegeneratedStream, Undone
+from edge_sir.chat.conversation import Host
 from edge_sir.chat.stats import ChatStats
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.reply import Reply
 
-__all__ = ["Chat", "ChatStats", "RegeneratedStream", "Reply", "ReplyStream", "Terms", "Turn", "Undone", "drive"]
+__all__ = ["Chat", "ChatStats", "Host", "RegeneratedStream", "Reply", "ReplyStream", "Terms", "Turn", "Undone", "drive"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sir._shield import shield
-from edge_sir.chat.conversation import Conversation
+from edge_sir.chat.conversation import Conversation, Host
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn
 from edge_sir.engine import Engine, SamplingParams
@@ -197,21 +197,19 @@ class Chat(Conversation):
         self._close_open_reply()
         spec = self.engine.spec
         if spec.n_ctx < n_cells <= (spec.n_ctx_train or n_cells):
-            if self._reopen is None:
+            if self._host is None:
                 raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
-            self._move_to(self._reopen(n_cells))
+            self._move_to(self._host.open_engine(n_cells), self._host)
         with self._recall.lowering():
             return self.session.set_budget(n_cells)
 
-    def _move_to(self, engine: Engine) -> None:
+    def _move_to(self, engine: Engine, host: Host) -> None:
         old = self.engine
         try:
             self.session.move_to(engine)
         except BaseException:
-            engine.close()
+            host.release(engine)
             raise
         engine.times.decode_s += old.times.decode_s
         engine.times.score_s += old.times.score_s
-        if self._owns_engine:
-            old.close()
-        self._owns_engine = True
+        host.release(old)

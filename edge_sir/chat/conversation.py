@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -27,27 +27,37 @@ from edge_sir.template import ChatTemplate
 from edge_sir.trace import Trace
 from edge_sir.transcript import Transcript
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "Host"]
 
 _Chat = TypeVar("_Chat", bound="Conversation")
 
 _MESSAGE_ROLES = ("system", "user", "assistant", "tool")
 
 
+class Host(Protocol):
+    """Whoever makes engines for chats: a Model."""
+
+    def open_engine(self, n_cells: int) -> Engine:
+        """An empty engine of `n_cells` cells. Raises BudgetError where memory does not suffice."""
+
+    def release(self, engine: Engine) -> None:
+        """Takes an engine back."""
+
+
 class Conversation:
     """A conversation without end in `budget` cells.
 
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
-    pinned. on_evict: called with what was let go. owns_engine: close it with the chat. reopen: makes an engine
-    of more cells on the same model, for `set_budget`. on_close: called after the engine was closed. trace: gets a
-    record of all that comes and goes, with every score. Raises BudgetError if the system prompt leaves no room.
+    pinned. on_evict: called with what was evicted. host: gave the engine, gets it back on `close`, and has larger ones
+    for `set_budget`; without one the engine is the caller's. trace: gets a record of all that comes and goes, with
+    every score. Raises BudgetError if the system prompt leaves no room.
     """
 
     system_turn = 0  # where the system prompt stands
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
     _turn: Turn | None = None  # the last one that was begun
-    _closed = False
+    is_closed = False
 
     def __init__(
         self,
@@ -64,9 +74,7 @@ class Conversation:
         positions: Positions = "auto",
         seq: int = 0,
         on_evict: Callable[[Eviction], None] | None = None,
-        owns_engine: bool = False,
-        reopen: Callable[[int], Engine] | None = None,
-        on_close: Callable[[], None] | None = None,
+        host: Host | None = None,
         trace: Trace | None = None,
     ) -> None:
         self.codec = codec
@@ -91,9 +99,7 @@ class Conversation:
         )
         self.on_evict = on_evict
         self.trace = trace
-        self._owns_engine = owns_engine
-        self._reopen = reopen
-        self._on_close = on_close
+        self._host = host
         self._recall = Recall(self.session, codec)
         self._figures = Figures(self.session)
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
@@ -120,18 +126,18 @@ class Conversation:
         self.close()
 
     def close(self) -> None:
-        """Ends the trace, and frees the engine if the chat owns it; a second call does nothing.
+        """Ends the trace, and gives the engine back to its host; a second call does nothing.
 
         A reply that is still streamed is over: its stream raises SessionError.
         """
-        self._closed = True
+        if self.is_closed:
+            return
+        self.is_closed = True
         self._drop_turn("the chat is closed")
         if self.trace is not None:
             self.trace.close()
-        if self._owns_engine:
-            self.engine.close()
-        if self._on_close is not None:
-            self._on_close()
+        if self._host is not None:
+            self._host.release(self.engine)
 
     def _open(self) -> None:
         """Queues turn 0: what stands before the first message, pinned as a whole."""
@@ -245,7 +251,7 @@ class Conversation:
 
     def _begin(self, terms: Terms, tries: int) -> Turn:
         """Begins a turn with all that is unsent and opens the reply to it; nothing is decoded yet."""
-        if self._closed:
+        if self.is_closed:
             raise SessionError("the chat is closed")
         self._close_open_reply()
         encoder, spoken, session = self._encoder, self._spoken, self.session

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sir.engine import Engine, EngineTimes, TextCodec
+from edge_sir.models.files import file_sha256
+from edge_sir.runtime import ensure_model, load
 from edge_sir.template import ChatTemplate
 
 __all__ = ["N_OPTIONS", "N_SCRATCH", "Stage", "open_stage"]
@@ -34,6 +36,7 @@ class Stage:
     model: str
     given: str
     sha256: str = ""
+    release: Callable[[Engine], None] = lambda engine: engine.close()
     on_close: Callable[[], None] = lambda: None
     _engines: "OrderedDict[int, Engine]" = field(default_factory=OrderedDict)
     _past: EngineTimes = field(default_factory=EngineTimes)
@@ -68,47 +71,21 @@ class Stage:
 
     def _retire(self, engine: Engine) -> None:
         self._past = EngineTimes(self._past.decode_s + engine.times.decode_s, self._past.score_s + engine.times.score_s)
-        engine.close()
+        self.release(engine)
 
 
 def open_stage(model: str, *, threads: int = 0, chat_template: Path | None = None, quiet: bool = False) -> Stage:
     """A stage on a model of the manifest or a GGUF file. Raises UserError for what the caller can mend."""
-    import hashlib
-
-    # llama.cpp takes half a second to import; `eval list` and `eval report` do without it.
-    from edge_sir.llama.admission import admit
-    from edge_sir.llama.engine import EngineOptions, LlamaEngine
-    from edge_sir.llama.gguf_check import check_model_file
-    from edge_sir.llama.native import NativeModel
-    from edge_sir.runtime import ensure_model, load_template
-
     found = ensure_model(model, quiet=quiet)
-    header = check_model_file(found.path)
-    shift_test = admit(header, gpu_layers=-1, threads=threads)
-    native = NativeModel(found.path, header=header)
-
-    def open_engine(n_cells: int, n_seq: int) -> LlamaEngine:
-        return LlamaEngine(native, n_cells, EngineOptions(threads=threads, n_seq_max=n_seq), shift_test=shift_test)
-
-    try:
-        first = open_engine(N_SCRATCH, 1)
-        template = load_template(found, first, chat_template)
-        codec = first.text
-        first.close()
-        with found.path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except BaseException:
-        native.close()
-        raise
+    loaded = load(model, threads=threads, chat_template=chat_template, quiet=quiet)
     return Stage(
-        codec,
-        template,
-        open_engine,
-        native.header.n_ctx_train,
+        loaded.codec,
+        loaded.template,
+        lambda n_cells, n_seq: loaded.open_engine(n_cells, n_seq_max=n_seq),
+        loaded.header.n_ctx_train,
         model=found.path.stem,
         given=found.path.name if found.entry is None else model,
-        sha256=digest.hexdigest(),
-        on_close=native.close,
+        sha256=file_sha256(found.path),
+        release=loaded.release,
+        on_close=loaded.close,
     )

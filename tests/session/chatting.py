@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_sir.chat import Chat
 from edge_sir.cli._commands import perform
 from edge_sir.core.plan import EvictionPlan
+from edge_sir.engine import Engine
 from edge_sir.policies import from_spec
 from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer, ToyEngine
@@ -21,6 +22,21 @@ FILLER = "Something else entirely, and rather long at that."
 SENTENCE = "My name is Ada and my sister is Eve."
 N_TOKENS = len(SENTENCE) + 1  # a token is a byte, and the blank before it belongs to a sentence
 END = 256 + CODEC.SPECIALS.index("<|im_end|>")
+
+
+class ToyHost:
+    """Makes toys for chats, and closes what it gets back. made: all of them, in order."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.made: list[ToyEngine] = []
+        self._seed = seed
+
+    def open_engine(self, n_cells: int) -> ToyEngine:
+        self.made.append(ToyEngine(n_cells, seed=self._seed))
+        return self.made[-1]
+
+    def release(self, engine: Engine) -> None:
+        engine.close()
 
 
 def script(*replies: str) -> list[int]:

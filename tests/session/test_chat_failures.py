@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from chatting import END, make_chat, said, script, transcript
+from chatting import END, ToyHost, make_chat, said, script, transcript
 from driving import agrees, role_rows
 
 from edge_sir.engine import SamplingParams, Slice
@@ -114,7 +114,7 @@ def test_a_stream_is_over_when_another_call_goes_on() -> None:
 
 @pytest.mark.parametrize("leave", ["close", "drop", "go on"])
 def test_a_chat_that_is_closed_ends_its_stream(leave: str) -> None:
-    chat = make_chat(["Hello Anna."], owns_engine=True)
+    chat = make_chat(["Hello Anna."], host=ToyHost())
     stream = chat.stream("Hi")
     next(stream)
     chat.close()
@@ -171,7 +171,7 @@ def test_a_closed_chat_closes_only_the_engine_it_owns() -> None:
     with make_chat(engine=engine) as chat:
         chat.add("user", "Hi")
     assert engine.pos_range(0)[1] > 0
-    with make_chat(engine=engine, owns_engine=True, seq=1) as chat:
+    with make_chat(engine=engine, host=ToyHost(), seq=1) as chat:
         chat.add("user", "Hi")
     assert engine.pos_range(0) == (-1, -1)
     chat.close()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chatting import fill, make_chat, said, script, transcript
+from chatting import ToyHost, fill, make_chat, said, script, transcript
 from driving import EVICTING, agrees
 
 from edge_sir.cli._commands import perform
@@ -176,20 +176,15 @@ def test_more_cells_than_the_engine_has_need_another_engine() -> None:
 
 @pytest.mark.parametrize("positions", ["packed", "gaps"])
 def test_another_engine_takes_the_cells_over(positions: str) -> None:
-    made: list[ToyEngine] = []
-
-    def reopen(n: int) -> ToyEngine:
-        made.append(ToyEngine(n))
-        return made[-1]
-
-    chat = make_chat(budget=256, reopen=reopen, positions=positions, owns_engine=True)
+    host = ToyHost()
+    chat = make_chat(budget=256, host=host, positions=positions)
     other = make_chat(budget=256, positions=positions, engine=ToyEngine(1024))
     for one in (chat, other):
         fill(one, 6)
     old = chat.engine
     assert chat.set_budget(700) == 0
     assert other.set_budget(700) == 0
-    assert chat.engine is made[0] and old.pos_range(0) == (-1, -1)
+    assert chat.engine is host.made[0] and old.pos_range(0) == (-1, -1)
     for one in (chat, other):
         fill(one, 6)
     assert chat.session.ledger["token"].tolist() == other.session.ledger["token"].tolist()
@@ -198,7 +193,7 @@ def test_another_engine_takes_the_cells_over(positions: str) -> None:
 
 
 def test_a_foreign_engine_is_refused_and_closed() -> None:
-    chat = make_chat(["ok"], budget=256, reopen=lambda n: ToyEngine(n, seed=9))
+    chat = make_chat(["ok"], budget=256, host=ToyHost(seed=9))
     chat.reply("Hi")
     before, engine = transcript(chat), chat.engine
     with pytest.raises(CapabilityError, match="not the model"):

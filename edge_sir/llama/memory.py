@@ -1,0 +1,57 @@
+"""How much memory is left, and whether a context fits: llama.cpp ends the process where an allocation fails late."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from edge_sir.errors import BudgetError
+from edge_sir.llama.gate import KV_TYPES
+from edge_sir.llama.gguf_header import GGUFHeader
+from edge_sir.llama.native import lib
+
+if TYPE_CHECKING:
+    from edge_sir.llama.engine import EngineOptions
+
+__all__ = ["available_bytes", "check_memory", "context_bytes"]
+
+_PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
+_SPARE = 32 * 2**20  # for Python itself, and what the system needs to breathe
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def available_bytes() -> int:
+    """What this process may still take: of the machine, of its control group and of its address space."""
+    limits = [int(psutil.virtual_memory().available)]
+    with contextlib.suppress(OSError, ValueError):  # "max" is no number, and then there is no limit
+        limit = int((_GROUP / "memory.max").read_text())
+        limits.append(limit - int((_GROUP / "memory.current").read_text()))
+    with contextlib.suppress(ImportError, OSError):
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft - psutil.Process().memory_info().vms)
+    return max(0, min(limits))
+
+
+def context_bytes(header: GGUFHeader, n_cells: int, options: "EngineOptions") -> int:
+    """The K and V caches of `n_cells` cells, and the rows of logits of one chunk. llama.cpp's buffers come on top."""
+    cells = -(-n_cells // _PAD) * _PAD
+    per_cell = header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])
+    return round(cells * per_cell) + 4 * options.chunk * header.n_vocab
+
+
+def check_memory(header: GGUFHeader, n_cells: int, options: "EngineOptions") -> None:
+    """Raises BudgetError where a context of `n_cells` cells cannot fit; a GPU's memory is llama.cpp's to judge."""
+    if lib.llama_supports_gpu_offload():
+        return
+    needed, free = context_bytes(header, n_cells, options) + _SPARE, available_bytes()
+    if needed > free:
+        per_cell = header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])
+        largest = max(0, n_cells - int((needed - free) / per_cell) - _PAD) // _PAD * _PAD
+        remedy = f"take a budget of {largest} or less" if largest else "take a smaller model or close other programs"
+        raise BudgetError(
+            f"a context of {n_cells} cells takes {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; {remedy}"
+        )
