@@ -1,4 +1,6 @@
-"""Writes docs/commands.md from the parsers' options, not from their --help, whose layout differs between Pythons."""
+"""Writes docs/commands.md from the parsers' options (not from their --help, whose layout differs between Pythons),
+and docs/api.md from the docstrings.
+"""
 
 import argparse
 import importlib
@@ -6,10 +8,12 @@ import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import api_docs
+
 import edge_sir.cli
 from edge_sir.cli._help import HELP, told
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 FIRST = ("chat", "models", "doctor")  # the others follow by name
 HEAD = """# Commands
 
@@ -85,4 +89,5 @@ def _options(command: argparse.ArgumentParser) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    (DOCS / "commands.md").write_text(page(), encoding="utf-8")
+    (DOCS / "api.md").write_text(api_docs.page(), encoding="utf-8")

@@ -2,12 +2,11 @@
 
 import importlib
 import re
-import runpy
 import shlex
 import sys
 import textwrap
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,9 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), re.MULTILINE | re.DOTALL)
 
 
-def make_docs() -> dict[str, Any]:
-    return runpy.run_path(str(ROOT / "scripts" / "make_docs.py"))
+@pytest.fixture
+def make_docs(import_script: Callable[[str], types.ModuleType]) -> types.ModuleType:
+    return import_script("make_docs")
 
 
 # ---- examples ------------------------------------------------------------------------------------
@@ -158,9 +158,11 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
                 yield page.name, ["chat", *words[1:]]
 
 
-def test_commands_in_examples_parse(written: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_in_examples_parse(
+    written: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_docs: types.ModuleType
+) -> None:
     monkeypatch.chdir(tmp_path)  # no edge-sir.toml of the checkout
-    parser = make_docs()["parser"]()
+    parser = make_docs.parser()
     lines = list(command_lines())
     assert len(lines) > 20
     for page, words in lines:
@@ -176,8 +178,15 @@ def test_commands_in_examples_parse(written: None, tmp_path: Path, monkeypatch: 
             tasks.task(args.task)
 
 
-def test_the_page_of_commands_is_current() -> None:
-    assert text_of(ROOT / "docs" / "commands.md") == make_docs()["page"](), "run scripts/make-docs"
+def test_the_pages_that_are_made_are_current(make_docs: types.ModuleType) -> None:
+    assert text_of(ROOT / "docs" / "commands.md") == make_docs.page(), "run scripts/make-docs"
+    assert text_of(ROOT / "docs" / "api.md") == make_docs.api_docs.page(), "run scripts/make-docs"
+
+
+def test_every_public_name_is_on_its_page(make_docs: types.ModuleType) -> None:
+    text = text_of(ROOT / "docs" / "api.md")
+    assert [name for name in edge_sir.__all__ if f"\n## {name}\n" not in text] == []
+    assert "- `next_slice()`:" in text and "- `commit(result)`:" in text
 
 
 # ---- what the pages say --------------------------------------------------------------------------
