@@ -55,7 +55,12 @@ class Options(BaseModel):
     )
     kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache")
     flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention; auto: not on a CPU")
-    chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
+    chunk: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="most tokens decoded at once; 0 chooses by the size of the vocabulary",
+    )
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
     stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")
     trace: Path | None = Field(default=None, description="new file that records evictions, for `edge-sir replay`")

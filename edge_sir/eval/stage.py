@@ -15,6 +15,7 @@ N_OPTIONS = 8
 N_SCRATCH = 256
 """Cells for the options' tokens, beside the budget."""
 
+_CHUNK = 128  # whatever the vocabulary: a question's options are decoded at once, and memory is no concern here
 _MOST_ENGINES = 6
 _STEP = 256  # sizes are rounded up, so that dialogues of about one length share a context
 
@@ -88,7 +89,8 @@ def open_stage(model: str, *, threads: int = 0, chat_template: Path | None = Non
     native = NativeModel(found.path, header=header)
 
     def open_engine(n_cells: int, n_seq: int) -> LlamaEngine:
-        return LlamaEngine(native, n_cells, EngineOptions(threads=threads, n_seq_max=n_seq), shift_test=shift_test)
+        options = EngineOptions(threads=threads, chunk=_CHUNK, n_seq_max=n_seq)
+        return LlamaEngine(native, n_cells, options, shift_test=shift_test)
 
     try:
         first = open_engine(N_SCRATCH, 1)
