@@ -65,7 +65,12 @@ class Options(BaseModel):
     )
     kv_v: Literal["f16", "q8_0", "q4_0"] = Field(default="f16", description="type of the V cache")
     flash_attn: Literal["auto", "on", "off"] = Field(default="auto", description="flash attention; auto: not on a CPU")
-    chunk: int = Field(default=128, ge=1, le=4096, description="most tokens decoded at once")
+    chunk: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="most tokens decoded at once; 0 chooses by the size of the vocabulary",
+    )
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
     stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")
     trace: Path | None = Field(default=None, description="new file that records evictions, for `edge-sir replay`")
@@ -169,6 +174,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _one_line(error: ValidationError, sources: Mapping[str, str]) -> str:
     first = error.errors(include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown option '{name}'{nearest(name, Options.names())}"
     message = _PLAIN.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     given = "" if first["type"] == "value_error" else f", not {first['input']!r}"
     return f"{name.replace('_', '-')} ({sources.get(name, 'given')}): {message}{given}"

@@ -16,6 +16,7 @@ from edge_sir.options import Options, config_file, gather
 from edge_sir.runtime import ensure_model
 
 if TYPE_CHECKING:
+    from edge_sir.llama.footprint import MemoryNeed
     from edge_sir.llama.gguf_header import GGUFHeader
     from edge_sir.llama.native import NativeModel
 
@@ -81,10 +82,10 @@ def _backends(machine: Report) -> list[str]:
 def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, backends: list[str]) -> Report:
     from edge_sir.llama.admission import admit
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.footprint import load_measured, measure_memory
     from edge_sir.llama.gate import packing_verdict
     from edge_sir.llama.gguf_check import check_model_file
-    from edge_sir.llama.native import NativeModel
-    from edge_sir.llama.survey import measure_memory, measure_speed
+    from edge_sir.llama.survey import measure_speed
 
     header = check_model_file(path)
     Budget(options.budget).check_trained_length(header.n_ctx_train, path.name)
@@ -92,7 +93,7 @@ def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, ba
     made_with = EngineOptions(
         options.threads, options.kv_k, options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
     )
-    model = NativeModel(path, gpu_layers=options.gpu_layers, header=header)
+    model, loaded = load_measured(path, gpu_layers=options.gpu_layers, header=header)
     try:
         engine = LlamaEngine(model, options.budget, made_with, shift_test=test)
         try:
@@ -107,11 +108,7 @@ def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, ba
             "trial": None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed},
             "kv_types": _kv_types(header, options, backends, can_pack=f16.can_pack),
         }
-        need = measure_memory(model, made_with)
-        memory: Report = asdict(need) | {"budget": options.budget, "budget_bytes": need.of(options.budget)}
-        if limit is not None:
-            largest = need.largest_budget(limit, header.n_ctx_train)
-            memory |= {"limit_bytes": limit, "largest_budget": largest, "least_bytes": need.of(1)}
+        memory = _memory(measure_memory(model, loaded, made_with), options.budget, limit, header.n_ctx_train)
         return {
             "model": _describe(header, model),
             "gate": gate,
@@ -133,6 +130,22 @@ def _describe(header: "GGUFHeader", model: "NativeModel") -> Report:
         "n_layer": header.n_layer,
         "fingerprint": header.fingerprint,
     }
+
+
+def _memory(need: "MemoryNeed", budget: int, limit: int | None, n_ctx_train: int) -> Report:
+    memory: Report = asdict(need.loaded) | {
+        "chunk": need.chunk,
+        "cell_bytes": need.cell_bytes,
+        "budget": budget,
+        "cells_bytes": need.cells(budget),
+        "buffers_bytes": need.buffers(budget),
+        "beside_bytes": need.beside(budget),
+        "budget_bytes": need.of(budget),
+    }
+    if limit is not None:
+        largest = need.largest_budget(limit, n_ctx_train)
+        memory |= {"limit_bytes": limit, "largest_budget": largest, "least_bytes": need.of(1)}
+    return memory
 
 
 def _kv_types(header: "GGUFHeader", options: Options, backends: list[str], *, can_pack: bool) -> list[Report]:
@@ -159,29 +172,52 @@ def _kv_types(header: "GGUFHeader", options: Options, backends: list[str], *, ca
 def _print(report: Report) -> None:
     print(report["machine"]["llama_cpp"])
     for d in report["machine"]["devices"]:
-        free = f", {_size(d['free_bytes'])} of {_size(d['total_bytes'])} free" if d["total_bytes"] else ""
-        print(f"  {d['name']} ({d['kind']}, {d['backend']}): {d['description']}{free}")
+        print(f"  {d['name']} ({d['kind']}, {d['backend']}): {d['description']}{_room_on(d)}")
     if "model" not in report:
         print("Give a model to see what it can do here: edge-sir doctor MODEL", file=sys.stderr)
         return
-    model, gate, memory, speed = (report[part] for part in ("model", "gate", "memory", "speed"))
-    about = f"{model['architecture']}, {_size(model['size_bytes'])}, trained on {model['n_ctx_train']} positions"
-    print(f"\n{Path(model['path']).name}: {about}")
+    model, gate, speed = (report[part] for part in ("model", "gate", "speed"))
+    about = f"{model['architecture']}, {_size(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
+    print(f"\n{Path(model['path']).name}: {about}, trained on {model['n_ctx_train']:,} positions")
     print(f"  gate: {gate['mode']}, because: {gate['why']}")
-    print("  K and V types:")
+    print("  K and V types, and the positions that go with them:")
     for row in gate["kv_types"]:
         note = f"  {row['note']}" if row["note"] else ""
         print(f"    {row['k']:>5} {row['v']:>5}  {row['bytes_per_cell']:10,.0f} bytes per cell  {row['allowed']}{note}")
-    weights, rest = memory["weights_bytes"], memory["fixed_bytes"] - memory["weights_bytes"]
-    print(f"  memory: {_size(weights)} weights + {_size(rest)} buffers + {memory['cell_bytes']:,.0f} bytes per cell")
-    print(f"    a budget of {memory['budget']} cells takes {_size(memory['budget_bytes'])}")
+    _print_memory(report["memory"], model["n_vocab"])
+    if speed is not None:
+        print(f"  speed: reads {speed['read_per_s']:.1f} and writes {speed['write_per_s']:.1f} tokens per second")
+
+
+def _room_on(device: Report) -> str:
+    free, total = device["free_bytes"], device["total_bytes"]
+    if not total or free == total:  # llama.cpp does not know what of the main memory is free
+        return f", {_size(total)}" if total else ""
+    return f", {_size(free)} of {_size(total)} free"
+
+
+def _print_memory(memory: Report, n_vocab: int) -> None:
+    print(f"  memory: a budget of {memory['budget']} cells takes {_size(memory['budget_bytes'])}")
+    repacked = memory["repacked_bytes"]
+    copies = f", {_size(repacked)} of them laid out anew for this processor" if repacked else ""
+    parts = [
+        ("weights_bytes", f"weights{copies}"),
+        ("cells_bytes", f"cells, {memory['cell_bytes']:,.0f} bytes each"),
+        ("buffers_bytes", f"buffers, most of them for the logits of {memory['chunk']} tokens at once (--chunk)"),
+        ("vocabulary_bytes", f"llama.cpp's vocabulary of {n_vocab:,} tokens"),
+        ("python_bytes", "Python and its packages"),
+    ]
+    for key, what in parts:
+        if memory[key]:
+            print(f"    {_size(memory[key]):>9}  {what}")
+    python = memory["python_bytes"]
+    more = f", {_size(memory['beside_bytes'] - python)} without Python" if python else ", Python not counted"
+    print(f"    beside weights and cells: {_size(memory['beside_bytes'])}{more}")
     if "limit_bytes" in memory:
         n = memory["largest_budget"]
         least = _size(memory["least_bytes"], up=True)
         fits = f"a budget of {n} cells at most" if n else f"not even the smallest budget, which takes {least}"
         print(f"    {_size(memory['limit_bytes'])} hold {fits}")
-    if speed is not None:
-        print(f"  speed: reads {speed['read_per_s']:.1f} and writes {speed['write_per_s']:.1f} tokens per second")
 
 
 def _size(n_bytes: float, *, up: bool = False) -> str:

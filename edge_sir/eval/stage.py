@@ -17,6 +17,7 @@ N_OPTIONS = 8
 N_SCRATCH = 256
 """Cells for the options' tokens, beside the budget."""
 
+_CHUNK = 128  # whatever the vocabulary: a question's options are decoded at once, and memory is no concern here
 _MOST_ENGINES = 6
 _STEP = 256  # sizes are rounded up, so that dialogues of about one length share a context
 
@@ -77,7 +78,7 @@ class Stage:
 def open_stage(model: str, *, threads: int = 0, chat_template: Path | None = None, quiet: bool = False) -> Stage:
     """A stage on a model of the manifest or a GGUF file. Raises UserError for what the caller can mend."""
     found = ensure_model(model, quiet=quiet)
-    loaded = load(model, threads=threads, chat_template=chat_template, quiet=quiet)
+    loaded = load(model, threads=threads, chat_template=chat_template, quiet=quiet, chunk=_CHUNK)
     return Stage(
         loaded.codec,
         loaded.template,

@@ -4,8 +4,8 @@ import ctypes
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,27 +20,31 @@ from edge_sir.llama.native import LOG, NativeModel, decode_error, default_thread
 from edge_sir.llama.sampling import LlamaSampler
 from edge_sir.llama.text import LlamaText
 
-__all__ = ["EngineOptions", "LlamaEngine", "flash_attention_type"]
+__all__ = ["EngineOptions", "LlamaEngine", "chunk_for", "context_params", "flash_attention_type", "make_context"]
 
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
 _FLASH = {"auto": -1, "off": 0, "on": 1}
+_LEAST_CHUNK, _MOST_CHUNK, _LOGITS_BYTES = 16, 128, 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """How a context is made.
 
-    chunk: most tokens per llama_decode; with all rows scored a chunk costs 4 * n_vocab bytes of memory
-    per token. threads: 0 for `default_threads`. kv_k, kv_v: types of the caches; quantized keys exclude
-    packing, because moving them ruins them.
+    chunk: most tokens per llama_decode, 0 for `chunk_for` the model. threads: 0 for `default_threads`.
+    kv_k, kv_v: types of the caches; quantized keys exclude packing, because moving them ruins them.
     """
 
     threads: int = 0
     kv_k: KVType = "f16"
     kv_v: KVType = "f16"
     flash_attn: Literal["auto", "on", "off"] = "auto"
-    chunk: int = 128
+    chunk: int = 0
     n_seq_max: int = 1
+
+    def on(self, n_vocab: int) -> "EngineOptions":
+        """The same for a model with a vocabulary of `n_vocab`: a chunk of 0 is chosen."""
+        return self if self.chunk else replace(self, chunk=chunk_for(n_vocab, self.n_seq_max))
 
 
 class LlamaEngine:
@@ -62,12 +66,12 @@ class LlamaEngine:
         shift_test: ShiftTest | None = None,
         verdict: Verdict | None = None,
     ) -> None:
-        options = options or EngineOptions()
+        options = (options or EngineOptions()).on(model.n_vocab)
         self._closing = ExitStack()  # last in, first out: the context before its model
         if owns_model:
             self._closing.callback(model.close)
         try:
-            self._handle = _make_context(model, n_cells, options)
+            self._handle = make_context(model, context_params(model, n_cells, options))
         except BaseException:
             self.close()
             raise
@@ -220,6 +224,15 @@ class LlamaEngine:
         self._closing.close()
 
 
+def chunk_for(n_vocab: int, n_seq_max: int = 1) -> int:
+    """Tokens per llama_decode: a power of two, 16 to 128, whose logits take at most 16 MiB; no fewer than sequences.
+
+    TODO reason
+    """
+    fitting = _LOGITS_BYTES // (4 * n_vocab)
+    return max(n_seq_max, _LEAST_CHUNK, min(_MOST_CHUNK, 1 << max(0, fitting.bit_length() - 1)))
+
+
 def flash_attention_type(options: EngineOptions) -> int:
     """llama.cpp's number for the option. `auto` leaves it off on a CPU.
 
@@ -230,7 +243,9 @@ def flash_attention_type(options: EngineOptions) -> int:
     return _FLASH[options.flash_attn]
 
 
-def _make_context(model: NativeModel, n_cells: int, options: EngineOptions) -> object:
+def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> Any:
+    """llama.cpp's parameters of a context (llama_context_params). Raises CapabilityError as `LlamaEngine`."""
+    options = options.on(model.n_vocab)
     check_kv_types(model.header, options.kv_k, options.kv_v, options.flash_attn)
     if not 0 < options.n_seq_max <= min(options.chunk, 256):  # llama.cpp would end the process
         raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
@@ -244,6 +259,11 @@ def _make_context(model: NativeModel, n_cells: int, options: EngineOptions) -> o
     # One pool for all sequences (rows come back in batch order), and no cell recycled behind our back.
     params.kv_unified = params.swa_full = True
     params.no_perf = True
+    return params
+
+
+def make_context(model: NativeModel, params: Any) -> Any:
+    """A context, to be freed by llama_free. Raises LoadError if llama.cpp cannot make it."""
     handle = lib.llama_init_from_model(model.handle, params)
     if not handle:
         raise LoadError(f"llama.cpp could not make a context of {params.n_ctx} cells: {LOG.last_error()}")

@@ -1,11 +1,8 @@
-"""What this machine and a model on it are capable of: devices, memory, speed. For `edge-sir doctor`."""
+"""What this machine and a model on it are capable of: devices and speed. For `edge-sir doctor`."""
 
 import ctypes
-import logging
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import llama_cpp
@@ -13,15 +10,13 @@ import numpy as np
 from llama_cpp._ggml import libggml
 
 from edge_sir.engine import Slice, Tokens
-from edge_sir.llama.engine import EngineOptions, LlamaEngine
-from edge_sir.llama.native import LOG, NativeModel, lib
+from edge_sir.llama.engine import LlamaEngine
+from edge_sir.llama.native import LOG, lib
 from edge_sir.llama.trial import trial_text
 
-__all__ = ["Device", "MemoryNeed", "Speed", "devices", "measure_memory", "measure_speed", "system_info"]
+__all__ = ["Device", "Speed", "devices", "measure_speed", "system_info"]
 
 _KINDS = ("cpu", "gpu", "integrated gpu", "accelerator", "meta")  # ggml-backend.h, ggml_backend_dev_type
-_BUFFER = re.compile(r"(KV|compute) buffer size = +([\d.]+) MiB")
-_SMALL, _LARGE = 256, 1024  # contexts between which buffers are measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +29,6 @@ class Device:
     backend: str
     free_bytes: int
     total_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryNeed:
-    """Bytes that a conversation takes: `fixed_bytes` + cells * `cell_bytes`, of which `kv_cell_bytes` are K and V.
-
-    weights_bytes: of the fixed ones, the model itself.
-    """
-
-    weights_bytes: int
-    fixed_bytes: int
-    cell_bytes: float
-    kv_cell_bytes: float
-
-    def of(self, n_cells: int) -> int:
-        """Bytes for a budget; llama.cpp rounds cells up to 256."""
-        return round(self.fixed_bytes + -(-n_cells // 256) * 256 * self.cell_bytes)
-
-    def largest_budget(self, limit_bytes: int, n_ctx_train: int) -> int:
-        """The most cells that fit into `limit_bytes`, a multiple of 256 or the trained length; 0 for none."""
-        n = max(0, int((limit_bytes - self.fixed_bytes) / self.cell_bytes)) // 256 * 256
-        return min(n, n_ctx_train)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,55 +72,11 @@ def _text(function: str, handle: ctypes.c_void_p) -> str:
 
 
 def system_info() -> str:
-    """llama-cpp-python's version and the instruction sets that llama.cpp uses."""
+    """llama-cpp-python's version and what llama.cpp was built to use: instruction sets, libraries."""
     LOG.install()
-    used = lib.llama_print_system_info().decode("utf-8", "replace")
-    return f"llama-cpp-python {llama_cpp.__version__}: {' '.join(used.split()).strip(' |')}"
-
-
-def measure_memory(model: NativeModel, options: EngineOptions) -> MemoryNeed:
-    """Makes a small and a larger context and reads off llama.cpp's log what each takes; between them it is linear."""
-    small, large = (_buffers(model, n, options) for n in (_SMALL, _LARGE))
-    per_cell = {kind: (large[kind] - small[kind]) / (_LARGE - _SMALL) for kind in small}
-    weights = int(lib.llama_model_size(model.handle))
-    logits = 4 * options.chunk * model.n_vocab
-    compute = max(0.0, small["compute"] - _SMALL * per_cell["compute"])
-    return MemoryNeed(
-        weights_bytes=weights,
-        fixed_bytes=round(weights + compute + logits),
-        cell_bytes=per_cell["KV"] + max(0.0, per_cell["compute"]),
-        kv_cell_bytes=per_cell["KV"],
-    )
-
-
-def _buffers(model: NativeModel, n_cells: int, options: EngineOptions) -> dict[str, float]:
-    """Bytes of the K and V caches and of the compute buffers, of all devices together."""
-    bytes_of = {"KV": 0.0, "compute": 0.0}
-    with _log_lines() as lines:
-        LlamaEngine(model, n_cells, options).close()
-    for line in lines:
-        if found := _BUFFER.search(line):
-            bytes_of[found[1]] += float(found[2]) * 2**20
-    return bytes_of
-
-
-@contextmanager
-def _log_lines() -> Iterator[list[str]]:
-    """What llama.cpp logs in the block."""
-    logger = logging.getLogger("llama.cpp")
-    lines: list[str] = []
-    handler = logging.Handler(logging.INFO)
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
-    before, propagates = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    try:
-        yield lines
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
-        logger.propagate = propagates
+    listed = lib.llama_print_system_info().decode("utf-8", "replace")  # "CPU : SSE3 = 1 | AVX = 1 | ..."
+    used = re.sub(r" = 1\b", "", re.sub(r"\w+ = 0\b", "", listed)).replace("|", " ")
+    return f"llama-cpp-python {llama_cpp.__version__}: {' '.join(used.split()).replace(' :', ':')}"
 
 
 def measure_speed(engine: LlamaEngine, seconds: float) -> Speed:

@@ -186,5 +186,7 @@ def test_every_option_says_what_it_does() -> None:
 def test_options_are_frozen_and_closed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Options().budget = 5  # type: ignore[misc]
-    with pytest.raises(ValueError, match="Extra inputs"):
-        Options(budgt=5)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="unknown option 'budgt'; did you mean 'budget'"):
+        Options(budgt=5)
+    with pytest.raises(ConfigError, match="budget .*greater than or equal to 1, not 0"):
+        Options(budget=0)
