@@ -1,4 +1,7 @@
-"""Every option once: its name, type, range, default and help. Flags, environment and TOML keys follow from here."""
+"""Every option once: its name, type, range, default and help. Flags, environment and TOML keys follow from here.
+
+What the command line alone has (`edge_sir/cli/_options.py`) is no part of the library's.
+"""
 
 import difflib
 import os
@@ -6,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -72,10 +75,7 @@ class Options(BaseModel):
         description="most tokens decoded at once; 0 chooses by the size of the vocabulary",
     )
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
-    stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")
     trace: Path | None = Field(default=None, description="new file that records evictions, for `edge-sir replay`")
-    commands: bool = Field(default=False, description="piped lines that begin with / are commands, as on a terminal")
-    json_output: bool = Field(default=False, alias="json", description="print one JSON object per turn")
     quiet: bool = Field(default=False, description="only replies and errors")
 
     def __init__(self, /, **values: Any) -> None:
@@ -104,11 +104,14 @@ class Options(BaseModel):
         return {field.alias or name: name for name, field in cls.model_fields.items()}
 
 
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
 @dataclass(frozen=True, slots=True)
-class Sourced:
+class Sourced(Generic[AnyOptions]):
     """Validated options, and for each public name where its value came from."""
 
-    options: Options
+    options: AnyOptions
     sources: dict[str, str]
 
 
@@ -124,13 +127,19 @@ def config_file(chosen: str | None = None, environ: Mapping[str, str] = os.envir
     return next((path for path in usual if path.is_file()), None)
 
 
-def gather(flags: Mapping[str, Any], *, file: Path | None = None, environ: Mapping[str, str] = os.environ) -> Sourced:
+def gather(
+    kind: type[AnyOptions],
+    flags: Mapping[str, Any],
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Sourced[AnyOptions]:
     """Flags over environment over TOML over defaults. `flags` holds only what was given.
 
     Raises ConfigError for an unknown or invalid option, naming where it came from.
     """
     values: dict[str, Any] = {}
-    sources = dict.fromkeys(Options.names(), "default")
+    sources = dict.fromkeys(kind.names(), "default")
     for source, layer in (
         (str(file), _from_toml(file)),
         ("environment", _from_environment(environ)),
@@ -142,7 +151,7 @@ def gather(flags: Mapping[str, Any], *, file: Path | None = None, environ: Mappi
                 raise ConfigError(f"unknown option '{key}' ({source}){nearest(name, sources)}")
             values[name], sources[name] = value, source
     try:
-        return Sourced(Options.model_validate(values), sources)
+        return Sourced(kind.model_validate(values), sources)
     except ConfigError as error:
         if isinstance(error.__cause__, ValidationError):
             raise ConfigError(_one_line(error.__cause__, sources)) from None

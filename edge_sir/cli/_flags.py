@@ -1,4 +1,4 @@
-"""The flags of `Options`, derived from its fields."""
+"""The flags of the command line's options, derived from their fields."""
 
 import argparse
 import types
@@ -7,28 +7,29 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from edge_sir.options import Options, Sourced, config_file, gather, nearest
+from edge_sir.cli._options import CliOptions
+from edge_sir.options import Sourced, config_file, gather, nearest
 
 __all__ = ["add_flags", "flag_arguments", "from_args", "nearest_flag"]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds one flag per option, and --config. Values stay text: pydantic checks them all alike."""
-    for public, name in Options.names().items():
-        field = Options.model_fields[name]
+    for public, name in CliOptions.names().items():
+        field = CliOptions.model_fields[name]
         parser.add_argument(f"--{public.replace('_', '-')}", dest=public, **flag_arguments(field))
     parser.add_argument("--config", metavar="FILE", help="TOML file with options")
 
 
-def from_args(args: argparse.Namespace) -> Sourced:
+def from_args(args: argparse.Namespace) -> Sourced[CliOptions]:
     """The effective options: flags given, over environment, over TOML, over defaults. Raises ConfigError."""
-    given = {key: value for key in Options.names() if (value := getattr(args, key, None)) is not None}
-    return gather(given, file=config_file(args.config))
+    given = {key: value for key in CliOptions.names() if (value := getattr(args, key, None)) is not None}
+    return gather(CliOptions, given, file=config_file(args.config))
 
 
 def nearest_flag(word: str) -> str:
     """`; did you mean '--...'?` for an unknown flag."""
-    return nearest(word.lstrip("-").partition("=")[0], {**Options.names(), "config": ""}).replace("'", "'--", 1)
+    return nearest(word.lstrip("-").partition("=")[0], {**CliOptions.names(), "config": ""}).replace("'", "'--", 1)
 
 
 def flag_arguments(field: FieldInfo) -> dict[str, Any]:

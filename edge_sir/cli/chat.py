@@ -15,9 +15,9 @@ from edge_sir.chat import Chat, Reply
 from edge_sir.cli._commands import complaint, is_command, perform
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
 from edge_sir.cli._losses import Losses, shown
+from edge_sir.cli._options import CliOptions
 from edge_sir.cli._views import print_view
 from edge_sir.errors import ConfigError, UserError
-from edge_sir.options import Options
 from edge_sir.runtime import open_chat
 
 __all__ = ["add_parser", "refuse_unknown", "run"]
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 # ---- piped ---------------------------------------------------------------------------------------
 
 
-def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
+def _answer_lines(chat: Chat, losses: Losses, options: CliOptions) -> int:
     """One turn per line; returns the exit code: 2 if a command was refused."""
     code = 0
     for text in _lines():
@@ -104,7 +104,7 @@ def _answer_lines(chat: Chat, losses: Losses, options: Options) -> int:
     return code
 
 
-def _print_reply(reply: Reply, losses: Losses, options: Options) -> None:
+def _print_reply(reply: Reply, losses: Losses, options: CliOptions) -> None:
     if not options.json_output:
         print(reply.text, flush=True)
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sir.cli._flags import flag_arguments
+from edge_sir.cli._options import CliOptions
 from edge_sir.core.budget import Budget
 from edge_sir.errors import CapabilityError, ConfigError
 from edge_sir.options import Options, config_file, gather
@@ -51,7 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Prints the report; returns 0. Raises UserError for what the caller can mend."""
     given = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
-    options = gather(given, file=config_file(args.config)).options
+    options = gather(CliOptions, given, file=config_file(args.config)).options
     limit = None if args.memory is None else parse_bytes(args.memory)
     path = None if args.model is None else ensure_model(args.model, quiet=args.as_json).path
     from edge_sir.llama import survey

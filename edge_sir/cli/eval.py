@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from edge_sir.cli._options import CliOptions
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.stats import require_scipy
@@ -116,7 +117,7 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
     from edge_sir.eval.summary import summarize_each, to_json
 
     given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
-    options = gather(given).options
+    options = gather(CliOptions, given).options
     specs = args.policy or (_QUICK_POLICIES if args.quick else _POLICIES)
     arms = arms_of(specs, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
     stage = open_stage(options.model, threads=options.threads, quiet=args.quiet or args.json)

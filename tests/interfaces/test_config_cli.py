@@ -9,7 +9,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from edge_sir.options import Options
+from edge_sir.cli._options import CliOptions
 
 OPTIONS = (
     "model budget policy positions system max-tokens temperature top-k top-p min-p seed stop threads gpu-layers "
@@ -37,7 +37,7 @@ def config(run_cli: Callable) -> Callable[..., dict[str, tuple[object, str]]]:
 def test_defaults(config: Callable) -> None:
     told = config()
     assert told.pop("json") == (True, "flag")
-    defaults = Options().model_dump(mode="json", by_alias=True)
+    defaults = CliOptions().model_dump(mode="json", by_alias=True)
     assert told == {name: (value, "default") for name, value in defaults.items() if name != "json"}
     assert {name.replace("_", "-") for name in told} >= {*OPTIONS.split()} - {"json"}
 
@@ -92,7 +92,7 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
     numbers = {"budget": 99, "max_tokens": 9, "top_k": 3, "seed": 5, "threads": 2, "gpu_layers": 0, "chunk": 4}
     numbers |= {"temperature": 0.5, "top_p": 0.25, "min_p": 0.125, "repeat_penalty": 1.5}
     values = {**texts, **numbers, "stop": ["END"], "quiet": True, "commands": True}
-    assert {*values, "json"} == set(Options.names())
+    assert {*values, "json"} == set(CliOptions.names())
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**texts, **numbers, "stop": "END"}.items()]
     told_flags = config(*flags, "--quiet", "--commands")
     env = {f"EDGE_SIR_{name.upper()}": str(value) for name, value in {**texts, **numbers, "stop": "END"}.items()}
@@ -127,7 +127,7 @@ def test_the_table_names_each_option_as_its_flag(run_cli: Callable) -> None:
     rows = [re.split(r"  +", line) for line in result.out.decode().splitlines()]
     assert all(len(row) == 3 for row in rows)
     told = {name: (value, source) for name, value, source in rows}
-    assert [*told] == [name.replace("_", "-") for name in Options.names()]
+    assert [*told] == [name.replace("_", "-") for name in CliOptions.names()]
     assert told["budget"] == ("300", "flag")
     assert told["system"] == ('"Be brief."', "flag")
     assert told["threads"] == ("1", "environment")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from edge_sir.cli._options import CliOptions
 from edge_sir.errors import ConfigError
 from edge_sir.options import ENV_PREFIX, Options, Sourced, config_file, gather
 
@@ -23,7 +24,7 @@ def gather_from(tmp_path: Path, layers: dict[str, Any]) -> Sourced:
     if FILE in layers:
         file = tmp_path / "o.toml"
         file.write_text(layers[FILE], encoding="utf-8")
-    return gather(layers.get(FLAG, {}), file=file, environ=layers.get(ENV, {}))
+    return gather(CliOptions, layers.get(FLAG, {}), file=file, environ=layers.get(ENV, {}))
 
 
 EVERY = {FILE: "budget = 101", ENV: {"EDGE_SIR_BUDGET": "102"}, FLAG: {"budget": 103}}
@@ -61,7 +62,7 @@ def test_each_option_has_its_own_source(tmp_path: Path) -> None:
     assert (options.seed, options.top_k, options.json_output, options.max_tokens) == (2, 3, True, 4)
     names = ("seed", "top_k", "json", "max_tokens", "quiet")
     assert [sources[n] for n in names] == [ENV, str(tmp_path / "o.toml"), ENV, FLAG, "default"]
-    assert sources.keys() == Options.names().keys()
+    assert sources.keys() == CliOptions.names().keys()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +125,7 @@ BAD: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("name", "value", "message"), BAD)
 def test_a_bad_value_is_refused_in_one_line_that_names_its_source(name: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        gather({name: value}, environ={})
+        gather(CliOptions, {name: value}, environ={})
     text = str(error.value)
     assert message in text and "\n" not in text and "Value error" not in text
     assert text.startswith(f"{name} (flag): ")
@@ -152,19 +153,19 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes, message
     file = tmp_path / "bad.toml"
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=message) as error:
-        gather({}, file=file, environ={})
+        gather(CliOptions, {}, file=file, environ={})
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["missing.toml", "."])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
-        gather({}, file=tmp_path / name, environ={})
+        gather(CliOptions, {}, file=tmp_path / name, environ={})
 
 
 def test_variables_that_are_read_elsewhere_or_not_ours_are_no_options() -> None:
     environ = {"EDGE_SIR_CONFIG": "x", "EDGE_SIR_MODELS_DIR": "y", "EDGE_BUDGET": "1", "PATH": "z"}
-    assert set(gather({}, environ=environ).sources.values()) == {"default"}
+    assert set(gather(CliOptions, {}, environ=environ).sources.values()) == {"default"}
 
 
 def test_the_chosen_file_comes_before_all_others(tmp_path: Path) -> None:
@@ -188,5 +189,5 @@ def test_options_are_frozen_and_closed() -> None:
         Options().budget = 5  # type: ignore[misc]
     with pytest.raises(ConfigError, match="unknown option 'budgt'; did you mean 'budget'"):
         Options(budgt=5)
-    with pytest.raises(ConfigError, match="budget .*greater than or equal to 1, not 0"):
+    with pytest.raises(ConfigError, match=r"budget .*greater than or equal to 1, not 0"):
         Options(budget=0)
