@@ -8,7 +8,6 @@ import numpy as np
 
 from edge_sir import amend
 from edge_sir._shield import shield
-from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
@@ -23,6 +22,7 @@ from edge_sir.recall import Recall
 from edge_sir.reply import Finish, Piece, Reply, ReplyText
 from edge_sir.session import Positions, Session
 from edge_sir.template import ChatTemplate
+from edge_sir.text.boundaries import TextBorders
 from edge_sir.trace import Trace
 from edge_sir.transcript import Transcript
 
@@ -47,6 +47,7 @@ class Conversation:
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
     _reply_state: Literal["closed", "open", "closing"] = "closed"
+    _reply_number = 0  # of the newest reply, as a message
 
     def __init__(
         self,
@@ -130,9 +131,9 @@ class Conversation:
     def _open(self) -> None:
         """Queues turn 0: what stands before the first message, pinned as a whole."""
         parts = self._encoder.opening()
+        number = self._feed(parts, pinned=True)
         if self.system is not None:
-            self.transcript.add(0, "system", self.system)
-        self._feed(parts, pinned=True)
+            self.transcript.add(0, "system", self.system, number)
 
     # ---- whole messages ------------------------------------------------------------------------
 
@@ -154,8 +155,7 @@ class Conversation:
             # A system prompt has its turn for itself: neither undo nor forget reaches it.
             if role == "user" or (role != "system" and self.session.turn == self.system_turn):
                 self._begin_turn()
-            self.transcript.add(self.session.turn, role, text)
-            self._feed(parts, pinned)
+            self.transcript.add(self.session.turn, role, text, self._feed(parts, pinned))
             self._spoken = True
         self._drain()
         if role == "assistant":
@@ -227,7 +227,7 @@ class Conversation:
             try:
                 self._close_open_reply()
             finally:
-                self.transcript.add(self.session.turn, "assistant", reply.text)
+                self.transcript.add(self.session.turn, "assistant", reply.text, self._reply_number)
                 self.last_reply = Reply(
                     turn=self.session.turn,
                     text=reply.text,
@@ -268,12 +268,11 @@ class Conversation:
         with shield():
             self._begin_turn(n_reply)
             for text, parts in said:
-                self.transcript.add(self.session.turn, "user", text)
-                self._feed(parts)
+                self.transcript.add(self.session.turn, "user", text, self._feed(parts))
             self._unsent.clear()
             self._tries = tries
             self._spoken = True
-            self._feed(opening)
+            self._reply_number = self._feed(opening)
             self._reply_state = "open"
         return ReplyText(self.stop, thinking=opening[-1][0] == "thought")
 
@@ -337,8 +336,7 @@ class Conversation:
             if system is not None:
                 self._begin_turn()
                 self.system_turn = self.session.turn
-                self.transcript.add(self.session.turn, "system", system)
-                self._feed(parts, pinned=True)
+                self.transcript.add(self.session.turn, "system", system, self._feed(parts, pinned=True))
 
     # ---- helpers -------------------------------------------------------------------------------
 
@@ -352,10 +350,12 @@ class Conversation:
         self._tries = 0
         self.session.begin_turn(n_reply)
 
-    def _feed(self, parts: Sequence[Part], pinned: bool = False) -> None:
-        self.session.start_message()
+    def _feed(self, parts: Sequence[Part], pinned: bool = False) -> int:
+        """Queues a message and returns its number."""
+        number = self.session.start_message()
         for role, tokens in parts:
             self.session.feed(tokens, role, pinned=pinned)
+        return number
 
     def _drain(self) -> None:
         while self.session.step():

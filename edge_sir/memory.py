@@ -13,7 +13,8 @@ from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.policies import to_spec
 from edge_sir.session import Session
-from edge_sir.transcript import Message, Transcript, contains
+from edge_sir.text.boundaries import contains
+from edge_sir.transcript import Message, Transcript
 
 __all__ = [
     "Loss",

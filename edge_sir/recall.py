@@ -1,7 +1,7 @@
 """What a conversation remembers, in a person's hands: look at it, find, pin and forget by turn or by text."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,7 +17,8 @@ from edge_sir.errors import ConfigError
 from edge_sir.memory import Loss, LossBook, Memory, Passage, Removed, memory_of, never_said, passages, with_markers
 from edge_sir.said import Known, Said, Stretch, known_of
 from edge_sir.session import Session
-from edge_sir.transcript import Transcript, contains
+from edge_sir.text.boundaries import contains, sentences
+from edge_sir.transcript import Transcript
 
 __all__ = ["Recall"]
 
@@ -111,23 +112,29 @@ class Recall:
         session, ledger = self._session, self._session.ledger
         if isinstance(what, int) and self._is_prompt(what):
             raise ConfigError(f"turn {what} is the system prompt; give another one instead")
-        sentences: list[Stretch] = []
+        parts: list[Stretch] = []
         if isinstance(what, str):
             found = self._said.saying(ledger, what)
-            sentences = [part for part in found if part.role != "system" and part.turn > 0]
-            rows = with_markers(ledger, _rows(sentences), emptied_only=True)
+            parts = [part for part in found if part.role != "system" and part.turn > 0]
+            rows = with_markers(ledger, _rows(parts), emptied_only=True)
         else:
             rows = np.flatnonzero(ledger["turn"] == what)
         # Without its first markers a model loses its footing; words among the sinks go all the same.
         rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != FRAME)]
         rows = rows[(ledger["turn"][rows] > 0) & ~self._system()[rows]]
         removed = passages(ledger, rows, self._codec)
+        texts = self._texts_without(what, parts)
+        born = np.concatenate([ledger["born"][rows], *(part.born for part in parts)])
+        if isinstance(what, int):
+            born = np.concatenate([born, self._said.born_of(what)])
         with shield():
             amend.forget(session, rows)
-            n_unsaid = self._unsay(what, sentences)
+            if ledger.journal is not None:
+                ledger.journal.forgotten(np.unique(born))
+            n_unsaid = self._unsay(what, parts, texts)
         if not n_unsaid and not removed:
             raise ConfigError(self._never_said(what))
-        self._note_removed(what, [part.turn for part in sentences])
+        self._note_removed(what, [part.turn for part in parts])
         return removed
 
     def _note_removed(self, what: int | str, turns: Sequence[int]) -> None:
@@ -152,16 +159,39 @@ class Recall:
         """Whether a turn holds a system prompt in force and nothing else."""
         return turn in self._prompts() and all(m.role == "system" for m in self.transcript.of(turn))
 
-    def _unsay(self, what: int | str, sentences: Sequence[Stretch]) -> int:
-        """Takes it out of all that is kept beside the ledger; returns how much of the transcript that is."""
+    def _unsay(self, what: int | str, parts: Sequence[Stretch], texts: Mapping[int, str]) -> int:
+        """Takes it out of all that is kept beside the ledger; returns how many messages lost something."""
         if isinstance(what, int):
             self._said.forget_turn(what)
             return self.transcript.forget_turn(what, self._prompts())
-        for sentence in sentences:
-            self._said.forget(sentence)
-        # Words copied from a thinned sentence were never said in that order: the sentence itself was.
-        said = [what] if self.transcript.says(what) else [sentence.text for sentence in sentences]
-        return sum(self.transcript.forget_text(text, self._prompts()) for text in said)
+        for part in parts:
+            self._said.forget(part)
+        self.transcript.reword(texts)
+        return len(texts)
+
+    def _texts_without(self, what: int | str, parts: Sequence[Stretch]) -> dict[int, str]:
+        """What messages say without these parts of them, and without any sentence that holds `what`, by id.
+
+        The cells lose the same sentences, so the text is that of the tokens that stay. A message whose tokens spell
+        another text (a system prompt that was replaced has none) is split by the same rule.
+        """
+        if isinstance(what, int):
+            return {}
+        texts, prompts = {}, self._prompts()
+        spelled = self._said.without(self._session.ledger, parts)
+        for message in self.transcript:
+            whole, rest = spelled.get(message.id, ("", ""))
+            if whole.strip() == message.text.strip() != "":
+                texts[message.id] = rest.strip()
+            elif contains(message.text, what) or whole:
+                if message.role == "system" and message.turn in prompts:
+                    continue
+                forgotten = [part.text for part in parts if part.message == message.id]
+                said = sentences(self._codec, message.text)
+                kept = [s for s in said if not contains(s, what) and not any(s.strip() in text for text in forgotten)]
+                # Words that span two sentences are in neither: then the whole message goes.
+                texts[message.id] = "".join(kept).strip() if len(kept) < len(said) else ""
+        return texts
 
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of it; nothing is changed. Raises ConfigError if nothing is."""

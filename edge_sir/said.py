@@ -4,8 +4,7 @@ A policy that lets single tokens go leaves "My name [1 gone] Ada" of a sentence.
 that sentence, so the tokens that went are kept here, as plain numbers beside the ledger, and read together with it.
 """
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger, split
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
-from edge_sir.transcript import contains, pattern_of
+from edge_sir.text.boundaries import contains, pattern_of, words
 
 __all__ = ["Known", "Said", "Stretch", "known_of"]
 
@@ -118,7 +117,11 @@ class Said:
 
     def n_gone_of(self, turn: int) -> int:
         """How many words' tokens of a turn went."""
-        return sum(gone.columns.shape[1] for gone in self._gone.values() if gone.turn == turn)
+        return len(self.born_of(turn))
+
+    def born_of(self, turn: int) -> Ints:
+        """Which tokens of a turn went, by their born numbers."""
+        return np.concatenate([np.empty(0, np.int64), *(g.columns[0] for g in self._gone.values() if g.turn == turn)])
 
     def forget_turn(self, turn: int) -> None:
         """Keeps nothing of a turn."""
@@ -147,6 +150,13 @@ class Said:
                 parts = [message.part(index) for index in indices]
                 as_left += [part for part in parts if contains(part.left, text)] or [message]
         return as_said or as_left
+
+    def without(self, ledger: TokenLedger, parts: Sequence[Stretch]) -> dict[int, tuple[str, str]]:
+        """The text of each message that has some of `parts`, and what is left of that without them, by message."""
+        forgotten = np.concatenate([np.empty(0, np.int64), *(part.born for part in parts)])
+        numbers = {part.message for part in parts}
+        found = (message for message, _ in self._messages(ledger) if message.message in numbers)
+        return {m.message: (m.text, m.part(np.flatnonzero(~np.isin(m.born, forgotten))).text) for m in found}
 
     def _messages(self, ledger: TokenLedger) -> Iterator[tuple[Stretch, Ints]]:
         """Every message as it was said, in order, and the sentence of each of its tokens."""
@@ -190,7 +200,7 @@ def known_of(stretch: Stretch, text: str) -> Known:
 
 def _words_at(said: str, whole: NDArray[np.bool_], start: int, stop: int) -> tuple[tuple[str, ...], int]:
     """The words of said[start:stop] that are resident, and how many there are."""
-    spans = [match.span() for match in re.finditer(r"\w+|[^\w\s]+", said[start:stop])]
+    spans = words(said[start:stop])
     resident = [said[start + a : start + b] for a, b in spans if whole[start + a : start + b].all()]
     return tuple(resident), len(spans)
 

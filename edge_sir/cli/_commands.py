@@ -114,7 +114,7 @@ def _forget(chat: Chat, rest: str) -> Outcome:
     if n_pinned:
         pinned = "it was" if n_pinned == n else f"{n_pinned} of them were"
         outcome = replace(outcome, view=replace(outcome.view, title=f"{outcome.view.title}; {pinned} pinned"))
-    note = "replies made while it was known may still reflect it; your input history and a --trace keep what they hold"
+    note = "replies made while it was known may still reflect it; your input history keeps what it holds"
     outcome.view.rows.append(Row(("", ""), ((note, ""),), dim=True))
     return outcome
 

@@ -12,7 +12,7 @@ from edge_sir.cli._losses import first_words, shown
 from edge_sir.figures import ChatStats
 from edge_sir.memory import Loss, Memory, TurnMemory, never_said
 from edge_sir.said import Known
-from edge_sir.transcript import pattern_of
+from edge_sir.text.boundaries import pattern_of
 
 __all__ = [
     "Row",

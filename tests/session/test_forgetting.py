@@ -1,16 +1,20 @@
 """What is forgotten on request, also where a policy thinned it before. On the toy."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from chatting import N_TOKENS, SENTENCE, fill, make_chat, thinned, transcript
+from chatting import N_TOKENS, SENTENCE, evict, fill, make_chat, thinned, transcript
 from driving import agrees
 
 from edge_sir.cli._views import find_view
+from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ConfigError
 from edge_sir.memory import Removed
+from edge_sir.replaying import replay
+from edge_sir.trace import Trace, read_trace
 
 # ---- forgetting ----------------------------------------------------------------------------------
 
@@ -28,6 +32,43 @@ def test_forget_takes_the_sentence_out_of_everything(positions: str) -> None:
     assert agrees(chat.session)
     fill(chat, 1)
     assert agrees(chat.session)
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+def test_a_sentence_with_an_abbreviation_leaves_nothing_anywhere(tmp_path: Path, evicted: bool) -> None:
+    trace = Trace(tmp_path / "trace")
+    chat = make_chat(['She said "I saw J. Okonkwo." Then she left.'], budget=256, trace=trace)
+    chat.reply("The sky is blue. I met Dr. Okonkwo at St. Bavo, e.g. twice. Mind it.")
+    if evicted:
+        evict(chat, (chat.session.ledger["turn"] == 1) & (chat.session.ledger["role"] != ROLES.index("frame")))
+    chat.forget("Okonkwo")
+    chat.close()
+    said = [m.text for m in chat.transcript]
+    assert said == ["The sky is blue. Mind it.", '" Then she left.']  # where a token is a byte, a quotation mark begins
+    saved = chat.transcript.save(tmp_path / "saved").read_text()
+    known = transcript(chat) + json.dumps(chat.memory().as_dict()) + repr(vars(chat._recall))
+    for part in ("Dr.", "Okonkwo", "J.", "St.", "Bavo", "e.g", "twice", "She said", "I saw"):
+        assert part not in saved and part not in known and part not in words_of(tmp_path / "trace")
+    assert "The sky is blue" in words_of(tmp_path / "trace") and agrees(chat.session)
+    assert replay(read_trace(tmp_path / "trace")).kept >= set(chat.session.ledger["born"].tolist())
+
+
+def words_of(trace: Path) -> str:
+    """All the tokens of a trace, read one after the other."""
+    ops = [op for record in read_trace(trace) for op in record.get("ops", ())]
+    tokens = [token for op in ops if op["op"] in ("append", "redo") for token in op["columns"]["token"]]
+    return bytes(token for token in tokens if 0 <= token < 256).decode("utf-8", "replace")
+
+
+def test_a_turn_leaves_nothing_in_the_trace_while_the_talk_goes_on(tmp_path: Path) -> None:
+    chat = make_chat(["Hello Ada.", "Fine."], budget=256, trace=Trace(tmp_path / "trace"))
+    chat.reply("I am Ada.")
+    chat.forget(1)
+    assert "Ada" not in words_of(tmp_path / "trace")
+    chat.reply("And you?")
+    chat.close()
+    assert "Ada" not in words_of(tmp_path / "trace") and "And you?" in words_of(tmp_path / "trace")
+    assert "start eviction end" in " ".join(dict.fromkeys(r["kind"] for r in read_trace(tmp_path / "trace")))
 
 
 def test_forget_a_turn() -> None:

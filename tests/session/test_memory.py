@@ -92,7 +92,8 @@ def test_the_view_is_plain_json() -> None:
         assert turn["state"] == _state(turn["n_content"], turn["n_content_resident"])
         assert turn["n_content_resident"] + turn["n_content_gone"] == turn["n_content"]
         assert "n_gone" not in turn
-    assert plain["turns"][-1]["said"][0] == {"turn": 6, "role": "user", "text": FILLER}
+    first = chat.transcript.of(6)[0]
+    assert plain["turns"][-1]["said"][0] == {"turn": 6, "role": "user", "text": FILLER, "id": first.id}
 
 
 def _state(n: int, n_resident: int) -> str:

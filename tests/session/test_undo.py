@@ -31,6 +31,22 @@ def test_undo_is_as_if_never_said_and_tells_what_it_cost(positions: str) -> None
     assert agrees(chat.session)
 
 
+def test_a_message_has_a_number_that_no_other_gets() -> None:
+    chat = make_chat(["One.", "Two.", "Three."], system="Be kind.")
+    chat.reply("First.")
+    before = {m.id: m for m in chat.transcript}
+    chat.undo()
+    chat.reply("First.")
+    list(chat.regenerate())
+    after = {m.id: m for m in chat.transcript}
+    assert [m.text for m in after.values()] == ["Be kind.", "First.", "Three."]
+    assert len(before) == len(after) == 3 and len(before.keys() & after.keys()) == 1  # the system prompt's
+    ids = {*before, *after}
+    chat.clear()
+    assert not ids & {m.id for m in chat.transcript} and 0 not in ids
+    assert set(chat.session.ledger["message"].tolist()) >= {m.id for m in chat.transcript}
+
+
 def test_there_must_be_something_to_undo() -> None:
     chat = make_chat(["ok"], system="Be kind.")
     with pytest.raises(ConfigError, match="nothing to undo"):
