@@ -14,13 +14,14 @@ from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
 from edge_sir.figures import ChatStats
-from edge_sir.memory import Loss, Memory, Passage, Span, TurnMemory
+from edge_sir.memory.evictions import Loss
+from edge_sir.memory.transcript import Message, Transcript, read_transcript
+from edge_sir.memory.view import Memory, Passage, Span, TurnMemory
 from edge_sir.options import Options
 from edge_sir.replaying import Replayed, replay
 from edge_sir.reply import Piece
 from edge_sir.runtime import open_chat
 from edge_sir.trace import Trace, read_trace
-from edge_sir.transcript import Message, Transcript, read_transcript
 
 __all__ = [
     "Chat",

@@ -10,11 +10,12 @@ from edge_sir._shield import shield
 from edge_sir.conversation import Conversation
 from edge_sir.engine import Engine, SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
-from edge_sir.memory import Loss, Memory, Passage
+from edge_sir.memory.evictions import EvictionLog, Loss
+from edge_sir.memory.passages import Known
+from edge_sir.memory.transcript import Message
+from edge_sir.memory.view import Memory, Passage
 from edge_sir.policies import from_spec
 from edge_sir.reply import Piece, Reply
-from edge_sir.said import Known
-from edge_sir.transcript import Message
 
 __all__ = ["Chat", "Reply", "Undone"]
 
@@ -46,9 +47,9 @@ class Chat(Conversation):
         return self._recall.view()
 
     @property
-    def n_let_go(self) -> int:
-        """Tokens of what was said in this conversation that made room, markers and thoughts not counted."""
-        return self._recall.n_let_go
+    def evictions(self) -> EvictionLog:
+        """The record of what left the cache in this conversation, when and why."""
+        return self._recall.evictions
 
     @property
     def has_pins(self) -> bool:
@@ -105,7 +106,7 @@ class Chat(Conversation):
             raise ConfigError("nothing was said yet, so there is nothing to undo")
         if turn == self.system_turn:
             raise ConfigError(f"turn {turn} changed the system prompt; change it again instead")
-        lost = tuple(loss for loss in self._recall.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
+        lost = tuple(loss for loss in self.evictions.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
         with shield():
             self.last_undo = Undone(turn, messages, self.truncate(turn), lost)
         return self.last_undo

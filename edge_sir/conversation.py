@@ -16,15 +16,15 @@ from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, Sampler, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.figures import ChatStats, Figures
+from edge_sir.memory.memory import Recall
+from edge_sir.memory.transcript import Transcript
 from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
-from edge_sir.recall import Recall
 from edge_sir.reply import Finish, Piece, Reply, ReplyText
 from edge_sir.session import Positions, Session
 from edge_sir.template import ChatTemplate
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.trace import Trace
-from edge_sir.transcript import Transcript
 
 __all__ = ["Conversation"]
 

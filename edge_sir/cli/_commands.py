@@ -13,10 +13,10 @@ from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._help import HELP, help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, digest, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
-from edge_sir.memory import Passage
+from edge_sir.memory.transcript import read_transcript
+from edge_sir.memory.view import Passage
 from edge_sir.policies import names, to_spec
 from edge_sir.reply import Piece
-from edge_sir.transcript import read_transcript
 
 __all__ = ["Outcome", "complaint", "cost_of", "is_command", "perform"]
 

@@ -10,8 +10,9 @@ from itertools import groupby
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._losses import first_words, shown
 from edge_sir.figures import ChatStats
-from edge_sir.memory import Loss, Memory, TurnMemory, never_said
-from edge_sir.said import Known
+from edge_sir.memory.evictions import Loss
+from edge_sir.memory.passages import Known
+from edge_sir.memory.view import Memory, TurnMemory, never_said
 from edge_sir.text.boundaries import pattern_of
 
 __all__ = [

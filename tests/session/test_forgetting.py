@@ -12,7 +12,7 @@ from edge_sir.cli._views import find_view
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ConfigError
-from edge_sir.memory import Removed
+from edge_sir.memory.evictions import Forgotten
 from edge_sir.replaying import replay
 from edge_sir.trace import Trace, read_trace
 
@@ -61,7 +61,7 @@ def words_of(trace: Path) -> str:
 
 
 def test_a_turn_leaves_nothing_in_the_trace_while_the_talk_goes_on(tmp_path: Path) -> None:
-    chat = make_chat(["Hello Ada.", "Fine."], budget=256, trace=Trace(tmp_path / "trace"))
+    chat = make_chat(["<think>Ada?</think>Hello Ada.", "Fine."], budget=256, trace=Trace(tmp_path / "trace"))
     chat.reply("I am Ada.")
     chat.forget(1)
     assert "Ada" not in words_of(tmp_path / "trace")
@@ -234,7 +234,7 @@ def test_who_asks_for_what_was_forgotten_is_told_that_something_was() -> None:
     chat.reply("My sister Ottilie keeps bees. Mind it.")
     chat.reply("And?")
     chat.forget("bees")
-    assert chat.memory().removed == (Removed(1, 2, 1),)
+    assert chat.memory().removed == (Forgotten(1, 2, 1),)
     told = "nobody said “Ottilie” in what is left; forgotten on request: 1 sentence of turn 1 in turn 2"
     assert find_view(chat.memory(), chat.known("Ottilie"), "Ottilie").title == told
     with pytest.raises(ConfigError, match=told):

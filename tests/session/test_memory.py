@@ -9,7 +9,7 @@ from driving import EVICTING, n_evicted
 
 from edge_sir.core.records import Eviction
 from edge_sir.errors import BudgetError, ConfigError
-from edge_sir.transcript import Message
+from edge_sir.memory.transcript import Message
 
 # ---- the view ------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """What commands say of a memory that a policy thinned word by word. On the toy."""
 
 import re
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from chatting import N_TOKENS, SENTENCE, evict, fill, make_chat, script, thinned
 
 from edge_sir.chat import Chat, Undone
 from edge_sir.cli._commands import cost_of, perform
-from edge_sir.cli._losses import N_TURNS, Losses
+from edge_sir.cli._losses import N_TURNS, Losses, loss_line
 from edge_sir.cli._views import losses_view, stats_view
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
@@ -130,8 +129,8 @@ def test_a_stray_word_behind_a_command_that_takes_none_stops_it(line: str) -> No
 
 
 def test_markers_that_went_are_no_words_that_are_missing() -> None:
-    losses = Losses()
-    chat = make_chat(["Fine."], on_evict=losses.note)
+    chat = make_chat(["Fine."])
+    losses = Losses(chat)
     chat.reply("Hello there.")
     ledger = chat.session.ledger
     n = evict(chat, (ledger["role"] == ROLES.index("frame")) & (ledger["turn"] == 1))
@@ -141,8 +140,8 @@ def test_markers_that_went_are_no_words_that_are_missing() -> None:
     assert title == f"{len(ledger)} of 256 cells hold 1 of 1 turns, all whole; 1 cell pinned; sir forgets"
     assert [row.split() for row in rows] == [["1", "17", "you", "Hello", "there."], ["model", "Fine."]]
     assert told(chat, "/memory why 1")[0] == "turn 1 (Hello there.): 17 of 17 tokens are resident"
-    assert (losses.told(), chat.n_let_go) == ("", 0)
-    assert losses.listed() == [{"turn": 1, "tokens": n, "markers": n, "text": ""}]
+    assert (losses.line(), chat.evictions.n_evicted) == ("", 0)
+    assert losses.listed() == [{"turn": 1, "tokens": n, "markers": n, "text": "Hello there."}]
 
 
 def test_the_title_says_how_many_turns_are_more_than_fragments() -> None:
@@ -189,9 +188,9 @@ def test_the_blank_where_a_pin_begins_or_ends_is_shown() -> None:
 
 
 def test_a_thought_that_made_room_is_no_word_that_is_missing() -> None:
-    losses = Losses()
     events: list[Eviction] = []
-    chat = make_chat(on_evict=lambda event: (losses.note(event), events.append(event)), budget=128)
+    chat = make_chat(on_evict=events.append, budget=128)
+    losses = Losses(chat)
     chat.reply("Hello there.", max_tokens=1)
     chat.engine.script[:] = script(f"<think>{'Let me see. ' * 15}</think>Fine.")  # type: ignore[attr-defined]
     losses.clear()
@@ -203,7 +202,7 @@ def test_a_thought_that_made_room_is_no_word_that_is_missing() -> None:
     assert turn.n_content == len("And?") + len("Fine.") and turn.n_tokens < 40
     assert turn.n_content_gone == sum(loss.n_content for loss in turn.losses) == len("And?")  # to the thought
     assert sum(loss.n_thought for loss in turn.losses) > 180
-    assert chat.n_let_go == before.n_content_gone + turn.n_content_gone
+    assert chat.evictions.n_evicted == before.n_content_gone + turn.n_content_gone
     assert told(chat, "/memory")[-1].split() == ["2", "5/9", "model", "Fine.", "[4", "gone]"]
     assert [loss["tokens"] - loss["markers"] for loss in losses.listed()] == [before.n_content_gone, 4]
 
@@ -261,12 +260,9 @@ def test_why_without_a_turn_tells_what_went_last() -> None:
 
 
 def test_one_is_one() -> None:
-    one = Counter({3: 1})
-    losses = Losses()
-    losses._tokens = one
-    assert losses.told() == "let go 1 token of turn 3" and losses.told(0) == "let go 1 token of 1 turn (/memory)"
-    losses._tokens = Counter({3: 1, 4: 1})
-    assert losses.told(1).endswith("and 1 more turn (/memory)")
+    assert loss_line({3: 1}, 0, "turn {}".format, 4) == "evicted 1 token of turn 3"
+    assert loss_line({3: 1}, 0, "turn {}".format, 0) == "evicted 1 token of 1 turn (/memory)"
+    assert loss_line({3: 1, 4: 1}, 0, "turn {}".format, 1).endswith("and 1 more turn (/memory)")
     chat, _ = losing(16)
     why = [turn for turn in chat.memory() if any(loss.n_content for loss in turn.losses)]
     assert losses_view(why[:11]).rows[-1].text[0][0] == "and 1 more turn"
@@ -307,9 +303,9 @@ def test_the_list_of_commands_tells_of_traces() -> None:
 def test_figures_begin_anew_with_the_conversation_and_the_run_keeps_all() -> None:
     chat, _ = losing(8)
     before = chat.stats()
-    assert before.evicted > 0 and chat.n_let_go > 0
+    assert before.evicted > 0 and chat.evictions.n_evicted > 0
     chat.clear()
-    assert (chat.stats().turns, chat.stats().evicted, chat.stats().tokens_out, chat.n_let_go) == (0, 0, 0, 0)
+    assert (chat.stats().turns, chat.stats().evicted, chat.stats().tokens_out, chat.evictions.n_evicted) == (0, 0, 0, 0)
     assert "in all" not in " ".join(told(losing(1)[0], "/stats"))
     fill(chat, 2)
     now, run = chat.stats(), chat.run_stats()
@@ -331,9 +327,8 @@ def test_another_system_prompt_before_anything_is_said_is_no_conversation() -> N
 
 
 def losing(n: int, budget: int = 256) -> tuple[Chat, Losses]:
-    losses = Losses()
-    chat = make_chat(["ok"] * n, budget=budget, on_evict=losses.note)
-    losses.transcript = chat.transcript
+    chat = make_chat(["ok"] * n, budget=budget)
+    losses = Losses(chat)
     for i in range(n):
         chat.reply(f"Convert {i} kilometres to miles for me, please")
     return chat, losses
@@ -341,21 +336,20 @@ def losing(n: int, budget: int = 256) -> tuple[Chat, Losses]:
 
 def test_losses_name_turns_as_they_were_said() -> None:
     _, losses = losing(8)
-    text = losses.told()
+    text = losses.line()
     part = r"of turn \d+ \(Convert \d kilometres to miles …\) \d+"
-    assert re.fullmatch(rf"let go \d+ tokens: {part}(, {part}){{{N_TURNS - 1}}}, and \d more turns? \(/memory\)", text)
+    assert re.fullmatch(rf"evicted \d+ tokens: {part}(, {part}){{{N_TURNS - 1}}}, and \d more turns? \(/memory\)", text)
     counts = [int(x) for x in re.findall(r"\) (\d+)", text)]
     assert counts == sorted(counts, reverse=True)
-    assert re.fullmatch(r"let go \d+ tokens of \d+ turns \(/memory\)", losses.told(0))
+    assert re.fullmatch(r"evicted \d+ tokens of \d+ turns \(/memory\)", losses.line(0))
     assert losses.take() == text and losses.take() == ""
 
 
 def test_one_turn_needs_no_list_and_a_long_word_no_line() -> None:
-    losses = Losses()
-    chat = make_chat(["ok"], budget=128, on_evict=losses.note)
-    losses.transcript = chat.transcript
+    chat = make_chat(["ok"], budget=128)
+    losses = Losses(chat)
     chat.reply("https://" + "x" * 150)
-    assert re.fullmatch(r"let go \d+ tokens of turn 1 \(https://x{32} …\)", losses.told())
+    assert re.fullmatch(r"evicted \d+ tokens of turn 1 \(https://x{32} …\)", losses.line())
 
 
 def test_why_names_the_turn_and_no_salad() -> None:

@@ -88,16 +88,18 @@ def test_what_a_lower_budget_let_go_says_so() -> None:
 
 
 def test_a_message_too_long_for_its_cells_tells_how_much_of_itself_went() -> None:
-    losses = Losses()
-    chat = make_chat(["Fine."] * 3, budget=128, on_evict=losses.note)
+    chat = make_chat(["Fine."] * 3, budget=128)
+    losses = Losses(chat)
     chat.reply("Hello there.")
     chat.reply("And what then?")
-    assert losses.told(0) == ""
+    assert losses.line(0) == ""
     chat.reply("river stones " * 20)
     n_own = sum(loss.n_content for loss in chat.memory().turns[3].losses)
     assert n_own > 100
-    told_of_all = losses.told(0)
-    assert re.fullmatch(rf"let go \d+ tokens of 3 turns, {n_own} of them of your last message \(/memory\)", told_of_all)
+    told_of_all = losses.line(0)
+    assert re.fullmatch(
+        rf"evicted \d+ tokens of 3 turns, {n_own} of them of your last message \(/memory\)", told_of_all
+    )
     losses.clear()
     chat.reply("So?")
-    assert "message" not in losses.told(0)
+    assert "message" not in losses.line(0)

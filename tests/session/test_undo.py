@@ -7,8 +7,8 @@ from driving import agrees
 from edge_sir.chat import Chat
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import ComputeError, ConfigError
+from edge_sir.memory.transcript import Message
 from edge_sir.testing import ToyEngine
-from edge_sir.transcript import Message
 
 
 @pytest.mark.parametrize("positions", ["packed", "gaps"])

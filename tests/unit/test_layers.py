@@ -39,10 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trace": {"core", "errors"},
     "replaying": {"core", "errors", "policies", "trace"},
     "figures": {"core", "policies", "session"},
-    "transcript": {"errors"},
-    "said": {"core", "engine", "text"},
-    "memory": {"core", "engine", "policies", "said", "session", "text", "transcript"},
-    "recall": {"_shield", "amend", "core", "engine", "errors", "memory", "said", "session", "text", "transcript"},
+    "memory": {"_shield", "amend", "core", "engine", "errors", "policies", "session", "text"},
     "conversation": {
         *(
             "_shield",
@@ -53,16 +50,16 @@ MAY_IMPORT: dict[str, set[str]] = {
             "figures",
             "messages",
             "policies",
-            "recall",
+            "memory",
             "reply",
             "session",
             "text",
         ),
-        *("snapshot", "template", "trace", "transcript"),
+        *("snapshot", "template", "trace"),
     },
     "chat": {
         *("_shield", "amend", "conversation", "engine", "errors"),
-        *("memory", "policies", "reply", "said", "transcript"),
+        *("memory", "policies", "reply"),
     },
     "batch": {"core", "engine", "errors", "messages", "reply", "session", "snapshot", "template", "trace"},
 }

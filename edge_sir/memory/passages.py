@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger, split
-from edge_sir.core.records import Eviction
+from edge_sir.core.ledger import FRAME, ROLES, TokenLedger, split
 from edge_sir.engine import TextCodec
+from edge_sir.memory.evictions import KEPT, EvictionLog
 from edge_sir.text.boundaries import contains, pattern_of, words
 
 __all__ = ["Known", "Said", "Stretch", "known_of"]
@@ -82,66 +82,22 @@ class Known:
     n_gone: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Gone:
-    """Tokens of one message that went; columns: born, token and sentence, int64 [3, n]."""
-
-    turn: int
-    role: int
-    columns: Ints
-
-
+@dataclass(frozen=True, slots=True)
 class Said:
-    """The tokens that were let go, by message. It grows with the conversation, as the transcript does."""
+    """Reads what is resident and what made room together: the messages as they were said."""
 
-    def __init__(self, codec: TextCodec) -> None:
-        self._codec = codec
-        self._gone: dict[int, _Gone] = {}
+    ledger: TokenLedger
+    log: EvictionLog
+    codec: TextCodec
 
-    def note(self, event: Eviction) -> None:
-        """Takes an eviction in. Markers are nobody's words, thoughts leave by design, the forgotten is not kept."""
-        if event.why != "room":
-            return
-        columns = event.columns
-        spoken = np.flatnonzero(~np.isin(columns["role"], UNSPOKEN))
-        for rows in split(spoken, columns["message"][spoken]):
-            number, turn = int(columns["message"][rows[0]]), int(columns["turn"][rows[0]])
-            went = np.stack([columns[name][rows].astype(np.int64) for name in ("born", "token", "sentence")])
-            before = self._gone.get(number)
-            whole = went if before is None else np.concatenate([before.columns, went], axis=1)
-            self._gone[number] = _Gone(turn, int(columns["role"][rows[0]]), whole)
-
-    def truncate(self, turn: int) -> None:
-        """Turns from `turn` on were never said."""
-        self._gone = {number: gone for number, gone in self._gone.items() if gone.turn < turn}
-
-    def n_gone_of(self, turn: int) -> int:
-        """How many words' tokens of a turn went."""
-        return len(self.born_of(turn))
-
-    def born_of(self, turn: int) -> Ints:
-        """Which tokens of a turn went, by their born numbers."""
-        return np.concatenate([np.empty(0, np.int64), *(g.columns[0] for g in self._gone.values() if g.turn == turn)])
-
-    def forget_turn(self, turn: int) -> None:
-        """Keeps nothing of a turn."""
-        self._gone = {number: gone for number, gone in self._gone.items() if gone.turn != turn}
-
-    def forget(self, stretch: Stretch) -> None:
-        """Keeps nothing of it."""
-        gone = self._gone.get(stretch.message)
-        if gone is not None:
-            rest = gone.columns[:, ~np.isin(gone.columns[0], stretch.born)]
-            self._gone[stretch.message] = _Gone(gone.turn, gone.role, rest)
-
-    def saying(self, ledger: TokenLedger, text: str) -> list[Stretch]:
+    def saying(self, text: str) -> list[Stretch]:
         """Every sentence that held `text` when it was said, resident or not; the message if it spans sentences.
 
         Only where nobody said so, those whose resident words read so: a person may copy what /memory shows.
         """
         as_said: list[Stretch] = []
         as_left: list[Stretch] = []
-        for message, sentence in self._messages(ledger):
+        for message, sentence in self._messages():
             indices = split(np.arange(len(sentence)), sentence)
             if contains(message.text, text):
                 parts = [message.part(index) for index in indices]
@@ -151,29 +107,25 @@ class Said:
                 as_left += [part for part in parts if contains(part.left, text)] or [message]
         return as_said or as_left
 
-    def without(self, ledger: TokenLedger, parts: Sequence[Stretch]) -> dict[int, tuple[str, str]]:
+    def without(self, parts: Sequence[Stretch]) -> dict[int, tuple[str, str]]:
         """The text of each message that has some of `parts`, and what is left of that without them, by message."""
         forgotten = np.concatenate([np.empty(0, np.int64), *(part.born for part in parts)])
         numbers = {part.message for part in parts}
-        found = (message for message, _ in self._messages(ledger) if message.message in numbers)
+        found = (message for message, _ in self._messages() if message.message in numbers)
         return {m.message: (m.text, m.part(np.flatnonzero(~np.isin(m.born, forgotten))).text) for m in found}
 
-    def _messages(self, ledger: TokenLedger) -> Iterator[tuple[Stretch, Ints]]:
+    def _messages(self) -> Iterator[tuple[Stretch, Ints]]:
         """Every message as it was said, in order, and the sentence of each of its tokens."""
-        content = np.flatnonzero(ledger["role"] != FRAME)
-        resident = {int(ledger["message"][rows[0]]): rows for rows in split(content, ledger["message"][content])}
-        for number in sorted(resident.keys() | self._gone.keys()):
-            rows, gone = resident.get(number, np.empty(0, np.intp)), self._gone.get(number)
-            here = np.stack([*(ledger[name][rows].astype(np.int64) for name in ("born", "token", "sentence")), rows])
-            if gone is None:
-                turn, role = int(ledger["turn"][rows[0]]), int(ledger["role"][rows[-1]])
-            else:
-                turn, role = gone.turn, gone.role
-                away = np.vstack([gone.columns, np.full(gone.columns.shape[1], _GONE)])
-                here = np.concatenate([here, away], axis=1)
-            born, token, sentence, row = here[:, np.argsort(here[0])]
-            pieces = tuple(self._codec.piece(int(t)) for t in token)
-            yield Stretch(turn, number, ROLES[role], born, token, row, pieces), sentence
+        rows = np.flatnonzero(self.ledger["role"] != FRAME)
+        here = {name: self.ledger[name][rows].astype(np.int64) for name in KEPT} | {"row": rows}
+        away = self.log.words()
+        away |= {"row": np.full(len(away["born"]), _GONE)}
+        columns = {name: np.concatenate([here[name], away[name]]) for name in here}
+        order = np.lexsort((columns["born"], columns["message"]))
+        for part in split(order, columns["message"][order]):
+            born, message, turn, sentence, role, token, row = (columns[name][part] for name in (*KEPT, "row"))
+            pieces = tuple(self.codec.piece(int(t)) for t in token)
+            yield Stretch(int(turn[0]), int(message[0]), ROLES[role[-1]], born, token, row, pieces), sentence
 
 
 def known_of(stretch: Stretch, text: str) -> Known:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,12 @@ from edge_sir.core.ledger import FRAME, ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
-from edge_sir.memory import Loss, LossBook, Memory, Passage, Removed, memory_of, never_said, passages, with_markers
-from edge_sir.said import Known, Said, Stretch, known_of
+from edge_sir.memory.evictions import EvictionLog, Forgotten
+from edge_sir.memory.passages import Known, Said, Stretch, known_of
+from edge_sir.memory.transcript import Transcript
+from edge_sir.memory.view import Memory, Passage, memory_of, never_said, passages, with_markers
 from edge_sir.session import Session
 from edge_sir.text.boundaries import contains, sentences
-from edge_sir.transcript import Transcript
 
 __all__ = ["Recall"]
 
@@ -26,7 +26,7 @@ Rows = NDArray[np.intp]
 
 
 class Recall:
-    """The session's memory, the transcript of what was said, and a book of what was lost.
+    """The session's memory, the transcript of what was said, and the log of what was evicted.
 
     `what` is a turn's number, or words that were said: then what is left of the sentences is meant that held them,
     in any case.
@@ -36,15 +36,16 @@ class Recall:
         self.transcript = Transcript()
         self._session = session
         self._codec = codec
-        self._book = LossBook()
-        self._said = Said(codec)
-        self._removed: list[Removed] = []
+        self.evictions = EvictionLog()
         self._lowering = False
 
     def note(self, event: Eviction) -> None:
         """An eviction listener."""
-        self._book.note(event, self._session.policy, lowered=self._lowering)
-        self._said.note(event)
+        self.evictions.note(event, self._session.policy, lowered=self._lowering)
+
+    @property
+    def _said(self) -> Said:
+        return Said(self._session.ledger, self.evictions, self._codec)
 
     @contextmanager
     def lowering(self) -> Iterator[None]:
@@ -57,12 +58,7 @@ class Recall:
 
     def view(self) -> Memory:
         """What is resident, what is gone and why, by turn."""
-        return memory_of(self._session, self._codec, self.transcript, self._book, self._removed)
-
-    @property
-    def n_let_go(self) -> int:
-        """Tokens of what was said that made room, markers and thoughts not counted."""
-        return self._book.n_let_go
+        return memory_of(self._session, self._codec, self.transcript, self.evictions)
 
     @property
     def has_pins(self) -> bool:
@@ -70,21 +66,15 @@ class Recall:
         ledger = self._session.ledger
         return bool(np.any(ledger["pinned"] & (ledger["turn"] > 0) & ~self._system()))
 
-    def lost_since(self, at: int) -> tuple[Loss, ...]:
-        """What made room for others since `at` tokens had been decoded."""
-        return self._book.since(at)
-
     def truncate(self, turn: int) -> None:
         """Turns from `turn` on were never said."""
         self.transcript.truncate(turn)
-        self._book.truncate(turn)
-        self._said.truncate(turn)
-        kept = (r for r in self._removed if r.turn < turn)
-        self._removed = [replace(r, undone=True) if r.turn_now >= turn else r for r in kept]
+        self.evictions.rewind(turn)
 
     def clear(self) -> None:
         """A new conversation."""
-        self.truncate(0)
+        self.transcript.truncate(0)
+        self.evictions.clear()
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
@@ -114,7 +104,7 @@ class Recall:
             raise ConfigError(f"turn {what} is the system prompt; give another one instead")
         parts: list[Stretch] = []
         if isinstance(what, str):
-            found = self._said.saying(ledger, what)
+            found = self._said.saying(what)
             parts = [part for part in found if part.role != "system" and part.turn > 0]
             rows = with_markers(ledger, _rows(parts), emptied_only=True)
         else:
@@ -126,24 +116,19 @@ class Recall:
         texts = self._texts_without(what, parts)
         born = np.concatenate([ledger["born"][rows], *(part.born for part in parts)])
         if isinstance(what, int):
-            born = np.concatenate([born, self._said.born_of(what)])
+            born = np.concatenate([born, self.evictions.born_of(what)])
         with shield():
             amend.forget(session, rows)
             if ledger.journal is not None:
                 ledger.journal.forgotten(np.unique(born))
-            n_unsaid = self._unsay(what, parts, texts)
+            n_unsaid = self._unsay(what, texts)
+            if n_unsaid or removed:
+                turns = Counter(part.turn for part in parts)
+                counts = [(what, None)] if isinstance(what, int) else sorted(turns.items())
+                self.evictions.forget(born, [Forgotten(turn, session.turn, n) for turn, n in counts])
         if not n_unsaid and not removed:
             raise ConfigError(self._never_said(what))
-        self._note_removed(what, [part.turn for part in parts])
         return removed
-
-    def _note_removed(self, what: int | str, turns: Sequence[int]) -> None:
-        """So that whoever asks for it later is not told that nobody ever said it; no words are kept."""
-        now = self._session.turn
-        if isinstance(what, int):
-            self._removed = [*(r for r in self._removed if r.turn != what), Removed(what, now, None)]
-        else:
-            self._removed += [Removed(turn, now, n) for turn, n in sorted(Counter(turns).items())]
 
     def _system(self) -> NDArray[np.bool_]:
         """Which ledger rows are of a system prompt in force, its markers included; bool [n]."""
@@ -159,13 +144,10 @@ class Recall:
         """Whether a turn holds a system prompt in force and nothing else."""
         return turn in self._prompts() and all(m.role == "system" for m in self.transcript.of(turn))
 
-    def _unsay(self, what: int | str, parts: Sequence[Stretch], texts: Mapping[int, str]) -> int:
-        """Takes it out of all that is kept beside the ledger; returns how many messages lost something."""
+    def _unsay(self, what: int | str, texts: Mapping[int, str]) -> int:
+        """Takes it out of the transcript; returns how many messages lost something."""
         if isinstance(what, int):
-            self._said.forget_turn(what)
             return self.transcript.forget_turn(what, self._prompts())
-        for part in parts:
-            self._said.forget(part)
         self.transcript.reword(texts)
         return len(texts)
 
@@ -178,7 +160,7 @@ class Recall:
         if isinstance(what, int):
             return {}
         texts, prompts = {}, self._prompts()
-        spelled = self._said.without(self._session.ledger, parts)
+        spelled = self._said.without(parts)
         for message in self.transcript:
             whole, rest = spelled.get(message.id, ("", ""))
             if whole.strip() == message.text.strip() != "":
@@ -200,13 +182,13 @@ class Recall:
 
     def known(self, text: str) -> tuple[Known, ...]:
         """How much of `text` is resident, for every sentence that held it."""
-        return tuple(known_of(part, text) for part in self._said.saying(self._session.ledger, text))
+        return tuple(known_of(part, text) for part in self._said.saying(text))
 
     def n_gone(self, what: int | str) -> int:
         """How many tokens of it made room; what was forgotten on request is not missed."""
         if isinstance(what, int):
-            return self._said.n_gone_of(what)
-        return sum(part.n_gone for part in self._said.saying(self._session.ledger, what))
+            return int((self.evictions.words()["turn"] == what).sum())
+        return sum(part.n_gone for part in self._said.saying(what))
 
     def system_rows(self, turn: int) -> Rows:
         """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay.
@@ -223,13 +205,14 @@ class Recall:
         """The resident rows, markers included. Raises ConfigError that says since when there are none."""
         ledger = self._session.ledger
         if isinstance(what, str):
-            rows = with_markers(ledger, _rows(self._said.saying(ledger, what)), emptied_only=False)
+            rows = with_markers(ledger, _rows(self._said.saying(what)), emptied_only=False)
         else:
             rows = np.flatnonzero(ledger["turn"] == what)
         if np.any(ledger["role"][rows] != FRAME):
             return rows
         turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
-        losses = [loss for turn in turns for loss in self._book.of(turn) if loss.n_content]
+        lost = self.evictions.losses()
+        losses = [loss for turn in turns for loss in lost.get(turn, ()) if loss.n_content]
         if not losses:
             raise ConfigError(self._never_said(what))
         last = losses[-1]
@@ -241,8 +224,8 @@ class Recall:
         if isinstance(what, int):
             return f"there is no turn {what}; this conversation has turns 0 to {self._session.turn}"
         if what.isdecimal():
-            return f"there is no turn {what}, and {never_said(what, self._removed)}"
-        return never_said(what, self._removed)
+            return f"there is no turn {what}, and {never_said(what, self.evictions.forgotten())}"
+        return never_said(what, self.evictions.forgotten())
 
 
 def _named(what: int | str) -> str:

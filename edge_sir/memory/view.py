@@ -1,27 +1,23 @@
 """What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger, split
-from edge_sir.core.policy import Policy
-from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
+from edge_sir.memory.evictions import EvictionLog, Forgotten, Loss, mean
+from edge_sir.memory.transcript import Message, Transcript
 from edge_sir.policies import to_spec
 from edge_sir.session import Session
 from edge_sir.text.boundaries import contains
-from edge_sir.transcript import Message, Transcript
 
 __all__ = [
-    "Loss",
-    "LossBook",
     "Memory",
     "Passage",
-    "Removed",
     "Span",
     "TurnMemory",
     "memory_of",
@@ -32,7 +28,6 @@ __all__ = [
 
 Rows = NDArray[np.intp]
 
-_THOUGHT = ROLES.index("thought")
 _N_REMOVED = 3  # that are named; who forgot more knows
 
 
@@ -60,59 +55,6 @@ class Span:
     n_tokens: int
     pinned: bool
     n_gone: int
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """What a turn lost in one eviction, and what that was decided by.
-
-    turn_now: when. why: "room", "thought" or "forgotten". n_content: of n_tokens, those that were said (no markers,
-    no thoughts). n_thought: the thoughts; a long one makes room before its turn ends. value: what the policy
-    ranked these tokens by (mean), cut: the least value that stayed; None where nothing was ranked. ranks_by: what
-    values are, in words. thinned: a policy of whole units took only a part of one. surprisal: mean of n_content in
-    nats, not decayed. at: tokens ever decoded before it. lowered: nothing came in, the budget was lowered. undone: turn
-    `turn_now` was taken back, and its number may be another's now.
-    """
-
-    turn: int
-    turn_now: int
-    why: str
-    n_tokens: int
-    n_content: int
-    n_thought: int
-    policy: str
-    decay: float
-    ranks_by: str
-    value: float | None
-    cut: float | None
-    thinned: bool
-    surprisal: float | None
-    at: int
-    lowered: bool = False
-    undone: bool = False
-
-    @property
-    def when(self) -> str:
-        """In which turn, in words."""
-        return _when(self.turn_now, self.undone)
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """That something was forgotten on request: its turn and when; never what.
-
-    n_sentences: None for the whole turn. undone: as in `Loss`.
-    """
-
-    turn: int
-    turn_now: int
-    n_sentences: int | None
-    undone: bool = False
-
-    def __str__(self) -> str:
-        n = self.n_sentences
-        what = "" if n is None else f"{n} sentence{'s' * (n != 1)} of "
-        return f"{what}turn {self.turn} in {_when(self.turn_now, self.undone)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +114,7 @@ class Memory:
     policy: str
     decay: float
     ranks_by: str
-    removed: tuple[Removed, ...] = ()
+    removed: tuple[Forgotten, ...] = ()
 
     def __iter__(self) -> Iterator[TurnMemory]:
         return iter(self.turns)
@@ -190,74 +132,7 @@ class Memory:
         return asdict(self) | {"turns": [turn.as_dict() for turn in self.turns]}
 
 
-class LossBook:
-    """What each turn lost: numbers, no words. One entry per turn and eviction, so it grows slowly."""
-
-    def __init__(self) -> None:
-        self._by_turn: dict[int, list[Loss]] = {}
-        self._n_let_go = 0
-
-    def note(self, event: Eviction, policy: Policy, *, lowered: bool = False) -> None:
-        """Takes an eviction in; lowered: as in `Loss`."""
-        columns = event.columns
-        for turn in np.unique(columns["turn"]).tolist():
-            rows = np.flatnonzero(columns["turn"] == turn)
-            content = rows[~np.isin(columns["role"][rows], UNSPOKEN)]
-            values = None if event.values is None else event.values[rows]
-            loss = Loss(
-                turn=turn,
-                turn_now=event.turn_now,
-                why=event.why,
-                n_tokens=len(rows),
-                n_content=len(content),
-                n_thought=int((columns["role"][rows] == _THOUGHT).sum()),
-                policy=to_spec(policy),
-                decay=policy.decay,
-                ranks_by=policy.ranks_by,
-                value=None if values is None else _mean(values),
-                cut=event.cut if event.cut is not None and np.isfinite(event.cut) else None,
-                # What stayed of a unit that was thinned has the same value, and it is the least that stayed.
-                thinned=policy.whole_units and values is not None and bool(np.any(values == event.cut)),
-                surprisal=_mean(columns["surprisal"][content]),
-                at=event.n_born,
-                lowered=lowered,
-            )
-            self._by_turn.setdefault(turn, []).append(loss)
-            self._n_let_go += _let_go(loss)
-
-    @property
-    def n_let_go(self) -> int:
-        """Tokens of what was said that made room."""
-        return self._n_let_go
-
-    def of(self, turn: int) -> tuple[Loss, ...]:
-        """The losses of one turn, in order."""
-        return tuple(self._by_turn.get(turn, ()))
-
-    def since(self, at: int) -> tuple[Loss, ...]:
-        """What made room since `at` tokens were decoded."""
-        found = (loss for losses in self._by_turn.values() for loss in losses)
-        return tuple(loss for loss in found if loss.at >= at and loss.why == "room")
-
-    def truncate(self, turn: int) -> None:
-        """Turns from `turn` on were never said."""
-        self._by_turn = {t: _dated(losses, turn) for t, losses in self._by_turn.items() if t < turn}
-        self._n_let_go = sum(_let_go(loss) for losses in self._by_turn.values() for loss in losses)
-
-
-def _dated(losses: Sequence[Loss], turn: int) -> list[Loss]:
-    return [replace(loss, undone=True) if loss.turn_now >= turn else loss for loss in losses]
-
-
-def _when(turn: int, undone: bool) -> str:
-    return "a turn that was taken back" if undone else f"turn {turn}"
-
-
-def _let_go(loss: Loss) -> int:
-    return loss.n_content if loss.why == "room" else 0
-
-
-def never_said(text: str, removed: Sequence[Removed]) -> str:
+def never_said(text: str, removed: Sequence[Forgotten]) -> str:
     """That nobody said so; where something was forgotten on request, it may have been in that."""
     if not removed:
         return f"nobody said “{text}” in this conversation"
@@ -267,16 +142,14 @@ def never_said(text: str, removed: Sequence[Removed]) -> str:
     return f"nobody said “{text}” in what is left; forgotten on request: {newest}{before}"
 
 
-def memory_of(
-    session: Session, codec: TextCodec, transcript: Transcript, book: LossBook, removed: Sequence[Removed] = ()
-) -> Memory:
+def memory_of(session: Session, codec: TextCodec, transcript: Transcript, log: EvictionLog) -> Memory:
     """The view of a conversation."""
-    ledger, said = session.ledger, _by_turn(transcript)
+    ledger, said, lost = session.ledger, _by_turn(transcript), log.losses()
     turn_of = ledger["turn"]
     turns = []
     for turn in range(session.turn + 1):
         rows = np.arange(*np.searchsorted(turn_of, [turn, turn + 1]))
-        losses = book.of(turn)
+        losses = lost.get(turn, ())
         n_gone = sum(loss.n_tokens - loss.n_thought for loss in losses)
         n_content_gone = sum(loss.n_content for loss in losses)
         role = ledger["role"][rows]
@@ -291,7 +164,7 @@ def memory_of(
                 n_pinned=int(ledger["pinned"][rows].sum()),
                 n_content=len(content) + n_content_gone,
                 n_content_gone=n_content_gone,
-                score=_mean(ledger["surprisal"][content]),
+                score=mean(ledger["surprisal"][content]),
                 losses=losses,
             )
         )
@@ -304,7 +177,7 @@ def memory_of(
         policy=to_spec(session.policy),
         decay=session.policy.decay,
         ranks_by=session.policy.ranks_by,
-        removed=tuple(removed),
+        removed=log.forgotten(),
     )
 
 
@@ -377,9 +250,3 @@ def passages(ledger: TokenLedger, rows: Rows, codec: TextCodec) -> tuple[Passage
 def _text(codec: TextCodec, tokens: Sequence[int] | NDArray[Any]) -> str:
     # A character of which a token is missing is left out.
     return b"".join(codec.piece(int(t)) for t in tokens).decode("utf-8", "ignore")
-
-
-def _mean(values: NDArray[np.floating[Any]]) -> float | None:
-    known = values[np.isfinite(values)]
-    # Significant digits, not decimals: the values of some policies are small.
-    return float(f"{known.mean():.6g}") if len(known) else None
