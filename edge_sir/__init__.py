@@ -15,8 +15,9 @@ from edge_sir.engine import SamplingParams
 from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
 from edge_sir.figures import ChatStats
 from edge_sir.memory.evictions import Loss
+from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message, Transcript, read_transcript
-from edge_sir.memory.view import Memory, Passage, Span, TurnMemory
+from edge_sir.memory.view import Memory, TurnMemory
 from edge_sir.options import Options
 from edge_sir.replaying import Replayed, replay
 from edge_sir.reply import Piece
@@ -30,6 +31,7 @@ __all__ = [
     "EngineError",
     "Eviction",
     "Loss",
+    "Match",
     "Memory",
     "Message",
     "Options",
@@ -39,7 +41,6 @@ __all__ = [
     "Reply",
     "SamplingParams",
     "SessionError",
-    "Span",
     "Trace",
     "Transcript",
     "TurnMemory",

@@ -11,9 +11,9 @@ from edge_sir.conversation import Conversation
 from edge_sir.engine import Engine, SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory.evictions import EvictionLog, Loss
-from edge_sir.memory.passages import Known
+from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message
-from edge_sir.memory.view import Memory, Passage
+from edge_sir.memory.view import Memory
 from edge_sir.policies import from_spec
 from edge_sir.reply import Piece, Reply
 
@@ -43,7 +43,7 @@ class Chat(Conversation):
     # ---- memory --------------------------------------------------------------------------------
 
     def memory(self) -> Memory:
-        """What is resident, what is gone and why, by turn."""
+        """What is resident, what left the cache and why, by turn."""
         return self._recall.view()
 
     @property
@@ -65,13 +65,13 @@ class Chat(Conversation):
         """What is resident of a turn, or the sentences that hold these words; ConfigError if nothing is."""
         return self._recall.find(what)
 
-    def known(self, text: str) -> tuple[Known, ...]:
+    def matches(self, text: str) -> tuple[Match, ...]:
         """How much of these words is resident, for every sentence that held them when it was said."""
-        return self._recall.known(text)
+        return self._recall.matches(text)
 
-    def n_gone(self, what: int | str) -> int:
+    def n_evicted(self, what: int | str) -> int:
         """How many tokens of a turn, or of the sentences that held these words, made room; `forget` clears that."""
-        return self._recall.n_gone(what)
+        return self._recall.n_evicted(what)
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of a turn, or the sentences that hold these words, and returns that.
@@ -81,7 +81,7 @@ class Chat(Conversation):
         return self._recall.pin(what)
 
     def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
-        """Lets a turn or sentences loose (None: everything but system prompts), and returns what that was."""
+        """Takes the pins off a turn or sentences (None: all but system prompts), and returns what was pinned."""
         return self._recall.unpin(what)
 
     def forget(self, what: int | str) -> tuple[Passage, ...]:
@@ -164,7 +164,7 @@ class Chat(Conversation):
     # ---- other terms ---------------------------------------------------------------------------
 
     def set_policy(self, spec: str) -> int:
-        """Forgets by another policy, `name[:key=value,...]`, from now on.
+        """Evicts by another policy, `name[:key=value,...]`, from now on.
 
         Returns how many resident tokens lack a score that it needs: it ranks them as unknown.
         Raises ConfigError for an unknown one, BudgetError if the pins leave it no room.
@@ -175,7 +175,7 @@ class Chat(Conversation):
         return max((int(np.isnan(ledger[name][1:]).sum()) for name in policy.needs), default=0)
 
     def set_budget(self, n_cells: int) -> int:
-        """Changes the budget; lowered, what no longer fits is let go at once. Returns how many tokens that are.
+        """Changes the budget; lowered, what no longer fits is evicted at once. Returns how many tokens that are.
 
         Beyond the cells that the engine was opened with, another is opened and the cells are carried over; lowering
         gives no memory back. Raises BudgetError, with nothing changed.

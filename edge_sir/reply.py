@@ -27,7 +27,7 @@ class Reply:
     """A finished reply.
 
     finish: "end" (the model's own), "stop" (a stop string), "length" (max_tokens) or "interrupted".
-    n_tokens: generated ones. resident: tokens in the cache after it. evicted: tokens let go in this turn.
+    n_tokens: generated ones. resident: tokens in the cache after it. evicted: tokens evicted in this turn.
     """
 
     turn: int

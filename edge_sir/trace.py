@@ -1,4 +1,4 @@
-"""A record of what came and what went: JSON lines, from which any policy can be run again with no model.
+"""A record of what came and what was evicted: JSON lines, from which any policy can be run again with no model.
 
 The file's records, one a line, are objects with a `kind`:
 
@@ -11,7 +11,7 @@ A conversation that was cleared ends, and the next one starts in the same file: 
 
 `ops` are what happened to the ledger in order: append, redo (a token decoded again after a rewind), update, rewind,
 ask (room was asked for and nothing came of it), policy and budget (changed by the user). Columns go by name and hold
-raw facts only: scores are not decayed, and positions, which depend on what went, are left out. What the user has
+raw facts only: scores are not decayed, and positions, which depend on what was evicted, are left out. What the user has
 forgotten on request is still counted, but which tokens it was is not kept: token is -1 there.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import edge_sir.cli
-from edge_sir.cli._help import HELP, told
+from edge_sir.cli._help import HELP, help_text
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "commands.md"
 FIRST = ("chat", "models", "doctor")  # the others follow by name
@@ -46,7 +46,9 @@ def page() -> str:
             lines += [f"### edge-sir {name} {action}", "", *_usage(f"{name} {action}", sub)]
             lines += [*options, ""] if (options := tuple(_options(sub))) else []
     lines += ["## In the chat", "", "Lines that begin with `/`; piped ones only with `--commands`.", ""]
-    lines += [f"- `{f'/{name} {arguments}'.strip()}`: {told(name, more=True)}" for name, (arguments, _) in HELP.items()]
+    lines += [
+        f"- `{f'/{name} {arguments}'.strip()}`: {help_text(name, more=True)}" for name, (arguments, _) in HELP.items()
+    ]
     return "\n".join(lines) + "\n"
 
 

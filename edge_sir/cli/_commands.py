@@ -13,8 +13,8 @@ from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._help import HELP, help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, digest, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
+from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import read_transcript
-from edge_sir.memory.view import Passage
 from edge_sir.policies import names, to_spec
 from edge_sir.reply import Piece
 
@@ -67,9 +67,9 @@ def _memory(chat: Chat, rest: str) -> Outcome:
     words = [w for w in words if w not in ("--json", "--scores")]
     if words[:1] == ["find"]:
         text = _given(" ".join(words[1:]), "/memory find TEXT: find what?")
-        known = chat.known(text)
-        found = [dataclasses.asdict(k) for k in known]
-        return Outcome(find_view(memory, known, text), {"find": text, "turns": found}, as_json=as_json)
+        matches = chat.matches(text)
+        found = [_match_document(match) for match in matches]
+        return Outcome(find_view(memory, matches, text), {"find": text, "turns": found}, as_json=as_json)
     if words == ["why"]:
         losing = [turn for turn in memory if turn.losses]
         return Outcome(losses_view(losing), {"turns": [turn.as_dict() for turn in losing]}, as_json=as_json)
@@ -88,11 +88,11 @@ def _pin(chat: Chat, rest: str) -> Outcome:
     what = _what(chat, rest, "/pin TEXT|TURN")
     found = chat.pin(what)
     outcome = _touched("pinned", found)
-    outcome.document["n_gone"] = n_gone = chat.n_gone(what)
-    if n_gone and any(p.role != "system" for p in found):  # a system prompt is whole, or was replaced
-        are, them = ("is", "it") if n_gone == 1 else ("are", "them")
-        gone = f"{many(n_gone, 'more token')} of it {are} gone already, and a pin cannot bring {them} back"
-        note = f"{gone}: say it again to have it whole"
+    outcome.document["n_gone"] = n_evicted = chat.n_evicted(what)
+    if n_evicted and any(p.role != "system" for p in found):  # a system prompt is whole, or was replaced
+        were, them = ("was", "it") if n_evicted == 1 else ("were", "them")
+        evicted = f"{many(n_evicted, 'more token')} of it {were} evicted already, and a pin cannot bring {them} back"
+        note = f"{evicted}: say it again to have it whole"
         outcome.view.rows.append(Row(("", ""), ((note, ""),)))
     return outcome
 
@@ -103,12 +103,12 @@ def _unpin(chat: Chat, rest: str) -> Outcome:
 
 def _forget(chat: Chat, rest: str) -> Outcome:
     what = _what(chat, rest, "/forget TEXT|TURN")
-    n_gone = chat.n_gone(what)
+    n_evicted = chat.n_evicted(what)
     removed = chat.forget(what)
-    n, n_pinned = sum(p.n_tokens for p in removed), sum(p.n_pinned for p in removed)
-    outcome = _touched("forgotten", removed, n_gone)
-    outcome.document["n_gone"] = n_gone
-    if not n:  # at most markers
+    n, n_pinned = sum(p.n_resident for p in removed), sum(p.n_pinned for p in removed)
+    outcome = _touched("forgotten", removed, n_evicted)
+    outcome.document["n_gone"] = n_evicted
+    if not n:  # at most template tokens
         view = View("it was not in memory any more; the transcript has lost it, too")
         return replace(outcome, view=view)
     if n_pinned:
@@ -119,15 +119,28 @@ def _forget(chat: Chat, rest: str) -> Outcome:
     return outcome
 
 
-def _touched(verb: str, found: Sequence[Passage], n_gone: int = 0) -> Outcome:
-    n = sum(p.n_tokens for p in found)
-    still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else many(n, "token")
+def _touched(verb: str, found: Sequence[Passage], n_evicted: int = 0) -> Outcome:
+    n = sum(p.n_resident for p in found)
+    still = f"{n} of {n + n_evicted} tokens, the others were evicted already" if n_evicted else many(n, "token")
     view = View(f"{verb}: {still}" if n else f"nothing to be {verb}")
-    spoken = [p for p in found if p.role in WHO]  # of a message there may be nothing left but its markers
-    for p in spoken:
+    for p in found:
         text = digest(p.text, p.role) if p.role == "system" else p.text
-        view.rows.append(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {text}", ""),)))
-    return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
+        view.rows.append(Row((f"turn {p.turn}", f"{p.n_resident}"), ((f"{WHO[p.role]}: {text}", ""),)))
+    return Outcome(view, {verb: [_passage_document(p) for p in found]})
+
+
+def _passage_document(passage: Passage) -> dict[str, Any]:
+    """Under the names of the JSON format, in which tokens are resident ones."""
+    facts = {"turn": passage.turn, "role": passage.role, "text": passage.text}
+    return facts | {"n_tokens": passage.n_resident, "n_pinned": passage.n_pinned}
+
+
+def _match_document(match: Match) -> dict[str, Any]:
+    """Under the names of the JSON format, in which tokens are those of the sentence as it was said."""
+    passage = match.passage
+    facts = {"turn": passage.turn, "role": passage.role, "said": passage.said, "resident": passage.text}
+    counts = {"n_tokens": passage.n_tokens, "n_gone": passage.n_evicted}
+    return facts | {"words": match.words, "state": match.state} | counts
 
 
 def _undo(chat: Chat, rest: str) -> Outcome:
@@ -139,7 +152,7 @@ def _undone_view(undone: Undone) -> View:
     said = next((m.text for m in undone.messages if m.role == "user"), "")
     freed = f" ({many(undone.n_tokens, 'cell')} free again)" if undone.n_tokens else ""
     view = View(f"took back turn {undone.turn}{freed}" + (f": “{said}”" if said else ""))
-    if cost := cost_of(undone):  # markers that went are nobody's loss
+    if cost := cost_of(undone):  # template tokens are nobody's words
         view.rows.append(Row((), ((cost, ""),), dim=True))
     return view
 
@@ -158,7 +171,7 @@ def _regen(chat: Chat, rest: str) -> Outcome:
 def _budget(chat: Chat, rest: str) -> Outcome:
     n = chat.set_budget(_number(rest, "/budget N")) if rest else 0
     cells, spec = chat.session.budget.n_cells, chat.engine.spec
-    # What that let go is told as after any eviction.
+    # What that evicted is shown as after any eviction.
     view = View(f"budget {cells} cells, {len(chat.session.ledger)} occupied; {spec.n_ctx} allocated")
     return Outcome(view, {"budget": cells, "evicted": n})
 

@@ -1,4 +1,4 @@
-"""What a conversation remembers, in a person's hands: look at it, find, pin and forget by turn or by text."""
+"""What a conversation remembers: look at it, find, pin and forget by turn or by text."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from edge_sir import amend
 from edge_sir._shield import shield
-from edge_sir.core.ledger import FRAME, ROLES
+from edge_sir.core.ledger import FRAME, ROLES, TokenLedger
 from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.memory.evictions import EvictionLog, Forgotten
-from edge_sir.memory.passages import Known, Said, Stretch, known_of
+from edge_sir.memory.passages import Match, Passage, PassageTokens, Said, match_of
 from edge_sir.memory.transcript import Transcript
-from edge_sir.memory.view import Memory, Passage, memory_of, never_said, passages, with_markers
+from edge_sir.memory.view import Memory, memory_of, never_said
 from edge_sir.session import Session
 from edge_sir.text.boundaries import contains, sentences
 
@@ -57,7 +57,7 @@ class Recall:
             self._lowering = False
 
     def view(self) -> Memory:
-        """What is resident, what is gone and why, by turn."""
+        """What is resident, what left the cache and why, by turn."""
         return memory_of(self._session, self._codec, self.transcript, self.evictions)
 
     @property
@@ -80,39 +80,44 @@ class Recall:
         """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
         rows = self._found(what)
         self._session.pin_rows(rows, True, f"pinning {_named(what)}")
-        return passages(self._session.ledger, rows, self._codec)
+        return self._passages(rows)
 
     def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
-        """Lets it loose (None: everything but system prompts), and returns what that was."""
+        """Takes its pins off (None: all but those of system prompts), and returns what was pinned."""
         ledger = self._session.ledger
         rows = self._found(what) if what is not None else np.flatnonzero(ledger["turn"] > 0)
         rows = rows[ledger["pinned"][rows] & ~self._system()[rows]]
         if what is not None and not len(rows):
             raise ConfigError(f"nothing of {_named(what)} is pinned that can be unpinned")
-        found = passages(ledger, rows, self._codec)
+        found = self._passages(rows)
         self._session.pin_rows(rows, False, "")
         return found
+
+    def _passages(self, rows: Rows) -> tuple[Passage, ...]:
+        """What is resident in these rows, message by message; a sentence of which words made room has those, too."""
+        said, pinned = self._said, self._session.ledger["pinned"]
+        return tuple(part.passage(pinned) for part in said.holding(rows))
 
     def forget(self, what: int | str) -> tuple[Passage, ...]:
         """Removes it from cells, ledger and transcript, pinned or not, and returns what was removed.
 
-        System prompts in force and the markers among the sinks stay. What later tokens took in from it when they were
-        decoded stays in those. Raises ConfigError if it was never said.
+        System prompts in force and the template tokens among the sinks stay. What later tokens took in from it when
+        they were decoded stays in those. Raises ConfigError if it was never said.
         """
         session, ledger = self._session, self._session.ledger
         if isinstance(what, int) and self._is_prompt(what):
             raise ConfigError(f"turn {what} is the system prompt; give another one instead")
-        parts: list[Stretch] = []
+        parts: list[PassageTokens] = []
         if isinstance(what, str):
             found = self._said.saying(what)
             parts = [part for part in found if part.role != "system" and part.turn > 0]
-            rows = with_markers(ledger, _rows(parts), emptied_only=True)
+            rows = _with_template(ledger, _rows(parts), emptied_only=True)
         else:
             rows = np.flatnonzero(ledger["turn"] == what)
-        # Without its first markers a model loses its footing; words among the sinks go all the same.
+        # Without its first template tokens a model fails; words among the sinks go all the same.
         rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != FRAME)]
         rows = rows[(ledger["turn"][rows] > 0) & ~self._system()[rows]]
-        removed = passages(ledger, rows, self._codec)
+        removed = self._passages(rows)
         texts = self._texts_without(what, parts)
         born = np.concatenate([ledger["born"][rows], *(part.born for part in parts)])
         if isinstance(what, int):
@@ -122,16 +127,16 @@ class Recall:
             if ledger.journal is not None:
                 ledger.journal.forgotten(np.unique(born))
             n_unsaid = self._unsay(what, texts)
-            if n_unsaid or removed:
+            if n_unsaid or len(rows):
                 turns = Counter(part.turn for part in parts)
                 counts = [(what, None)] if isinstance(what, int) else sorted(turns.items())
                 self.evictions.forget(born, [Forgotten(turn, session.turn, n) for turn, n in counts])
-        if not n_unsaid and not removed:
+        if not n_unsaid and not len(rows):
             raise ConfigError(self._never_said(what))
         return removed
 
     def _system(self) -> NDArray[np.bool_]:
-        """Which ledger rows are of a system prompt in force, its markers included; bool [n]."""
+        """Which ledger rows are of a system prompt in force, its template tokens included; bool [n]."""
         ledger = self._session.ledger
         prompts = np.unique(ledger["message"][ledger["role"] == ROLES.index("system")])
         return np.isin(ledger["message"], prompts)
@@ -151,7 +156,7 @@ class Recall:
         self.transcript.reword(texts)
         return len(texts)
 
-    def _texts_without(self, what: int | str, parts: Sequence[Stretch]) -> dict[int, str]:
+    def _texts_without(self, what: int | str, parts: Sequence[PassageTokens]) -> dict[int, str]:
         """What messages say without these parts of them, and without any sentence that holds `what`, by id.
 
         The cells lose the same sentences, so the text is that of the tokens that stay. A message whose tokens spell
@@ -178,34 +183,35 @@ class Recall:
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of it; nothing is changed. Raises ConfigError if nothing is."""
         rows = self._found(what)
-        return passages(self._session.ledger, rows, self._codec)
+        return self._passages(rows)
 
-    def known(self, text: str) -> tuple[Known, ...]:
+    def matches(self, text: str) -> tuple[Match, ...]:
         """How much of `text` is resident, for every sentence that held it."""
-        return tuple(known_of(part, text) for part in self._said.saying(text))
+        pinned = self._session.ledger["pinned"]
+        return tuple(match_of(part, text, pinned) for part in self._said.saying(text))
 
-    def n_gone(self, what: int | str) -> int:
+    def n_evicted(self, what: int | str) -> int:
         """How many tokens of it made room; what was forgotten on request is not missed."""
         if isinstance(what, int):
             return int((self.evictions.words()["turn"] == what).sum())
-        return sum(part.n_gone for part in self._said.saying(what))
+        return sum(part.n_evicted for part in self._said.saying(what))
 
     def system_rows(self, turn: int) -> Rows:
         """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay.
 
-        Its markers are among them, but for those of turn 0: the others' footing begins with these.
+        Its template tokens are among them, but for those of turn 0: all others stand on these.
         """
         ledger = self._session.ledger
         rows = np.flatnonzero((ledger["role"] == ROLES.index("system")) & (ledger["turn"] == turn))
         if turn > 0:
-            rows = with_markers(ledger, rows, emptied_only=True)
+            rows = _with_template(ledger, rows, emptied_only=True)
         return rows[rows >= self._session.policy.n_sink]
 
     def _found(self, what: int | str) -> Rows:
-        """The resident rows, markers included. Raises ConfigError that says since when there are none."""
+        """The resident rows, template tokens included. Raises ConfigError that says since when there are none."""
         ledger = self._session.ledger
         if isinstance(what, str):
-            rows = with_markers(ledger, _rows(self._said.saying(what)), emptied_only=False)
+            rows = _with_template(ledger, _rows(self._said.saying(what)), emptied_only=False)
         else:
             rows = np.flatnonzero(ledger["turn"] == what)
         if np.any(ledger["role"][rows] != FRAME):
@@ -216,9 +222,8 @@ class Recall:
         if not losses:
             raise ConfigError(self._never_said(what))
         last = losses[-1]
-        raise ConfigError(
-            f"{_named(what)} is gone from memory (turn {last.turn} went in {last.when}); say it again first"
-        )
+        since = f"turn {last.turn} was dropped in {last.when}"
+        raise ConfigError(f"{_named(what)} is not in memory any more ({since}); say it again first")
 
     def _never_said(self, what: int | str) -> str:
         if isinstance(what, int):
@@ -232,6 +237,16 @@ def _named(what: int | str) -> str:
     return f"turn {what}" if isinstance(what, int) else f"“{what}”"
 
 
-def _rows(sentences: Sequence[Stretch]) -> Rows:
+def _rows(sentences: Sequence[PassageTokens]) -> Rows:
     """What is resident of them, sorted."""
     return np.unique(np.concatenate([np.empty(0, np.intp), *(part.rows for part in sentences)]))
+
+
+def _with_template(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows:
+    """`rows` and the template tokens of their messages; emptied_only: of messages of which no other word is left."""
+    template = np.flatnonzero(ledger["role"] == FRAME)
+    messages = np.unique(ledger["message"][rows])
+    if emptied_only:
+        rest = np.setdiff1d(np.flatnonzero(ledger["role"] != FRAME), rows)
+        messages = np.setdiff1d(messages, ledger["message"][rest])
+    return np.union1d(rows, template[np.isin(ledger["message"][template], messages)])

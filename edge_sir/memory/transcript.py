@@ -59,9 +59,9 @@ class Transcript:
 
     def truncate(self, turn: int) -> tuple[Message, ...]:
         """Takes out everything from `turn` on and returns it."""
-        gone = tuple(m for m in self._messages if m.turn >= turn)
+        taken = tuple(m for m in self._messages if m.turn >= turn)
         self._messages = [m for m in self._messages if m.turn < turn]
-        return gone
+        return taken
 
     def forget_turn(self, turn: int, prompts: Collection[int] = ()) -> int:
         """Takes out what was said in `turn`; returns how many messages that were.

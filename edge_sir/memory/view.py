@@ -1,30 +1,22 @@
 """What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger, split
+from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger
 from edge_sir.engine import TextCodec
 from edge_sir.memory.evictions import EvictionLog, Forgotten, Loss, mean
+from edge_sir.memory.passages import Passage
 from edge_sir.memory.transcript import Message, Transcript
 from edge_sir.policies import to_spec
 from edge_sir.session import Session
 from edge_sir.text.boundaries import contains
 
-__all__ = [
-    "Memory",
-    "Passage",
-    "Span",
-    "TurnMemory",
-    "memory_of",
-    "never_said",
-    "passages",
-    "with_markers",
-]
+__all__ = ["Memory", "TurnMemory", "memory_of", "never_said"]
 
 Rows = NDArray[np.intp]
 
@@ -32,74 +24,66 @@ _N_REMOVED = 3  # that are named; who forgot more knows
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """Something resident that was found, pinned or removed; text without markers, gaps marked by an ellipsis.
-
-    n_tokens: resident ones of what was said; markers that are pinned or removed with it are nobody's words, as in
-    `TurnMemory.n_content`. n_pinned: those of them that were pinned, or are now.
-    """
-
-    turn: int
-    role: str
-    text: str
-    n_tokens: int
-    n_pinned: int
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Neighbouring resident tokens of one speaker. n_gone: tokens of the turn that went just before them."""
-
-    role: str
-    text: str
-    n_tokens: int
-    pinned: bool
-    n_gone: int
-
-
-@dataclass(frozen=True, slots=True)
 class TurnMemory:
-    """One turn: what was said, what of it is resident, what went and why.
+    """One turn: what was said, what of it is resident, what left the cache and why.
 
-    n_tokens: as decoded, markers included, thoughts only while they are resident. n_content: of these, what somebody
-    said; a template's markers are nobody's words, so what people are shown counts content alone. score: mean surprisal
-    of what is resident of that, nats.
+    passages: what is resident, split wherever speaker or pin changes or something is missing. n_tokens: as decoded,
+    template tokens included, thoughts only while they are resident. n_content: of these, what somebody said; template
+    tokens are nobody's words, so what people are shown counts content alone. score: mean surprisal of what is resident
+    of that, nats.
     """
 
     turn: int
     said: tuple[Message, ...]
-    spans: tuple[Span, ...]
+    passages: tuple[Passage, ...]
     n_tokens: int
     n_resident: int
     n_pinned: int
     n_content: int
-    n_content_gone: int
+    n_content_dropped: int
     score: float | None
     losses: tuple[Loss, ...]
 
     @property
-    def n_gone(self) -> int:
-        """Tokens that went, markers included."""
+    def n_dropped(self) -> int:
+        """Tokens that left the cache, template tokens included."""
         return self.n_tokens - self.n_resident
 
     @property
     def n_content_resident(self) -> int:
         """What is left of `n_content`."""
-        return self.n_content - self.n_content_gone
+        return self.n_content - self.n_content_dropped
 
     @property
     def state(self) -> Literal["whole", "partly", "gone"]:
-        """How much of what was said is resident; markers do not count."""
-        return "whole" if not self.n_content_gone else "partly" if self.n_content_resident else "gone"
+        """How much of what was said is resident; template tokens do not count."""
+        return "whole" if not self.n_content_dropped else "partly" if self.n_content_resident else "gone"
 
     @property
     def text(self) -> str:
         """What is resident of it, gaps marked by an ellipsis."""
-        return "".join((" … " if s.n_gone else "") + s.text for s in self.spans)
+        return "".join((" … " if p.n_before else "") + p.text for p in self.passages)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; `state` goes by the counts of content beside it."""
-        return asdict(self) | {"state": self.state, "n_content_resident": self.n_content_resident}
+        """Plain values, for JSON, under the names of its format; `state` goes by the counts of content beside it."""
+        spans = [
+            {"role": p.role, "text": p.text, "n_tokens": p.n_resident, "pinned": p.pinned, "n_gone": p.n_before}
+            for p in self.passages
+        ]
+        return {
+            "turn": self.turn,
+            "said": [asdict(message) for message in self.said],
+            "spans": spans,
+            "n_tokens": self.n_tokens,
+            "n_resident": self.n_resident,
+            "n_pinned": self.n_pinned,
+            "n_content": self.n_content,
+            "n_content_gone": self.n_content_dropped,
+            "score": self.score,
+            "losses": [asdict(loss) for loss in self.losses],
+            "state": self.state,
+            "n_content_resident": self.n_content_resident,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +113,8 @@ class Memory:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self) | {"turns": [turn.as_dict() for turn in self.turns]}
+        facts = {f.name: getattr(self, f.name) for f in fields(self)}
+        return facts | {"turns": [t.as_dict() for t in self.turns], "removed": [asdict(r) for r in self.removed]}
 
 
 def never_said(text: str, removed: Sequence[Forgotten]) -> str:
@@ -150,20 +135,20 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, log: E
     for turn in range(session.turn + 1):
         rows = np.arange(*np.searchsorted(turn_of, [turn, turn + 1]))
         losses = lost.get(turn, ())
-        n_gone = sum(loss.n_tokens - loss.n_thought for loss in losses)
-        n_content_gone = sum(loss.n_content for loss in losses)
+        n_dropped = sum(loss.n_tokens - loss.n_thought for loss in losses)
+        n_content_dropped = sum(loss.n_content for loss in losses)
         role = ledger["role"][rows]
         content = rows[~np.isin(role, UNSPOKEN)]
         turns.append(
             TurnMemory(
                 turn=turn,
                 said=tuple(said.get(turn, ())),
-                spans=_spans(ledger, rows[role != FRAME], n_content_gone, codec),
-                n_tokens=len(rows) + n_gone,
+                passages=_passages(ledger, rows[role != FRAME], n_content_dropped, codec),
+                n_tokens=len(rows) + n_dropped,
                 n_resident=len(rows),
                 n_pinned=int(ledger["pinned"][rows].sum()),
-                n_content=len(content) + n_content_gone,
-                n_content_gone=n_content_gone,
+                n_content=len(content) + n_content_dropped,
+                n_content_dropped=n_content_dropped,
                 score=mean(ledger["surprisal"][content]),
                 losses=losses,
             )
@@ -188,65 +173,33 @@ def _by_turn(transcript: Transcript) -> dict[int, list[Message]]:
     return out
 
 
-def _spans(ledger: TokenLedger, rows: Rows, n_gone: int, codec: TextCodec) -> tuple[Span, ...]:
+def _passages(ledger: TokenLedger, rows: Rows, n_dropped: int, codec: TextCodec) -> tuple[Passage, ...]:
     """Splits a turn's content rows wherever speaker, pin or stream breaks off."""
     if not len(rows):
         return ()
     born = ledger["born"][rows]
-    # Markers stand between messages: only what is missing inside a message is a gap.
+    # Template tokens stand between messages: only what is missing inside a message is a gap.
     missing = np.where(np.diff(ledger["message"][rows]) == 0, np.diff(born) - 1, 0)
     breaks = (missing > 0) | (np.diff(ledger["message"][rows]) != 0)
     breaks |= (np.diff(ledger["role"][rows]) != 0) | (np.diff(ledger["pinned"][rows].astype(int)) != 0)
-    spans = []
+    passages = []
     for part in np.split(np.arange(len(rows)), np.flatnonzero(breaks) + 1):
         first = rows[part[0]]
-        gap = min(n_gone, int(missing[part[0] - 1])) if part[0] else 0
-        n_gone -= gap
-        spans.append(
-            Span(
-                role=ROLES[ledger["role"][first]],
-                text=_text(codec, ledger["token"][rows[part]]),
-                n_tokens=len(part),
-                pinned=bool(ledger["pinned"][first]),
-                n_gone=gap,
-            )
-        )
-    return tuple(spans)
-
-
-# ---- finding -------------------------------------------------------------------------------------
-
-
-def with_markers(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows:
-    """`rows` and the markers of their messages; emptied_only: just of messages of which no other word is left."""
-    frames = np.flatnonzero(ledger["role"] == FRAME)
-    messages = np.unique(ledger["message"][rows])
-    if emptied_only:
-        rest = np.setdiff1d(np.flatnonzero(ledger["role"] != FRAME), rows)
-        messages = np.setdiff1d(messages, ledger["message"][rest])
-    return np.union1d(rows, frames[np.isin(ledger["message"][frames], messages)])
-
-
-def passages(ledger: TokenLedger, rows: Rows, codec: TextCodec) -> tuple[Passage, ...]:
-    """What ledger `rows` (sorted) say, message by message."""
-    out = []
-    for part in split(rows, ledger["message"][rows]):
-        content = part[ledger["role"][part] != FRAME]
-        first = content[0] if len(content) else part[0]
-        runs = split(content, ledger["born"][content] - np.arange(len(content)))
-        texts = (_text(codec, ledger["token"][run]).strip() for run in runs)
-        out.append(
+        gap = min(n_dropped, int(missing[part[0] - 1])) if part[0] else 0
+        n_dropped -= gap
+        # A character of which a token is missing is left out.
+        text = b"".join(codec.piece(int(t)) for t in ledger["token"][rows[part]]).decode("utf-8", "ignore")
+        passages.append(
             Passage(
+                message=int(ledger["message"][first]),
                 turn=int(ledger["turn"][first]),
                 role=ROLES[ledger["role"][first]],
-                text=" … ".join(filter(None, texts)),
-                n_tokens=len(content),
-                n_pinned=int(ledger["pinned"][content].sum()),
+                said=text,
+                text=text,
+                n_resident=len(part),
+                n_evicted=0,
+                n_pinned=len(part) * int(ledger["pinned"][first]),
+                n_before=gap,
             )
         )
-    return tuple(out)
-
-
-def _text(codec: TextCodec, tokens: Sequence[int] | NDArray[Any]) -> str:
-    # A character of which a token is missing is left out.
-    return b"".join(codec.piece(int(t)) for t in tokens).decode("utf-8", "ignore")
+    return tuple(passages)

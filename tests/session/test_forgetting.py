@@ -150,18 +150,18 @@ def test_forget_means_the_sentence_as_it_was_said() -> None:
     assert "My name Ada and" in transcript(chat)
     (passage,) = chat.forget("My name is Ada")
     assert passage.text == "My name … Ada and my sister … Eve."
-    assert passage.n_tokens == N_TOKENS - 6
+    assert (passage.n_resident, passage.n_tokens, passage.said) == (N_TOKENS - 6, N_TOKENS, SENTENCE)
     assert "Ada" not in transcript(chat) and "Hello there." in transcript(chat) and "Mind it." in transcript(chat)
     assert "Ada" not in json.dumps(chat.memory().as_dict()) and agrees(chat.session)
     with pytest.raises(ConfigError, match="nobody said"):
         chat.find("My name is Ada")
-    assert chat.known("Ada") == ()
+    assert chat.matches("Ada") == ()
 
 
 def test_words_copied_from_what_is_left_mean_their_sentence() -> None:
     chat = thinned()
-    assert [(k.n_tokens, k.n_gone) for k in chat.known("My name Ada")] == [(N_TOKENS, 6)]
-    assert chat.forget("My name Ada")[0].n_tokens == N_TOKENS - 6
+    assert [(m.passage.n_tokens, m.passage.n_evicted) for m in chat.matches("My name Ada")] == [(N_TOKENS, 6)]
+    assert chat.forget("My name Ada")[0].n_resident == N_TOKENS - 6
     assert next(m.text for m in chat.transcript) == "Hello there. Mind it."
     with pytest.raises(ConfigError, match="nobody said"):
         chat.forget("is Ada")
@@ -176,7 +176,7 @@ def test_a_part_of_a_word_that_is_left_is_not_that_word() -> None:
 def test_pin_means_the_sentence_as_it_was_said_and_holds_what_is_left() -> None:
     chat = thinned()
     (passage,) = chat.pin("sister is Eve")
-    assert (passage.text, passage.n_tokens) == ("My name … Ada and my sister … Eve.", N_TOKENS - 6)
+    assert (passage.text, passage.n_resident) == ("My name … Ada and my sister … Eve.", N_TOKENS - 6)
     fill(chat, 12)
     assert "My name Ada and my sister Eve." in transcript(chat) and "Hello there" not in transcript(chat)
     assert chat.unpin("sister is Eve") == (passage,)
@@ -189,7 +189,7 @@ def test_sentences_thinned_by_the_policy_are_forgotten_to_the_last_token() -> No
     left = chat.memory().turn(1)
     assert left is not None and left.state == "partly" and "My name is Ada" not in left.text
     assert chat.forget("my name is ada")
-    assert {s.role for s in chat.memory().turn(1).spans} <= {"assistant"}  # type: ignore[union-attr]
+    assert {s.role for s in chat.memory().turn(1).passages} <= {"assistant"}  # type: ignore[union-attr]
     assert agrees(chat.session)
 
 
@@ -197,7 +197,7 @@ def test_what_was_gone_before_an_undo_or_a_new_conversation_is_not_found() -> No
     for action in (lambda chat: chat.undo(), lambda chat: chat.clear()):
         chat = thinned()
         action(chat)
-        assert chat.known("My name is Ada") == ()
+        assert chat.matches("My name is Ada") == ()
 
 
 @pytest.mark.parametrize(
@@ -212,9 +212,9 @@ def test_what_was_gone_before_an_undo_or_a_new_conversation_is_not_found() -> No
 )
 def test_words_are_known_whole_in_part_or_not(gone: str, text: str, state: str, words: tuple[str, ...]) -> None:
     chat = thinned(gone, said=SENTENCE + " x")
-    (known,) = chat.known(text)
-    assert (known.turn, known.role, known.state, known.words) == (1, "user", state, words)
-    assert known.said == SENTENCE
+    (match,) = chat.matches(text)
+    assert (match.passage.turn, match.passage.role, match.state, match.words) == (1, "user", state, words)
+    assert match.passage.said == SENTENCE
 
 
 def test_letters_of_several_bytes_are_known_only_whole() -> None:
@@ -222,8 +222,8 @@ def test_letters_of_several_bytes_are_known_only_whole() -> None:
     session = chat.session
     rows = np.flatnonzero(session.ledger["token"] == "👋".encode()[3])
     session.evict(EvictionPlan(rows, session.ledger.epoch, "room"))
-    (known,) = chat.known("Grüße an Zoë, 👋")
-    assert (known.state, known.words) == ("partly", ("Grüße", "an", ","))
+    (match,) = chat.matches("Grüße an Zoë, 👋")
+    assert (match.state, match.words) == ("partly", ("Grüße", "an", ","))
 
 
 # ---- what is still known of it --------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_who_asks_for_what_was_forgotten_is_told_that_something_was() -> None:
     chat.forget("bees")
     assert chat.memory().removed == (Forgotten(1, 2, 1),)
     told = "nobody said “Ottilie” in what is left; forgotten on request: 1 sentence of turn 1 in turn 2"
-    assert find_view(chat.memory(), chat.known("Ottilie"), "Ottilie").title == told
+    assert find_view(chat.memory(), chat.matches("Ottilie"), "Ottilie").title == told
     with pytest.raises(ConfigError, match=told):
         chat.pin("Ottilie")
     chat.forget(1)  # what of a turn was forgotten before goes with it

@@ -22,15 +22,15 @@ from edge_sir.testing import ToyEngine
 def test_forget_and_pin_say_how_much_was_still_there() -> None:
     title, *rows = told(thinned(), "/pin My name is Ada")
     assert re.fullmatch(r"pinned: \d+ tokens", title)
-    assert "6 more tokens of it are gone already, and a pin cannot bring them back" in rows[-1]
+    assert "6 more tokens of it were evicted already, and a pin cannot bring them back" in rows[-1]
     assert perform(thinned(), "/pin My name is Ada").document["n_gone"] == 6
     assert "6 more" in told(thinned(), "/pin 1")[-1]
-    assert "gone" not in "".join(told(thinned(), "/pin Hello there"))
+    assert "evicted" not in "".join(told(thinned(), "/pin Hello there"))
     assert told(thinned(), "/forget My name is Ada")[0].startswith(f"forgotten: {N_TOKENS - 6} of {N_TOKENS} tokens")
     assert told(thinned(), "/forget Hello there")[0] == "forgotten: 12 tokens"
 
 
-def test_find_tells_whole_from_in_part_from_gone() -> None:
+def test_find_tells_whole_from_in_part_from_evicted() -> None:
     chat = thinned()
     assert told(chat, "/memory find Ada")[0] == "yes, “Ada” is in memory: turn 1"
     title, row = told(chat, "/memory find name is Ada")
@@ -38,7 +38,7 @@ def test_find_tells_whole_from_in_part_from_gone() -> None:
     assert row == "1  in part  you: My name … Ada and my sister … Eve."
     title, row = told(thinned("Ada"), "/memory find Ada")
     assert title.startswith("no, “Ada” is not in memory any more")
-    assert row == f"1  gone since turn 1  you: {SENTENCE}"
+    assert row == f"1  evicted in turn 1  you: {SENTENCE}"
     assert told(chat, "/memory find Bob") == ["nobody said “Bob” in this conversation"]
     (turn,) = perform(chat, "/memory find name is Ada").document["turns"]
     assert (turn["turn"], turn["state"], turn["words"]) == (1, "partly", ("name", "Ada"))
@@ -68,12 +68,12 @@ def test_an_excerpt_of_one_long_word_is_cut_within_it() -> None:
     assert len(told(chat, "/memory find " + "x" * 500)[1]) < 190
 
 
-def test_a_message_gone_as_a_whole_counts_as_gone_when_its_turn_is_pinned() -> None:
+def test_a_message_evicted_as_a_whole_counts_when_its_turn_is_pinned() -> None:
     chat = make_chat(["Fine."])
     chat.reply("Hello there.")
     evict(chat, (chat.session.ledger["role"] == ROLES.index("user")) & (chat.session.ledger["turn"] == 1))
-    assert "12 more tokens of it are gone already" in told(chat, "/pin 1")[-1]
-    assert told(chat, "/forget 1")[0].endswith(" of 17 tokens, the others were gone already; it was pinned")
+    assert "12 more tokens of it were evicted already" in told(chat, "/pin 1")[-1]
+    assert told(chat, "/forget 1")[0].endswith(" of 17 tokens, the others were evicted already; it was pinned")
 
 
 def test_a_turn_has_as_many_tokens_for_one_command_as_for_another() -> None:
@@ -90,7 +90,7 @@ def test_what_was_forgotten_before_is_not_missed() -> None:
     chat = thinned()
     n = len("Hello there." + " Mind it." + "Fine.")
     perform(chat, "/forget My name is Ada")
-    assert told(chat, "/pin 1")[0] == f"pinned: {n} tokens" and "gone" not in "".join(told(chat, "/pin 1"))
+    assert told(chat, "/pin 1")[0] == f"pinned: {n} tokens" and "evicted" not in "".join(told(chat, "/pin 1"))
     evict(chat, (chat.session.ledger["role"] != ROLES.index("frame")) & (chat.session.ledger["turn"] == 1))
     outcome = perform(chat, "/forget 1")  # of which there were only markers
     assert outcome.view.title.startswith("it was not in memory any more") and outcome.document["n_gone"] == n
@@ -135,9 +135,9 @@ def test_markers_that_went_are_no_words_that_are_missing() -> None:
     ledger = chat.session.ledger
     n = evict(chat, (ledger["role"] == ROLES.index("frame")) & (ledger["turn"] == 1))
     turn = chat.memory().turn(1)
-    assert turn is not None and (turn.state, turn.n_gone, turn.n_content_gone) == ("whole", n, 0)
+    assert turn is not None and (turn.state, turn.n_dropped, turn.n_content_dropped) == ("whole", n, 0)
     title, _, _, *rows = told(chat, "/memory")
-    assert title == f"{len(ledger)} of 256 cells hold 1 of 1 turns, all whole; 1 cell pinned; sir forgets"
+    assert title == f"{len(ledger)} of 256 cells hold 1 of 1 turns, all whole; 1 cell pinned; sir evicts"
     assert [row.split() for row in rows] == [["1", "17", "you", "Hello", "there."], ["model", "Fine."]]
     assert told(chat, "/memory why 1")[0] == "turn 1 (Hello there.): 17 of 17 tokens are resident"
     assert (losses.line(), chat.evictions.n_evicted) == ("", 0)
@@ -181,7 +181,11 @@ def test_the_blank_where_a_pin_begins_or_ends_is_shown() -> None:
     assert row.endswith("I met Dr. Achterberg. My name is Ada. I live in Ghent. I hate coriander.")
     evict(chat, chat.session.ledger["token"] == ord("h"))  # whose neighbours are blanks and letters
     row = next(row for row in told(chat, "/memory") if "G" in row)
-    assert "Ac [1 gone] terberg. My name" in row and "I [1 gone] ate" in row and "  " not in row.partition("I met")[2]
+    assert (
+        "Ac [1 dropped] terberg. My name" in row
+        and "I [1 dropped] ate" in row
+        and "  " not in row.partition("I met")[2]
+    )
 
 
 # ---- thoughts ----------------------------------------------------------------------------------
@@ -200,11 +204,11 @@ def test_a_thought_that_made_room_is_no_word_that_is_missing() -> None:
     turn, before = chat.memory().turn(2), chat.memory().turn(1)
     assert turn is not None and before is not None
     assert turn.n_content == len("And?") + len("Fine.") and turn.n_tokens < 40
-    assert turn.n_content_gone == sum(loss.n_content for loss in turn.losses) == len("And?")  # to the thought
+    assert turn.n_content_dropped == sum(loss.n_content for loss in turn.losses) == len("And?")  # to the thought
     assert sum(loss.n_thought for loss in turn.losses) > 180
-    assert chat.evictions.n_evicted == before.n_content_gone + turn.n_content_gone
-    assert told(chat, "/memory")[-1].split() == ["2", "5/9", "model", "Fine.", "[4", "gone]"]
-    assert [loss["tokens"] - loss["markers"] for loss in losses.listed()] == [before.n_content_gone, 4]
+    assert chat.evictions.n_evicted == before.n_content_dropped + turn.n_content_dropped
+    assert told(chat, "/memory")[-1].split() == ["2", "5/9", "model", "Fine.", "[4", "dropped]"]
+    assert [loss["tokens"] - loss["markers"] for loss in losses.listed()] == [before.n_content_dropped, 4]
 
 
 # ---- numbers -----------------------------------------------------------------------------------
@@ -240,20 +244,20 @@ def test_scores_on_request_are_called_what_they_are() -> None:
     chat.reply("Hi")
     chat.engine.script[:] = []  # type: ignore[attr-defined]
     title, head, *rows = told(chat, "/memory --scores")
-    assert title.endswith("sir forgets, ranking by marginal value of the word to its turn, decayed")
+    assert title.endswith("sir evicts, ranking by marginal value of the word to its turn, decayed")
     assert "MEAN SURPRISAL" in head and ">" not in "".join(row.split("you")[0] for row in rows)
     assert re.search(r"\d\.\d\d nats", "".join(rows))
     assert "ranking" not in told(chat, "/memory")[0]
 
 
-def test_why_without_a_turn_tells_what_went_last() -> None:
-    assert told(make_chat(), "/memory why") == ["nothing has gone so far"]
+def test_why_without_a_turn_tells_what_was_dropped_last() -> None:
+    assert told(make_chat(), "/memory why") == ["nothing was dropped so far"]
     chat, _ = losing(16)
     title, head, *rows = told(chat, "/memory why")
     assert head.split() == ["TURN", "TOKENS", "WHEN", "WHY"]
     assert "/memory why TURN" in title and re.fullmatch(r"and \d more turns", rows.pop())
     assert len(rows) == 10
-    found = [re.match(r"(\d+) +-\d+ +in turn (\d+) +Convert \d+ kilometres to miles …: let go", row) for row in rows]
+    found = [re.match(r"(\d+) +-\d+ +in turn (\d+) +Convert \d+ kilometres to miles …: evicted", row) for row in rows]
     when = [int(m[2]) for m in found]  # type: ignore[index]
     assert when == sorted(when, reverse=True) and when[0] == 16
     assert len(perform(chat, "/memory why --json").document["turns"]) > 10
@@ -272,7 +276,7 @@ def test_one_is_one() -> None:
     assert cost_of(replace(undone, lost=(loss, replace(loss, turn=7)))).endswith(f" tokens of turns {loss.turn}, 7")
     stats = replace(chat.stats(), tokens_in=1, evicted=1, evictions=1)
     rows = {row.cells[0]: row.text[0][0] for row in stats_view(stats, stats).rows}
-    assert rows["turns"].startswith("16; 1 token read,") and rows["let go"].startswith("1 token in 1 eviction,")
+    assert rows["turns"].startswith("16; 1 token read,") and rows["evicted"].startswith("1 token in 1 eviction,")
 
 
 # ---- help --------------------------------------------------------------------------------------
@@ -280,7 +284,7 @@ def test_one_is_one() -> None:
 
 def test_help_on_one_command() -> None:
     title, pin = told(make_chat(), "/help pin")
-    assert pin.startswith("/pin TEXT|TURN  never let go") and "cannot bring back" in pin
+    assert pin.startswith("/pin TEXT|TURN  never evict") and "cannot bring back" in pin
     assert title == "" and told(make_chat(), "/help /pin") == ["", pin]
     assert [row.split("  ")[0] for row in told(make_chat(), "/help memory")[1:]] == [
         "/memory [N] [--scores] [--json]",
