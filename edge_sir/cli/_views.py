@@ -9,9 +9,9 @@ from itertools import groupby
 
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._losses import first_words, shown
+from edge_sir.commands import Found, Why
 from edge_sir.figures import ChatStats
 from edge_sir.memory.evictions import Loss
-from edge_sir.memory.passages import Match
 from edge_sir.memory.view import Memory, TurnMemory, never_said
 from edge_sir.text.boundaries import pattern_of
 
@@ -183,10 +183,11 @@ def _folded(turns: Sequence[TurnMemory]) -> Row:
     return Row((number, f"0/{sum(t.n_content for t in turns)}", why), ((text, "dim"),), dim=True)
 
 
-def find_view(memory: Memory, matches: Sequence[Match], text: str) -> View:
+def find_view(found: Found) -> View:
     """Whether the words are still resident, all or which of them, where, and since when not."""
+    text, matches = found.text, found.matches
     if not matches:
-        return View(never_said(text, memory.removed))
+        return View(never_said(text, found.forgotten))
     whole = {m.passage.turn for m in matches if m.state == "whole"}
     best = max(matches, key=lambda m: len(m.words))
     if whole:
@@ -195,11 +196,11 @@ def find_view(memory: Memory, matches: Sequence[Match], text: str) -> View:
         view = View(f"in part: of “{text}” turn {best.passage.turn} still has “{' … '.join(best.words)}”")
     else:
         view = View(f"no, “{text}” is not in memory any more: say it again, and /pin it")
-    for match in matches:
+    for match, loss in zip(matches, found.lost, strict=True):
         passage, who = match.passage, WHO[match.passage.role]
         if match.state == "gone":
             said = _excerpt(passage.said, [text])
-            cells = str(passage.turn), _since(memory, passage.turn)
+            cells = str(passage.turn), f"evicted in {loss.when}" if loss else "dropped"
             view.rows.append(Row(cells, ((f"{who}: {said}", ""),), dim=True))
         else:
             state = "has it" if match.state == "whole" else "in part"  # the words asked for: the turn may have holes
@@ -221,15 +222,9 @@ def _excerpt(text: str, wanted: Sequence[str]) -> str:
     return f"{'... ' * (start > 0)}{line[start:stop]}{' ...' * (stop < len(line))}"
 
 
-def _since(memory: Memory, number: int) -> str:
-    turn = memory.turn(number)
-    # What was forgotten is not found any more: of what is, it says nothing.
-    losses = [x for x in turn.losses if x.n_content and x.why != "forgotten"] if turn is not None else []
-    return f"evicted in {losses[-1].when}" if losses else "dropped"
-
-
-def why_view(memory: Memory, turn: TurnMemory) -> View:
+def why_view(why: Why) -> View:
     """The numbers behind what a turn lost: value, the cut, and what they are."""
+    turn = why.turn
     losses = [loss for loss in turn.losses if loss.n_content]
     words = first_words(turn.said)
     name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
@@ -240,7 +235,7 @@ def why_view(memory: Memory, turn: TurnMemory) -> View:
     if n_pinned := sum(p.n_resident for p in turn.passages if p.pinned):
         view.rows.append(Row(("now", str(n_pinned)), (("pinned: never evicted", ""),)))
     if turn.score is not None:
-        text = f"mean surprisal {turn.score:.3g} nats; {memory.policy} ranks by {memory.ranks_by}"
+        text = f"mean surprisal {turn.score:.3g} nats; {why.policy} ranks by {why.ranks_by}"
         view.rows.append(Row(("now", str(turn.n_content_resident)), ((text, ""),)))
     return view
 

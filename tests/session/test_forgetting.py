@@ -9,6 +9,7 @@ from chatting import N_TOKENS, SENTENCE, evict, fill, make_chat, thinned, transc
 from driving import agrees
 
 from edge_sir.cli._views import find_view
+from edge_sir.commands import find
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ConfigError
@@ -236,7 +237,7 @@ def test_who_asks_for_what_was_forgotten_is_told_that_something_was() -> None:
     chat.forget("bees")
     assert chat.memory().removed == (Forgotten(1, 2, 1),)
     told = "nobody said “Ottilie” in what is left; forgotten on request: 1 sentence of turn 1 in turn 2"
-    assert find_view(chat.memory(), chat.matches("Ottilie"), "Ottilie").title == told
+    assert find_view(find(chat, "Ottilie")).title == told
     with pytest.raises(ConfigError, match=told):
         chat.pin("Ottilie")
     chat.forget(1)  # what of a turn was forgotten before goes with it

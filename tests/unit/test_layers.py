@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("_shield", "amend", "conversation", "engine", "errors"),
         *("memory", "policies", "reply"),
     },
+    "commands": {"chat", "errors", "figures", "memory", "policies", "reply"},
     "batch": {"core", "engine", "errors", "messages", "reply", "session", "snapshot", "template", "trace"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
