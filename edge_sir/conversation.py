@@ -16,7 +16,7 @@ from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, Sampler, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.figures import ChatStats, Figures
-from edge_sir.memory.memory import Recall
+from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
 from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
@@ -94,7 +94,7 @@ class Conversation:
         self._owns_engine = owns_engine
         self._reopen = reopen
         self._on_close = on_close
-        self._recall = Recall(self.session, codec)
+        self._recall = MemoryControl(self.session, codec)
         self._figures = Figures(self.session)
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished

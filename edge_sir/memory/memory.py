@@ -20,12 +20,12 @@ from edge_sir.memory.view import Memory, memory_of, never_said
 from edge_sir.session import Session
 from edge_sir.text.boundaries import contains, sentences
 
-__all__ = ["Recall"]
+__all__ = ["MemoryControl"]
 
 Rows = NDArray[np.intp]
 
 
-class Recall:
+class MemoryControl:
     """The session's memory, the transcript of what was said, and the log of what was evicted.
 
     `what` is a turn's number, or words that were said: then what is left of the sentences is meant that held them,
