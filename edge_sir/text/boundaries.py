@@ -72,7 +72,7 @@ def _begins_a_word(text: str) -> bool:
 
 def _abbreviates(tail: str) -> bool:
     """Whether the point at the end belongs to an abbreviation or an initial."""
-    word = tail.rstrip().removesuffix(".").rpartition(" ")[2].lstrip("([\"'")
+    word = re.split(r"\s", tail.rstrip().removesuffix("."))[-1].lstrip("([\"'")
     return tail.rstrip().endswith(".") and (word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper()))
 
 

@@ -54,6 +54,13 @@ def test_a_sentence_with_an_abbreviation_leaves_nothing_anywhere(tmp_path: Path,
     assert replay(read_trace(tmp_path / "trace")).kept >= set(chat.session.ledger["born"].tolist())
 
 
+def test_a_message_may_begin_with_an_abbreviation() -> None:
+    chat = make_chat(["Dr. Okonkwo? No."], budget=256)
+    chat.reply("Dr. Okonkwo called. Mind it.")
+    chat.forget("Okonkwo")
+    assert [m.text for m in chat.transcript] == ["Mind it.", "No."] and "Dr" not in transcript(chat)
+
+
 def words_of(trace: Path) -> str:
     """All the tokens of a trace, read one after the other."""
     ops = [op for record in read_trace(trace) for op in record.get("ops", ())]

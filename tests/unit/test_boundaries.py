@@ -57,6 +57,7 @@ def test_text_tells_where_sentences_end() -> None:
     [
         ("I met Dr. Okonkwo. He is in.", ["I met Dr. Okonkwo.", " He is in."]),
         ("J. K. Rowling wrote. Prof. Lee read.", ["J. K. Rowling wrote.", " Prof. Lee read."]),
+        ("Hello.\nDr. Lee read.", ["Hello.", "\n", "Dr. Lee read."]),
         ("It costs 3.5 euros. Fine.", ["It costs 3.5 euros.", " Fine."]),
         ("So did I! You too? Yes.\nGood", ["So did I!", " You too?", " Yes.", "\n", "Good"]),
     ],
