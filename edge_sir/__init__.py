@@ -13,13 +13,15 @@ from edge_sir.chat import Chat, ChatStats, Reply, ReplyStream, Turn, Undone
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
-from edge_sir.memory import Loss, Memory, Passage, Span, TurnMemory
+from edge_sir.memory.evictions import Loss
+from edge_sir.memory.passages import Match, Passage
+from edge_sir.memory.transcript import Message, Transcript, read_transcript
+from edge_sir.memory.view import Memory, TurnMemory
 from edge_sir.options import Options
 from edge_sir.replaying import Replayed, replay
 from edge_sir.reply import Piece
 from edge_sir.runtime import Model, load, open_chat
 from edge_sir.trace import Trace, read_trace
-from edge_sir.transcript import Message, Transcript, read_transcript
 
 __all__ = [
     "Chat",
@@ -28,6 +30,7 @@ __all__ = [
     "EngineError",
     "Eviction",
     "Loss",
+    "Match",
     "Memory",
     "Message",
     "Model",
@@ -39,7 +42,6 @@ __all__ = [
     "ReplyStream",
     "SamplingParams",
     "SessionError",
-    "Span",
     "Trace",
     "Transcript",
     "Turn",

@@ -1,4 +1,4 @@
-"""A record of what came and what went: JSON lines, from which any policy can be run again with no model.
+"""A record of what came and what was evicted: JSON lines, from which any policy can be run again with no model.
 
 The file's records, one a line, are objects with a `kind`:
 
@@ -11,13 +11,15 @@ A conversation that was cleared ends, and the next one starts in the same file: 
 
 `ops` are what happened to the ledger in order: append, redo (a token decoded again after a rewind), update, rewind,
 ask (room was asked for and nothing came of it), policy and budget (changed by the user). Columns go by name and hold
-raw facts only: scores are not decayed, and positions, which depend on what went, are left out.
+raw facts only: scores are not decayed, and positions, which depend on what was evicted, are left out. What the user has
+forgotten on request is still counted, but which tokens it was is not kept: token is -1 there.
 """
 
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -135,6 +137,27 @@ class Trace:
         self._write({**record, "ops": self._ops})
         self._ops = []
 
+    def forgotten(self, born: NDArray[Any]) -> None:
+        numbers = frozenset(born.tolist())
+        _blank(self._ops, numbers)
+        if self._file is None or not numbers:
+            return
+        path = self.path.expanduser()
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with path.open(encoding="utf-8") as old, part.open("x", encoding="utf-8") as new:
+                for line in old:
+                    record = json.loads(line)
+                    _blank(record.get("ops", ()), numbers)
+                    new.write(_line(record))
+            self._file.close()
+            part.replace(path)
+            self._file = path.open("a", encoding="utf-8")
+        except (OSError, ValueError) as error:
+            self._give_up(f"what was forgotten is still in it: cannot rewrite {self.path} ({error})")
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
     # ---- writing -------------------------------------------------------------------------------
 
     def _settle(self) -> None:
@@ -159,13 +182,27 @@ class Trace:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
+            self._file.write(_line(record))
             self._file.flush()
         except (OSError, ValueError) as error:
-            _LOG.error("the trace ends here: cannot write to %s (%s)", self.path, error)
-            file, self._file = self._file, None
+            self._give_up(f"cannot write to {self.path} ({error})")
+
+    def _give_up(self, why: str) -> None:
+        _LOG.error("the trace ends here: %s", why)
+        file, self._file = self._file, None
+        if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+def _blank(ops: Iterable[Op], born: Collection[int]) -> None:
+    """Takes out of `ops` which tokens those with these born numbers were."""
+    for columns in (op["columns"] for op in ops if "columns" in op):
+        columns["token"] = [-1 if b in born else t for t, b in zip(columns["token"], columns["born"], strict=True)]
 
 
 def _plain(column: NDArray[Any]) -> list[Any]:

@@ -9,7 +9,6 @@ from bench_rig import Bare, Columns, Setup, Tokens, parameters, prose, say
 from bench_stats import Figure, Floats, bootstrap, head_flop_ratio, paired, robust_line
 from numpy.typing import NDArray
 
-from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.core.plan import runs_of
 from edge_sir.core.policy import LedgerView
@@ -18,6 +17,7 @@ from edge_sir.llama.engine import EngineOptions, LlamaEngine
 from edge_sir.llama.native import NativeModel
 from edge_sir.policies import from_spec
 from edge_sir.session import Session
+from edge_sir.text.boundaries import TextBorders
 
 __all__ = ["Prefill", "overflow", "prefill", "prefill_figure"]
 

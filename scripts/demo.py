@@ -108,7 +108,7 @@ def _options(args: argparse.Namespace, policy: str) -> Options:
         "max_tokens": _LONGEST_REPLY,
         "quiet": args.quiet,
     }
-    return gather(given, environ={}).options
+    return gather(Options, given, environ={}).options
 
 
 def _played(options: Options, talk: Talk, *, quiet: bool) -> Played:

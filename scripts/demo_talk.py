@@ -131,4 +131,4 @@ def play(chat: Chat, talk: Talk, policy: str, note: Callable[[str], None]) -> Pl
 
 def _in_cache(chat: Chat, words: str, n_turns: int) -> bool:
     """Whether these words, as they were said in the first `n_turns` turns, are resident."""
-    return any(known.turn <= n_turns and known.state == "whole" for known in chat.known(words))
+    return any(match.passage.turn <= n_turns and match.state == "whole" for match in chat.matches(words))

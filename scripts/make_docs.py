@@ -11,7 +11,7 @@ from pathlib import Path
 import api_docs
 
 import edge_sir.cli
-from edge_sir.cli._help import HELP, told
+from edge_sir.cli._help import HELP, help_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FIRST = ("chat", "models", "doctor")  # the others follow by name
@@ -50,7 +50,9 @@ def page() -> str:
             lines += [f"### edge-sir {name} {action}", "", *_usage(f"{name} {action}", sub)]
             lines += [*options, ""] if (options := tuple(_options(sub))) else []
     lines += ["## In the chat", "", "Lines that begin with `/`; piped ones only with `--commands`.", ""]
-    lines += [f"- `{f'/{name} {arguments}'.strip()}`: {told(name, more=True)}" for name, (arguments, _) in HELP.items()]
+    lines += [
+        f"- `{f'/{name} {arguments}'.strip()}`: {help_text(name, more=True)}" for name, (arguments, _) in HELP.items()
+    ]
     return "\n".join(lines) + "\n"
 
 

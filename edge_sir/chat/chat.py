@@ -11,10 +11,11 @@ from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn
 from edge_sir.engine import Engine, SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
-from edge_sir.memory import Loss, Memory, Passage
+from edge_sir.memory.evictions import EvictionLog, Loss
+from edge_sir.memory.passages import Match, Passage
+from edge_sir.memory.transcript import Message
+from edge_sir.memory.view import Memory
 from edge_sir.policies import from_spec
-from edge_sir.said import Known
-from edge_sir.transcript import Message
 
 __all__ = ["Chat", "RegeneratedStream", "Undone"]
 
@@ -57,18 +58,18 @@ class Chat(Conversation):
     # ---- memory --------------------------------------------------------------------------------
 
     def memory(self) -> Memory:
-        """What is resident, what is gone and why, by turn."""
-        return self._recall.view()
+        """What is resident, what left the cache and why, by turn."""
+        return self._memory.view()
 
     @property
-    def n_let_go(self) -> int:
-        """Tokens of what was said in this conversation that made room, markers and thoughts not counted."""
-        return self._recall.n_let_go
+    def evictions(self) -> EvictionLog:
+        """The record of what left the cache in this conversation, when and why."""
+        return self._memory.evictions
 
     @property
     def has_pins(self) -> bool:
         """Whether something is pinned beside system prompts; transcripts do not hold that."""
-        return self._recall.has_pins
+        return self._memory.has_pins
 
     def clear(self) -> None:
         """Begins a new conversation with the same system prompt; what is counted begins anew, too."""
@@ -77,26 +78,26 @@ class Chat(Conversation):
 
     def find(self, what: int | str) -> tuple[Passage, ...]:
         """What is resident of a turn, or the sentences that hold these words; ConfigError if nothing is."""
-        return self._recall.find(what)
+        return self._memory.find(what)
 
-    def known(self, text: str) -> tuple[Known, ...]:
+    def matches(self, text: str) -> tuple[Match, ...]:
         """How much of these words is resident, for every sentence that held them when it was said."""
-        return self._recall.known(text)
+        return self._memory.matches(text)
 
-    def n_gone(self, what: int | str) -> int:
+    def n_evicted(self, what: int | str) -> int:
         """How many tokens of a turn, or of the sentences that held these words, made room; `forget` clears that."""
-        return self._recall.n_gone(what)
+        return self._memory.n_evicted(what)
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of a turn, or the sentences that hold these words, and returns that.
 
         Raises ConfigError if nothing is resident, BudgetError if the pins would leave no room for a turn.
         """
-        return self._recall.pin(what)
+        return self._memory.pin(what)
 
     def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
-        """Lets a turn or sentences loose (None: everything but system prompts), and returns what that was."""
-        return self._recall.unpin(what)
+        """Takes the pins off a turn or sentences (None: all but system prompts), and returns what was pinned."""
+        return self._memory.unpin(what)
 
     def forget(self, what: int | str) -> tuple[Passage, ...]:
         """Removes a turn, or every sentence that holds these words, for good, and returns what was removed.
@@ -105,7 +106,7 @@ class Chat(Conversation):
         in those: forget them too. Raises ConfigError if nobody said it.
         """
         self._close_open_reply()
-        return self._recall.forget(what)
+        return self._memory.forget(what)
 
     def undo(self) -> Undone:
         """Takes the last turn back: the user's message and the reply. Raises ConfigError if there is none."""
@@ -119,7 +120,7 @@ class Chat(Conversation):
             raise ConfigError("nothing was said yet, so there is nothing to undo")
         if turn == self.system_turn:
             raise ConfigError(f"turn {turn} changed the system prompt; change it again instead")
-        lost = tuple(loss for loss in self._recall.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
+        lost = tuple(loss for loss in self.evictions.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
         with shield():
             return Undone(turn, messages, self.truncate(turn), lost)
 
@@ -178,7 +179,7 @@ class Chat(Conversation):
     # ---- other terms ---------------------------------------------------------------------------
 
     def set_policy(self, spec: str) -> int:
-        """Forgets by another policy, `name[:key=value,...]`, from now on.
+        """Evicts by another policy, `name[:key=value,...]`, from now on.
 
         Returns how many resident tokens lack a score that it needs: it ranks them as unknown.
         Raises ConfigError for an unknown one, BudgetError if the pins leave it no room.
@@ -189,7 +190,7 @@ class Chat(Conversation):
         return max((int(np.isnan(ledger[name][1:]).sum()) for name in policy.needs), default=0)
 
     def set_budget(self, n_cells: int) -> int:
-        """Changes the budget; lowered, what no longer fits is let go at once. Returns how many tokens that are.
+        """Changes the budget; lowered, what no longer fits is evicted at once. Returns how many tokens that are.
 
         Beyond the cells that the engine was opened with, another is opened and the cells are carried over; lowering
         gives no memory back. Raises BudgetError, with nothing changed.
@@ -200,7 +201,7 @@ class Chat(Conversation):
             if self._host is None:
                 raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
             self._move_to(self._host.open_engine(n_cells), self._host)
-        with self._recall.lowering():
+        with self._memory.lowering():
             return self.session.set_budget(n_cells)
 
     def _move_to(self, engine: Engine, host: Host) -> None:

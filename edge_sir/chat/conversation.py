@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from edge_sir._shield import shield
-from edge_sir.borders import TextBorders
 from edge_sir.chat.stats import ChatStats, Figures
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn, drive
@@ -18,14 +17,15 @@ from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, SessionError
+from edge_sir.memory.memory import MemoryControl
+from edge_sir.memory.transcript import Transcript
 from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
-from edge_sir.recall import Recall
 from edge_sir.reply import Reply
 from edge_sir.session import Positions, Session
 from edge_sir.template import ChatTemplate
+from edge_sir.text.boundaries import TextBorders
 from edge_sir.trace import Trace
-from edge_sir.transcript import Transcript
 
 __all__ = ["Conversation", "Host"]
 
@@ -100,7 +100,7 @@ class Conversation:
         self.on_evict = on_evict
         self.trace = trace
         self._host = host
-        self._recall = Recall(self.session, codec)
+        self._memory = MemoryControl(self.session, codec)
         self._figures = Figures(self.session)
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
@@ -117,7 +117,7 @@ class Conversation:
     @property
     def transcript(self) -> Transcript:
         """What was said, by turn, as text; `save` writes it."""
-        return self._recall.transcript
+        return self._memory.transcript
 
     def __enter__(self: _Chat) -> _Chat:
         return self
@@ -142,9 +142,9 @@ class Conversation:
     def _open(self) -> None:
         """Queues turn 0: what stands before the first message, pinned as a whole."""
         parts = self._encoder.opening()
+        number = self._feed(parts, pinned=True)
         if self.system is not None:
-            self.transcript.add(0, "system", self.system)
-        self._feed(parts, pinned=True)
+            self.transcript.add(0, "system", self.system, number)
 
     # ---- whole messages ------------------------------------------------------------------------
 
@@ -166,8 +166,7 @@ class Conversation:
             # A system prompt has its turn for itself: neither undo nor forget reaches it.
             if role == "user" or (role != "system" and self.session.turn == self.system_turn):
                 self._begin_turn()
-            self.transcript.add(self.session.turn, role, text)
-            self._feed(parts, pinned)
+            self.transcript.add(self.session.turn, role, text, self._feed(parts, pinned))
             self._spoken = True
         self._drain()
         if role == "assistant":
@@ -180,7 +179,7 @@ class Conversation:
             if turn <= self.session.turn:
                 self._drop_turn("its turn was taken back")
             n = self.session.truncate(turn)
-            self._recall.truncate(turn)
+            self._memory.truncate(turn)
             self._spoken = self.session.turn > 0
             if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
                 self._put_system(self._encoder, self.system)
@@ -264,13 +263,11 @@ class Conversation:
         with shield():
             self._begin_turn(n_reply)
             for text, parts in said:
-                self.transcript.add(session.turn, "user", text)
-                self._feed(parts)
+                self.transcript.add(session.turn, "user", text, self._feed(parts))
             self._unsent.clear()
             self._tries = tries
             self._spoken = True
-            self._feed(opening)
-            number = session.turn
+            turn, reply_id = session.turn, self._feed(opening)
             self._turn = Turn(
                 session,
                 self.codec,
@@ -278,7 +275,7 @@ class Conversation:
                 encoder.assistant_close,
                 thinking=opening[-1][0] == "thought",
                 n_evicted_before=n_evicted,
-                on_written=lambda text: self.transcript.add(number, "assistant", text),
+                on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
             )
         return self._turn
 
@@ -322,7 +319,7 @@ class Conversation:
         To be called in a shield: emptied and not opened, the next message would go in with no system prompt.
         """
         self.session.reset()
-        self._recall.clear()
+        self._memory.clear()
         self._began.clear()
         self._drop_turn("the conversation was begun anew")
         self._spoken, self.system_turn = False, 0
@@ -348,7 +345,7 @@ class Conversation:
                 self._begin_anew()
             return
         parts = [] if system is None else encoder.message("system", system, first=False)
-        old = self._recall.system_rows(self.system_turn)
+        old = self._memory.system_rows(self.system_turn)
         self.session.room.check_pins(_n_tokens(parts), "this system prompt", n_freed=len(old))
         with shield():
             self._encoder, self.system, self.system_turn = encoder, system, 0
@@ -356,13 +353,12 @@ class Conversation:
             if system is not None:
                 self._begin_turn()
                 self.system_turn = self.session.turn
-                self.transcript.add(self.session.turn, "system", system)
-                self._feed(parts, pinned=True)
+                self.transcript.add(self.session.turn, "system", system, self._feed(parts, pinned=True))
 
     # ---- helpers -------------------------------------------------------------------------------
 
     def _note(self, event: Eviction) -> None:
-        self._recall.note(event)
+        self._memory.note(event)
         if self.on_evict is not None:
             self.on_evict(event)
 
@@ -371,10 +367,12 @@ class Conversation:
         self._tries = 0
         self.session.begin_turn(n_reply)
 
-    def _feed(self, parts: Sequence[Part], pinned: bool = False) -> None:
-        self.session.start_message()
+    def _feed(self, parts: Sequence[Part], pinned: bool = False) -> int:
+        """Queues a message and returns its number."""
+        number = self.session.start_message()
         for role, tokens in parts:
             self.session.feed(tokens, role, pinned=pinned)
+        return number
 
     def _drain(self) -> None:
         while self.session.step():

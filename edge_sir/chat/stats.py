@@ -13,9 +13,9 @@ __all__ = ["ChatStats", "Figures"]
 class ChatStats:
     """The figures of a conversation, or of a run of several, one after the other (clearing begins another).
 
-    Times in seconds. tokens_in: decoded but not generated, markers included. evicted: tokens, markers and thoughts
-    included. max_resident is taken after every llama_decode. turns, counts and times of a run are those of all its
-    `conversations`; what describes a state is the last one's.
+    Times in seconds. tokens_in: decoded but not generated, template tokens included. evicted: template tokens and
+    thoughts included. max_resident is taken after every llama_decode. turns, counts and times of a run are those of
+    all its `conversations`; what describes a state is the last one's.
     """
 
     policy: str

@@ -1,25 +1,25 @@
-"""The commands of a chat: what a line that begins with / does. Used by the terminal and by piped lines alike."""
+"""Lines that begin with /: read, done by `edge_sir.chat.commands`, and shown. For the terminal and for piped lines."""
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tqdm import tqdm
 
-from edge_sir.chat import Chat, ReplyStream, Undone
+from edge_sir.chat import Chat, ReplyStream, Undone, commands
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._help import HELP, help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, digest, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
-from edge_sir.memory import Passage
-from edge_sir.policies import names, to_spec
-from edge_sir.transcript import read_transcript
+from edge_sir.memory.passages import Match, Passage
+from edge_sir.memory.transcript import Message
 
 __all__ = ["Outcome", "complaint", "cost_of", "is_command", "perform"]
 
 
+_NO_PROMPT = "no system prompt of yours (/system TEXT)"
 _N_DIGITS = 9  # Python refuses to read a number of some thousands
 
 
@@ -61,76 +61,84 @@ def _help(chat: Chat, rest: str) -> Outcome:
 
 
 def _memory(chat: Chat, rest: str) -> Outcome:
-    memory, words = chat.memory(), rest.split()
+    words = rest.split()
     as_json, scores = "--json" in words, "--scores" in words
     words = [w for w in words if w not in ("--json", "--scores")]
     if words[:1] == ["find"]:
-        text = _given(" ".join(words[1:]), "/memory find TEXT: find what?")
-        known = chat.known(text)
-        found = [dataclasses.asdict(k) for k in known]
-        return Outcome(find_view(memory, known, text), {"find": text, "turns": found}, as_json=as_json)
+        found = commands.find(chat, _given(" ".join(words[1:]), "/memory find TEXT: find what?"))
+        document = {"find": found.text, "turns": [_match_document(match) for match in found.matches]}
+        return Outcome(find_view(found), document, as_json=as_json)
     if words == ["why"]:
-        losing = [turn for turn in memory if turn.losses]
+        losing = commands.losses(chat)
         return Outcome(losses_view(losing), {"turns": [turn.as_dict() for turn in losing]}, as_json=as_json)
     if words[:1] == ["why"] and len(words) == 2:
-        turn = memory.turn(_number(words[1], "/memory why TURN"))
-        if turn is None:
-            raise ConfigError(f"there is no turn {words[1]}; this conversation has turns 0 to {memory.turn_now}")
-        return Outcome(why_view(memory, turn), turn.as_dict(), as_json=as_json)
+        why = commands.why(chat, _number(words[1], "/memory why TURN"))
+        return Outcome(why_view(why), why.turn.as_dict(), as_json=as_json)
     if len(words) > 1:
         raise ConfigError("/memory takes [N] [--scores] [--json], find TEXT, or why [TURN]")
     last = _number(words[0], "/memory N") if words else None
+    memory = commands.memory(chat)
     return Outcome(memory_view(memory, last, scores=scores), memory.as_dict(), as_json=as_json)
 
 
 def _pin(chat: Chat, rest: str) -> Outcome:
-    what = _what(chat, rest, "/pin TEXT|TURN")
-    found = chat.pin(what)
-    outcome = _touched("pinned", found)
-    outcome.document["n_gone"] = n_gone = chat.n_gone(what)
-    if n_gone and any(p.role != "system" for p in found):  # a system prompt is whole, or was replaced
-        are, them = ("is", "it") if n_gone == 1 else ("are", "them")
-        gone = f"{many(n_gone, 'more token')} of it {are} gone already, and a pin cannot bring {them} back"
-        note = f"{gone}: say it again to have it whole"
+    pinned = commands.pin(chat, _what(chat, rest, "/pin TEXT|TURN"))
+    n, outcome = pinned.n_evicted, _affected("pinned", pinned)
+    outcome.document["n_gone"] = n
+    if n and any(p.role != "system" for p in pinned.passages):  # a system prompt is whole, or was replaced
+        were, them = ("was", "it") if n == 1 else ("were", "them")
+        evicted = f"{many(n, 'more token')} of it {were} evicted already, and a pin cannot bring {them} back"
+        note = f"{evicted}: say it again to have it whole"
         outcome.view.rows.append(Row(("", ""), ((note, ""),)))
     return outcome
 
 
 def _unpin(chat: Chat, rest: str) -> Outcome:
-    return _touched("unpinned", chat.unpin(_what(chat, rest, "/unpin TEXT|TURN") if rest else None))
+    return _affected("unpinned", commands.unpin(chat, _what(chat, rest, "/unpin TEXT|TURN") if rest else None))
 
 
 def _forget(chat: Chat, rest: str) -> Outcome:
-    what = _what(chat, rest, "/forget TEXT|TURN")
-    n_gone = chat.n_gone(what)
-    removed = chat.forget(what)
-    n, n_pinned = sum(p.n_tokens for p in removed), sum(p.n_pinned for p in removed)
-    outcome = _touched("forgotten", removed, n_gone)
-    outcome.document["n_gone"] = n_gone
-    if not n:  # at most markers
+    forgotten = commands.forget(chat, _what(chat, rest, "/forget TEXT|TURN"))
+    n, n_pinned = forgotten.n_resident, forgotten.n_pinned
+    outcome = _affected("forgotten", forgotten, forgotten.n_evicted)
+    outcome.document["n_gone"] = forgotten.n_evicted
+    if not n:  # at most template tokens
         view = View("it was not in memory any more; the transcript has lost it, too")
         return replace(outcome, view=view)
     if n_pinned:
         pinned = "it was" if n_pinned == n else f"{n_pinned} of them were"
         outcome = replace(outcome, view=replace(outcome.view, title=f"{outcome.view.title}; {pinned} pinned"))
-    note = "replies made while it was known may still reflect it; your input history and a --trace keep what they hold"
+    note = "replies made while it was known may still reflect it; your input history keeps what it holds"
     outcome.view.rows.append(Row(("", ""), ((note, ""),), dim=True))
     return outcome
 
 
-def _touched(verb: str, found: Sequence[Passage], n_gone: int = 0) -> Outcome:
-    n = sum(p.n_tokens for p in found)
-    still = f"{n} of {n + n_gone} tokens, the others were gone already" if n_gone else many(n, "token")
+def _affected(verb: str, affected: commands.Affected, n_evicted: int = 0) -> Outcome:
+    n = affected.n_resident
+    still = f"{n} of {n + n_evicted} tokens, the others were evicted already" if n_evicted else many(n, "token")
     view = View(f"{verb}: {still}" if n else f"nothing to be {verb}")
-    spoken = [p for p in found if p.role in WHO]  # of a message there may be nothing left but its markers
-    for p in spoken:
+    for p in affected.passages:
         text = digest(p.text, p.role) if p.role == "system" else p.text
-        view.rows.append(Row((f"turn {p.turn}", f"{p.n_tokens}"), ((f"{WHO[p.role]}: {text}", ""),)))
-    return Outcome(view, {verb: [dataclasses.asdict(p) for p in found]})
+        view.rows.append(Row((f"turn {p.turn}", f"{p.n_resident}"), ((f"{WHO[p.role]}: {text}", ""),)))
+    return Outcome(view, {verb: [_passage_document(p) for p in affected.passages]})
+
+
+def _passage_document(passage: Passage) -> dict[str, Any]:
+    """Under the names of the JSON format, in which tokens are resident ones."""
+    facts = {"turn": passage.turn, "role": passage.role, "text": passage.text}
+    return facts | {"n_tokens": passage.n_resident, "n_pinned": passage.n_pinned}
+
+
+def _match_document(match: Match) -> dict[str, Any]:
+    """Under the names of the JSON format, in which tokens are those of the sentence as it was said."""
+    passage = match.passage
+    facts = {"turn": passage.turn, "role": passage.role, "said": passage.said, "resident": passage.text}
+    counts = {"n_tokens": passage.n_tokens, "n_gone": passage.n_evicted}
+    return facts | {"words": match.words, "state": match.state} | counts
 
 
 def _undo(chat: Chat, rest: str) -> Outcome:
-    undone = chat.undo()
+    undone = commands.undo(chat)
     return Outcome(_undone_view(undone), dataclasses.asdict(undone))
 
 
@@ -138,7 +146,7 @@ def _undone_view(undone: Undone) -> View:
     said = next((m.text for m in undone.messages if m.role == "user"), "")
     freed = f" ({many(undone.n_tokens, 'cell')} free again)" if undone.n_tokens else ""
     view = View(f"took back turn {undone.turn}{freed}" + (f": “{said}”" if said else ""))
-    if cost := cost_of(undone):  # markers that went are nobody's loss
+    if cost := cost_of(undone):  # template tokens are nobody's words
         view.rows.append(Row((), ((cost, ""),), dim=True))
     return view
 
@@ -151,67 +159,61 @@ def cost_of(undone: Undone) -> str:
 
 
 def _regen(chat: Chat, rest: str) -> Outcome:
-    return Outcome(stream=chat.regenerate())
+    return Outcome(stream=commands.regenerate(chat))
 
 
 def _budget(chat: Chat, rest: str) -> Outcome:
-    n = chat.set_budget(_number(rest, "/budget N")) if rest else 0
-    cells, spec = chat.session.budget.n_cells, chat.engine.spec
-    # What that let go is told as after any eviction.
-    view = View(f"budget {cells} cells, {len(chat.session.ledger)} occupied; {spec.n_ctx} allocated")
-    return Outcome(view, {"budget": cells, "evicted": n})
+    now = commands.budget(chat, _number(rest, "/budget N") if rest else None)
+    # What that evicted is shown as after any eviction.
+    view = View(f"budget {now.budget} cells, {now.resident} occupied; {now.allocated} allocated")
+    return Outcome(view, {"budget": now.budget, "evicted": now.evicted})
 
 
 def _policy(chat: Chat, rest: str) -> Outcome:
-    unknown = chat.set_policy(rest) if rest else 0
-    spec = to_spec(chat.session.policy)
-    view = View(f"policy {spec}" if rest else f"policy {spec}; there are {', '.join(names())}")
-    if unknown:
-        have = "has" if unknown == 1 else "have"
-        note = f"{many(unknown, 'resident token')} {have} no score of the kind it needs"
+    now = commands.policy(chat, rest or None)
+    view = View(f"policy {now.policy}" if rest else f"policy {now.policy}; there are {', '.join(now.names)}")
+    if now.n_unknown:
+        have = "has" if now.n_unknown == 1 else "have"
+        note = f"{many(now.n_unknown, 'resident token')} {have} no score of the kind it needs"
         view.rows.append(Row((), ((note, ""),), dim=True))
-    return Outcome(view, {"policy": spec, "unknown": unknown})
+    return Outcome(view, {"policy": now.policy, "unknown": now.n_unknown})
 
 
 def _system(chat: Chat, rest: str) -> Outcome:
-    if rest:
-        chat.set_system(_unquoted(rest))
-    text = chat.system
-    turn = chat.system_turn
-    title = f"system prompt (turn {turn}, pinned): {text}" if text else "no system prompt of yours (/system TEXT)"
-    if not text and (own := _before_all(chat)):
+    now = commands.system(chat, _unquoted(rest) if rest else None)
+    own = digest(now.template, "system").strip()
+    title = f"system prompt (turn {now.turn}, pinned): {now.text}" if now.text else _NO_PROMPT
+    if not now.text and own:
         title += f"; the template's own: {own}"
-    return Outcome(View(title), {"system": text, "turn": turn})
-
-
-def _before_all(chat: Chat) -> str:
-    """What the model's template says before anybody does."""
-    return next((digest(turn.text, "system").strip() for turn in chat.memory() if turn.turn == 0), "")
+    return Outcome(View(title), {"system": now.text, "turn": now.turn})
 
 
 def _stats(chat: Chat, rest: str) -> Outcome:
-    stats, run = chat.stats(), chat.run_stats()
-    return Outcome(stats_view(stats, run), dataclasses.asdict(stats) | {"run": dataclasses.asdict(run)})
+    stats = commands.stats(chat)
+    document = dataclasses.asdict(stats.conversation) | {"run": dataclasses.asdict(stats.run)}
+    return Outcome(stats_view(stats.conversation, stats.run), document)
 
 
 def _save(chat: Chat, rest: str) -> Outcome:
-    path = chat.transcript.save(_given(rest, "/save FILE: which file?"))
-    pins = "; not the pins" if chat.has_pins else ""
-    return Outcome(View(f"saved {many(len(chat.transcript), 'message')} to {path}{pins}"), {"saved": str(path)})
+    saved = commands.save(chat, _given(rest, "/save FILE: which file?"))
+    pins = "; not the pins" if saved.left_out_pins else ""
+    return Outcome(View(f"saved {many(saved.n_messages, 'message')} to {saved.path}{pins}"), {"saved": str(saved.path)})
 
 
 def _load(chat: Chat, rest: str) -> Outcome:
-    messages = read_transcript(_given(rest, "/load FILE: which file?"))
-    # Every word is read by the model again, which takes a while; on a terminal one sees how far it is.
-    n = chat.load(tqdm(messages, desc="reading", unit="message", leave=False, disable=None))
-    text = f"read {many(n, 'turn')}; {len(chat.session.ledger)} of {chat.session.budget.n_cells} cells occupied"
-    text += "; pins are not saved: /pin again what must stay" if chat.pins_cleared else ""
-    return Outcome(View(text), {"loaded": n})
+    loaded = commands.load(chat, _given(rest, "/load FILE: which file?"), _progress)
+    text = f"read {many(loaded.n_turns, 'turn')}; {loaded.resident} of {loaded.budget} cells occupied"
+    text += "; pins are not saved: /pin again what must stay" if loaded.pins_cleared else ""
+    return Outcome(View(text), {"loaded": loaded.n_turns})
+
+
+def _progress(messages: Sequence[Message]) -> Iterable[Message]:
+    """The model reads every word again, which takes a while; on a terminal one sees how far it is."""
+    return tqdm(messages, desc="reading", unit="message", leave=False, disable=None)
 
 
 def _clear(chat: Chat, rest: str) -> Outcome:
-    n = chat.session.turn
-    chat.clear()
+    n = commands.clear(chat)
     return Outcome(View(f"a new conversation; {many(n, 'turn')} cleared"), {"cleared": n})
 
 

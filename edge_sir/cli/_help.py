@@ -1,24 +1,24 @@
-"""The commands of a chat by name: what a person is told about them."""
+"""The commands of a chat by name: what a person reads about them."""
 
 import difflib
 
 from edge_sir.cli._views import Row, View
 from edge_sir.errors import ConfigError
 
-__all__ = ["HELP", "MORE", "command_names", "help_view", "told", "unknown_command"]
+__all__ = ["HELP", "MORE", "command_names", "help_text", "help_view", "unknown_command"]
 
 HELP: dict[str, tuple[str, str]] = {
     "help": ("[COMMAND]", "this list, or more about one command"),
-    "memory": ("[N] [--scores] [--json]", "what is known, by turn (the newest N); gone turns are folded"),
+    "memory": ("[N] [--scores] [--json]", "what is resident, by turn (the newest N); dropped turns are folded"),
     "memory find": ("TEXT", "does it still know this, and since when not?"),
-    "memory why": ("[TURN]", "the numbers behind what a turn lost, or behind what went last"),
-    "pin": ("TEXT|TURN", "never let go of a turn, or of the sentences that hold these words"),
-    "unpin": ("[TEXT|TURN]", "let go of it again; without an argument, of all pins"),
+    "memory why": ("[TURN]", "the numbers behind what a turn lost, or behind what was dropped last"),
+    "pin": ("TEXT|TURN", "never evict a turn, or the sentences that hold these words"),
+    "unpin": ("[TEXT|TURN]", "take the pin off; without an argument, all pins"),
     "forget": ("TEXT|TURN", "remove it for good"),
     "undo": ("", "take the last turn back"),
     "regen": ("", "answer the last message again"),
     "budget": ("[N]", "cells: show, or change at once"),
-    "policy": ("[SPEC]", "what to forget: show, or change"),
+    "policy": ("[SPEC]", "what to evict: show, or change"),
     "system": ("[TEXT]", "system prompt: show, or change"),
     "stats": ("", "figures"),
     "save": ("FILE", "write the transcript to a new file"),
@@ -29,16 +29,16 @@ HELP: dict[str, tuple[str, str]] = {
 """Arguments and one line, by name."""
 
 MORE: dict[str, str] = {
-    "memory": "TOKENS are what is left of what was said, the markers around messages not counted; [3 gone] stands "
-    "where three are missing.",
+    "memory": "TOKENS are what is left of what was said, template tokens not counted; [3 dropped] stands where three "
+    "are missing.",
     "memory find": "Words as they were said, in any case.",
-    "pin": "A number is a turn; in quotes it is text. What is gone already, a pin cannot bring back.",
+    "pin": "A number is a turn; in quotes it is text. What was evicted already, a pin cannot bring back.",
     "unpin": "The system prompt stays pinned; /system changes it.",
     "forget": "The whole turn, or every sentence that holds these words, pinned or not; it cannot be undone. A number "
     "is a turn; in quotes it is text. Replies made while it was known may still reflect it.",
     "undo": "What older turns lost to make room for it does not come back.",
     "regen": "What older turns lost to make room for the last answer does not come back.",
-    "budget": "Lowered, it lets go at once of what does not fit any more, and gives no memory back to the system.",
+    "budget": "Lowered, it evicts at once what does not fit any more, and gives no memory back to the system.",
     "policy": "name[:key=value,...]; without an argument their names.",
     "system": 'In mid-conversation the new one takes the old one\'s place; /system "" removes it.',
     "stats": "Of this conversation, and in all if /clear began others before.",
@@ -67,18 +67,18 @@ def help_view(word: str) -> tuple[View, dict[str, str]]:
     if not chosen:
         raise unknown_command(word)
     rows = [
-        Row((f"/{name} {arguments}".strip(),), ((told(name, more=bool(word)), ""),))
+        Row((f"/{name} {arguments}".strip(),), ((help_text(name, more=bool(word)), ""),))
         for name, (arguments, _) in chosen.items()
     ]
     if not word:
         rows.append(Row(('"""',), (("begins and ends a message of several lines; // begins one with a /", ""),)))
         rows.append(Row(("Ctrl-C",), (("stops a reply; twice at the prompt leaves", ""),)))
-        trace = "at the start records what goes; `edge-sir replay FILE` runs it again under other policies"
+        trace = "at the start records what is evicted; `edge-sir replay FILE` runs it again under other policies"
         rows.append(Row(("--trace FILE",), ((trace, ""),)))
-    return View("", rows), {f"/{name}": told(name, more=bool(word)) for name in chosen}
+    return View("", rows), {f"/{name}": help_text(name, more=bool(word)) for name in chosen}
 
 
-def told(name: str, *, more: bool) -> str:
+def help_text(name: str, *, more: bool) -> str:
     """What the command does; more: with all that is to be known of it."""
     line = HELP[name][1]
     return f"{line}{'' if line.endswith('?') else '.'} {MORE[name]}" if more and name in MORE else line

@@ -1,19 +1,18 @@
-"""Says what was forgotten, in one line per turn of the conversation."""
+"""Says what was evicted, in one line per turn of the conversation."""
 
 import os
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
-import numpy as np
-
+from edge_sir.chat import Chat
 from edge_sir.cli._counts import many
-from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN
-from edge_sir.core.records import Eviction
-from edge_sir.transcript import Message, Transcript
+from edge_sir.core.ledger import ROLES
+from edge_sir.memory.evictions import Evicted
+from edge_sir.memory.transcript import Message
 
-__all__ = ["N_TURNS", "Losses", "first_words", "folded", "shown"]
+__all__ = ["N_TURNS", "Losses", "first_words", "folded", "loss_line", "shown"]
 
 N_TURNS = 4  # that are named at most; /memory shows all
 _USER = ROLES.index("user")
@@ -22,74 +21,88 @@ _N_CHARS = 40  # a web address is one word, too
 
 
 class Losses:
-    """Collects evictions between two calls of `take`: how much of which turn. transcript: what the turns were."""
+    """What made room since the last call of `take`, as the chat's log of evictions has it: how much of which turn."""
 
-    def __init__(self) -> None:
-        self.transcript: Transcript | None = None
-        self._tokens: Counter[int] = Counter()
-        self._markers: Counter[int] = Counter()
-        self._own: Counter[int] = Counter()  # of a turn's message, to the turn itself
-
-    def note(self, eviction: Eviction) -> None:
-        """An eviction listener. Thoughts leave by design, even early, and who forgets on purpose knows."""
-        if eviction.why == "room":
-            turn, role = eviction.columns["turn"], eviction.columns["role"]
-            self._tokens.update(turn[~np.isin(role, UNSPOKEN)].tolist())
-            self._markers.update(turn[role == FRAME].tolist())
-            self._own[eviction.turn_now] += int((turn[role == _USER] == eviction.turn_now).sum())
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+        self._from = len(chat.evictions)
 
     def listed(self) -> list[dict[str, Any]]:
-        """As values, by turn: tokens that went, how many of them were markers, and how the turn began."""
-        turns = sorted(self._tokens.keys() | self._markers.keys())
+        """As values, by turn: tokens evicted, how many of them were template tokens, and how the turn began."""
+        tokens, template = self._counted()
         return [
             {
                 "turn": turn,
-                "tokens": self._tokens[turn] + self._markers[turn],
-                "markers": self._markers[turn],
+                "tokens": tokens[turn] + template[turn],
+                "markers": template[turn],
                 "text": self._words(turn),
             }
-            for turn in turns
+            for turn in sorted(tokens.keys() | template.keys())
         ]
 
     def take(self) -> str:
-        """What was let go since the last call, empty if nothing was."""
-        text = self.told()
+        """What was evicted since the last call, empty if nothing was."""
+        text = self.line()
         self.clear()
         return text
 
-    def told(self, n_most: int = N_TURNS) -> str:
-        """As `take`, and it stays; n_most: turns that are named, those that lost most.
-
-        Not which tokens: of twenty turns a few words each, that would be a page and read as none. Nor markers: they
-        are nobody's words, and a turn without them is still whole.
-        """
-        n, n_turns = sum(self._tokens.values()), len(self._tokens)
-        if n_turns == 0:
-            return ""
-        worst = sorted(self._tokens, key=lambda turn: (-self._tokens[turn], turn))[:n_most]
-        if not worst:
-            n_own = self._own[max(self._own)] if self._own else 0  # a message longer than its cells
-            own = f", {n_own} of them of your last message" if n_own else ""
-            return f"let go {many(n, 'token')} of {many(n_turns, 'turn')}{own} (/memory)"
-        if n_turns == 1:
-            return f"let go {many(n, 'token')} of {self._named(worst[0])}"
-        parts = [f"of {self._named(turn)} {self._tokens[turn]}" for turn in worst]
-        if len(parts) < n_turns:
-            parts.append(f"and {many(n_turns - len(parts), 'more turn')} (/memory)")
-        return f"let go {n} tokens: {', '.join(parts)}"
+    def line(self, n_most: int = N_TURNS) -> str:
+        """As `take`, and it stays; n_most: turns that are named, those that lost most."""
+        tokens, _ = self._counted()
+        return loss_line(tokens, self._own(), self._named, n_most)
 
     def clear(self) -> None:
-        """Forgets what was collected."""
-        self._tokens.clear()
-        self._markers.clear()
-        self._own.clear()
+        """From now on, only what is evicted later counts."""
+        self._from = len(self._chat.evictions)
+
+    def _entries(self) -> list[Evicted]:
+        """Thoughts leave by design, even early, and who forgets on purpose knows."""
+        found = self._chat.evictions.since(self._from)
+        return [entry for entry in found if isinstance(entry, Evicted) and entry.why == "room"]
+
+    def _counted(self) -> tuple[Counter[int], Counter[int]]:
+        """Tokens of what was said, and template tokens, by turn; a turn that lost none is in neither."""
+        tokens: Counter[int] = Counter()
+        template: Counter[int] = Counter()
+        for loss in (loss for entry in self._entries() for loss in entry.losses):
+            tokens[loss.turn] += loss.n_content
+            template[loss.turn] += loss.n_template
+        return +tokens, +template
+
+    def _own(self) -> int:
+        """Tokens that the newest turn's message lost while the turn ran: it was longer than its cells."""
+        entries = self._entries()
+        now = max((entry.turn_now for entry in entries), default=0)
+        columns = [entry.columns for entry in entries if entry.turn_now == now]
+        return sum(int(((c["turn"] == now) & (c["role"] == _USER)).sum()) for c in columns)
 
     def _named(self, turn: int) -> str:
         words = shown(self._words(turn))
         return f"turn {turn} ({words})" if words else f"turn {turn}"
 
     def _words(self, turn: int) -> str:
-        return "" if self.transcript is None else first_words(self.transcript.of(turn))
+        return first_words(self._chat.transcript.of(turn))
+
+
+def loss_line(tokens: Mapping[int, int], n_own: int, named: Callable[[int], str], n_most: int) -> str:
+    """One line about `tokens` evicted by turn; n_own: of them, those of the last message.
+
+    Not which tokens: of twenty turns a few words each, that would be a page and read as none. Nor template tokens: they
+    are nobody's words, and a turn without them is still whole.
+    """
+    n, n_turns = sum(tokens.values()), len(tokens)
+    if n_turns == 0:
+        return ""
+    worst = sorted(tokens, key=lambda turn: (-tokens[turn], turn))[:n_most]
+    if not worst:
+        own = f", {n_own} of them of your last message" if n_own else ""
+        return f"evicted {many(n, 'token')} of {many(n_turns, 'turn')}{own} (/memory)"
+    if n_turns == 1:
+        return f"evicted {many(n, 'token')} of {named(worst[0])}"
+    parts = [f"of {named(turn)} {tokens[turn]}" for turn in worst]
+    if len(parts) < n_turns:
+        parts.append(f"and {many(n_turns - len(parts), 'more turn')} (/memory)")
+    return f"evicted {n} tokens: {', '.join(parts)}"
 
 
 def first_words(said: Iterable[Message]) -> str:

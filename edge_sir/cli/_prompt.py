@@ -133,7 +133,8 @@ class RichReader:
         pinned = int(session.ledger["pinned"].sum())
         parts = [f"{n}/{most} cells", f"turn {session.turn}"]
         parts += [f"{pinned} pinned"] if pinned else []
-        parts += [f"{self._chat.n_let_go} let go"] if self._chat.n_let_go else []
+        n_evicted = self._chat.evictions.n_evicted
+        parts += [f"{n_evicted} evicted"] if n_evicted else []
         if shutil.get_terminal_size().columns >= 70:
             parts[0] += f" {'#' * full}{'.' * (10 - full)}"
             parts.append("/help")

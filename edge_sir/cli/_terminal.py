@@ -73,7 +73,7 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
             start = "" if is_command(text) else "\n"
             print(start + folded(f"edge-sir: {shown(complaint(error))}", sys.stderr), file=sys.stderr)
         if chat.session.turn == 0:
-            losses.clear()  # a transcript that was refused or stopped midway took back what it had let go
+            losses.clear()  # a transcript that was refused or stopped midway took back what it had evicted
         if not quiet:
             _note(chat, losses, always=not reader.shows_state and not is_command(text))
         losses.clear()
@@ -188,9 +188,9 @@ def _wrapped() -> "Wrapped":
 
 
 def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
-    """One line after a turn: occupancy, where no toolbar shows it, and what was let go."""
+    """One line after a turn: occupancy, where no toolbar shows it, and what was evicted."""
     session, width = chat.session, shutil.get_terminal_size().columns
-    texts = [losses.told(n) for n in range(N_TURNS, -1, -1)]
+    texts = [losses.line(n) for n in range(N_TURNS, -1, -1)]
     lost = next((text for text in texts if len(text) < width - 20 * always), texts[-1])
     occupied = f"[{len(session.ledger)}/{session.budget.n_cells} cells]" if always else ""
     if occupied or lost:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from edge_sir.chat import ChatStats
+from edge_sir.chat.commands import Found, Why
 from edge_sir.cli._counts import many, numbered
 from edge_sir.cli._losses import first_words, shown
-from edge_sir.memory import Loss, Memory, TurnMemory, never_said
-from edge_sir.said import Known
-from edge_sir.transcript import pattern_of
+from edge_sir.memory.evictions import Loss
+from edge_sir.memory.view import Memory, TurnMemory, never_said
+from edge_sir.text.boundaries import pattern_of
 
 __all__ = [
     "Row",
@@ -105,7 +106,7 @@ def _widths(rows: Iterable[Row]) -> list[int]:
 
 
 def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False) -> View:
-    """The conversation by turn: what is resident readable, what is gone folded to its size.
+    """The conversation by turn: what is resident readable, what was dropped folded to its size.
 
     last: only that many of the newest turns. scores: with the mean surprisal of what is resident, which is
     not what every policy ranks by.
@@ -118,11 +119,11 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
     # Of most of them a policy may have left no more than a word.
     title += f", {'all' if n_whole == said else n_whole or 'none'} whole" if n_known else ""
     title += f"; {many(memory.n_pinned, 'cell')} pinned" if memory.n_pinned else ""
-    view = View(f"{title}; {memory.policy} forgets" + (f", ranking by {memory.ranks_by}" if scores else ""))
+    view = View(f"{title}; {memory.policy} evicts" + (f", ranking by {memory.ranks_by}" if scores else ""))
     if turns:
         view.rows.append(Row(("TURN", "TOKENS", *(["MEAN SURPRISAL"] if scores else []), "WHO"), dim=True))
-    for gone, group in groupby(turns, key=lambda t: t.state == "gone"):
-        if gone:
+    for dropped, group in groupby(turns, key=lambda t: t.state == "gone"):
+        if dropped:
             view.rows.append(_folded(list(group)))
         else:
             for turn in group:
@@ -136,25 +137,26 @@ def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
     if scores:
         head.append("" if turn.score is None else f"{turn.score:.2f} nats")
     rows: list[Row] = []
-    n_gone = turn.n_content_gone
-    for role, spans in groupby(turn.spans, key=lambda s: s.role):
+    n_dropped = turn.n_content_dropped
+    for role, passages in groupby(turn.passages, key=lambda p: p.role):
         parts: list[Styled] = []
         pins = set()
-        for span in spans:
-            if span.n_gone:
-                parts.append((f"{'' if _ends_blank(parts) else ' '}[{span.n_gone} gone] ", "dim"))
-                n_gone -= span.n_gone
-            if text := digest(span.text, role, after_blank=_ends_blank(parts)):
+        for passage in passages:
+            if passage.n_before:
+                parts.append((f"{'' if _ends_blank(parts) else ' '}[{passage.n_before} dropped] ", "dim"))
+                n_dropped -= passage.n_before
+            if text := digest(passage.text, role, after_blank=_ends_blank(parts)):
                 parts.append((text, ""))
-            pins.add(span.pinned)
+            pins.add(passage.pinned)
         mark = "" if pins == {False} else "pinned" if pins == {True} else "in part pinned"
         rows.append(Row((*head, WHO.get(role, role), mark), tuple(parts)))
         head = [""] * len(head)
     if not rows:
         rows.append(Row((*head, "", ""), (("(no words)", "dim"),)))
-    if n_gone > 0 and turn.spans:
+    if n_dropped > 0 and turn.passages:
         last = rows[-1]
-        rows[-1] = Row(last.cells, (*last.text, (f"{'' if _ends_blank(last.text) else ' '}[{n_gone} gone]", "dim")))
+        note = f"{'' if _ends_blank(last.text) else ' '}[{n_dropped} dropped]"
+        rows[-1] = Row(last.cells, (*last.text, (note, "dim")))
     return rows
 
 
@@ -176,31 +178,34 @@ def _folded(turns: Sequence[TurnMemory]) -> Row:
     number = str(first) if first == last else f"{first}-{last}"
     words = [w for w in (first_words(t.said) for t in turns) if w]
     shown_words = words if len(words) <= 4 else [*words[:2], "...", words[-1]]
-    why = "forgotten" if all(x.why == "forgotten" for t in turns for x in t.losses if x.n_content) else "gone"
+    why = "forgotten" if all(x.why == "forgotten" for t in turns for x in t.losses if x.n_content) else "dropped"
     text = " · ".join(shown_words)
     return Row((number, f"0/{sum(t.n_content for t in turns)}", why), ((text, "dim"),), dim=True)
 
 
-def find_view(memory: Memory, known: Sequence[Known], text: str) -> View:
+def find_view(found: Found) -> View:
     """Whether the words are still resident, all or which of them, where, and since when not."""
-    if not known:
-        return View(never_said(text, memory.removed))
-    whole = {k.turn for k in known if k.state == "whole"}
-    best = max(known, key=lambda k: len(k.words))
+    text, matches = found.text, found.matches
+    if not matches:
+        return View(never_said(text, found.forgotten))
+    whole = {m.passage.turn for m in matches if m.state == "whole"}
+    best = max(matches, key=lambda m: len(m.words))
     if whole:
         view = View(f"yes, “{text}” is in memory: {numbered(whole)}")
     elif best.words:
-        view = View(f"in part: of “{text}” turn {best.turn} still has “{' … '.join(best.words)}”")
+        view = View(f"in part: of “{text}” turn {best.passage.turn} still has “{' … '.join(best.words)}”")
     else:
         view = View(f"no, “{text}” is not in memory any more: say it again, and /pin it")
-    for k in known:
-        if k.state == "gone":
-            said = _excerpt(k.said, [text])
-            view.rows.append(Row((str(k.turn), _since(memory, k.turn)), ((f"{WHO[k.role]}: {said}", ""),), dim=True))
+    for match, loss in zip(matches, found.lost, strict=True):
+        passage, who = match.passage, WHO[match.passage.role]
+        if match.state == "gone":
+            said = _excerpt(passage.said, [text])
+            cells = str(passage.turn), f"evicted in {loss.when}" if loss else "dropped"
+            view.rows.append(Row(cells, ((f"{who}: {said}", ""),), dim=True))
         else:
-            state = "has it" if k.state == "whole" else "in part"  # the words asked for: the turn may have holes
-            left = _excerpt(k.resident, [text, *sorted(k.words, key=len, reverse=True)])
-            view.rows.append(Row((str(k.turn), state), ((f"{WHO[k.role]}: {left}", ""),)))
+            state = "has it" if match.state == "whole" else "in part"  # the words asked for: the turn may have holes
+            left = _excerpt(passage.text, [text, *sorted(match.words, key=len, reverse=True)])
+            view.rows.append(Row((str(passage.turn), state), ((f"{who}: {left}", ""),)))
     return view
 
 
@@ -217,15 +222,9 @@ def _excerpt(text: str, wanted: Sequence[str]) -> str:
     return f"{'... ' * (start > 0)}{line[start:stop]}{' ...' * (stop < len(line))}"
 
 
-def _since(memory: Memory, number: int) -> str:
-    turn = memory.turn(number)
-    # What was forgotten is not found any more: of what is, it says nothing.
-    losses = [x for x in turn.losses if x.n_content and x.why != "forgotten"] if turn is not None else []
-    return f"gone since {losses[-1].when}" if losses else "gone"
-
-
-def why_view(memory: Memory, turn: TurnMemory) -> View:
+def why_view(why: Why) -> View:
     """The numbers behind what a turn lost: value, the cut, and what they are."""
+    turn = why.turn
     losses = [loss for loss in turn.losses if loss.n_content]
     words = first_words(turn.said)
     name = f"turn {turn.turn} ({words})" if words else f"turn {turn.turn}"
@@ -233,16 +232,16 @@ def why_view(memory: Memory, turn: TurnMemory) -> View:
     view.rows.append(Row(("IN", "TOKENS"), (("WHY", ""),), dim=True))
     for loss in _merged(losses):
         view.rows.append(Row((loss.when, f"-{loss.n_content}"), ((_reason(loss), ""),)))
-    if n_pinned := sum(span.n_tokens for span in turn.spans if span.pinned):
-        view.rows.append(Row(("now", str(n_pinned)), (("pinned: never let go", ""),)))
+    if n_pinned := sum(p.n_resident for p in turn.passages if p.pinned):
+        view.rows.append(Row(("now", str(n_pinned)), (("pinned: never evicted", ""),)))
     if turn.score is not None:
-        text = f"mean surprisal {turn.score:.3g} nats; {memory.policy} ranks by {memory.ranks_by}"
+        text = f"mean surprisal {turn.score:.3g} nats; {why.policy} ranks by {why.ranks_by}"
         view.rows.append(Row(("now", str(turn.n_content_resident)), ((text, ""),)))
     return view
 
 
 def _merged(losses: Sequence[Loss]) -> list[Loss]:
-    """One row for what went in one turn for one reason: their means, and the least that stayed in the end."""
+    """One row for what was dropped in one turn for one reason: their means, and the least that stayed in the end."""
     merged = []
     for _, group in groupby(losses, key=lambda x: (x.turn_now, x.undone, x.why, x.lowered, x.policy, x.thinned)):
         parts = list(group)
@@ -259,16 +258,16 @@ def _mean(parts: Iterable[tuple[float | None, int]]) -> float | None:
 
 
 def losses_view(turns: Sequence[TurnMemory]) -> View:
-    """What went last, and why: the newest losses, by turn; `turns` are those that lost something."""
+    """What was dropped last, and why: the newest losses, by turn; `turns` are those that lost something."""
     newest: list[tuple[TurnMemory, Loss]] = []
     for turn in turns:
         losses = [loss for loss in turn.losses if loss.n_content]
         newest += [(turn, losses[-1])] if losses else []
     newest.sort(key=lambda pair: (-pair[1].at, pair[0].turn))
     if not newest:
-        return View("nothing has gone so far")
+        return View("nothing was dropped so far")
     n_more = len(newest) - _N_LOSING
-    view = View("what went last (/memory why TURN shows all that a turn lost)")
+    view = View("what was dropped last (/memory why TURN shows all that a turn lost)")
     view.rows.append(Row(("TURN", "TOKENS", "WHEN"), (("WHY", ""),), dim=True))
     for turn, loss in newest[:_N_LOSING]:
         words = first_words(turn.said)
@@ -282,7 +281,7 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
 def _reason(loss: Loss) -> str:
     if loss.why == "forgotten":
         return "forgotten because you asked for it"
-    text = "let go because the budget was lowered" if loss.lowered else "let go to make room"
+    text = "evicted because the budget was lowered" if loss.lowered else "evicted to make room"
     if loss.surprisal is not None:
         text += f": mean surprisal {loss.surprisal:.3g} nats"
     if loss.value is None:
@@ -308,8 +307,8 @@ def stats_view(stats: ChatStats, run: ChatStats) -> View:
         "cells": f"{stats.resident} of {stats.budget} occupied, at most {stats.max_resident}, "
         f"mean {stats.mean_resident:g}; {stats.n_ctx} allocated ({stats.kv_bytes / 1e6:.1f} MB)",
         "turns": f"{stats.turns}; {many(stats.tokens_in, 'token')} read, {stats.tokens_out} generated",
-        "let go": f"{many(stats.evicted, 'token')} in {many(stats.evictions, 'eviction')}, "
-        "markers and thoughts included",
+        "evicted": f"{many(stats.evicted, 'token')} in {many(stats.evictions, 'eviction')}, "
+        "template tokens and thoughts included",
         "time": f"{seconds:.1f} s: decoding {stats.decode_s:.1f}, scores {stats.score_s:.2f}, "
         f"evictions {stats.evict_s:.2f}",
         "policy": f"{stats.policy}, {stats.position_mode} positions",
@@ -318,7 +317,7 @@ def stats_view(stats: ChatStats, run: ChatStats) -> View:
     if run.conversations > 1:
         rows["in all"] = (
             f"{run.conversations} conversations, {many(run.turns, 'turn')}; "
-            f"{many(run.tokens_in, 'token')} read, {run.tokens_out} generated, {run.evicted} let go; "
+            f"{many(run.tokens_in, 'token')} read, {run.tokens_out} generated, {run.evicted} evicted; "
             f"{_seconds(run):.1f} s"
         )
     return View("", [Row((name,), ((text, ""),)) for name, text in rows.items()])

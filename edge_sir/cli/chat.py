@@ -46,23 +46,21 @@ def run(args: argparse.Namespace) -> int:
     """Holds the conversation until the input ends; returns the exit code."""
     options = from_args(args).options
     logging.getLogger("edge_sir").setLevel(logging.ERROR if options.quiet else logging.WARNING)
-    with _stats_file(options.stats) as write_stats:
-        losses = Losses()
-        with open_chat(options, on_evict=losses.note) as chat:
-            losses.transcript = chat.transcript
-            try:
-                if sys.stdin is not None and sys.stdin.isatty() and not options.json_output:
-                    # Half a second of imports that no pipe should pay for.
-                    from edge_sir.cli._terminal import talk
+    with _stats_file(options.stats) as write_stats, open_chat(options) as chat:
+        losses = Losses(chat)
+        try:
+            if sys.stdin is not None and sys.stdin.isatty() and not options.json_output:
+                # Half a second of imports that no pipe should pay for.
+                from edge_sir.cli._terminal import talk
 
-                    talk(chat, losses, quiet=options.quiet)
-                    code = 0
-                else:
-                    code = _answer_lines(chat, losses, options)
-                write_stats(chat)
-            except BaseException:  # Ctrl-C and kill, too; they may have come while the figures were written
-                write_stats(chat)
-                raise
+                talk(chat, losses, quiet=options.quiet)
+                code = 0
+            else:
+                code = _answer_lines(chat, losses, options)
+            write_stats(chat)
+        except BaseException:  # Ctrl-C and kill, too; they may have come while the figures were written
+            write_stats(chat)
+            raise
     return code
 
 
@@ -79,7 +77,7 @@ def _answer_lines(chat: Chat, losses: Losses, options: CliOptions) -> int:
             except UserError as error:
                 print(f"edge-sir: {shown(complaint(error))}", file=sys.stderr, flush=True)
                 code = 2
-                losses.clear()  # what a transcript that was refused midway let go was taken back with it
+                losses.clear()  # what a transcript that was refused midway evicted was taken back with it
                 continue
             if outcome.leave:
                 break

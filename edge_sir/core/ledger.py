@@ -69,6 +69,9 @@ class Journal(Protocol):
     def dropped(self, born: Column) -> None:
         """The rows with these born numbers were removed."""
 
+    def forgotten(self, born: Column) -> None:
+        """The user asked for these to be forgotten, resident or not: which tokens they were must not be kept."""
+
 
 class TokenLedger:
     """Columns of equal length with room for `capacity` rows.

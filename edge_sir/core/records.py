@@ -36,7 +36,7 @@ class Eviction:
 class SessionStats:
     """Counts of one conversation, from its start. `evicted` counts tokens, `evictions` plans, `kshifts` graph runs.
 
-    tokens_in: decoded but not generated, markers included. rewound: tokens taken back (a stop string,
+    tokens_in: decoded but not generated, template tokens included. rewound: tokens taken back (a stop string,
     truncate); what came in less what was evicted and rewound is resident. packs and rereads: how often gap mode
     reached the trained length and renumbered by K-shift or by decoding the survivors again.
     """

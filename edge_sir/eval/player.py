@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir._shield import shield
-from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.core.scores import surprisal
@@ -22,6 +21,7 @@ from edge_sir.eval.stage import N_OPTIONS, N_SCRATCH
 from edge_sir.eval.task import Ask, Read, Say
 from edge_sir.messages import Part
 from edge_sir.session import Positions, Session
+from edge_sir.text.boundaries import TextBorders
 
 __all__ = ["Player", "option_logprobs"]
 

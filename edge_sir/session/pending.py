@@ -73,12 +73,13 @@ class PendingTokens:
         """Forgets what is waiting."""
         self._columns = {name: np.empty(0, _DTYPES[name]) for name in _NAMES}
 
-    def start_message(self) -> None:
-        """What is fed next belongs to a new message."""
+    def start_message(self) -> int:
+        """What is fed next belongs to a new message; returns its number, which no other gets."""
         self._message += 1
         self._sentence += 1
         self._sentence_over = False
         self._word_length = 0
+        return self._message
 
     def feed(self, tokens: ArrayLike, role: int, turn: int, pinned: bool, borders: Borders) -> None:
         """Queues `tokens` int [n]."""

@@ -110,9 +110,9 @@ class Session:
         self._reserve = n_reply
         return self.turn
 
-    def start_message(self) -> None:
-        """What is fed next belongs to a new message."""
-        self._pending.start_message()
+    def start_message(self) -> int:
+        """What is fed next belongs to a new message; returns its number, which no other gets."""
+        return self._pending.start_message()
 
     def feed(self, tokens: ArrayLike, role: str, *, pinned: bool = False) -> None:
         """Queues `tokens` int [n] of `role` (of `ROLES`) for decoding; nothing is decoded yet."""

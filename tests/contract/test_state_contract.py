@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from engines import ALL, Kind, kind_of, some_tokens
 
-from edge_sir.borders import TextBorders
 from edge_sir.core.budget import Budget
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, SessionError, StateError
 from edge_sir.policies import from_spec
 from edge_sir.session import Session, SessionState
 from edge_sir.testing import ByteTokenizer, ToyEngine
+from edge_sir.text.boundaries import TextBorders
 
 GREEDY = SamplingParams(temperature=0, repeat_penalty=1.3)
 DRAWN = SamplingParams(temperature=1.5, seed=7)

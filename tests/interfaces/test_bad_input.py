@@ -175,7 +175,7 @@ def test_too_small_a_budget_names_one_that_works(
     assert found, complaint
     enough = int(found[1])
     result = run_cli("chat", *args, "--budget", str(enough), input=b"hello you there\n" * 20).succeeded()
-    assert result.out and b"let go" in result.err
+    assert result.out and b"evicted" in result.err
     refused(*args, "--budget", str(enough - 1))
 
 

@@ -58,7 +58,7 @@ def test_what_was_forgotten_goes_to_stderr(chat: Callable) -> None:
     replies = turns(told.out)
     assert plain.out.decode() == "".join(reply["text"] + "\n" for reply in replies)
     losses = plain.err.decode().splitlines()
-    assert losses and all(re.match(r"let go \d+ tokens?:? of turn \d+ \(hello", line) for line in losses)
+    assert losses and all(re.match(r"evicted \d+ tokens?:? of turn \d+ \(hello", line) for line in losses)
     n_lost = sum(int(re.search(r"\d+", line).group()) for line in losses)  # type: ignore[union-attr]
     forgot = [loss for reply in replies for loss in reply["forgot"]]
     assert n_lost == sum(loss["tokens"] - loss["markers"] for loss in forgot)
@@ -241,7 +241,7 @@ def test_a_full_disk_is_no_bug_of_ours(chat: Callable, workdir: Path) -> None:
 def test_a_terminal_that_knows_ascii_only_is_no_obstacle(chat: Callable, env: dict[str, str]) -> None:
     lines = "naïve ☕ ünï\n".encode() * 12
     result = chat("--system", "é", env=env, input=lines).succeeded()
-    assert result.out and b"let go" in result.err
+    assert result.out and b"evicted" in result.err
     assert max(result.out + result.err) < 128
     assert len(turns(chat("--json", env=env, input=lines).succeeded().out)) == 12
 

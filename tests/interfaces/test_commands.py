@@ -53,14 +53,14 @@ def test_every_command_has_a_document(chat: Callable, workdir: Path) -> None:
     assert told.err == b""
 
 
-def test_a_person_sees_what_is_known_and_what_is_gone(chat: Callable) -> None:
+def test_a_person_sees_what_is_known_and_what_was_dropped(chat: Callable) -> None:
     said = ["hello you there", *["hello"] * 5]
     told = chat(*said, "/memory", "/memory find there", args=("--policy", "units"))
     out = told.succeeded().out.decode()
     assert re.search(
-        r"\d+ of 128 cells hold \d of 6 turns, (\d|all|none) whole(; \d+ cells? pinned)?; units forgets", out
+        r"\d+ of 128 cells hold \d of 6 turns, (\d|all|none) whole(; \d+ cells? pinned)?; units evicts", out
     )
-    assert re.search(r"^\d(-\d)? +0/\d+ +gone +", out, re.MULTILINE)
+    assert re.search(r"^\d(-\d)? +0/\d+ +dropped +", out, re.MULTILINE)
     assert re.search(r"^(yes|no), “there” is", out, re.MULTILINE)
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_overwritten(chat: Callable, workdir: Path) -> None:
     assert (workdir / "mine").read_text() == "precious"
 
 
-def test_what_a_refused_transcript_let_go_is_not_told_of_the_next_turn(chat: Callable, workdir: Path) -> None:
+def test_what_a_refused_transcript_evicted_is_not_said_of_the_next_turn(chat: Callable, workdir: Path) -> None:
     told = "".join(f"[{n}] user\n    {'hello you there ' * 6}\n" for n in range(1, 6))
     (workdir / "t.txt").write_text(f"edge-sir transcript 1\n{told}[6] system\n    {'be kind ' * 40}\n")
     refused = chat("/load t.txt", "hello", args=("--json",))

@@ -47,9 +47,9 @@ def test_the_toolbar_begins_anew_with_the_conversation(able: Callable) -> None:
     person = able("--budget", "96")
     for _ in range(6):
         enter(person, "hello you there")
-    assert re.search(r"\d+ let go", _bar(person))
+    assert re.search(r"\d+ evicted", _bar(person))
     enter(person, "/clear")
-    assert "turn 0" in _bar(person) and "let go" not in _bar(person)
+    assert "turn 0" in _bar(person) and "evicted" not in _bar(person)
     person.type(END)
     assert person.wait_for_end() == 0
 

@@ -45,7 +45,7 @@ def test_what_was_forgotten_is_told(terminal: Callable) -> None:
         person.wait_for_prompt()
     person.type(END)
     assert person.wait_for_end() == 0
-    assert re.search(r"\[\d+/64 cells\] let go \d+ tokens:? of (turn \d+ \(hello|\d+ turns \(/memory)", person.errors)
+    assert re.search(r"\[\d+/64 cells\] evicted \d+ tokens:? of (turn \d+ \(hello|\d+ turns \(/memory)", person.errors)
 
 
 def test_a_reply_that_was_cut_is_marked(terminal: Callable) -> None:
@@ -128,7 +128,7 @@ def test_ctrl_c_while_a_transcript_is_read_leaves_nothing_of_it(terminal: Callab
     person.type(END)
     assert person.wait_for_end() == 0
     assert "stopped; the conversation is empty" in person.errors
-    assert "what you typed" not in person.errors and "let go" not in person.errors
+    assert "what you typed" not in person.errors and "evicted" not in person.errors
 
 
 def test_ctrl_d_leaves(terminal: Callable, workdir: Path) -> None:

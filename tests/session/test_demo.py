@@ -114,7 +114,7 @@ def test_every_question_is_asked_of_the_same_memory(talking: ModuleType, talk_fi
         played = talking.play(chat, talk, "keep-all", said.append)
         assert said == [*talk.turns, *(question.ask for question in talk.questions)]
         assert chat.session.turn == len(talk.turns)
-        assert chat.known(talk.questions[0].ask) == ()
+        assert chat.matches(talk.questions[0].ask) == ()
         assert played.n_tokens >= played.n_resident == chat.stats().resident
     assert [answer.right for answer in played.answers] == [True, False]
     assert (played.n_right, played.n_in_cache, played.n_cells) == (1, 2, 512)

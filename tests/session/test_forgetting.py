@@ -1,16 +1,21 @@
 """What is forgotten on request, also where a policy thinned it before. On the toy."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from chatting import N_TOKENS, SENTENCE, fill, make_chat, thinned, transcript
+from chatting import N_TOKENS, SENTENCE, evict, fill, make_chat, thinned, transcript
 from driving import agrees
 
+from edge_sir.chat.commands import find
 from edge_sir.cli._views import find_view
+from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ConfigError
-from edge_sir.memory import Removed
+from edge_sir.memory.evictions import Forgotten
+from edge_sir.replaying import replay
+from edge_sir.trace import Trace, read_trace
 
 # ---- forgetting ----------------------------------------------------------------------------------
 
@@ -28,6 +33,50 @@ def test_forget_takes_the_sentence_out_of_everything(positions: str) -> None:
     assert agrees(chat.session)
     fill(chat, 1)
     assert agrees(chat.session)
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+def test_a_sentence_with_an_abbreviation_leaves_nothing_anywhere(tmp_path: Path, evicted: bool) -> None:
+    trace = Trace(tmp_path / "trace")
+    chat = make_chat(['She said "I saw J. Okonkwo." Then she left.'], budget=256, trace=trace)
+    chat.reply("The sky is blue. I met Dr. Okonkwo at St. Bavo, e.g. twice. Mind it.")
+    if evicted:
+        evict(chat, (chat.session.ledger["turn"] == 1) & (chat.session.ledger["role"] != ROLES.index("frame")))
+    chat.forget("Okonkwo")
+    chat.close()
+    said = [m.text for m in chat.transcript]
+    assert said == ["The sky is blue. Mind it.", '" Then she left.']  # where a token is a byte, a quotation mark begins
+    saved = chat.transcript.save(tmp_path / "saved").read_text()
+    known = transcript(chat) + json.dumps(chat.memory().as_dict()) + repr(vars(chat._memory))
+    for part in ("Dr.", "Okonkwo", "J.", "St.", "Bavo", "e.g", "twice", "She said", "I saw"):
+        assert part not in saved and part not in known and part not in words_of(tmp_path / "trace")
+    assert "The sky is blue" in words_of(tmp_path / "trace") and agrees(chat.session)
+    assert replay(read_trace(tmp_path / "trace")).kept >= set(chat.session.ledger["born"].tolist())
+
+
+def test_a_message_may_begin_with_an_abbreviation() -> None:
+    chat = make_chat(["Dr. Okonkwo? No."], budget=256)
+    chat.reply("Dr. Okonkwo called. Mind it.")
+    chat.forget("Okonkwo")
+    assert [m.text for m in chat.transcript] == ["Mind it.", "No."] and "Dr" not in transcript(chat)
+
+
+def words_of(trace: Path) -> str:
+    """All the tokens of a trace, read one after the other."""
+    ops = [op for record in read_trace(trace) for op in record.get("ops", ())]
+    tokens = [token for op in ops if op["op"] in ("append", "redo") for token in op["columns"]["token"]]
+    return bytes(token for token in tokens if 0 <= token < 256).decode("utf-8", "replace")
+
+
+def test_a_turn_leaves_nothing_in_the_trace_while_the_talk_goes_on(tmp_path: Path) -> None:
+    chat = make_chat(["<think>Ada?</think>Hello Ada.", "Fine."], budget=256, trace=Trace(tmp_path / "trace"))
+    chat.reply("I am Ada.")
+    chat.forget(1)
+    assert "Ada" not in words_of(tmp_path / "trace")
+    chat.reply("And you?")
+    chat.close()
+    assert "Ada" not in words_of(tmp_path / "trace") and "And you?" in words_of(tmp_path / "trace")
+    assert "start eviction end" in " ".join(dict.fromkeys(r["kind"] for r in read_trace(tmp_path / "trace")))
 
 
 def test_forget_a_turn() -> None:
@@ -109,18 +158,18 @@ def test_forget_means_the_sentence_as_it_was_said() -> None:
     assert "My name Ada and" in transcript(chat)
     (passage,) = chat.forget("My name is Ada")
     assert passage.text == "My name … Ada and my sister … Eve."
-    assert passage.n_tokens == N_TOKENS - 6
+    assert (passage.n_resident, passage.n_tokens, passage.said) == (N_TOKENS - 6, N_TOKENS, SENTENCE)
     assert "Ada" not in transcript(chat) and "Hello there." in transcript(chat) and "Mind it." in transcript(chat)
     assert "Ada" not in json.dumps(chat.memory().as_dict()) and agrees(chat.session)
     with pytest.raises(ConfigError, match="nobody said"):
         chat.find("My name is Ada")
-    assert chat.known("Ada") == ()
+    assert chat.matches("Ada") == ()
 
 
 def test_words_copied_from_what_is_left_mean_their_sentence() -> None:
     chat = thinned()
-    assert [(k.n_tokens, k.n_gone) for k in chat.known("My name Ada")] == [(N_TOKENS, 6)]
-    assert chat.forget("My name Ada")[0].n_tokens == N_TOKENS - 6
+    assert [(m.passage.n_tokens, m.passage.n_evicted) for m in chat.matches("My name Ada")] == [(N_TOKENS, 6)]
+    assert chat.forget("My name Ada")[0].n_resident == N_TOKENS - 6
     assert next(m.text for m in chat.transcript) == "Hello there. Mind it."
     with pytest.raises(ConfigError, match="nobody said"):
         chat.forget("is Ada")
@@ -135,7 +184,7 @@ def test_a_part_of_a_word_that_is_left_is_not_that_word() -> None:
 def test_pin_means_the_sentence_as_it_was_said_and_holds_what_is_left() -> None:
     chat = thinned()
     (passage,) = chat.pin("sister is Eve")
-    assert (passage.text, passage.n_tokens) == ("My name … Ada and my sister … Eve.", N_TOKENS - 6)
+    assert (passage.text, passage.n_resident) == ("My name … Ada and my sister … Eve.", N_TOKENS - 6)
     fill(chat, 12)
     assert "My name Ada and my sister Eve." in transcript(chat) and "Hello there" not in transcript(chat)
     assert chat.unpin("sister is Eve") == (passage,)
@@ -148,7 +197,7 @@ def test_sentences_thinned_by_the_policy_are_forgotten_to_the_last_token() -> No
     left = chat.memory().turn(1)
     assert left is not None and left.state == "partly" and "My name is Ada" not in left.text
     assert chat.forget("my name is ada")
-    assert {s.role for s in chat.memory().turn(1).spans} <= {"assistant"}  # type: ignore[union-attr]
+    assert {s.role for s in chat.memory().turn(1).passages} <= {"assistant"}  # type: ignore[union-attr]
     assert agrees(chat.session)
 
 
@@ -156,7 +205,7 @@ def test_what_was_gone_before_an_undo_or_a_new_conversation_is_not_found() -> No
     for action in (lambda chat: chat.undo(), lambda chat: chat.clear()):
         chat = thinned()
         action(chat)
-        assert chat.known("My name is Ada") == ()
+        assert chat.matches("My name is Ada") == ()
 
 
 @pytest.mark.parametrize(
@@ -171,9 +220,9 @@ def test_what_was_gone_before_an_undo_or_a_new_conversation_is_not_found() -> No
 )
 def test_words_are_known_whole_in_part_or_not(gone: str, text: str, state: str, words: tuple[str, ...]) -> None:
     chat = thinned(gone, said=SENTENCE + " x")
-    (known,) = chat.known(text)
-    assert (known.turn, known.role, known.state, known.words) == (1, "user", state, words)
-    assert known.said == SENTENCE
+    (match,) = chat.matches(text)
+    assert (match.passage.turn, match.passage.role, match.state, match.words) == (1, "user", state, words)
+    assert match.passage.said == SENTENCE
 
 
 def test_letters_of_several_bytes_are_known_only_whole() -> None:
@@ -181,8 +230,8 @@ def test_letters_of_several_bytes_are_known_only_whole() -> None:
     session = chat.session
     rows = np.flatnonzero(session.ledger["token"] == "👋".encode()[3])
     session.evict(EvictionPlan(rows, session.ledger.epoch, "room"))
-    (known,) = chat.known("Grüße an Zoë, 👋")
-    assert (known.state, known.words) == ("partly", ("Grüße", "an", ","))
+    (match,) = chat.matches("Grüße an Zoë, 👋")
+    assert (match.state, match.words) == ("partly", ("Grüße", "an", ","))
 
 
 # ---- what is still known of it --------------------------------------------------------------------
@@ -193,9 +242,9 @@ def test_who_asks_for_what_was_forgotten_is_told_that_something_was() -> None:
     chat.reply("My sister Ottilie keeps bees. Mind it.")
     chat.reply("And?")
     chat.forget("bees")
-    assert chat.memory().removed == (Removed(1, 2, 1),)
+    assert chat.memory().removed == (Forgotten(1, 2, 1),)
     told = "nobody said “Ottilie” in what is left; forgotten on request: 1 sentence of turn 1 in turn 2"
-    assert find_view(chat.memory(), chat.known("Ottilie"), "Ottilie").title == told
+    assert find_view(find(chat, "Ottilie")).title == told
     with pytest.raises(ConfigError, match=told):
         chat.pin("Ottilie")
     chat.forget(1)  # what of a turn was forgotten before goes with it
@@ -208,4 +257,4 @@ def test_no_word_of_what_was_forgotten_is_kept() -> None:
     chat = make_chat(["ok"])
     chat.reply("My sister Ottilie keeps bees.")
     chat.forget("bees")
-    assert "Ottilie" not in json.dumps(chat.memory().as_dict()) and "bees" not in repr(vars(chat._recall))
+    assert "Ottilie" not in json.dumps(chat.memory().as_dict()) and "bees" not in repr(vars(chat._memory))

@@ -6,9 +6,9 @@ from driving import EVICTING, agrees, drain, make_session, say, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sir.borders import TextBorders
 from edge_sir.errors import PoisonedError, SessionError
 from edge_sir.testing import ByteTokenizer, ToyEngine
+from edge_sir.text.boundaries import TextBorders
 
 
 @pytest.mark.parametrize("policy", EVICTING)

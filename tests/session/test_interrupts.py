@@ -13,8 +13,8 @@ from edge_sir.chat import Chat
 from edge_sir.cli import _terminal
 from edge_sir.cli._losses import Losses
 from edge_sir.engine import Tokens
+from edge_sir.memory.transcript import Message
 from edge_sir.testing import ByteTokenizer, ToyEngine
-from edge_sir.transcript import Message
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +149,7 @@ def test_a_person_is_told_what_ctrl_c_left(
     monkeypatch.setattr(_terminal, "rich_reader", lambda chat: Reader(line))
     chat = two_turns()
     with interrupting(chat):
-        _terminal.talk(chat, Losses(), quiet=True)
+        _terminal.talk(chat, Losses(chat), quiet=True)
     told = capsys.readouterr().err
     assert notice in told and bool(told) == bool(notice)
 
@@ -163,7 +163,7 @@ def test_a_stopped_reply_is_marked_and_shown_as_far_as_it_is_known(
     chat = two_turns()
     chat.engine.script[:] = script("They sail across the ocean.")  # type: ignore[attr-defined]
     with interrupting(chat, at):
-        _terminal.talk(chat, Losses(), quiet=False)
+        _terminal.talk(chat, Losses(chat), quiet=False)
     out, err = capsys.readouterr()
     assert "(stopped)" in err.splitlines() and "They sail across the ocean.".startswith(texts(chat)[-1])
     assert out.split("\n")[0].strip() == texts(chat)[-1] == said(chat, "assistant").rpartition(".")[2].strip() != ""

@@ -9,7 +9,7 @@ from driving import EVICTING, n_evicted
 
 from edge_sir.core.records import Eviction
 from edge_sir.errors import BudgetError, ConfigError
-from edge_sir.transcript import Message
+from edge_sir.memory.transcript import Message
 
 # ---- the view ------------------------------------------------------------------------------------
 
@@ -24,14 +24,14 @@ def test_the_view_adds_up(policy: str) -> None:
     memory = chat.memory()
     assert [t.turn for t in memory] == list(range(10))
     assert sum(t.n_resident for t in memory) == memory.n_resident == len(chat.session.ledger)
-    assert sum(t.n_gone for t in memory) == n_evicted(events) > 0
+    assert sum(t.n_dropped for t in memory) == n_evicted(events) > 0
     assert sum(t.n_pinned for t in memory) == memory.n_pinned
     for turn in memory:
-        assert sum(s.n_tokens for s in turn.spans) <= turn.n_resident
-        assert sum(s.n_gone for s in turn.spans) <= turn.n_gone
-        assert sum(loss.n_tokens for loss in turn.losses) == turn.n_gone
+        assert sum(p.n_resident for p in turn.passages) <= turn.n_resident
+        assert sum(p.n_before for p in turn.passages) <= turn.n_dropped
+        assert sum(loss.n_tokens for loss in turn.losses) == turn.n_dropped
         if turn.state == "whole" and turn.turn:
-            assert [s.text for s in turn.spans] == [m.text for m in turn.said]
+            assert [p.text for p in turn.passages] == [m.text for m in turn.said]
     assert memory.turn(1).state == "whole"  # type: ignore[union-attr]
     assert {t.state for t in memory} >= {"whole", "gone"} or {t.state for t in memory} >= {"whole", "partly"}
     assert (memory.budget, memory.policy, memory.turn_now) == (256, policy, 9)
@@ -92,7 +92,8 @@ def test_the_view_is_plain_json() -> None:
         assert turn["state"] == _state(turn["n_content"], turn["n_content_resident"])
         assert turn["n_content_resident"] + turn["n_content_gone"] == turn["n_content"]
         assert "n_gone" not in turn
-    assert plain["turns"][-1]["said"][0] == {"turn": 6, "role": "user", "text": FILLER}
+    first = chat.transcript.of(6)[0]
+    assert plain["turns"][-1]["said"][0] == {"turn": 6, "role": "user", "text": FILLER, "id": first.id}
 
 
 def _state(n: int, n_resident: int) -> str:
@@ -132,12 +133,12 @@ def test_a_pin_survives_two_hundred_turns() -> None:
     assert chat.find("4417")[0].text == "My code is 4417."
 
 
-def test_what_is_gone_cannot_be_pinned_and_says_since_when() -> None:
+def test_what_was_evicted_cannot_be_pinned_and_says_since_when() -> None:
     chat = make_chat(["ok"], budget=128, policy="streaming")
     chat.reply("My code is 4417.")
     fill(chat, 6)
     for what in (1, "4417"):
-        with pytest.raises(ConfigError, match=r"gone from memory \(turn 1 went in turn \d\); say it again"):
+        with pytest.raises(ConfigError, match=r"any more \(turn 1 was dropped in turn \d\); say it again"):
             chat.pin(what)
     with pytest.raises(ConfigError, match="nobody said “4418”"):
         chat.pin("4418")

@@ -1,7 +1,6 @@
 """What commands say of a memory that a policy thinned word by word. On the toy."""
 
 import re
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,7 @@ from chatting import N_TOKENS, SENTENCE, evict, fill, make_chat, script, thinned
 
 from edge_sir.chat import Chat, Undone
 from edge_sir.cli._commands import cost_of, perform
-from edge_sir.cli._losses import N_TURNS, Losses
+from edge_sir.cli._losses import N_TURNS, Losses, loss_line
 from edge_sir.cli._views import losses_view, stats_view
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
@@ -23,15 +22,15 @@ from edge_sir.testing import ToyEngine
 def test_forget_and_pin_say_how_much_was_still_there() -> None:
     title, *rows = told(thinned(), "/pin My name is Ada")
     assert re.fullmatch(r"pinned: \d+ tokens", title)
-    assert "6 more tokens of it are gone already, and a pin cannot bring them back" in rows[-1]
+    assert "6 more tokens of it were evicted already, and a pin cannot bring them back" in rows[-1]
     assert perform(thinned(), "/pin My name is Ada").document["n_gone"] == 6
     assert "6 more" in told(thinned(), "/pin 1")[-1]
-    assert "gone" not in "".join(told(thinned(), "/pin Hello there"))
+    assert "evicted" not in "".join(told(thinned(), "/pin Hello there"))
     assert told(thinned(), "/forget My name is Ada")[0].startswith(f"forgotten: {N_TOKENS - 6} of {N_TOKENS} tokens")
     assert told(thinned(), "/forget Hello there")[0] == "forgotten: 12 tokens"
 
 
-def test_find_tells_whole_from_in_part_from_gone() -> None:
+def test_find_tells_whole_from_in_part_from_evicted() -> None:
     chat = thinned()
     assert told(chat, "/memory find Ada")[0] == "yes, “Ada” is in memory: turn 1"
     title, row = told(chat, "/memory find name is Ada")
@@ -39,7 +38,7 @@ def test_find_tells_whole_from_in_part_from_gone() -> None:
     assert row == "1  in part  you: My name … Ada and my sister … Eve."
     title, row = told(thinned("Ada"), "/memory find Ada")
     assert title.startswith("no, “Ada” is not in memory any more")
-    assert row == f"1  gone since turn 1  you: {SENTENCE}"
+    assert row == f"1  evicted in turn 1  you: {SENTENCE}"
     assert told(chat, "/memory find Bob") == ["nobody said “Bob” in this conversation"]
     (turn,) = perform(chat, "/memory find name is Ada").document["turns"]
     assert (turn["turn"], turn["state"], turn["words"]) == (1, "partly", ("name", "Ada"))
@@ -69,12 +68,12 @@ def test_an_excerpt_of_one_long_word_is_cut_within_it() -> None:
     assert len(told(chat, "/memory find " + "x" * 500)[1]) < 190
 
 
-def test_a_message_gone_as_a_whole_counts_as_gone_when_its_turn_is_pinned() -> None:
+def test_a_message_evicted_as_a_whole_counts_when_its_turn_is_pinned() -> None:
     chat = make_chat(["Fine."])
     chat.reply("Hello there.")
     evict(chat, (chat.session.ledger["role"] == ROLES.index("user")) & (chat.session.ledger["turn"] == 1))
-    assert "12 more tokens of it are gone already" in told(chat, "/pin 1")[-1]
-    assert told(chat, "/forget 1")[0].endswith(" of 17 tokens, the others were gone already; it was pinned")
+    assert "12 more tokens of it were evicted already" in told(chat, "/pin 1")[-1]
+    assert told(chat, "/forget 1")[0].endswith(" of 17 tokens, the others were evicted already; it was pinned")
 
 
 def test_a_turn_has_as_many_tokens_for_one_command_as_for_another() -> None:
@@ -91,7 +90,7 @@ def test_what_was_forgotten_before_is_not_missed() -> None:
     chat = thinned()
     n = len("Hello there." + " Mind it." + "Fine.")
     perform(chat, "/forget My name is Ada")
-    assert told(chat, "/pin 1")[0] == f"pinned: {n} tokens" and "gone" not in "".join(told(chat, "/pin 1"))
+    assert told(chat, "/pin 1")[0] == f"pinned: {n} tokens" and "evicted" not in "".join(told(chat, "/pin 1"))
     evict(chat, (chat.session.ledger["role"] != ROLES.index("frame")) & (chat.session.ledger["turn"] == 1))
     outcome = perform(chat, "/forget 1")  # of which there were only markers
     assert outcome.view.title.startswith("it was not in memory any more") and outcome.document["n_gone"] == n
@@ -130,19 +129,19 @@ def test_a_stray_word_behind_a_command_that_takes_none_stops_it(line: str) -> No
 
 
 def test_markers_that_went_are_no_words_that_are_missing() -> None:
-    losses = Losses()
-    chat = make_chat(["Fine."], on_evict=losses.note)
+    chat = make_chat(["Fine."])
+    losses = Losses(chat)
     chat.reply("Hello there.")
     ledger = chat.session.ledger
     n = evict(chat, (ledger["role"] == ROLES.index("frame")) & (ledger["turn"] == 1))
     turn = chat.memory().turn(1)
-    assert turn is not None and (turn.state, turn.n_gone, turn.n_content_gone) == ("whole", n, 0)
+    assert turn is not None and (turn.state, turn.n_dropped, turn.n_content_dropped) == ("whole", n, 0)
     title, _, _, *rows = told(chat, "/memory")
-    assert title == f"{len(ledger)} of 256 cells hold 1 of 1 turns, all whole; 1 cell pinned; sir forgets"
+    assert title == f"{len(ledger)} of 256 cells hold 1 of 1 turns, all whole; 1 cell pinned; sir evicts"
     assert [row.split() for row in rows] == [["1", "17", "you", "Hello", "there."], ["model", "Fine."]]
     assert told(chat, "/memory why 1")[0] == "turn 1 (Hello there.): 17 of 17 tokens are resident"
-    assert (losses.told(), chat.n_let_go) == ("", 0)
-    assert losses.listed() == [{"turn": 1, "tokens": n, "markers": n, "text": ""}]
+    assert (losses.line(), chat.evictions.n_evicted) == ("", 0)
+    assert losses.listed() == [{"turn": 1, "tokens": n, "markers": n, "text": "Hello there."}]
 
 
 def test_the_title_says_how_many_turns_are_more_than_fragments() -> None:
@@ -182,16 +181,20 @@ def test_the_blank_where_a_pin_begins_or_ends_is_shown() -> None:
     assert row.endswith("I met Dr. Achterberg. My name is Ada. I live in Ghent. I hate coriander.")
     evict(chat, chat.session.ledger["token"] == ord("h"))  # whose neighbours are blanks and letters
     row = next(row for row in told(chat, "/memory") if "G" in row)
-    assert "Ac [1 gone] terberg. My name" in row and "I [1 gone] ate" in row and "  " not in row.partition("I met")[2]
+    assert (
+        "Ac [1 dropped] terberg. My name" in row
+        and "I [1 dropped] ate" in row
+        and "  " not in row.partition("I met")[2]
+    )
 
 
 # ---- thoughts ----------------------------------------------------------------------------------
 
 
 def test_a_thought_that_made_room_is_no_word_that_is_missing() -> None:
-    losses = Losses()
     events: list[Eviction] = []
-    chat = make_chat(on_evict=lambda event: (losses.note(event), events.append(event)), budget=128)
+    chat = make_chat(on_evict=events.append, budget=128)
+    losses = Losses(chat)
     chat.reply("Hello there.", max_tokens=1)
     chat.engine.script[:] = script(f"<think>{'Let me see. ' * 15}</think>Fine.")  # type: ignore[attr-defined]
     losses.clear()
@@ -201,11 +204,11 @@ def test_a_thought_that_made_room_is_no_word_that_is_missing() -> None:
     turn, before = chat.memory().turn(2), chat.memory().turn(1)
     assert turn is not None and before is not None
     assert turn.n_content == len("And?") + len("Fine.") and turn.n_tokens < 40
-    assert turn.n_content_gone == sum(loss.n_content for loss in turn.losses) == len("And?")  # to the thought
+    assert turn.n_content_dropped == sum(loss.n_content for loss in turn.losses) == len("And?")  # to the thought
     assert sum(loss.n_thought for loss in turn.losses) > 180
-    assert chat.n_let_go == before.n_content_gone + turn.n_content_gone
-    assert told(chat, "/memory")[-1].split() == ["2", "5/9", "model", "Fine.", "[4", "gone]"]
-    assert [loss["tokens"] - loss["markers"] for loss in losses.listed()] == [before.n_content_gone, 4]
+    assert chat.evictions.n_evicted == before.n_content_dropped + turn.n_content_dropped
+    assert told(chat, "/memory")[-1].split() == ["2", "5/9", "model", "Fine.", "[4", "dropped]"]
+    assert [loss["tokens"] - loss["markers"] for loss in losses.listed()] == [before.n_content_dropped, 4]
 
 
 # ---- numbers -----------------------------------------------------------------------------------
@@ -241,32 +244,29 @@ def test_scores_on_request_are_called_what_they_are() -> None:
     chat.reply("Hi")
     chat.engine.script[:] = []  # type: ignore[attr-defined]
     title, head, *rows = told(chat, "/memory --scores")
-    assert title.endswith("sir forgets, ranking by marginal value of the word to its turn, decayed")
+    assert title.endswith("sir evicts, ranking by marginal value of the word to its turn, decayed")
     assert "MEAN SURPRISAL" in head and ">" not in "".join(row.split("you")[0] for row in rows)
     assert re.search(r"\d\.\d\d nats", "".join(rows))
     assert "ranking" not in told(chat, "/memory")[0]
 
 
-def test_why_without_a_turn_tells_what_went_last() -> None:
-    assert told(make_chat(), "/memory why") == ["nothing has gone so far"]
+def test_why_without_a_turn_tells_what_was_dropped_last() -> None:
+    assert told(make_chat(), "/memory why") == ["nothing was dropped so far"]
     chat, _ = losing(16)
     title, head, *rows = told(chat, "/memory why")
     assert head.split() == ["TURN", "TOKENS", "WHEN", "WHY"]
     assert "/memory why TURN" in title and re.fullmatch(r"and \d more turns", rows.pop())
     assert len(rows) == 10
-    found = [re.match(r"(\d+) +-\d+ +in turn (\d+) +Convert \d+ kilometres to miles …: let go", row) for row in rows]
+    found = [re.match(r"(\d+) +-\d+ +in turn (\d+) +Convert \d+ kilometres to miles …: evicted", row) for row in rows]
     when = [int(m[2]) for m in found]  # type: ignore[index]
     assert when == sorted(when, reverse=True) and when[0] == 16
     assert len(perform(chat, "/memory why --json").document["turns"]) > 10
 
 
 def test_one_is_one() -> None:
-    one = Counter({3: 1})
-    losses = Losses()
-    losses._tokens = one
-    assert losses.told() == "let go 1 token of turn 3" and losses.told(0) == "let go 1 token of 1 turn (/memory)"
-    losses._tokens = Counter({3: 1, 4: 1})
-    assert losses.told(1).endswith("and 1 more turn (/memory)")
+    assert loss_line({3: 1}, 0, "turn {}".format, 4) == "evicted 1 token of turn 3"
+    assert loss_line({3: 1}, 0, "turn {}".format, 0) == "evicted 1 token of 1 turn (/memory)"
+    assert loss_line({3: 1, 4: 1}, 0, "turn {}".format, 1).endswith("and 1 more turn (/memory)")
     chat, _ = losing(16)
     why = [turn for turn in chat.memory() if any(loss.n_content for loss in turn.losses)]
     assert losses_view(why[:11]).rows[-1].text[0][0] == "and 1 more turn"
@@ -276,7 +276,7 @@ def test_one_is_one() -> None:
     assert cost_of(replace(undone, lost=(loss, replace(loss, turn=7)))).endswith(f" tokens of turns {loss.turn}, 7")
     stats = replace(chat.stats(), tokens_in=1, evicted=1, evictions=1)
     rows = {row.cells[0]: row.text[0][0] for row in stats_view(stats, stats).rows}
-    assert rows["turns"].startswith("16; 1 token read,") and rows["let go"].startswith("1 token in 1 eviction,")
+    assert rows["turns"].startswith("16; 1 token read,") and rows["evicted"].startswith("1 token in 1 eviction,")
 
 
 # ---- help --------------------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_one_is_one() -> None:
 
 def test_help_on_one_command() -> None:
     title, pin = told(make_chat(), "/help pin")
-    assert pin.startswith("/pin TEXT|TURN  never let go") and "cannot bring back" in pin
+    assert pin.startswith("/pin TEXT|TURN  never evict") and "cannot bring back" in pin
     assert title == "" and told(make_chat(), "/help /pin") == ["", pin]
     assert [row.split("  ")[0] for row in told(make_chat(), "/help memory")[1:]] == [
         "/memory [N] [--scores] [--json]",
@@ -307,9 +307,9 @@ def test_the_list_of_commands_tells_of_traces() -> None:
 def test_figures_begin_anew_with_the_conversation_and_the_run_keeps_all() -> None:
     chat, _ = losing(8)
     before = chat.stats()
-    assert before.evicted > 0 and chat.n_let_go > 0
+    assert before.evicted > 0 and chat.evictions.n_evicted > 0
     chat.clear()
-    assert (chat.stats().turns, chat.stats().evicted, chat.stats().tokens_out, chat.n_let_go) == (0, 0, 0, 0)
+    assert (chat.stats().turns, chat.stats().evicted, chat.stats().tokens_out, chat.evictions.n_evicted) == (0, 0, 0, 0)
     assert "in all" not in " ".join(told(losing(1)[0], "/stats"))
     fill(chat, 2)
     now, run = chat.stats(), chat.run_stats()
@@ -331,9 +331,8 @@ def test_another_system_prompt_before_anything_is_said_is_no_conversation() -> N
 
 
 def losing(n: int, budget: int = 256) -> tuple[Chat, Losses]:
-    losses = Losses()
-    chat = make_chat(["ok"] * n, budget=budget, on_evict=losses.note)
-    losses.transcript = chat.transcript
+    chat = make_chat(["ok"] * n, budget=budget)
+    losses = Losses(chat)
     for i in range(n):
         chat.reply(f"Convert {i} kilometres to miles for me, please")
     return chat, losses
@@ -341,21 +340,20 @@ def losing(n: int, budget: int = 256) -> tuple[Chat, Losses]:
 
 def test_losses_name_turns_as_they_were_said() -> None:
     _, losses = losing(8)
-    text = losses.told()
+    text = losses.line()
     part = r"of turn \d+ \(Convert \d kilometres to miles …\) \d+"
-    assert re.fullmatch(rf"let go \d+ tokens: {part}(, {part}){{{N_TURNS - 1}}}, and \d more turns? \(/memory\)", text)
+    assert re.fullmatch(rf"evicted \d+ tokens: {part}(, {part}){{{N_TURNS - 1}}}, and \d more turns? \(/memory\)", text)
     counts = [int(x) for x in re.findall(r"\) (\d+)", text)]
     assert counts == sorted(counts, reverse=True)
-    assert re.fullmatch(r"let go \d+ tokens of \d+ turns \(/memory\)", losses.told(0))
+    assert re.fullmatch(r"evicted \d+ tokens of \d+ turns \(/memory\)", losses.line(0))
     assert losses.take() == text and losses.take() == ""
 
 
 def test_one_turn_needs_no_list_and_a_long_word_no_line() -> None:
-    losses = Losses()
-    chat = make_chat(["ok"], budget=128, on_evict=losses.note)
-    losses.transcript = chat.transcript
+    chat = make_chat(["ok"], budget=128)
+    losses = Losses(chat)
     chat.reply("https://" + "x" * 150)
-    assert re.fullmatch(r"let go \d+ tokens of turn 1 \(https://x{32} …\)", losses.told())
+    assert re.fullmatch(r"evicted \d+ tokens of turn 1 \(https://x{32} …\)", losses.line())
 
 
 def test_why_names_the_turn_and_no_salad() -> None:

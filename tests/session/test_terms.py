@@ -11,10 +11,10 @@ from edge_sir.cli._commands import perform
 from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.errors import BudgetError, CapabilityError, ConfigError
+from edge_sir.memory.transcript import Message, read_transcript
 from edge_sir.replaying import replay
 from edge_sir.testing import ToyEngine
 from edge_sir.trace import Trace, read_trace
-from edge_sir.transcript import Message, read_transcript
 
 # ---- system prompt -------------------------------------------------------------------------------
 

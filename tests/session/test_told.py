@@ -18,13 +18,13 @@ def test_a_turn_that_was_taken_back_is_no_date() -> None:
     chat.reply("And?")
     ledger = chat.session.ledger
     evict(chat, (ledger["role"] == ROLES.index("user")) & (ledger["turn"] == 1))
-    assert "gone since turn 2" in told(chat, "/memory find Ada")[1]
+    assert "evicted in turn 2" in told(chat, "/memory find Ada")[1]
     chat.undo()
-    with pytest.raises(ConfigError, match=r"\(turn 1 went in a turn that was taken back\)"):
+    with pytest.raises(ConfigError, match=r"\(turn 1 was dropped in a turn that was taken back\)"):
         chat.pin("My name")
     chat.reply("So?")
     chat.forget("Fine")
-    assert "gone since a turn that was taken back" in told(chat, "/memory find name")[1]
+    assert "evicted in a turn that was taken back" in told(chat, "/memory find name")[1]
     when = [row.split("  ")[0] for row in told(chat, "/memory why 1")[1:]]
     assert [w for w in when if w.endswith("back") or w.startswith("turn")] == ["a turn that was taken back", "turn 2"]
     assert "in a turn that was taken back" not in "".join(told(chat, "/memory why"))  # turn 1 lost more since
@@ -43,7 +43,7 @@ def test_the_system_prompt_of_a_template_is_shown_without_its_word_and_never_to_
     assert told(chat, "/pin 0")[1].split() == ["turn", "0", "19", "system:", "You", "help."]
     assert told(chat, "/system") == ["no system prompt of yours (/system TEXT); the template's own: You help."]
     evict(chat, chat.session.ledger["token"] == ord("h"))
-    assert "gone already" not in "".join(told(chat, "/pin 0")) and "gone already" in "".join(told(chat, "/pin 1"))
+    assert "evicted already" not in "".join(told(chat, "/pin 0")) and "evicted already" in "".join(told(chat, "/pin 1"))
 
 
 def test_who_had_pins_is_told_that_they_are_not_in_what_was_saved(tmp_path: Path) -> None:
@@ -73,31 +73,33 @@ def test_why_has_a_head_and_one_row_per_turn_and_reason() -> None:
         assert head.split() == ["IN", "TOKENS", "WHY"]
         went = [row.split("  ")[:2] for row in rows if not row.startswith("now")]
         assert [when for when, _ in went] == [f"turn {n}" for n in sorted({loss.turn_now for loss in losses})]
-        assert -sum(int(n) for _, n in went) == turn.n_content_gone
+        assert -sum(int(n) for _, n in went) == turn.n_content_dropped
     assert any(len(turn.losses) > len({loss.turn_now for loss in turn.losses}) for turn in chat.memory())
 
 
-def test_what_a_lower_budget_let_go_says_so() -> None:
+def test_what_a_lower_budget_evicted_says_so() -> None:
     chat = make_chat(["Fine."] * 2, budget=256)
     chat.reply("Hello there. " * 6)
     told(chat, "/budget 80")
-    assert "let go because the budget was lowered" in told(chat, "/memory why 1")[2]
+    assert "evicted because the budget was lowered" in told(chat, "/memory why 1")[2]
     chat.reply("And what now? " * 3)
     reasons = [row for row in told(chat, "/memory why 1") if "to make room" in row]
     assert len(reasons) == 1 and reasons[0].startswith("turn 2")
 
 
 def test_a_message_too_long_for_its_cells_tells_how_much_of_itself_went() -> None:
-    losses = Losses()
-    chat = make_chat(["Fine."] * 3, budget=128, on_evict=losses.note)
+    chat = make_chat(["Fine."] * 3, budget=128)
+    losses = Losses(chat)
     chat.reply("Hello there.")
     chat.reply("And what then?")
-    assert losses.told(0) == ""
+    assert losses.line(0) == ""
     chat.reply("river stones " * 20)
     n_own = sum(loss.n_content for loss in chat.memory().turns[3].losses)
     assert n_own > 100
-    told_of_all = losses.told(0)
-    assert re.fullmatch(rf"let go \d+ tokens of 3 turns, {n_own} of them of your last message \(/memory\)", told_of_all)
+    told_of_all = losses.line(0)
+    assert re.fullmatch(
+        rf"evicted \d+ tokens of 3 turns, {n_own} of them of your last message \(/memory\)", told_of_all
+    )
     losses.clear()
     chat.reply("So?")
-    assert "message" not in losses.told(0)
+    assert "message" not in losses.line(0)

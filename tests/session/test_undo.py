@@ -7,8 +7,8 @@ from driving import agrees
 from edge_sir.chat import Chat
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import ComputeError, ConfigError
+from edge_sir.memory.transcript import Message
 from edge_sir.testing import ToyEngine
-from edge_sir.transcript import Message
 
 
 @pytest.mark.parametrize("positions", ["packed", "gaps"])
@@ -29,6 +29,22 @@ def test_undo_is_as_if_never_said_and_tells_what_it_cost(positions: str) -> None
     assert chat.session.ledger["token"].tolist() == before[:4] + before[4 + n_lost :]
     assert chat.session.turn == 2 and len(chat.memory().turns) == 3
     assert agrees(chat.session)
+
+
+def test_a_message_has_a_number_that_no_other_gets() -> None:
+    chat = make_chat(["One.", "Two.", "Three."], system="Be kind.")
+    chat.reply("First.")
+    before = {m.id: m for m in chat.transcript}
+    chat.undo()
+    chat.reply("First.")
+    list(chat.regenerate())
+    after = {m.id: m for m in chat.transcript}
+    assert [m.text for m in after.values()] == ["Be kind.", "First.", "Three."]
+    assert len(before) == len(after) == 3 and len(before.keys() & after.keys()) == 1  # the system prompt's
+    ids = {*before, *after}
+    chat.clear()
+    assert not ids & {m.id for m in chat.transcript} and 0 not in ids
+    assert set(chat.session.ledger["message"].tolist()) >= {m.id for m in chat.transcript}
 
 
 def test_there_must_be_something_to_undo() -> None:

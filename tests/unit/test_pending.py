@@ -1,4 +1,4 @@
-"""The queue against a naive twin in plain Python lists; the borders of sentences and words."""
+"""The queue against a naive twin in plain Python lists."""
 
 import itertools
 
@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_sir.borders import TextBorders
 from edge_sir.core.ledger import COLUMNS, ROLES
 from edge_sir.session.pending import Borders, PendingTokens, no_borders
 
@@ -140,64 +139,3 @@ def words_of(*messages: str) -> list[str]:
 )
 def test_words(messages: list[str], words: list[str]) -> None:
     assert words_of(*messages) == words
-
-
-class Pieces:
-    """A codec whose tokens are indices of these pieces."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self.pieces = pieces
-
-    def piece(self, token: int) -> bytes:
-        return self.pieces[token]
-
-
-@pytest.mark.parametrize(
-    ("pieces", "words"),
-    [
-        ([" ban", "anas", " and", " sh", "rimp", "."], [" bananas", " and", " shrimp", "."]),
-        (["don", "'t", " ask"], ["don't", " ask"]),
-        (["A", "7", "-", "9", "3"], ["A7", "-93"]),
-        (["Troms", "ø", "\n", "x"], ["Tromsø", "\n", "x"]),
-        (["Stra", "ß", "en", "bahn"], ["Straßenbahn"]),
-        (["नम", "स्ते"], ["नमस्ते"]),
-        (["东", "京", "です"], ["东", "京", "です"]),  # no spaces between words: each token by itself
-    ],
-)
-def test_text_tells_where_words_begin(pieces: list[str], words: list[str]) -> None:
-    starts = TextBorders(Pieces(*(piece.encode() for piece in pieces)))(np.arange(len(pieces))).word_starts  # type: ignore[arg-type]
-    found = [""] * int(starts.cumsum()[-1] + (not starts[0]))
-    for piece, number in zip(pieces, starts.cumsum() - starts[0], strict=True):
-        found[number] += piece
-    assert found == words
-
-
-def test_a_character_of_several_tokens_is_not_torn() -> None:
-    crab = "\N{CRAB}".encode()
-    borders = TextBorders(Pieces(b" ", crab[:2], crab[2:], b"", b" x"))  # type: ignore[arg-type]
-    assert borders(np.arange(5, dtype=np.int32)).word_starts.tolist() == [True, True, False, True, True]
-
-
-def test_text_tells_where_sentences_end() -> None:
-    borders = TextBorders(Pieces(b"so", b".", b"? ", b"\n", " 。".encode(), b","))  # type: ignore[arg-type]
-    assert borders(np.arange(6, dtype=np.int32)).sentence_ends.tolist() == [False, True, True, True, True, False]
-    assert borders(np.arange(0, dtype=np.int32)).sentence_ends.tolist() == []
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-@pytest.mark.parametrize(
-    ("text", "sentences"),
-    [
-        ("I met Dr. Okonkwo. He is in.", ["I met Dr. Okonkwo.", " He is in."]),
-        ("J. K. Rowling wrote. Prof. Lee read.", ["J. K. Rowling wrote.", " Prof. Lee read."]),
-        ("It costs 3.5 euros. Fine.", ["It costs 3.5 euros.", " Fine."]),
-        ("So did I! You too? Yes.\nGood", ["So did I!", " You too?", " Yes.", "\n", "Good"]),
-    ],
-)
-def test_points_that_end_no_sentence(text: str, sentences: list[str], at_once: bool) -> None:
-    tokens = np.arange(len(text), dtype=np.int32)
-    borders, queue = TextBorders(Pieces(*(char.encode() for char in text))), PendingTokens()  # type: ignore[arg-type]
-    queue.start_message()
-    for piece in [tokens] if at_once else np.split(tokens, len(tokens)):
-        queue.feed(piece, USER, 0, False, borders(piece))
-    assert texts_by("sentence", queue, text) == sentences

@@ -29,7 +29,7 @@ def main() -> None:
         memory: edge_sir.Memory = chat.memory()
         for turn in memory:
             why: tuple[edge_sir.Loss, ...] = turn.losses
-            print(turn.state, turn.n_gone, [loss.cut for loss in why], [m.text for m in turn.said])
+            print(turn.state, turn.n_dropped, [loss.cut for loss in why], [m.text for m in turn.said])
         undone: edge_sir.Undone = chat.undo()
         print(undone.lost, pinned, chat.set_budget(300) + 1)
         chat.transcript.save("talk.txt")

@@ -1,14 +1,19 @@
-"""Where sentences end and words begin, by the text of tokens."""
+"""Where sentences end and words begin: of a conversation's tokens as they come, and of text.
 
+There is one rule, and it is read off tokens. A text is split as the tokens are that it would be decoded as.
+"""
+
+import re
 import unicodedata
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from edge_sir.core.ledger import ROLES, split
 from edge_sir.engine import TextCodec, Tokens
-from edge_sir.session.pending import Borders
+from edge_sir.session.pending import Borders, PendingTokens
 
-__all__ = ["TextBorders"]
+__all__ = ["TextBorders", "contains", "pattern_of", "sentences", "words"]
 
 _ENDS = (".", "!", "?", ";", "。", "！", "？")
 _APOSTROPHES = "'’_"
@@ -24,6 +29,7 @@ _NO_SPACES = (
 )
 """Scripts that put no spaces between words: there every token stands for itself."""
 _ABBREVIATIONS = {"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "e.g", "i.e", "z.b", "bzw", "ca"}
+_USER = ROLES.index("user")
 
 
 @dataclass(slots=True)
@@ -70,5 +76,37 @@ def _begins_a_word(text: str) -> bool:
 
 def _abbreviates(tail: str) -> bool:
     """Whether the point at the end belongs to an abbreviation or an initial."""
-    word = tail.rstrip().removesuffix(".").rpartition(" ")[2].lstrip("([\"'")
+    word = re.split(r"\s", tail.rstrip().removesuffix("."))[-1].lstrip("([\"'")
     return tail.rstrip().endswith(".") and (word.lower() in _ABBREVIATIONS or (len(word) == 1 and word.isupper()))
+
+
+# ---- text ----------------------------------------------------------------------------------------
+
+
+def sentences(codec: TextCodec, text: str) -> list[str]:
+    """The sentences of a message with this text, in order; together they are the text as its tokens spell it."""
+    tokens = codec.encode(text, special=False)
+    queue = PendingTokens()
+    queue.start_message()
+    queue.feed(tokens, _USER, 0, False, TextBorders(codec)(tokens))
+    parts = split(np.arange(len(tokens)), queue.head(len(tokens))["sentence"])
+    return [b"".join(codec.piece(int(t)) for t in tokens[part]).decode("utf-8", "replace") for part in parts]
+
+
+def words(text: str) -> list[tuple[int, int]]:
+    """Where each word of `text` begins and ends, blanks in none; what the rule calls a word, letter by letter."""
+    starts = [i for i, c in enumerate(text) if not c.isspace() and (_begins_a_word(c) or text[i - 1 : i].isspace())]
+    starts = starts if not text or text[0].isspace() or 0 in starts else [0, *starts]
+    ends = (i + len(text[i:after].rstrip()) for i, after in zip(starts, [*starts, len(text)][1:], strict=True))
+    return list(zip(starts, ends, strict=True))
+
+
+def contains(text: str, part: str) -> bool:
+    """Whether `text` holds `part`, in any case and with any blanks, as whole words."""
+    return pattern_of(part).search(text) is not None
+
+
+def pattern_of(part: str) -> re.Pattern[str]:
+    """Matches `part` as `contains` does; blanks match nothing."""
+    wanted = r"\s+".join(re.escape(word) for word in part.split())
+    return re.compile(rf"(?<!\w){wanted}(?!\w)" if wanted else r"(?!)", re.IGNORECASE)

@@ -10,27 +10,31 @@ As a file it is indented text: an unindented line begins a message, its text fol
 """
 
 import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_sir.errors import ConfigError
 
-__all__ = ["Message", "Transcript", "contains", "pattern_of", "read_transcript"]
+__all__ = ["Message", "Transcript", "read_transcript"]
 
 _HEAD = "edge-sir transcript 1"
 _INDENT = "    "
 _MESSAGE = re.compile(r"\[(\d{1,9})\] (system|user|assistant|tool)")
-_SENTENCE = re.compile(r".+?(?:[.!?;](?=\s)\s*|[。！？]|\n+|$)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Who said what in which turn. role: system, user, assistant or tool."""
+    """Who said what in which turn. role: system, user, assistant or tool.
+
+    id: of a chat's messages, the session's number of it: no other message gets that, also after an undo, when the
+    turn's number is another's. 0 for a message that is in no chat. Two messages that say the same compare equal.
+    """
 
     turn: int
     role: str
     text: str
+    id: int = field(default=0, compare=False)
 
 
 class Transcript:
@@ -45,23 +49,19 @@ class Transcript:
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages)
 
-    def add(self, turn: int, role: str, text: str) -> None:
+    def add(self, turn: int, role: str, text: str, id: int) -> None:
         """Appends a message."""
-        self._messages.append(Message(turn, role, text))
+        self._messages.append(Message(turn, role, text, id))
 
     def of(self, turn: int) -> tuple[Message, ...]:
         """The messages of one turn."""
         return tuple(m for m in self._messages if m.turn == turn)
 
-    def says(self, text: str) -> bool:
-        """Whether some message holds `text`, in any case."""
-        return any(contains(m.text, text) for m in self._messages)
-
     def truncate(self, turn: int) -> tuple[Message, ...]:
         """Takes out everything from `turn` on and returns it."""
-        gone = tuple(m for m in self._messages if m.turn >= turn)
+        taken = tuple(m for m in self._messages if m.turn >= turn)
         self._messages = [m for m in self._messages if m.turn < turn]
-        return gone
+        return taken
 
     def forget_turn(self, turn: int, prompts: Collection[int] = ()) -> int:
         """Takes out what was said in `turn`; returns how many messages that were.
@@ -72,19 +72,9 @@ class Transcript:
         self._messages = [m for m in self._messages if m.turn != turn or _is_prompt(m, prompts)]
         return n - len(self._messages)
 
-    def forget_text(self, text: str, prompts: Collection[int] = ()) -> int:
-        """Takes out every sentence that holds `text` (in any case); returns how many. prompts: as in `forget_turn`."""
-        n = 0
-        for i, message in enumerate(self._messages):
-            if _is_prompt(message, prompts) or not contains(message.text, text):
-                continue
-            sentences = _SENTENCE.findall(message.text)
-            kept = [s for s in sentences if not contains(s, text)]
-            # Words that span two sentences are in neither: then the whole message goes.
-            kept = [] if len(kept) == len(sentences) else kept
-            n += len(sentences) - len(kept)
-            self._messages[i] = replace(message, text="".join(kept).rstrip())
-        return n
+    def reword(self, texts: Mapping[int, str]) -> None:
+        """Gives messages other texts, by id."""
+        self._messages = [replace(m, text=texts.get(m.id, m.text)) for m in self._messages]
 
     def save(self, path: str | Path) -> Path:
         """Writes all of it to a new file and returns its path. Raises ConfigError if the file exists."""
@@ -107,17 +97,6 @@ class Transcript:
 
 def _is_prompt(message: Message, prompts: Collection[int]) -> bool:
     return message.role == "system" and message.turn in prompts
-
-
-def contains(text: str, part: str) -> bool:
-    """Whether `text` holds `part`, in any case and with any blanks, as whole words."""
-    return pattern_of(part).search(text) is not None
-
-
-def pattern_of(part: str) -> re.Pattern[str]:
-    """Matches `part` as `contains` does; blanks match nothing."""
-    wanted = r"\s+".join(re.escape(word) for word in part.split())
-    return re.compile(rf"(?<!\w){wanted}(?!\w)" if wanted else r"(?!)", re.IGNORECASE)
 
 
 def read_transcript(path: str | Path) -> list[Message]:

@@ -1,0 +1,1 @@
+"""What was said, what of it is resident, and what was evicted and why: to look at, to find, to pin and to forget."""

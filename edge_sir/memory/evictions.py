@@ -1,0 +1,265 @@
+"""The one record of what left the cache: which tokens of which messages, when, why, and what they were valued at.
+
+Entries are only added. An undo adds one, too, and so does a request to forget: a reader works out from the later ones
+what an earlier one still means, since turn numbers are used again after an undo. Rows carry the numbers of their
+messages, which are not. The words themselves are kept as tokens until their turn is taken back or they are forgotten.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.ledger import ROLES, UNSPOKEN
+from edge_sir.core.policy import Policy
+from edge_sir.core.records import Eviction
+from edge_sir.policies import to_spec
+
+__all__ = ["Entry", "Evicted", "EvictionLog", "Forgotten", "Loss", "Rewound", "mean"]
+
+Ints = NDArray[np.int64]
+
+KEPT = ("born", "message", "turn", "sentence", "role", "token")
+"""The ledger columns of an entry, int64 [n] each; token is -1 where it is not kept."""
+
+_UNKNOWN = -1
+_NEVER = 1 << 62
+_THOUGHT = ROLES.index("thought")
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a turn lost in one eviction, and what that was decided by.
+
+    turn_now: when. why: "room", "thought" or "forgotten". n_content: of n_tokens, those that were said (no template
+    tokens, no thoughts). n_thought: the thoughts; a long one makes room before its turn ends. value: what the policy
+    ranked these tokens by (mean), cut: the least value that stayed; None where nothing was ranked. ranks_by: what
+    values are, in words. thinned: a policy of whole units took only a part of one. surprisal: mean of n_content in
+    nats, not decayed. at: tokens ever decoded before it. lowered: nothing came in, the budget was lowered. undone: turn
+    `turn_now` was taken back, and its number may be another's now.
+    """
+
+    turn: int
+    turn_now: int
+    why: str
+    n_tokens: int
+    n_content: int
+    n_thought: int
+    policy: str
+    decay: float
+    ranks_by: str
+    value: float | None
+    cut: float | None
+    thinned: bool
+    surprisal: float | None
+    at: int
+    lowered: bool = False
+    undone: bool = False
+
+    @property
+    def when(self) -> str:
+        """In which turn, in words."""
+        return _when(self.turn_now, self.undone)
+
+    @property
+    def n_template(self) -> int:
+        """Template tokens among them."""
+        return self.n_tokens - self.n_content - self.n_thought
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evicted:
+    """Rows left the cache.
+
+    why: "room", "thought" or "forgotten". turn_now: when. losses: what that was, by turn. columns: those of `KEPT`, a
+    row for each token.
+    """
+
+    why: str
+    turn_now: int
+    losses: tuple[Loss, ...]
+    columns: Mapping[str, Ints]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """Turns from `turn` on were taken back."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """That something was forgotten on request: its turn and when; never what.
+
+    n_sentences: None for the whole turn. undone: as in `Loss`.
+    """
+
+    turn: int
+    turn_now: int
+    n_sentences: int | None
+    undone: bool = False
+
+    def __str__(self) -> str:
+        n = self.n_sentences
+        what = "" if n is None else f"{n} sentence{'s' * (n != 1)} of "
+        return f"{what}turn {self.turn} in {_when(self.turn_now, self.undone)}"
+
+
+Entry = Evicted | Rewound | Forgotten
+
+
+class EvictionLog:
+    """The entries of the present conversation, in order. It grows with the conversation, as the transcript does."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._n_cleared = 0
+        self._n_evicted = 0
+
+    def __len__(self) -> int:
+        """How many entries there ever were, those of conversations that were cleared included."""
+        return self._n_cleared + len(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries)
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    def note(self, event: Eviction, policy: Policy, *, lowered: bool = False) -> None:
+        """Takes an eviction in; lowered: as in `Loss`.
+
+        Of what makes room, the words are kept: whoever asks for the sentence that they were in means them, too.
+        """
+        columns = {name: event.columns[name].astype(np.int64) for name in KEPT}
+        if event.why != "room":
+            columns["token"] = np.full(len(event), _UNKNOWN)
+        columns["token"] = np.where(np.isin(columns["role"], UNSPOKEN), _UNKNOWN, columns["token"])
+        turns = np.unique(columns["turn"]).tolist()
+        losses = tuple(_loss(event, np.flatnonzero(columns["turn"] == turn), policy, lowered) for turn in turns)
+        self._entries.append(Evicted(event.why, event.turn_now, losses, columns))
+        self._n_evicted += _n_evicted(losses)
+
+    def rewind(self, turn: int) -> None:
+        """Turns from `turn` on were never said; what was evicted of them is not kept."""
+        self._blank(lambda entry: entry.columns["turn"] >= turn)
+        self._entries.append(Rewound(turn))
+        self._n_evicted = sum(_n_evicted(losses) for losses in self.losses().values())
+
+    def forget(self, born: Ints, forgotten: Iterable[Forgotten]) -> None:
+        """On request: the tokens with these born numbers are not kept, and that this was so is noted; no words are."""
+        self._blank(lambda entry: np.isin(entry.columns["born"], born))
+        self._entries += forgotten
+
+    def clear(self) -> None:
+        """A new conversation."""
+        self._n_cleared, self._entries, self._n_evicted = len(self), [], 0
+
+    def _blank(self, which: Callable[[Evicted], NDArray[np.bool_]]) -> None:
+        for i, entry in enumerate(self._entries):
+            if isinstance(entry, Evicted):
+                token = np.where(which(entry), _UNKNOWN, entry.columns["token"])
+                self._entries[i] = replace(entry, columns={**entry.columns, "token": token})
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    @property
+    def n_evicted(self) -> int:
+        """Tokens of what was said that made room, template tokens and thoughts not counted."""
+        return self._n_evicted
+
+    def since(self, number: int) -> Sequence[Entry]:
+        """The entries of the present conversation from the one of this number on: `len(log)` is the next one's."""
+        return self._entries[max(0, number - self._n_cleared) :]
+
+    def losses(self) -> dict[int, tuple[Loss, ...]]:
+        """What each turn lost, in order; not those that were taken back."""
+        found: dict[int, list[Loss]] = {}
+        for entry, taken_back in self._dated():
+            for loss in entry.losses if isinstance(entry, Evicted) else ():
+                if loss.turn < taken_back:
+                    known = replace(loss, undone=True) if loss.turn_now >= taken_back else loss
+                    found.setdefault(loss.turn, []).append(known)
+        return {turn: tuple(losses) for turn, losses in found.items()}
+
+    def lost_since(self, at: int) -> tuple[Loss, ...]:
+        """What made room since `at` tokens had been decoded."""
+        return tuple(
+            loss for losses in self.losses().values() for loss in losses if loss.at >= at and loss.why == "room"
+        )
+
+    def forgotten(self) -> tuple[Forgotten, ...]:
+        """What was forgotten on request, in order; a whole turn takes in what of it was forgotten before."""
+        found: list[Forgotten] = []
+        for entry, taken_back in self._dated():
+            if isinstance(entry, Forgotten) and entry.turn < taken_back:
+                whole = entry.n_sentences is None
+                found = [f for f in found if not (whole and f.turn == entry.turn)]
+                found.append(replace(entry, undone=True) if entry.turn_now >= taken_back else entry)
+        return tuple(found)
+
+    def born_of(self, turn: int) -> Ints:
+        """The born numbers of all that left the cache of a turn, for whatever reason, int64 [n]."""
+        dated = ((entry, back) for entry, back in self._dated() if isinstance(entry, Evicted) and turn < back)
+        parts = [entry.columns["born"][entry.columns["turn"] == turn] for entry, _ in dated]
+        return np.concatenate([np.empty(0, np.int64), *parts])
+
+    def words(self) -> dict[str, Ints]:
+        """The columns of `KEPT` of all words that were evicted and are still known, in the order of the stream."""
+        known = [(entry, entry.columns["token"] != _UNKNOWN) for entry in self._all()]
+        out = {name: np.concatenate([np.empty(0, np.int64), *(e.columns[name][k] for e, k in known)]) for name in KEPT}
+        order = np.argsort(out["born"])
+        return {name: column[order] for name, column in out.items()}
+
+    def _all(self) -> Iterator[Evicted]:
+        return (entry for entry in self._entries if isinstance(entry, Evicted))
+
+    def _dated(self) -> list[tuple[Entry, int]]:
+        """Every entry, and from which turn on it was taken back later."""
+        dated, taken_back = [], _NEVER
+        for entry in reversed(self._entries):
+            if isinstance(entry, Rewound):
+                taken_back = min(taken_back, entry.turn)
+            dated.append((entry, taken_back))
+        return dated[::-1]
+
+
+def _loss(event: Eviction, rows: NDArray[np.intp], policy: Policy, lowered: bool) -> Loss:
+    """What ledger `rows` of one turn in an eviction come to."""
+    role, surprisal = event.columns["role"][rows], event.columns["surprisal"][rows]
+    content = ~np.isin(role, UNSPOKEN)
+    values = None if event.values is None else event.values[rows]
+    return Loss(
+        turn=int(event.columns["turn"][rows[0]]),
+        turn_now=event.turn_now,
+        why=event.why,
+        n_tokens=len(rows),
+        n_content=int(content.sum()),
+        n_thought=int((role == _THOUGHT).sum()),
+        policy=to_spec(policy),
+        decay=policy.decay,
+        ranks_by=policy.ranks_by,
+        value=None if values is None else mean(values),
+        cut=event.cut if event.cut is not None and np.isfinite(event.cut) else None,
+        # What stayed of a unit that was thinned has the same value, and it is the least that stayed.
+        thinned=policy.whole_units and values is not None and bool(np.any(values == event.cut)),
+        surprisal=mean(surprisal[content]),
+        at=event.n_born,
+        lowered=lowered,
+    )
+
+
+def _n_evicted(losses: Iterable[Loss]) -> int:
+    return sum(loss.n_content for loss in losses if loss.why == "room")
+
+
+def _when(turn: int, undone: bool) -> str:
+    return "a turn that was taken back" if undone else f"turn {turn}"
+
+
+def mean(values: NDArray[np.floating[Any]]) -> float | None:
+    """The mean of those that are known, to six significant digits, not decimals: some policies' values are small."""
+    known = values[np.isfinite(values)]
+    return float(f"{known.mean():.6g}") if len(known) else None

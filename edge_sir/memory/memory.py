@@ -1,0 +1,251 @@
+"""What a conversation remembers: look at it, find, pin and forget by turn or by text."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir._shield import shield
+from edge_sir.core.ledger import FRAME, ROLES, TokenLedger
+from edge_sir.core.records import Eviction
+from edge_sir.engine import TextCodec
+from edge_sir.errors import ConfigError
+from edge_sir.memory.evictions import EvictionLog, Forgotten
+from edge_sir.memory.passages import Match, Passage, PassageTokens, Said, match_of
+from edge_sir.memory.transcript import Transcript
+from edge_sir.memory.view import Memory, memory_of, never_said
+from edge_sir.session import Session
+from edge_sir.text.boundaries import contains, sentences
+
+__all__ = ["MemoryControl"]
+
+Rows = NDArray[np.intp]
+
+
+class MemoryControl:
+    """The session's memory, the transcript of what was said, and the log of what was evicted.
+
+    `what` is a turn's number, or words that were said: then what is left of the sentences is meant that held them,
+    in any case.
+    """
+
+    def __init__(self, session: Session, codec: TextCodec) -> None:
+        self.transcript = Transcript()
+        self._session = session
+        self._codec = codec
+        self.evictions = EvictionLog()
+        self._lowering = False
+
+    def note(self, event: Eviction) -> None:
+        """An eviction listener."""
+        self.evictions.note(event, self._session.policy, lowered=self._lowering)
+
+    @property
+    def _said(self) -> Said:
+        return Said(self._session.ledger, self.evictions, self._codec)
+
+    @contextmanager
+    def lowering(self) -> Iterator[None]:
+        """What makes room in here does so for a lower budget."""
+        self._lowering = True
+        try:
+            yield
+        finally:
+            self._lowering = False
+
+    def view(self) -> Memory:
+        """What is resident, what left the cache and why, by turn."""
+        return memory_of(self._session, self._codec, self.transcript, self.evictions)
+
+    @property
+    def has_pins(self) -> bool:
+        """Whether somebody pinned something that is resident; system prompts always are."""
+        ledger = self._session.ledger
+        return bool(np.any(ledger["pinned"] & (ledger["turn"] > 0) & ~self._system()))
+
+    def truncate(self, turn: int) -> None:
+        """Turns from `turn` on were never said."""
+        self.transcript.truncate(turn)
+        self.evictions.rewind(turn)
+
+    def clear(self) -> None:
+        """A new conversation."""
+        self.transcript.truncate(0)
+        self.evictions.clear()
+
+    def pin(self, what: int | str) -> tuple[Passage, ...]:
+        """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
+        rows = self._found(what)
+        self._session.pin_rows(rows, True, f"pinning {_named(what)}")
+        return self._passages(rows)
+
+    def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
+        """Takes its pins off (None: all but those of system prompts), and returns what was pinned."""
+        ledger = self._session.ledger
+        rows = self._found(what) if what is not None else np.flatnonzero(ledger["turn"] > 0)
+        rows = rows[ledger["pinned"][rows] & ~self._system()[rows]]
+        if what is not None and not len(rows):
+            raise ConfigError(f"nothing of {_named(what)} is pinned that can be unpinned")
+        found = self._passages(rows)
+        self._session.pin_rows(rows, False, "")
+        return found
+
+    def _passages(self, rows: Rows) -> tuple[Passage, ...]:
+        """What is resident in these rows, message by message; a sentence of which words made room has those, too."""
+        said, pinned = self._said, self._session.ledger["pinned"]
+        return tuple(part.passage(pinned) for part in said.holding(rows))
+
+    def forget(self, what: int | str) -> tuple[Passage, ...]:
+        """Removes it from cells, ledger and transcript, pinned or not, and returns what was removed.
+
+        System prompts in force and the template tokens among the sinks stay. What later tokens took in from it when
+        they were decoded stays in those. Raises ConfigError if it was never said.
+        """
+        session, ledger = self._session, self._session.ledger
+        if isinstance(what, int) and self._is_prompt(what):
+            raise ConfigError(f"turn {what} is the system prompt; give another one instead")
+        parts: list[PassageTokens] = []
+        if isinstance(what, str):
+            found = self._said.saying(what)
+            parts = [part for part in found if part.role != "system" and part.turn > 0]
+            rows = _with_template(ledger, _rows(parts), emptied_only=True)
+        else:
+            rows = np.flatnonzero(ledger["turn"] == what)
+        # Without its first template tokens a model fails; words among the sinks go all the same.
+        rows = rows[(rows >= session.policy.n_sink) | (ledger["role"][rows] != FRAME)]
+        rows = rows[(ledger["turn"][rows] > 0) & ~self._system()[rows]]
+        removed = self._passages(rows)
+        texts = self._texts_without(what, parts)
+        born = np.concatenate([ledger["born"][rows], *(part.born for part in parts)])
+        if isinstance(what, int):
+            born = np.concatenate([born, self.evictions.born_of(what)])
+        with shield():
+            session.forget(rows)
+            if ledger.journal is not None:
+                ledger.journal.forgotten(np.unique(born))
+            n_unsaid = self._unsay(what, texts)
+            if n_unsaid or len(rows):
+                turns = Counter(part.turn for part in parts)
+                counts = [(what, None)] if isinstance(what, int) else sorted(turns.items())
+                self.evictions.forget(born, [Forgotten(turn, session.turn, n) for turn, n in counts])
+        if not n_unsaid and not len(rows):
+            raise ConfigError(self._never_said(what))
+        return removed
+
+    def _system(self) -> NDArray[np.bool_]:
+        """Which ledger rows are of a system prompt in force, its template tokens included; bool [n]."""
+        ledger = self._session.ledger
+        prompts = np.unique(ledger["message"][ledger["role"] == ROLES.index("system")])
+        return np.isin(ledger["message"], prompts)
+
+    def _prompts(self) -> set[int]:
+        """The turns of system prompts in force."""
+        return {0, *self._session.ledger["turn"][self._system()].tolist()}
+
+    def _is_prompt(self, turn: int) -> bool:
+        """Whether a turn holds a system prompt in force and nothing else."""
+        return turn in self._prompts() and all(m.role == "system" for m in self.transcript.of(turn))
+
+    def _unsay(self, what: int | str, texts: Mapping[int, str]) -> int:
+        """Takes it out of the transcript; returns how many messages lost something."""
+        if isinstance(what, int):
+            return self.transcript.forget_turn(what, self._prompts())
+        self.transcript.reword(texts)
+        return len(texts)
+
+    def _texts_without(self, what: int | str, parts: Sequence[PassageTokens]) -> dict[int, str]:
+        """What messages say without these parts of them, and without any sentence that holds `what`, by id.
+
+        The cells lose the same sentences, so the text is that of the tokens that stay. A message whose tokens spell
+        another text (a system prompt that was replaced has none) is split by the same rule.
+        """
+        if isinstance(what, int):
+            return {}
+        texts, prompts = {}, self._prompts()
+        spelled = self._said.without(parts)
+        for message in self.transcript:
+            whole, rest = spelled.get(message.id, ("", ""))
+            if whole.strip() == message.text.strip() != "":
+                texts[message.id] = rest.strip()
+            elif contains(message.text, what) or whole:
+                if message.role == "system" and message.turn in prompts:
+                    continue
+                forgotten = [part.text for part in parts if part.message == message.id]
+                said = sentences(self._codec, message.text)
+                kept = [s for s in said if not contains(s, what) and not any(s.strip() in text for text in forgotten)]
+                # Words that span two sentences are in neither: then the whole message goes.
+                texts[message.id] = "".join(kept).strip() if len(kept) < len(said) else ""
+        return texts
+
+    def find(self, what: int | str) -> tuple[Passage, ...]:
+        """What is resident of it; nothing is changed. Raises ConfigError if nothing is."""
+        rows = self._found(what)
+        return self._passages(rows)
+
+    def matches(self, text: str) -> tuple[Match, ...]:
+        """How much of `text` is resident, for every sentence that held it."""
+        pinned = self._session.ledger["pinned"]
+        return tuple(match_of(part, text, pinned) for part in self._said.saying(text))
+
+    def n_evicted(self, what: int | str) -> int:
+        """How many tokens of it made room; what was forgotten on request is not missed."""
+        if isinstance(what, int):
+            return int((self.evictions.words()["turn"] == what).sum())
+        return sum(part.n_evicted for part in self._said.saying(what))
+
+    def system_rows(self, turn: int) -> Rows:
+        """The rows of the system prompt that was given in `turn`; its first tokens, if they are sinks, stay.
+
+        Its template tokens are among them, but for those of turn 0: all others stand on these.
+        """
+        ledger = self._session.ledger
+        rows = np.flatnonzero((ledger["role"] == ROLES.index("system")) & (ledger["turn"] == turn))
+        if turn > 0:
+            rows = _with_template(ledger, rows, emptied_only=True)
+        return rows[rows >= self._session.policy.n_sink]
+
+    def _found(self, what: int | str) -> Rows:
+        """The resident rows, template tokens included. Raises ConfigError that says since when there are none."""
+        ledger = self._session.ledger
+        if isinstance(what, str):
+            rows = _with_template(ledger, _rows(self._said.saying(what)), emptied_only=False)
+        else:
+            rows = np.flatnonzero(ledger["turn"] == what)
+        if np.any(ledger["role"][rows] != FRAME):
+            return rows
+        turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
+        lost = self.evictions.losses()
+        losses = [loss for turn in turns for loss in lost.get(turn, ()) if loss.n_content]
+        if not losses:
+            raise ConfigError(self._never_said(what))
+        last = losses[-1]
+        since = f"turn {last.turn} was dropped in {last.when}"
+        raise ConfigError(f"{_named(what)} is not in memory any more ({since}); say it again first")
+
+    def _never_said(self, what: int | str) -> str:
+        if isinstance(what, int):
+            return f"there is no turn {what}; this conversation has turns 0 to {self._session.turn}"
+        if what.isdecimal():
+            return f"there is no turn {what}, and {never_said(what, self.evictions.forgotten())}"
+        return never_said(what, self.evictions.forgotten())
+
+
+def _named(what: int | str) -> str:
+    return f"turn {what}" if isinstance(what, int) else f"“{what}”"
+
+
+def _rows(sentences: Sequence[PassageTokens]) -> Rows:
+    """What is resident of them, sorted."""
+    return np.unique(np.concatenate([np.empty(0, np.intp), *(part.rows for part in sentences)]))
+
+
+def _with_template(ledger: TokenLedger, rows: Rows, *, emptied_only: bool) -> Rows:
+    """`rows` and the template tokens of their messages; emptied_only: of messages of which no other word is left."""
+    template = np.flatnonzero(ledger["role"] == FRAME)
+    messages = np.unique(ledger["message"][rows])
+    if emptied_only:
+        rest = np.setdiff1d(np.flatnonzero(ledger["role"] != FRAME), rows)
+        messages = np.setdiff1d(messages, ledger["message"][rest])
+    return np.union1d(rows, template[np.isin(ledger["message"][template], messages)])

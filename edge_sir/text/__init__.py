@@ -1,0 +1,1 @@
+"""Text: where its sentences and words begin."""
