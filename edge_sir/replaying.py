@@ -313,7 +313,7 @@ class _Stream:
             self._held.pop(one, None)
 
     def rewind(self, born: int) -> tuple[int, int] | None:
-        """Takes back what the record held from `born` on, and what had gone of the same.
+        """Takes back what the record held from `born` on, and what had been evicted of the same.
 
         Returns in which turn and with which token that begins; None if nothing was held.
         """
@@ -323,7 +323,7 @@ class _Stream:
         turn = self._held[dropped[0]]
         for one in dropped:
             del self._held[one]
-        if turn not in self._held.values():  # all of the turn, with what was let go before
+        if turn not in self._held.values():  # all of the turn, with what was evicted before
             born = 0
         kept = {one for one in self._said.get(turn, ()) if one < born}
         self._said = {t: said for t, said in self._said.items() if t < turn} | {turn: kept}

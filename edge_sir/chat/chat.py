@@ -1,4 +1,4 @@
-"""A conversation whose memory is in a person's hands: look at it, pin, forget, undo, change its terms."""
+"""A conversation, with all that a person may ask of its memory: view, find, pin, forget, undo, other terms."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

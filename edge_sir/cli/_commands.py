@@ -146,7 +146,7 @@ def _undone_view(undone: Undone) -> View:
     said = next((m.text for m in undone.messages if m.role == "user"), "")
     freed = f" ({many(undone.n_tokens, 'cell')} free again)" if undone.n_tokens else ""
     view = View(f"took back turn {undone.turn}{freed}" + (f": “{said}”" if said else ""))
-    if cost := cost_of(undone):  # template tokens are nobody's words
+    if cost := cost_of(undone):  # template tokens are no content
         view.rows.append(Row((), ((cost, ""),), dim=True))
     return view
 

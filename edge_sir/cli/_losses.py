@@ -88,7 +88,7 @@ def loss_line(tokens: Mapping[int, int], n_own: int, named: Callable[[int], str]
     """One line about `tokens` evicted by turn; n_own: of them, those of the last message.
 
     Not which tokens: of twenty turns a few words each, that would be a page and read as none. Nor template tokens: they
-    are nobody's words, and a turn without them is still whole.
+    are no content, and a turn without them is still whole.
     """
     n, n_turns = sum(tokens.values()), len(tokens)
     if n_turns == 0:

@@ -22,12 +22,12 @@ _MOST_WIDENED = 4  # columns of the picture for one turn
 _LEGEND = """
 CELLS            the budget; where it was changed, the last one
 MEAN USE         cells occupied, on average
-TOKENS GONE      that made room in those evictions, the markers around messages and thoughts included
+TOKENS EVICTED   in those evictions, the template tokens around messages and thoughts included
 TURNS LEFT       of which at least one word is in memory at the end; WHOLE: all of them
 LIKE THE RECORD  exactly: each eviction took what it took in the chat; else how much of what either holds at the end
                  both hold"""
 _SHADES_MEAN = (
-    f"blank: nothing (gone, or not said yet)   {' '.join(_SHADES[1:-1])} : from little to much of it   "
+    f"blank: nothing (evicted, or not said yet)   {' '.join(_SHADES[1:-1])} : from little to much of it   "
     f"{_SHADES[-1]} : whole"
 )
 
@@ -109,7 +109,7 @@ def _in_common(r: Replayed, recorded: Replayed) -> float:
 
 
 def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
-    head = ("POLICY", "CELLS", "MEAN USE", "EVICTIONS", "TOKENS GONE", "TURNS LEFT", "WHOLE", "LIKE THE RECORD")
+    head = ("POLICY", "CELLS", "MEAN USE", "EVICTIONS", "TOKENS EVICTED", "TURNS LEFT", "WHOLE", "LIKE THE RECORD")
     rows: list[tuple[str, ...]] = [head]
     for r in runs:
         d = _document(r, recorded)
@@ -140,7 +140,7 @@ def _columns(r: Replayed, n_most: int) -> list[Moment]:
 
 
 def _grid(r: Replayed, n_lines: int, n_columns: int) -> list[list[float]]:
-    """Share of the turns' tokens that is resident: a line per group of turns, a column per stretch of time."""
+    """Share of the turns' tokens that is resident: a line per group of turns, a column per span of time."""
     last = _last_turn(r)
     per_line, moments, grid = math.ceil((last + 1) / n_lines), _columns(r, n_columns), []
     for first in range(0, last + 1, per_line):

@@ -48,7 +48,7 @@ class Room:
 
     def check_pins(self, n_more: int, what: str, instead: str = "shorten it", *, n_freed: int = 0) -> None:
         """Raises BudgetError if `n_more` more fixed tokens, in place of `n_freed`, would leave no room for a turn."""
-        size = f" ({n_more} cell{'s' * (n_more != 1)})" if n_more else ""  # not tokens: markers are nobody's words
+        size = f" ({n_more} cell{'s' * (n_more != 1)})" if n_more else ""  # not tokens: template tokens are no content
         n_fixed = self._n_fixed(max(0, n_more - n_freed))
         check_fit(self.policy, self.budget.n_cells, n_fixed, f"{what}{size}", instead)
 

@@ -17,7 +17,7 @@ class Row:
     numbers, -1 where there are none. logprobs: nats, per option; of a Read its mean per token. gold_logprob: nats.
     gold_resident: share of the fact's tokens that are in the cache, None without a fact. distance: tokens between
     the fact and the question, None without one. resident: tokens in the cache when it was answered. tokens: decoded
-    so far in this dialogue, options not counted. evicted: tokens let go so far. seconds: spent on the dialogue so
+    so far in this dialogue, options not counted. evicted: tokens evicted so far. seconds: spent on the dialogue so
     far under this arm, what it shares with others up to its first eviction counted for each. digest: of the policy with
     all its fields and of the dialogue, so that rows of an older default or wording are not taken for new ones. last:
     whether this is the dialogue's last row. n_scored: tokens of a Read that its mean is over, 1 for a question.

@@ -233,7 +233,7 @@ def _packed(data: bytes) -> bytes:
 
 
 def _locked(folder: Path) -> FileLock:
-    """For `with`: one process at a time writes this folder's rows. A kill lets go of it."""
+    """For `with`: one process at a time writes this folder's rows. A kill releases it."""
     return FileLock(folder / "rows.lock")
 
 

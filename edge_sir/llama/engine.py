@@ -134,7 +134,7 @@ class LlamaEngine:
         return results
 
     def _logits(self, n_rows: int) -> NDArray[np.float32]:
-        """The output rows, float32 [n_rows, n_vocab]: llama.cpp's own buffer, gone at the next decode."""
+        """The output rows, float32 [n_rows, n_vocab]: llama.cpp's own buffer, overwritten by the next decode."""
         if n_rows == 0:
             return np.empty((0, self.spec.n_vocab), np.float32)
         return np.ctypeslib.as_array(lib.llama_get_logits(self._handle), shape=(n_rows, self.spec.n_vocab))

@@ -29,7 +29,7 @@ class TurnMemory:
 
     passages: what is resident, split wherever speaker or pin changes or something is missing. n_tokens: as decoded,
     template tokens included, thoughts only while they are resident. n_content: of these, what somebody said; template
-    tokens are nobody's words, so what people are shown counts content alone. score: mean surprisal of what is resident
+    tokens are no content, so what people are shown counts content alone. score: mean surprisal of what is resident
     of that, nats.
     """
 

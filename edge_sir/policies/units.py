@@ -1,6 +1,6 @@
 """Whole units go or stay, by the mean surprisal of what they say.
 
-What is kept reads on, which helps a model use it; but at a tight budget most turns are gone altogether, and
+What is kept reads on, which helps a model use it; but at a tight budget most turns are evicted whole, and
 of twenty things that were said a question may be about any. docs/results has it beside `sir`.
 """
 
@@ -46,7 +46,7 @@ class Units(Policy):
             raise ConfigError(f"max_unit must be at least 1, not {self.max_unit}")
 
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
-        gone: list[Rows] = []
+        taken: list[Rows] = []
         worth: list[float] = []
         n_gone, cut = 0, None
         for value, unit in self._worst_first(view, self.candidates(protect, n_drop)):
@@ -55,11 +55,11 @@ class Units(Policy):
                 break
             if n_gone + len(unit) > n_drop:
                 unit, cut = _thin(view, unit, n_drop - n_gone), value
-            gone.append(unit)
+            taken.append(unit)
             worth.append(value)
             n_gone += len(unit)
-        rows = np.concatenate(gone) if gone else np.empty(0, np.intp)
-        values = np.repeat(np.asarray(worth, np.float64), [len(unit) for unit in gone])
+        rows = np.concatenate(taken) if taken else np.empty(0, np.intp)
+        values = np.repeat(np.asarray(worth, np.float64), [len(unit) for unit in taken])
         order = np.argsort(rows)
         return EvictionPlan(rows[order].astype(np.int64), view.epoch, "room", values[order], cut)
 

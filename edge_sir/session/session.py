@@ -273,7 +273,7 @@ class Session:
         self.ledger.update("role", slice(len(self.ledger) - n, None), ROLES.index(role))
 
     def pin(self, turn: int, pinned: bool = True) -> int:
-        """Pins what is resident of `turn` (or lets it loose) and returns how many tokens that are.
+        """Pins what is resident of `turn` (or unpins it) and returns how many tokens that are.
 
         Raises BudgetError, with nothing changed, if the pins would leave no room for a turn.
         """
