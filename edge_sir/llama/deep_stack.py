@@ -47,6 +47,6 @@ def on_deep_stack(call: Callable[[], T]) -> T:
             thread.join()
         except BaseException as interrupt:
             interrupts.append(interrupt)
-    for error in (*interrupts[:1], *errors):
-        raise error
+    for trouble in (*interrupts, *errors):
+        raise trouble
     return results[0]

@@ -14,19 +14,21 @@ from itertools import pairwise
 
 __all__ = ["RECURSION_FREE", "Limit", "cuts", "limits_of", "pieces", "recurses"]
 
-RECURSION_FREE = frozenset(
+_LOOPING = (
     "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano mpt starcoder gpt-2 phi-2 jina-es "
     "jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert jina-v1-en jina-v2-code roberta-bpe exaone4 "
     "gemma4 granite-embed-multi-311m sarvam-moe refact command-r qwen2 deepseek-r1-qwen kormo f2llmv2 megrez qwen35 "
     "stablelm2 olmo dbrx smaug-bpe chatglm-bpe glm4 glm5 jais smollm codeshell exaone chameleon minerva-7b trillion "
-    "granite-docling hunyuan kimi-k2 grok-2 laguna solar-open mellum2".split()
+    "granite-docling hunyuan kimi-k2 grok-2 laguna solar-open mellum2"
 )
+RECURSION_FREE = frozenset(_LOOPING.split())
 """Pre-tokenizers with loops of llama.cpp's own instead of a recursive regex. One that is not named here recurses."""
 
 _BLANKS = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what llama.cpp's \s matches
 _BLANK, _NOT_BLANK = re.compile(f"[{_BLANKS}]"), re.compile(f"[^{_BLANKS}]")
 _NO_PHRASE = re.compile(r"[^A-Za-z \x80-\U0010ffff]")
 _NO_DIGIT = re.compile(r"[^0-9]")
+_LETTER_OR_BLANK = re.compile(rf"[^\W\d_]|[{_BLANKS}]")
 
 # Best first: at the first two nearly every pre-tokenizer splits, at the others some do.
 _SPLITS = tuple(
@@ -68,15 +70,20 @@ class Limit:
     splits: Sequence[re.Pattern[str]]
 
 
+# For memory: a word of a million characters takes 130 MB.
+_LOOPS = (Limit(_BLANK, 1_000_000, 249_999, _SPLITS), Limit(_NOT_BLANK, 1_000_000, 249_999, _LINE_ENDS))
 _RECURSIVE = (Limit(_BLANK, 32_768, 16_383, _SPLITS), Limit(_NOT_BLANK, 32_768, 16_383, _LINE_ENDS))
-_LOOPS = (Limit(_BLANK, 1 << 20, (1 << 18) - 1, _SPLITS), Limit(_NOT_BLANK, 1 << 20, (1 << 18) - 1, _LINE_ENDS))  # memory
-_SENTENCEPIECE = (Limit(None, 32_768, 8192, _WORD_ENDS),)
-_MORE = {
-    "exaone-moe": (Limit(_NO_PHRASE, 32_768, 16_383, _WORD_ENDS),),  # one match takes words and the blanks between
-    # Their regexes take time that grows with the square of such a run.
-    "deepseek-llm": (Limit(_NOT_BLANK, 8192, 96, _LINE_ENDS),),
-    "superbpe": (Limit(_NO_DIGIT, 8192, 96, ()),),
+_SIGNS = Limit(_LETTER_OR_BLANK, 32_768, 16_383, _SPLITS)
+_OWN = {
+    "": (_SIGNS, *_LOOPS),
+    "default": (_SIGNS, *_LOOPS),
+    "falcon": (_SIGNS, *_LOOPS),
+    "exaone-moe": (Limit(_NO_PHRASE, 32_768, 16_383, _WORD_ENDS), *_RECURSIVE),  # one match takes many words
+    # Two whose time grows with the square of such a run.
+    "deepseek-llm": (Limit(_NOT_BLANK, 8192, 96, _LINE_ENDS), *_RECURSIVE),
+    "superbpe": (Limit(_NO_DIGIT, 8192, 96, ()), *_LOOPS),
 }
+_SENTENCEPIECE = (Limit(None, 32_768, 8192, _WORD_ENDS),)
 
 
 def limits_of(tokenizer: str, pre: str) -> tuple[Limit, ...]:
@@ -85,7 +92,7 @@ def limits_of(tokenizer: str, pre: str) -> tuple[Limit, ...]:
         return _SENTENCEPIECE
     if tokenizer in _WITHOUT_PRE:
         return ()
-    return _RECURSIVE + _MORE.get(pre, ()) if recurses(tokenizer, pre) else _LOOPS
+    return _OWN.get(pre, _RECURSIVE) if recurses(tokenizer, pre) else _LOOPS
 
 
 def recurses(tokenizer: str, pre: str) -> bool:
