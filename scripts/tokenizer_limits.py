@@ -263,7 +263,7 @@ def safe_limits(pre: str, longest: int, n_mixtures: int, folder: Path) -> Kept:
             kept.tried += 1
             kept.deaths += [name] if end.died else []
             kept.slow += [name] if end.signal and not end.died else []
-        same = [(ascii(unit), "Well, " + run_of(unit, _PROMISED) + " and more.") for unit in UNITS]
+        same = [(ascii(unit), "Well," + run_of(unit, _PROMISED) + "and more.") for unit in UNITS]
         for name, text in [*same, ("an ordinary text", ordinary_text(_LONG))]:
             end = in_child(lambda text=text: np.array_equal(codec.encode(text, special=False), bare(model.vocab, text)))
             kept.changed += [] if end.told else [name]

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from edge_sir._shield import shield
 from edge_sir.errors import EngineError
 
 __all__ = ["STACK_BYTES", "on_deep_stack"]
@@ -33,6 +34,20 @@ def on_deep_stack(call: Callable[[], T]) -> T:
             errors.append(error)
 
     thread = threading.Thread(target=run, name="edge-sir tokenizer", daemon=True)
+    interrupts: list[BaseException] = []
+    with shield():
+        _start(thread)
+        while thread.is_alive():
+            try:
+                thread.join()
+            except BaseException as interrupt:  # of a handler that the shield leaves alone
+                interrupts.append(interrupt)
+    for trouble in (*interrupts, *errors):
+        raise trouble
+    return results[0]
+
+
+def _start(thread: threading.Thread) -> None:
     with _lock:  # the size is one setting for all threads to come
         before = threading.stack_size(STACK_BYTES)
         try:
@@ -41,12 +56,3 @@ def on_deep_stack(call: Callable[[], T]) -> T:
             raise EngineError(f"no thread can be started for a long text: {error}") from None
         finally:
             threading.stack_size(before)
-    interrupts: list[BaseException] = []
-    while thread.is_alive():
-        try:
-            thread.join()
-        except BaseException as interrupt:
-            interrupts.append(interrupt)
-    for trouble in (*interrupts, *errors):
-        raise trouble
-    return results[0]
