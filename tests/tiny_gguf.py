@@ -184,6 +184,40 @@ def tokenizer(chat_template: str | None) -> Metadata:
     }
 
 
+def bpe_tokenizer(pre: str, model: str = "gpt2", chat_template: str | None = CHATML) -> Metadata:
+    """A byte-level BPE tokenizer with the pre-tokenizer `pre`, for `write_llama(metadata=...)`.
+
+    Its merges join equal and common neighbours, so that a place where a text was split shows in the tokens.
+    """
+    kind = gguf.TokenType
+    texts, merges = bpe_bytes(), []
+    for letter in "zZ7.'=+/`" + "".join(texts[byte] for byte in b" \n\t\r"):
+        merges += [(letter * n, letter * n) for n in (1, 2, 4)]
+    merges += [("t", "h"), ("th", "e"), (texts[32], "the"), (texts[32], "z"), ("z", "7"), ("z", "Z"), (".", texts[10])]
+    control = ["</s>", *CONTROL_TOKENS]
+    texts += ["".join(pair) for pair in merges] + control
+    texts += [f"<unused{i}>" for i in range(N_VOCAB - len(texts))]
+    n_control = N_VOCAB - texts.index("</s>")
+    entries = tokenizer(chat_template) | {
+        "tokenizer.ggml.model": model,
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": texts,
+        "tokenizer.ggml.token_type": [int(kind.NORMAL)] * (N_VOCAB - n_control) + [int(kind.CONTROL)] * n_control,
+        "tokenizer.ggml.merges": [" ".join(pair) for pair in merges],
+        "tokenizer.ggml.bos_token_id": texts.index("</s>"),
+        "tokenizer.ggml.eos_token_id": texts.index("</s>"),
+        "tokenizer.ggml.eot_token_id": texts.index("<|im_end|>"),
+    }
+    return entries | {f"tokenizer.ggml.{name}": None for name in ("scores", "unknown_token_id", "add_space_prefix")}
+
+
+def bpe_bytes() -> list[str]:
+    """How byte-level BPE writes the 256 bytes: printable ones as they are, others as letters from U+0100 on."""
+    shown = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in shown else chr(next(hidden)) for byte in range(256)]
+
+
 def weight(rng: np.random.Generator, n_out: int, n_in: int, gain: float = 1.0) -> NDArray[np.float32]:
     """[n_out, n_in]: maps inputs of unit variance to outputs with a standard deviation of `gain`."""
     return rng.normal(0.0, gain * n_in**-0.5, (n_out, n_in)).astype(np.float32)

@@ -194,6 +194,9 @@ def _check_tokenizer(header: GGUFHeader, texts: set[bytes]) -> None:
     model = header.tokenizer_model
     if model not in _CHAT_TOKENIZERS and not (model == "rwkv" and "rwkv" in header.architecture):
         raise header.error(f"tokenizer.ggml.model {model!r} is missing or cannot be used for a chat", OTHER)
+    if header.text("tokenizer.ggml.pre", "") == "whitespace" and model != "whitespace":
+        # llama_tokenize ends the process on two blanks in a row.
+        raise header.error(f"tokenizer.ggml.pre 'whitespace' does not go with tokenizer.ggml.model {model!r}")
     if model == "llama":
         # Without a token for every byte, llama_tokenize ends the process on the first emoji.
         missing = [b for b in range(256) if b"<0x%02X>" % b not in texts and bytes([b]) not in texts]

@@ -1,23 +1,38 @@
 """llama.cpp's tokenizer behind the TextCodec protocol."""
 
 import ctypes
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
 from edge_sir.engine import THINK_TAGS, Tokens
-from edge_sir.errors import EngineError
+from edge_sir.errors import CapabilityError, EngineError
+from edge_sir.llama.deep_stack import on_deep_stack
 from edge_sir.llama.native import NativeModel, lib
+from edge_sir.llama.text_limits import limits_of, pieces, recurses
 
 __all__ = ["LlamaText"]
 
 _LONGEST_PIECE = 64  # bytes; longer ones are asked for again
+_MOST_BYTES = 2**31 - 1  # llama_tokenize counts in int32
+_SHORT = 1000  # characters that any thread's stack has room for
 
 
 class LlamaText:
-    """Tokens of a model's vocabulary."""
+    """Tokens of a model's vocabulary.
+
+    Texts of any length and content are taken, up to 2 GB. They are tokenized as llama.cpp does, but for runs of one
+    kind of characters that it would not survive or not end (`text_limits`): those are cut, so that tokens differ
+    where one would have reached across a cut. No run of 8192 characters is cut, and none of 32,768 in most models.
+    """
 
     def __init__(self, model: NativeModel) -> None:
         self._vocab, self._n_vocab = model.vocab, model.n_vocab
+        kind = model.header.tokenizer_model, model.header.text("tokenizer.ggml.pre", "")
+        self._limits, self._recursive = limits_of(*kind), recurses(*kind)
+        self._sentencepiece = lib.llama_vocab_type(self._vocab) == lib.LLAMA_VOCAB_TYPE_SPM
+        self._special = cache(self._find_special)
         bos, eos = int(lib.llama_vocab_bos(self._vocab)), int(lib.llama_vocab_eos(self._vocab))
         self.bos = bos if lib.llama_vocab_get_add_bos(self._vocab) else -1
         self.bos_text = self._name(bos)
@@ -36,23 +51,60 @@ class LlamaText:
                 self._tags[int(ids[0])] = tag.encode()
 
     def encode(self, text: str, *, special: bool) -> Tokens:
-        data = text.encode("utf-8", "replace")
-        tokens = self._tokenize(data, len(data) + 8, special)
+        """Tokens of `text`, nothing added; int32 [n]. Raises CapabilityError for more than 2 GB."""
+        tokens = self._tokens(text, special)
         if not special:
             # SentencePiece merging does not look at token types: "<s" + ">" may become the real <s>.
-            for token in [t for t in np.unique(tokens).tolist() if self._is_marker(t)]:
-                letters = [self.encode(letter, special=False) for letter in self._name(token)]
-                parts = np.split(tokens, np.flatnonzero(tokens == token))
-                tokens = np.concatenate([parts[0], *(x for part in parts[1:] for x in (*letters, part[1:]))])
+            used = np.flatnonzero(np.bincount(np.maximum(tokens, 0)))
+            for token in [t for t in used.tolist() if self._is_marker(t)]:
+                letters = np.concatenate([self.encode(letter, special=False) for letter in self._name(token)])
+                tokens = _replaced(tokens, token, letters)
         return tokens
 
-    def _tokenize(self, data: bytes, capacity: int, special: bool) -> Tokens:
-        tokens = np.empty(capacity, np.int32)
-        pointer = tokens.ctypes.data_as(ctypes.POINTER(lib.llama_token))
-        n = lib.llama_tokenize(self._vocab, data, len(data), pointer, capacity, False, special)
-        if n == -(2**31):
-            raise EngineError(f"llama_tokenize failed on a text of {len(data)} bytes")
-        return self._tokenize(data, -n, special) if n < 0 else tokens[:n].copy()
+    def _tokens(self, text: str, special: bool) -> Tokens:
+        if len(text) > _MOST_BYTES:
+            raise _too_long(text)
+        parts = pieces(text, self._limits, lambda: self._special(special))
+        if self._recursive and len(text) > _SHORT:
+            return on_deep_stack(lambda: self._joined(parts, special))
+        return self._joined(parts, special)
+
+    def _joined(self, parts: list[str], special: bool) -> Tokens:
+        tokens = [self._tokenize(parts[0], special)]
+        for before, part in pairwise(parts):
+            starts_anew = not self._sentencepiece or any(before.endswith(name) for name in self._special(special))
+            tokens.append(self._tokenize(part, special) if starts_anew else self._continued(part, special))
+        return np.concatenate(tokens)
+
+    def _continued(self, text: str, special: bool) -> Tokens:
+        """Tokens without the blank that SentencePiece puts before a text: behind a text that is taken off again."""
+        lead = "." if text[0].isspace() else "\n"
+        expected, tokens = self._tokenize(lead, special), self._tokenize(lead + text, special)
+        merged = not np.array_equal(tokens[: len(expected)], expected)
+        return self._tokenize(text, special) if merged else tokens[len(expected) :]
+
+    def _tokenize(self, text: str, special: bool) -> Tokens:
+        data = text.encode("utf-8", "replace")
+        if len(data) > _MOST_BYTES:
+            raise _too_long(text)
+        capacity = len(data) + 8
+        while True:
+            tokens = np.empty(capacity, np.int32)
+            pointer = tokens.ctypes.data_as(ctypes.POINTER(lib.llama_token))
+            n = lib.llama_tokenize(self._vocab, data, len(data), pointer, capacity, False, special)
+            if n == -(2**31):
+                raise EngineError(f"llama_tokenize failed on a text of {len(data)} bytes")
+            if n >= 0:
+                return tokens[:n].copy()
+            capacity = -n
+
+    def _find_special(self, special: bool) -> frozenset[str]:
+        """The texts of the tokens that llama.cpp looks for before it tokenizes."""
+        wanted = lib.LLAMA_TOKEN_ATTR_USER_DEFINED
+        if special:
+            wanted |= lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        ids = (i for i in range(self._n_vocab) if lib.llama_vocab_get_attr(self._vocab, i) & wanted)
+        return frozenset(name for i in ids if (name := self._name(i)))
 
     def piece(self, token: int) -> bytes:
         if token in self._tags:
@@ -74,3 +126,16 @@ class LlamaText:
 
     def _name(self, token: int) -> str:
         return lib.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace") if token >= 0 else ""
+
+
+def _replaced(tokens: Tokens, token: int, by: Tokens) -> Tokens:
+    """`tokens` with each `token` replaced by all of `by`."""
+    hits = tokens == token
+    lengths = np.where(hits, len(by), 1)
+    replaced = np.repeat(tokens, lengths)
+    replaced[np.repeat(hits, lengths)] = np.tile(by, int(hits.sum()))
+    return replaced
+
+
+def _too_long(text: str) -> CapabilityError:
+    return CapabilityError(f"a text of {len(text)} characters is too long; give it in parts of less than 2 GB")

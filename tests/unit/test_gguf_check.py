@@ -12,7 +12,16 @@ from edge_sir.errors import ModelFileError
 from edge_sir.llama.gguf_check import check_model_file
 from edge_sir.llama.gguf_header import ArrayInfo, GGUFHeader, RopeScaling
 from edge_sir.llama.gguf_reader import read_header
-from tests.tiny_gguf import CHATML, N_VOCAB, vocabulary, write_gemma3, write_gguf, write_header_only, write_llama
+from tests.tiny_gguf import (
+    CHATML,
+    N_VOCAB,
+    bpe_tokenizer,
+    vocabulary,
+    write_gemma3,
+    write_gguf,
+    write_header_only,
+    write_llama,
+)
 
 TEXTS = vocabulary()[0]
 N_LAST_TENSOR_BYTES = 4 * 64 * N_VOCAB  # output.weight of the tiny llama, in float32
@@ -313,6 +322,8 @@ VOCABULARIES: list[tuple[dict[str, Any], str]] = [
     ({"tokenizer.ggml.model": None}, "tokenizer.ggml.model '' is missing"),
     ({"tokenizer.ggml.model": "bert"}, "'bert' is missing or cannot be used"),
     ({"tokenizer.ggml.model": "none"}, "'none' is missing or cannot be used"),
+    (bpe_tokenizer("whitespace"), "'whitespace' does not go with tokenizer.ggml.model 'gpt2'"),
+    ({"tokenizer.ggml.pre": 3}, "tokenizer.ggml.pre should be a text"),
     ({"tokenizer.chat_template": 5}, "tokenizer.chat_template should be a text"),
 ]
 PURPOSES: list[tuple[dict[str, Any], str]] = [
