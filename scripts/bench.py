@@ -18,6 +18,7 @@ import platform
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ from bench_stats import Figure, report, table
 from edge_sir import models
 from edge_sir.errors import EdgeSirError, ModelError
 from edge_sir.llama.native import NativeModel, default_threads
-from edge_sir.options import Options
 from edge_sir.runtime import ensure_model
 
+_MODEL = "smollm2-135m-instruct"  # by name, so that figures of different days are about one model
 _GEMMA = "gemma-3-270m"
+_HALF = "qwen2.5-coder-0.5b-instruct"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,11 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="What edge-sir costs beside bare llama.cpp.")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: at most 5 minutes on two cores")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions: at most 7 minutes on two cores")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    parser.add_argument(
-        "--model", default=Options().model, metavar="M", help="name or GGUF file (default: %(default)s)"
-    )
+    parser.add_argument("--model", default=_MODEL, metavar="M", help="name or GGUF file (default: %(default)s)")
     parser.add_argument(
         "--threads",
         type=int,
@@ -87,22 +87,50 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
     figures.append(bench_chat.generation(setup, setup.pick(4, 20), copy_speed))
     figures += bench_chat.turns(setup, setup.pick(3, 8))
     figures.append(bench_eval.evaluation(setup, path))
-    return figures + _gemma(setup)
+    return figures + _gemma(setup) + _half(setup, copy_speed)
 
 
 def _gemma(setup: Setup) -> list[Figure]:
     """The prefill of a model with a large vocabulary, where it is here already."""
     key = "prefill_scored_ratio_gemma"
-    try:
-        path = models.resolve(_GEMMA).path
-    except ModelError:
-        return [Figure(key, None, note=f"{_GEMMA} is not here; `edge-sir models get {_GEMMA}` fetches it")]
+    path = _here(_GEMMA)
+    if path is None:
+        return [_missing(key, _GEMMA)]
     model = NativeModel(path)
     try:
         taken = bench_context.prefill(model, setup, setup.pick(1024, 2048), setup.pick(1, 3))
         return [bench_context.prefill_figure(key, model, taken)]
     finally:
         model.close()
+
+
+def _half(setup: Setup, copy_speed: float) -> list[Figure]:
+    """What a person notices, on a model of half a billion parameters, where it is here already."""
+    path = _here(_HALF)
+    keys = [f"{name}_0.5b" for name in ("decode_vs_bare", "prefill_scored_ratio", "reread_over_overflow")]
+    if path is None:
+        return [_missing(key, _HALF) for key in keys]
+    figures = [bench_chat.generation(replace(setup, model=str(path)), setup.pick(2, 8), copy_speed, key=keys[0])]
+    model = NativeModel(path)
+    try:
+        taken = bench_context.prefill(model, setup, setup.pick(1024, 2048), setup.pick(1, 3))
+        figures.append(bench_context.prefill_figure(keys[1], model, taken))
+        _, reread = bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
+    finally:
+        model.close()
+    return [*figures, replace(reread, key=keys[2])]
+
+
+def _here(name: str) -> Path | None:
+    """The file of a model of the manifest, None if it was not fetched."""
+    try:
+        return models.resolve(name).path
+    except ModelError:
+        return None
+
+
+def _missing(key: str, name: str) -> Figure:
+    return Figure(key, None, note=f"{name} is not here; `edge-sir models get {name}` fetches it")
 
 
 def _host(setup: Setup, path: Path) -> dict[str, Any]:

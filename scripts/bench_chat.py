@@ -30,7 +30,7 @@ _SMALL_BUDGET = 256
 # ---- speed of generation -------------------------------------------------------------------------
 
 
-def generation(setup: Setup, n_rounds: int, copy_speed: float) -> Figure:
+def generation(setup: Setup, n_rounds: int, copy_speed: float, *, key: str = "decode_vs_bare") -> Figure:
     """Generation through Chat beside a bare loop with the same sampler chain at the same residency."""
     options = Options(model=setup.model, threads=setup.threads, max_tokens=_REPLY, quiet=True)
     pairs: list[tuple[float, float]] = []
@@ -41,16 +41,16 @@ def generation(setup: Setup, n_rounds: int, copy_speed: float) -> Figure:
         chain = Chain(chat.sampling, chat.engine.spec.n_vocab)
         with Bare(model, chat.engine.spec.n_ctx, chat.engine.spec.n_batch, setup.threads) as bare:
             for i in range(n_rounds):
-                say(f"generation, round {i + 1} of {n_rounds}")
+                say(f"generation of {model.header.path.name}, round {i + 1} of {n_rounds}")
                 pairs += _one_reply(setup, chat, bare, chain, filler)
                 chat.truncate(chat.session.turn)
         chain.close()
         _, _, step_bytes = parameters(model)
     if not pairs:
-        return Figure("decode_vs_bare", None, note=f"the model's replies end within {_BLOCK} tokens")
+        return Figure(key, None, note=f"the model's replies end within {_BLOCK} tokens")
     ours, bares = np.array(pairs).T
     return paired(
-        "decode_vs_bare",
+        key,
         bares,
         ours,
         limit=float(np.median(bares) / (step_bytes / copy_speed)),

@@ -21,7 +21,6 @@ from edge_sir.text.boundaries import TextBorders
 
 __all__ = ["Prefill", "overflow", "prefill", "prefill_figure"]
 
-_N_TOKENS = 2048
 _N_STEPS = 8  # normal decode steps beside each eviction
 _N_SINGLE = 4  # tokens decoded one by one before each, as in a reply
 _TURN = 64  # tokens per turn of the conversation that fills the cache
@@ -34,14 +33,20 @@ class Prefill:
 
     ways: [3, n_reps, n_chunks], through the session, bare, bare with the logits of all rows (NaN where not
     measured). reduce_s: time to reduce one chunk's logits to scores. large: bare with n_batch 512 over the
-    first tokens against n_batch 128 over the same.
+    first tokens against the chunk that a chat has over the same.
     """
 
     ways: Floats
     reduce_s: float
     large: float
+    chunk: int
     columns: Columns
     state: bytes
+
+    @property
+    def n_tokens(self) -> int:
+        """How many were read."""
+        return len(self.columns["token"]) + _N_SINGLE
 
     @property
     def bare_s(self) -> float:
@@ -75,6 +80,7 @@ def prefill(model: NativeModel, setup: Setup, n_tokens: int, n_reps: int) -> Pre
         np.array(ways).swapaxes(0, 1),
         _reduce_s(setup, bare.n_batch, model.n_vocab),
         float(np.median(large)),
+        bare.n_batch,
         columns,
         state,
     )
@@ -124,7 +130,7 @@ def _large_against_small(model: NativeModel, setup: Setup, small: Bare, tokens: 
     """Time of bare prefill in batches of 512 over that of the default, part beside part."""
     totals = np.zeros(2)
     small.rewind(0)
-    with Bare(model, _N_TOKENS, _LARGE, setup.threads) as large:
+    with Bare(model, 2 * len(tokens), _LARGE, setup.threads) as large:
         large.prefill(tokens[:_LARGE])  # warm
         large.rewind(0)
         for start in range(0, len(tokens), _LARGE):
@@ -138,8 +144,7 @@ def _large_against_small(model: NativeModel, setup: Setup, small: Bare, tokens: 
 def prefill_figure(key: str, model: NativeModel, taken: Prefill) -> Figure:
     """How many times as long as bare llama_decode the scored prefill takes."""
     _, n_reps, n_chunks = taken.ways.shape
-    n_tokens = len(taken.columns["token"]) + _N_SINGLE
-
+    n_tokens = taken.n_tokens
     every = np.arange(n_reps * n_chunks)
     bare_line = robust_line(taken.ways[1])
 
@@ -159,7 +164,9 @@ def prefill_figure(key: str, model: NativeModel, taken: Prefill) -> Figure:
         limit_is=f"parameters with over without the LM head ({n_body + n_head:,} / {n_body:,}), attention not counted",
         detail={
             "unscored_all_logits_ratio": ratio(every, 2),
+            "ratio_to_bare_512": ratio(every) / taken.large,
             "reduce_share_of_bare": taken.reduce_s / bare_line.mean(),
+            "chunk": taken.chunk,
             "tokens": n_tokens,
             "session_tokens_per_s": n_tokens / bare_line.sum() / ratio(every),
             "bare_tokens_per_s": n_tokens / bare_line.sum(),
@@ -173,7 +180,7 @@ def prefill_figure(key: str, model: NativeModel, taken: Prefill) -> Figure:
 def overflow(model: NativeModel, setup: Setup, taken: Prefill, n_reps: int, copy_speed: float) -> list[Figure]:
     """What a full cache costs when a quarter of it goes, in decode steps, and what re-reading it would cost."""
     keys = ("overflow_decode_steps", "reread_over_overflow")
-    engine = LlamaEngine(model, _N_TOKENS, EngineOptions(threads=setup.threads))
+    engine = LlamaEngine(model, taken.n_tokens, EngineOptions(threads=setup.threads))
     try:
         if not engine.spec.can_pack:
             return [Figure(key, None, note=f"no packing: {engine.spec.why}") for key in keys]
@@ -192,7 +199,7 @@ def overflow(model: NativeModel, setup: Setup, taken: Prefill, n_reps: int, copy
         f"95 % of {n_reps} overflows",
         detail={
             "reread_s": taken.bare_s,
-            "reread_512_over_128": taken.large,
+            "reread_512_over_chunk": taken.large,
             "overflow_ms": 1e3 * np.median(overflow_s),
         },
     )
@@ -202,7 +209,7 @@ def overflow(model: NativeModel, setup: Setup, taken: Prefill, n_reps: int, copy
 def _full_session(engine: LlamaEngine, taken: Prefill) -> Session:
     """The conversation that `prefill` left, in turns of `_TURN` tokens, with its last tokens generated."""
     engine.load(0, taken.state)
-    session = Session(engine, from_spec("sirllm"), Budget(_N_TOKENS), positions="packed")
+    session = Session(engine, from_spec("sirllm"), Budget(taken.n_tokens), positions="packed")
     columns = dict(taken.columns)
     token = columns.pop("token")
     session.ledger.append(token, columns | {"turn": 1 + np.arange(len(token)) // _TURN})
@@ -215,8 +222,9 @@ def _full_session(engine: LlamaEngine, taken: Prefill) -> Session:
 
 def _one_overflow(setup: Setup, session: Session) -> list[float]:
     """Seconds [plan and calls, plan alone, step with the K-shift, normal step], runs, seconds of `sir`'s plan."""
-    clock, n_evicted, tokens = setup.clock, _N_TOKENS // 4, session.ledger["token"][:100].copy()
-    assert len(session.ledger) == _N_TOKENS
+    clock, n_tokens, tokens = setup.clock, session.budget.n_cells, session.ledger["token"][:100].copy()
+    n_evicted = n_tokens // 4
+    assert len(session.ledger) == n_tokens
     pos = session.ledger["pos"].copy()
     sir_s = _plan_of_sir(clock, session, n_evicted)
     started = clock()
@@ -228,7 +236,7 @@ def _one_overflow(setup: Setup, session: Session) -> list[float]:
     started = clock()
     piece = session.next_slice()
     room_s = clock() - started
-    assert piece is not None and len(session.ledger) == _N_TOKENS - n_evicted
+    assert piece is not None and len(session.ledger) == n_tokens - n_evicted
     times = []
     for token in tokens[: 1 + _N_STEPS]:
         if piece is None:

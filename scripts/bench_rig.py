@@ -152,7 +152,7 @@ class Chain(LlamaSampler):
     """The product's own sampler chain, applied to the context's last row by llama.cpp itself."""
 
     def __init__(self, params: SamplingParams, n_vocab: int) -> None:
-        super().__init__(params, LlamaSampler.template(n_vocab))
+        super().__init__(params, np.arange(n_vocab, dtype=np.int32))
 
     def sample(self, context: object) -> int:  # type: ignore[override]
         return int(lib.llama_sampler_sample(self._chain, context, -1))

@@ -34,6 +34,9 @@ TARGETS = {
     "late_vs_early_turn_speed": (">=", 0.97),
     "rss_growth_mb_per_1000_turns": ("<=", 2.0),
     "eval_vs_bare": (">=", 0.90),
+    "decode_vs_bare_0.5b": (">=", 0.95),
+    "prefill_scored_ratio_0.5b": ("", 0.0),
+    "reread_over_overflow_0.5b": (">=", 100.0),
 }
 """Which way and how far each figure should be; "" for one that is only shown."""
 

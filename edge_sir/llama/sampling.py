@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_sir.core.chance import Chance, pick
 from edge_sir.engine import Row, SamplingParams
@@ -20,37 +21,29 @@ class LlamaSampler:
     """penalties -> top-k -> top-p -> min-p -> temperature -> a draw of ours, or greedy at temperature 0.
 
     It draws from any logits row, not from the context's last batch (llama_sampler_sample), so that a
-    row can be kept while other sequences are decoded. `template` holds ids 0..n_vocab-1. drawn: tokens that were drawn
-    already; it goes on as the sampler that drew them would.
+    row can be kept while other sequences are decoded. ids: 0..n_vocab-1, int32, which samplers may share. drawn: tokens
+    that were drawn already; it goes on as the sampler that drew them would.
     """
 
-    def __init__(self, params: SamplingParams, template: np.ndarray, drawn: Sequence[int] = ()) -> None:
+    def __init__(self, params: SamplingParams, ids: NDArray[np.int32], drawn: Sequence[int] = ()) -> None:
         self._params = params
         self._drawn = [int(token) for token in drawn]
         self._chance = Chance(params.seed, len(self._drawn))
-        self._template = template
-        self._candidates = np.empty_like(template)
+        self._ids = ids
+        self._candidates = np.empty(len(ids), _DATA)
         self._array = lib.llama_token_data_array()
         settings = lib.llama_sampler_chain_default_params()
         settings.no_perf = True
         self._chain = lib.llama_sampler_chain_init(settings)
-        for sampler in _links(params, len(template)):
+        for sampler in _links(params, len(ids)):
             lib.llama_sampler_chain_add(self._chain, sampler)
         for token in self._drawn[-params.repeat_last_n :]:
             lib.llama_sampler_accept(self._chain, token)
 
-    @staticmethod
-    def template(n_vocab: int) -> np.ndarray:
-        """Candidates with nothing but their ids, [n_vocab]."""
-        candidates = np.zeros(n_vocab, _DATA)
-        candidates["id"] = np.arange(n_vocab)
-        return candidates
-
     def sample(self, logits: Row) -> int:
-        # Samplers sort and shorten the array in place, so it starts afresh each time. As bytes, because numpy
-        # copies structures one by one: 0.4 ms instead of 0.03 ms for 49,152 of them.
-        self._candidates.view(np.uint8)[:] = self._template.view(np.uint8)
-        self._candidates["logit"] = logits
+        # Samplers sort and shorten the array in place, so it starts afresh each time. Field by field, because numpy
+        # copies whole structures one by one: 0.4 ms instead of 0.03 ms for 49,152 of them.
+        self._candidates["id"], self._candidates["logit"], self._candidates["p"] = self._ids, logits, 0
         array = self._array
         array.data = ctypes.cast(self._candidates.ctypes.data, lib.llama_token_data_p)
         array.size, array.selected, array.sorted = len(self._candidates), -1, False
