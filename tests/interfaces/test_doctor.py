@@ -21,7 +21,7 @@ def test_without_a_model_it_tells_of_the_machine(run_cli: Callable) -> None:
 
 def test_a_model_is_reported_for_people(run_cli: Callable, talker_path: Path) -> None:
     text = run_cli("doctor", talker_path, "--budget", "256", "--memory", "200M", "--no-speed").succeeded().out.decode()
-    assert "gate: packed, because: moving keys moved logits by 0.0" in text
+    assert "positions: packed, since moving keys moved logits by 0.0" in text
     assert "cells, 256 bytes each" in text and "a budget of 256 cells takes" in text
     assert "the logits of 128 tokens at once (--chunk)" in text
     assert "200.0 MB hold a budget of " in text and "speed" not in text
