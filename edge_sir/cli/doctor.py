@@ -180,8 +180,8 @@ def _print(report: Report) -> None:
     model, gate, speed = (report[part] for part in ("model", "gate", "speed"))
     about = f"{model['architecture']}, {_size(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
     print(f"\n{Path(model['path']).name}: {about}, trained on {model['n_ctx_train']:,} positions")
-    print(f"  gate: {gate['mode']}, because: {gate['why']}")
-    print("  K and V types, and the positions that go with them:")
+    print(f"  positions: {gate['mode']}, since {gate['why']}")
+    print("  types of K and V, and the positions that go with them:")
     for row in gate["kv_types"]:
         note = f"  {row['note']}" if row["note"] else ""
         print(f"    {row['k']:>5} {row['v']:>5}  {row['bytes_per_cell']:10,.0f} bytes per cell  {row['allowed']}{note}")
