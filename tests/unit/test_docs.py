@@ -20,7 +20,6 @@ from edge_sir.eval import task as tasks
 from edge_sir.eval.evaluate import Request, evaluate
 from edge_sir.eval.runner import arms_of
 from edge_sir.eval.stage import Stage
-from edge_sir.options import Options
 from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer, ToyEngine
 
@@ -75,7 +74,7 @@ def run_examples(page: Path, *, with_model: bool) -> int:
     program: dict[str, Any] = {"__name__": "example"}
     n = 0
     for block in blocks(page, "python"):
-        if not A_FILE.match(block) and ("open_chat(" in block) == with_model:
+        if not A_FILE.match(block) and ("edge_sir.load(" in block or "open_chat(" in block) == with_model:
             exec(compile(block, page.name, "exec"), program)
             n += 1
     return n
@@ -88,12 +87,12 @@ def test_examples_run(page: Path, written: None) -> None:
 
 @pytest.mark.model
 def test_examples_with_a_model_run(smollm2_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    real = edge_sir.open_chat
+    real = edge_sir.load
 
-    def open_briefly(options: Options) -> edge_sir.Chat:
-        return real(options.model_copy(update={"max_tokens": 8, "threads": 1}))
+    def load_briefly(**options: Any) -> edge_sir.Model:
+        return real(smollm2_path, **(options | {"max_tokens": 8, "threads": 1}))
 
-    monkeypatch.setattr(edge_sir, "open_chat", open_briefly)
+    monkeypatch.setattr(edge_sir, "load", load_briefly)
     assert sum(run_examples(page, with_model=True) for page in PAGES) == 1
     assert "ChatStats(" in capsys.readouterr().out
 
@@ -214,7 +213,7 @@ def test_every_page_is_in_the_index() -> None:
     assert [page.name for page in PAGES[1:] if page.name != "README.md" and f"({page.name})" not in index] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/method.md", "docs/choosing.md"])
+@pytest.mark.parametrize("page", ["docs/chatting.md", "docs/method.md", "docs/choosing.md"])
 def test_every_policy_is_told_of(page: str) -> None:
     missing = [name for name in policies.names() if f"`{name}`" not in text_of(ROOT / page)]
     assert missing == []
