@@ -11,9 +11,9 @@ from typing import Any
 
 # Before the library is loaded: an abort must not spend seconds on a debugger's backtrace.
 os.environ.setdefault("GGML_NO_BACKTRACE", "1")
-# llama.cpp's threads meet a thousand times per decode, and on x86 libgomp has the first one spin there for milliseconds.
-# That keeps the last one from the core that it waits for where another process is at work: beside one, 0.5B reads 12
-# tokens a second on two threads, and 52 with shorter spins. An idle machine shows no difference.
+# llama.cpp's threads meet a thousand times per decode, and on x86 libgomp has the first one spin there for
+# milliseconds. Where another process is at work that keeps the last one from the core that it waits for: beside one,
+# 0.5B reads 12 tokens a second on two threads, and 52 with shorter spins. An idle machine shows no difference.
 if platform.machine().lower() in ("x86_64", "amd64") and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
