@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_families import FAMILIES
 
@@ -91,7 +92,7 @@ def test_a_loaded_model_is_weighed(smollm2_path: Path) -> None:
 @pytest.mark.skipif(not private_bytes(), reason="this system does not tell what memory a process has")
 def test_the_process_is_weighed(smollm2_path: Path) -> None:
     before = private_bytes()
-    block = bytearray(b"x" * 30_000_000)
+    block = np.ones(100_000_000, np.uint8)
     assert private_bytes() - before == pytest.approx(len(block), rel=0.1)
     model, loaded = load_measured(smollm2_path, gpu_layers=0, header=check_model_file(smollm2_path))
     model.close()

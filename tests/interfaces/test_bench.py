@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -61,3 +62,17 @@ def test_reports(stats: ModuleType) -> None:
 def test_every_figure_has_a_target(stats: ModuleType) -> None:
     assert stats.TARGETS["prefill_scored_ratio"] == ("<=", 1.2)
     assert stats.head_flop_ratio(106_203_456, 28_311_552) == pytest.approx(1.267, abs=1e-3)
+
+
+def test_a_model_that_is_not_here_is_named_with_the_remedy(
+    import_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EDGE_SIR_MODELS_DIR", str(tmp_path))
+    bench, stats = import_script("bench"), import_script("bench_stats")
+    assert bench._parser().parse_args([]).model == "smollm2-135m-instruct"
+    setup = bench.Setup("smollm2-135m-instruct", 1, True, bench.clock_of(1))
+    figures = [*bench._gemma(setup), *bench._half(setup, 1e9)]
+    keys = ["decode_vs_bare_0.5b", "prefill_scored_ratio_0.5b", "reread_over_overflow_0.5b"]
+    assert [figure.key for figure in figures] == ["prefill_scored_ratio_gemma", *keys]
+    assert set(stats.TARGETS) >= {figure.key for figure in figures}
+    assert all(figure.value is None and "edge-sir models get" in figure.note for figure in figures)
