@@ -6,7 +6,8 @@ from Python, in a context of the same settings.
 
     bench.py          arguments, the host, the order      bench_context.py  prefill, overflow, re-reading
     bench_rig.py      bare llama.cpp, clock, text         bench_chat.py     generation, many turns, memory
-    bench_stats.py    figures, spread, table, JSON    bench_eval.py     a played dialogue
+    bench_stats.py    figures, spread, table, JSON        bench_eval.py     a played dialogue
+                                                          bench_text.py     a megabyte of text
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any
 import bench_chat
 import bench_context
 import bench_eval
+import bench_text
 from bench_rig import Setup, clock_of, copy_bytes_per_s, say
 from bench_stats import Figure, report, table
 
@@ -82,6 +84,7 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
         taken = bench_context.prefill(model, setup, 2048, setup.pick(1, 6))
         figures.append(bench_context.prefill_figure("prefill_scored_ratio", model, taken))
         figures += bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
+        figures.append(bench_text.encoding(model, setup, setup.pick(3, 10)))
     finally:
         model.close()
     figures.append(bench_chat.generation(setup, setup.pick(4, 20), copy_speed))

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ UNITS = [
 ATOMS = [*UNITS, "the", "don't", "ЖЖ", "中文", "<|x|>", "1234", " \t", "\r\n\r\n", "x" * 50, " " * 50]
 
 _LONGEST = 1_000_000
-_LONG, _LONG_ENOUGH = 300_000, 50_000  # more than what is cut
+_LONG, _LONG_ENOUGH = 100_000, 50_000  # more than what is cut
 _PROMISED = 8192  # characters in a row whose tokens may not change in any model
 _PATIENCE_S = 120  # of a processor, for one text
 _PROBE = 40_000  # characters by which pre-tokenizers are told apart
@@ -138,12 +139,15 @@ def run_of(unit: str, n: int) -> str:
 # ---- vocabularies ------------------------------------------------------------------------------------
 
 
-def vocabulary_only(path: Path) -> Any | None:
-    """The vocabulary of a file without its weights; None if llama.cpp refuses it."""
+@contextmanager
+def opened(path: Path) -> Iterator[Any | None]:
+    """The vocabulary of a file, without its weights; None if llama.cpp refuses it."""
     params = lib.llama_model_default_params()
     params.vocab_only = True
     model = lib.llama_model_load_from_file(os.fsencode(path), params)
-    return lib.llama_model_get_vocab(model) if model else None
+    yield lib.llama_model_get_vocab(model) if model else None
+    if model:
+        lib.llama_model_free(model)
 
 
 def model_of(pre: str) -> str:
@@ -152,7 +156,7 @@ def model_of(pre: str) -> str:
 
 
 def write_plain(path: Path, pre: str) -> Path:
-    """A header with a vocabulary and no layers, for `vocabulary_only`."""
+    """A header with a vocabulary and no layers, for `opened`."""
     entries = hyperparameters("llama", 1, 32, 1, 1, 512, 64) | bpe_tokenizer(pre, model_of(pre))
     return write_gguf(path, "llama", entries, {"token_embd.weight": np.zeros((1, 32), np.float32)})
 
@@ -164,10 +168,15 @@ def known_names(folder: Path) -> list[str]:
         *(re.findall(rb"(?<=\0)[a-z][a-z0-9_.+-]{2,39}(?=\0)", path.read_bytes()) for path in libraries)
     )
     found = {text.decode() for text in strings} - set(NAMES.split())
-    new = [name for name in sorted(found) if vocabulary_only(write_plain(folder / "name.gguf", name))]
+    new = [name for name in sorted(found) if is_known(name, folder)]
     if new:
         say(f"new pre-tokenizers, to be added to this script: {' '.join(new)}")
     return [*NAMES.split(), *new]
+
+
+def is_known(name: str, folder: Path) -> bool:
+    with opened(write_plain(folder / "name.gguf", name)) as vocab:
+        return vocab is not None
 
 
 def write_probe(path: Path, pre: str) -> Path:
@@ -188,8 +197,8 @@ def grouped(names: Sequence[str], folder: Path) -> list[list[str]]:
     mixture = "".join(chance.choice(ATOMS) * chance.choice((1, 1, 2, 3, 7)) for _ in range(_PROBE // 4))
     groups: dict[bytes, list[str]] = {}
     for name in names:
-        vocab = vocabulary_only(write_probe(folder / "probe.gguf", name))
-        groups.setdefault(bare(vocab, mixture).tobytes() if vocab else name.encode(), []).append(name)
+        with opened(write_probe(folder / "probe.gguf", name)) as vocab:
+            groups.setdefault(bare(vocab, mixture).tobytes() if vocab else name.encode(), []).append(name)
     return list(groups.values())
 
 
@@ -198,14 +207,14 @@ def grouped(names: Sequence[str], folder: Path) -> list[list[str]]:
 
 def bare_limits(pre: str, longest: int, folder: Path) -> dict[str, int]:
     """Of the units that end the process in the main thread, the fewest characters that do."""
-    vocab = vocabulary_only(write_plain(folder / "plain.gguf", pre))
     dies: dict[str, int] = {}
-    for unit in UNITS:
-        end = try_run(vocab, unit, longest)
-        if end.died:
-            dies[unit] = fewest(vocab, unit, min(longest, 200_000), max(dies.values(), default=0))
-        elif end.signal:
-            say(f"{pre}: {longest} characters of {unit!a} take more than {_PATIENCE_S} s")
+    with opened(write_plain(folder / "plain.gguf", pre)) as vocab:
+        for unit in UNITS:
+            end = try_run(vocab, unit, longest)
+            if end.died:
+                dies[unit] = fewest(vocab, unit, min(longest, 200_000), max(dies.values(), default=0))
+            elif end.signal:
+                say(f"{pre}: {longest} characters of {unit!a} take more than {_PATIENCE_S} s")
     return dies
 
 
@@ -273,11 +282,11 @@ def safe_limits(pre: str, longest: int, n_mixtures: int, folder: Path) -> Kept:
 
 
 def mixtures(pre: str, n: int) -> Iterator[tuple[str, str]]:
-    """Random texts of 200,000 characters: up to three atoms, each repeated often or seldom, over and over."""
+    """Random texts of 100,000 characters: up to three atoms, each repeated often or seldom, over and over."""
     chance = random.Random(pre)
     for _ in range(n):
         parts = [chance.choice(ATOMS) * chance.choice((1, 2, 3, 50, 5000, 40_000)) for _ in range(chance.randint(1, 3))]
-        yield ascii("".join(parts))[:60], run_of("".join(parts), 200_000)
+        yield ascii("".join(parts))[:60], run_of("".join(parts), _LONG)
 
 
 def ordinary_text(n: int) -> str:
@@ -330,7 +339,7 @@ class Row:
 def measure(group: Sequence[str], longest: int, folder: Path) -> tuple[Row, int]:
     """The row of one group, and how many things are not as edge-sir promises."""
     dies = bare_limits(group[0], longest, folder)
-    kept = safe_limits(group[0], _LONG, 60, folder)
+    kept = safe_limits(group[0], _LONG, 30, folder)
     for name in group[1:]:  # they split alike, so that shorter runs will do
         more = safe_limits(name, _LONG_ENOUGH, 6, folder)
         kept.tried += more.tried
@@ -374,12 +383,12 @@ def stacks(names: Sequence[str], folder: Path) -> list[str]:
     name = next((name for name in ("tekken", *names) if recurses("gpt2", name)), None)
     if name is None:
         return []
-    vocab = vocabulary_only(write_plain(folder / "plain.gguf", name))
     main_kb = resource.getrlimit(resource.RLIMIT_STACK)[0] // 1024
     tried = {f"main thread, `ulimit -s` {main_kb}": -1, "Python thread": 0, "thread of 1 MB": 1 << 20}
     tried |= {"thread of 64 MB": 64 << 20}
     lines = [f"The stack decides. A run of `z` in `{name}`:", "", "| stack | dies from |", "|---|---|"]
-    return lines + [f"| {what} | {fewest(vocab, 'z', 400_000, 0, size):,} |" for what, size in tried.items()]
+    with opened(write_plain(folder / "plain.gguf", name)) as vocab:
+        return lines + [f"| {what} | {fewest(vocab, 'z', 400_000, 0, size):,} |" for what, size in tried.items()]
 
 
 def squares(folder: Path) -> list[str]:
@@ -387,8 +396,9 @@ def squares(folder: Path) -> list[str]:
     lines = ["For two the time grows with the square of a run; seconds:", "", "| pre-tokenizer | run | 1,000 | 8,192 |"]
     lines.append("|---|---|---|---|")
     for name, what, unit, end in (("superbpe", "digits", "7", ""), ("deepseek-llm", "blanks before Han", " ", "中")):
-        vocab = vocabulary_only(write_plain(folder / "plain.gguf", name))
-        ends = [in_child(lambda n=n, v=vocab, u=unit, e=end: timed(v, run_of(u, n) + e)) for n in (1000, _PROMISED)]
+        texts = [run_of(unit, n) + end for n in (1000, _PROMISED)]
+        with opened(write_plain(folder / "plain.gguf", name)) as vocab:
+            ends = [in_child(lambda text=text, vocab=vocab: timed(vocab, text)) for text in texts]
         lines.append(f"| {name} | {what} | {' | '.join(map(shown, ends))} |")
     return lines
 

@@ -52,6 +52,7 @@ def write_llama(
     chat_template: str | None = CHATML,
     rope_scaling: tuple[str, float] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    tensors_per_part: int = 0,
 ) -> Path:
     """Write a llama model. `metadata` adds and replaces entries; a value of None leaves an entry out."""
     head_dim, n_ff = n_embd // n_head, 2 * n_embd
@@ -67,7 +68,7 @@ def write_llama(
         tensors |= block(rng, il, n_embd, head_dim, n_head, n_head_kv, n_ff)
     tensors["output_norm.weight"] = np.ones(n_embd, np.float32)
     tensors["output.weight"] = weight(rng, N_VOCAB, n_embd, gain=3.0)
-    return write_gguf(path, "llama", entries | dict(metadata or {}), tensors)
+    return write_gguf(path, "llama", entries | dict(metadata or {}), tensors, tensors_per_part=tensors_per_part)
 
 
 def write_gemma3(
@@ -117,9 +118,12 @@ def write_header_only(path: Path, arch: str, metadata: Mapping[str, Any] | None 
     return write_gguf(path, arch, hyperparameters(arch, 1, 32, 1, 1, 512, 64) | dict(metadata or {}), tensors)
 
 
-def write_gguf(path: Path, arch: str, metadata: Metadata, tensors: Tensors) -> Path:
-    """Write any GGUF file; entries whose value is None are left out."""
-    writer = gguf.GGUFWriter(path, arch)
+def write_gguf(path: Path, arch: str, metadata: Metadata, tensors: Tensors, *, tensors_per_part: int = 0) -> Path:
+    """Write any GGUF file; entries whose value is None are left out.
+
+    With `tensors_per_part` it is split into NAME-00001-of-00003.gguf and so on, and the first one's path returned.
+    """
+    writer = gguf.GGUFWriter(path, arch, split_max_tensors=tensors_per_part)
     for key, value in metadata.items():
         if value is not None:
             _add(writer, key, value)
@@ -129,7 +133,7 @@ def write_gguf(path: Path, arch: str, metadata: Metadata, tensors: Tensors) -> P
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if not tensors_per_part else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

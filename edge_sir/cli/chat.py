@@ -115,11 +115,14 @@ def _print_reply(reply: Reply, losses: Losses, options: CliOptions) -> None:
 
 
 def _lines() -> Iterator[str]:
-    """The user's turns: lines of standard input as text, whatever bytes they hold; empty ones are no turns."""
+    """The user's turns: lines of standard input as text, whatever bytes they hold; empty ones are no turns.
+
+    A byte-order mark before the first is none of its text.
+    """
     if sys.stdin is None:  # closed by the caller
         return
-    for line in sys.stdin.buffer:
-        text = line.decode("utf-8", "replace").strip("\r\n")
+    for i, line in enumerate(sys.stdin.buffer):
+        text = line.decode("utf-8-sig" if i == 0 else "utf-8", "replace").strip("\r\n")
         if text.strip():
             yield text
 

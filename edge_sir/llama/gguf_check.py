@@ -10,6 +10,7 @@ from pathlib import Path
 import gguf
 
 from edge_sir.llama.gguf_header import OTHER, TOKENS, ArrayInfo, GGUFHeader
+from edge_sir.llama.gguf_parts import whole
 from edge_sir.llama.gguf_reader import parse
 
 __all__ = ["check_model_file"]
@@ -56,14 +57,15 @@ _TYPES_THAT_CANNOT_CHAT = {
 
 
 def check_model_file(path: str | os.PathLike[str]) -> GGUFHeader:
-    """The header of a model that edge-sir can chat with.
+    """The header of a model that edge-sir can chat with; of one in parts, the first part's, which counts them all.
 
     Raises:
-        ModelFileError: as `read_header`; or the file is no chat model (an embedding model, an adapter, a part
-            of a split model, a bare vocabulary ...); or it has values on which llama.cpp would end the process.
+        ModelFileError: as `read_header`; or the file is no chat model (an embedding model, an adapter, a bare
+            vocabulary ...), or a part of one that lacks the others or is not the first (`gguf_parts`); or it has
+            values on which llama.cpp would end the process.
     """
     tokens: list[bytes] = []
-    header = parse(Path(path), tokens)
+    header = whole(parse(Path(path), tokens))
     _check_purpose(header)
     _check_shape(header)
     _check_experts(header)
@@ -86,9 +88,6 @@ def _check_purpose(header: GGUFHeader) -> None:
         raise header.error(f"is {kind} and cannot chat", OTHER)
     if header.architecture not in _KNOWN_ARCHS:
         raise header.error(f"has the unknown architecture {header.architecture!r}", "use another model")
-    n_parts = header.integer("split.count", 1)
-    if n_parts > 1:
-        raise header.error(f"is one of {n_parts} parts of a split model", "merge the parts with llama-gguf-split")
     if header.n_tensors == 0:
         raise header.error("holds a vocabulary but no weights", OTHER)
 

@@ -36,7 +36,7 @@ _TENSOR_ALIGNMENT = 32  # of ggml's CPU buffers, into which the file is mapped
 _SCALAR_TYPES = ("UINT8", "INT8", "UINT16", "INT16", "UINT32", "INT32", "UINT64", "INT64", "FLOAT32", "FLOAT64", "BOOL")
 _SCALAR_CODES = {int(gguf.GGUFValueType[t]): code for t, code in zip(_SCALAR_TYPES, "BbHhIiQqfd?", strict=True)}
 _STRING, _ARRAY = int(gguf.GGUFValueType.STRING), int(gguf.GGUFValueType.ARRAY)
-_U32, _U64 = int(gguf.GGUFValueType.UINT32), int(gguf.GGUFValueType.UINT64)
+_U16, _U32, _U64 = (int(gguf.GGUFValueType[t]) for t in ("UINT16", "UINT32", "UINT64"))
 # Tensor type -> (elements, bytes) of a block; Q2_0 is newer than the gguf package.
 _BLOCKS: dict[int, tuple[int, int]] = {42: (64, 18), **{int(t): b for t, b in gguf.GGML_QUANT_SIZES.items()}}
 # llama.cpp stores lookup tables in these but has no matrix product for them: a weight like that is a segfault.
@@ -158,6 +158,8 @@ def _read_metadata(reader: _Reader, n_kv: int, tokens: list[bytes]) -> dict[str,
         if key in metadata:
             raise reader.error(f"the metadata entry {key!r} occurs twice")
         kind = reader.count(key, _U32)
+        if key == "split.no" and kind != _U16:  # llama.cpp asserts it in all parts but the first
+            raise reader.error(f"{key} is not a 16-bit number", CONVERT)
         if kind == _ARRAY:
             metadata[key] = _read_array(reader, key, tokens)
         elif kind == _STRING:

@@ -10,13 +10,12 @@ from edge_sir.engine import THINK_TAGS, Tokens
 from edge_sir.errors import CapabilityError, EngineError
 from edge_sir.llama.deep_stack import on_deep_stack
 from edge_sir.llama.native import NativeModel, lib
-from edge_sir.llama.text_limits import limits_of, pieces, recurses
+from edge_sir.llama.text_limits import limits_of, needs_stack, pieces, recurses
 
 __all__ = ["LlamaText"]
 
 _LONGEST_PIECE = 64  # bytes; longer ones are asked for again
 _MOST_BYTES = 2**31 - 1  # llama_tokenize counts in int32
-_SHORT = 1000  # characters that any thread's stack has room for
 
 
 class LlamaText:
@@ -65,7 +64,7 @@ class LlamaText:
         if len(text) > _MOST_BYTES:
             raise _too_long(text)
         parts = pieces(text, self._limits, lambda: self._special(special))
-        if self._recursive and len(text) > _SHORT:
+        if self._recursive and needs_stack(text, self._limits):
             return on_deep_stack(lambda: self._joined(parts, special))
         return self._joined(parts, special)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["RECURSION_FREE", "Limit", "cuts", "limits_of", "pieces", "recurses"]
+__all__ = ["RECURSION_FREE", "Limit", "cuts", "limits_of", "needs_stack", "pieces", "recurses"]
 
 _LOOPING = (
     "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano mpt starcoder gpt-2 phi-2 jina-es "
@@ -50,6 +50,7 @@ _WORD_ENDS = (re.compile(r"(?<=\S\n)(?=\S)"), re.compile(r"(?<=\S)(?= \S)"), *_S
 
 _WITHOUT_PRE = ("t5", "plamo2", "rwkv")  # neither a regex nor time out of proportion
 
+_SHALLOW = 500  # characters; two such runs side by side take 320 kB
 _SOME = 16_384  # characters, and so special tokens, that cost little in one call
 _STRIDE = 4096  # characters between cuts in a text of more special tokens
 
@@ -98,6 +99,13 @@ def limits_of(tokenizer: str, pre: str) -> tuple[Limit, ...]:
 def recurses(tokenizer: str, pre: str) -> bool:
     """Whether the stack that a text needs grows with its length."""
     return tokenizer not in (*_WITHOUT_PRE, "llama", "gemma4") and pre not in RECURSION_FREE
+
+
+def needs_stack(text: str, limits: Sequence[Limit]) -> bool:
+    """Whether a run is so long that a small stack may not hold it; without one of `_SHALLOW` characters it is not."""
+    step = _SHALLOW // 2
+    starts = range(0, len(text) - step + 1, step)
+    return any(not limit.ends.search(text, at, at + step) for limit in limits if limit.ends for at in starts)
 
 
 def pieces(text: str, limits: Sequence[Limit], special: Special = frozenset) -> list[str]:

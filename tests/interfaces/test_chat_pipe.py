@@ -157,6 +157,18 @@ def test_a_line_of_role_markers_and_its_newline_are_two_turns(chat: Callable) ->
     assert len(turns(result.out)) == 3
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(chat: Callable) -> None:
+    """Some editors and PowerShell write one; a later one is text like any other."""
+    lines = b"hello\nyou\n"
+    plain, marked = (chat("--json", input=start + lines).succeeded().out for start in (b"", b"\xef\xbb\xbf"))
+    assert plain == marked
+    with_command = chat("--commands", input=b"\xef\xbb\xbf/memory --json\nhello\n").succeeded().out
+    assert json.loads(with_command.splitlines()[0])
+    later = turns(chat("--json", input=b"hello\n\xef\xbb\xbfyou\n").succeeded().out)
+    assert later[1]["resident"] > turns(plain)[1]["resident"]
+    assert chat("--json", input=b"\xef\xbb\xbf\n").succeeded().out == b""
+
+
 def test_a_slash_begins_a_text_like_any_other(chat: Callable) -> None:
     assert len(turns(chat("--json", input=b"/quit\n/help\n/\n").succeeded().out)) == 3
 

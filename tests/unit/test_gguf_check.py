@@ -332,7 +332,8 @@ PURPOSES: list[tuple[dict[str, Any], str]] = [
     ({"general.type": "mmproj"}, "projector"),
     ({"llama.pooling_type": 1}, "is an embedding model and cannot chat"),
     ({"llama.pooling_type": 0, "llama.attention.causal": False}, "without causal attention and cannot chat"),
-    ({"split.count": 3}, "one of 3 parts of a split model"),
+    ({"split.count": 3}, "split.no should be a whole number but is missing"),
+    ({"split.count": 3, "split.no": 0}, "split.no is not a 16-bit number"),
 ]
 
 

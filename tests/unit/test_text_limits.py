@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_sir.llama import text_limits
-from edge_sir.llama.text_limits import RECURSION_FREE, Limit, cuts, limits_of, pieces, recurses
+from edge_sir.llama.text_limits import RECURSION_FREE, Limit, cuts, limits_of, needs_stack, pieces, recurses
 
 BLANK, NOT_BLANK = re.compile(r"[ \n]"), re.compile(r"[^ \n]")
 WORD_ENDS = (re.compile(r"(?<=[a-z])(?=[0-9.])"),)
@@ -89,6 +89,16 @@ def test_a_text_of_many_special_tokens_is_cut_behind_some(monkeypatch: pytest.Mo
     assert all(part.endswith("<a>") for part in parts[:-1])
     assert all(part.count("<a>") <= 50 for part in parts)
     assert pieces("no special token " * 100, (), lambda: frozenset({"<a>"})) == ["no special token " * 100]
+
+
+@settings(max_examples=200)
+@given(text=TEXTS)
+def test_a_long_run_needs_a_large_stack(text: str) -> None:
+    longest = max(longest_run(text, limit) for limit in SMALL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_limits, "_SHALLOW", 12)
+        assert needs_stack(text, SMALL) >= (longest >= 12)
+        assert needs_stack(text, SMALL) <= (longest >= 6)
 
 
 # ---- the limits of the models ------------------------------------------------------------------------
