@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_gguf import bpe_tokenizer
 
 KEYS = {"turn", "text", "resident", "evicted", "finish", "forgot"}
 LINES = b"Hi\nMy name is Ada.\nWhat is my name?\n"
@@ -141,6 +142,15 @@ def test_a_line_longer_than_the_budget_streams_through(chat: Callable, budget: i
     first, second = turns(result.out)
     assert first["evicted"] > 20_000
     assert max(first["resident"], second["resident"]) <= budget
+
+
+def test_a_line_that_would_end_llama_cpp_is_a_turn(run_cli: Callable, write_model: Callable) -> None:
+    """Its regex for this pre-tokenizer needs more stack for 30,000 letters in a row than there is."""
+    model = write_model("tekken", metadata=bpe_tokenizer("tekken"))
+    lines = b"My name is Ada.\n" + b"z" * 30_000 + b"\nHello?\n"
+    told = run_cli("chat", "--model", model, "--budget", "128", "--max-tokens", "8", "--json", input=lines)
+    _, long, _ = turns(told.succeeded().out)
+    assert long["evicted"] > 3000
 
 
 def test_role_markers_in_a_message_are_text(chat: Callable, workdir: Path) -> None:
