@@ -4,7 +4,7 @@ Most pre-tokenizers are std::regex, which recurses once per character of a match
 use up 8 MB of stack, and the process ends. SentencePiece copies its whole output for each character that it lacks,
 and special tokens are found in time that grows with the square of their number. So a text goes in pieces. It is cut
 inside runs that are too long, and at places where the tokens stay the same. scripts/tokenizer-limits finds the
-lengths and proves the cuts; docs/tokenizer-limits.md shows what it found.
+lengths and proves the cuts (`--write` makes a page of what it found).
 """
 
 import re
