@@ -162,6 +162,10 @@ def test_json_holds_what_the_table_does(demo: ModuleType, opened: list[Options],
     assert document["questions"][1] == {"ask": "What is my number?", "told": "47", "also": ["forty-seven"]}
 
 
+def words_of(root: ET.Element) -> str:
+    return " ".join(" ".join(root.itertext()).replace("\N{NO-BREAK SPACE}", " ").split())
+
+
 def test_the_picture_is_whole_and_loads_nothing(
     demo: ModuleType, opened: list[Options], talk_file: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
@@ -169,7 +173,7 @@ def test_the_picture_is_whole_and_loads_nothing(
     path = tmp_path / "demo.svg"
     assert run(demo, capsys, "--talk", talk_file, "--svg", path)[0] == 0
     root = ET.parse(path).getroot()
-    words = " ".join(" ".join(root.itertext()).replace("\N{NO-BREAK SPACE}", " ").split())
+    words = words_of(root)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     for said in ("My name is Ada, I live at number 47.", "What is my name?", "It is <ada> | really.", "streaming"):
         assert said in words
@@ -178,6 +182,15 @@ def test_the_picture_is_whole_and_loads_nothing(
     assert not [name for name, _ in attributes if name.rpartition("}")[2] in ("href", "src")]
     assert set(re.findall(r"url\((.)", source)) <= {"#"} and "@" not in source
     assert len(set(re.findall(r"fill: (#\w+)", source))) > 2
+
+
+def test_the_picture_that_is_kept_shows_the_shipped_conversation(demo: ModuleType, talking: ModuleType) -> None:
+    shipped = demo._parser().get_default("talk")
+    talk = talking.read_talk(shipped)
+    words = words_of(ET.parse(shipped.parents[1] / "docs" / "demo.svg").getroot())
+    assert [text for text in talk.turns[: talk.n_telling] if text not in words] == []
+    assert [question.told for question in talk.questions if question.told not in words] == []
+    assert f"of {len(talk.questions)}" in words and f"asked after turn {len(talk.turns)}" in words
 
 
 def test_the_markdown_is_one_table(
