@@ -21,9 +21,10 @@ _MOST_BYTES = 2**31 - 1  # llama_tokenize counts in int32
 class LlamaText:
     """Tokens of a model's vocabulary.
 
-    Texts of any length and content are taken, up to 2 GB. They are tokenized as llama.cpp does, but for runs of one
-    kind of characters that it would not survive or not end (`text_limits`): those are cut, so that tokens differ
-    where one would have reached across a cut. No run of 8192 characters is cut, and none of 32,768 in most models.
+    Texts of any content are taken, up to 2 GB. The tokens are llama.cpp's but for very long runs of one kind of
+    characters, which it would not survive or not end (`text_limits`): those are cut, so tokens differ where one would
+    have reached across a cut. No run of 8192 characters is cut, and none of 32,768 but with two pre-tokenizers. For
+    SentencePiece a text of more than 32,768 is cut at the ends of lines and words, and inside only where there is none.
     """
 
     def __init__(self, model: NativeModel) -> None:
@@ -71,7 +72,7 @@ class LlamaText:
     def _joined(self, parts: list[str], special: bool) -> Tokens:
         tokens = [self._tokenize(parts[0], special)]
         for before, part in pairwise(parts):
-            starts_anew = not self._sentencepiece or any(before.endswith(name) for name in self._special(special))
+            starts_anew = not self._sentencepiece or before.endswith(tuple(self._special(special)))
             tokens.append(self._tokenize(part, special) if starts_anew else self._continued(part, special))
         return np.concatenate(tokens)
 
