@@ -25,6 +25,7 @@ from edge_sir.models.progress import Progress
 __all__ = ["fetch"]
 
 _PATIENCE_S = 5.0  # for the first answer of a source that another one follows
+_NETWORK = "; is the network up?"  # said once, behind all reasons
 _LAST_PATIENCE_S = 20.0  # of the last one: a slow board or line is no reason to give up
 
 
@@ -80,7 +81,7 @@ def _download(entry: ModelEntry, target: Path, *, quiet: bool) -> None:
         try:
             _from_source(entry, source, part, quiet=quiet)
         except (DownloadError, LicenceError) as error:
-            failures.append(f"{source}: {error}")
+            failures.append(f"{source}: {str(error).removesuffix(_NETWORK)}")
             if not quiet and source is not entry.sources[-1]:
                 sys.stderr.write(f"{failures[-1]}; trying the next source\n")
             continue
@@ -137,12 +138,12 @@ def _require_space(entry: ModelEntry, source: Source, part: Path, n_there: int) 
 
 
 def _no_source(entry: ModelEntry, target: Path, failures: list[str]) -> str:
-    text = f"could not fetch {entry.name}: {'; '.join(failures)}"
+    text = f"could not fetch {entry.name}: {'; '.join(failures)}{_NETWORK}"
     with contextlib.suppress(ModelError):
         if here := ready_models(known.load_manifest()):
-            text += f". Here already: --model {' or --model '.join(here)}"
+            text += f" Here already: --model {' or --model '.join(here)}."
     by_hand = next((f" ({s.file} of {s.hub})" for s in entry.sources if isinstance(s, HubSource)), "")
-    return f"{text}. By hand: put the file{by_hand} at {target}; trying again resumes what was begun"
+    return f"{text} By hand: put the file{by_hand} at {target}; trying again resumes what was begun"
 
 
 def _size(path: Path) -> int:

