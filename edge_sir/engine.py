@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sir.errors import ConfigError
+
 __all__ = [
     "THINK_TAGS",
     "Engine",
@@ -106,6 +108,13 @@ class SamplingParams:
     presence_penalty: float = 0.0
     repeat_last_n: int = 64
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or not self.temperature >= 0 or not self.repeat_penalty > 0:
+            raise ConfigError(
+                f"seed {self.seed}, temperature {self.temperature} and repeat_penalty {self.repeat_penalty}: the first "
+                "two must not be negative, the third must be positive"
+            )
 
 
 class Sampler(Protocol):

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
 
+_OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
+
+
 def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
     """Loads a model by name, path or `hf:OWNER/REPO:FILE`; close it, or use it in a `with` block.
 
@@ -35,6 +38,8 @@ def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
     chat_template, quiet); others become the defaults of its chats. A model that is not here yet is downloaded. Raises
     UserError for what the caller can mend, EngineError for what llama.cpp refuses.
     """
+    if "trace" in options:
+        raise ConfigError("'trace' is one chat's; give it to Model.chat")
     if name_or_path is not None:
         options["model"] = str(name_or_path)
     chosen = Options(**options)
@@ -113,6 +118,8 @@ class Model:
         that memory or the model does not have, CapabilityError, SessionError if the model is closed.
         """
         self._check_open()
+        if of_loading := [name for name in options if name in _OF_LOADING]:
+            raise ConfigError(f"'{of_loading[0]}' says how a model is loaded; give it to edge_sir.load")
         merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
         trace = None if merged.trace is None else Trace(merged.trace)
         try:

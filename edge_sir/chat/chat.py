@@ -10,7 +10,7 @@ from edge_sir.chat.conversation import Conversation, Host
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn
 from edge_sir.engine import Engine, SamplingParams
-from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
+from edge_sir.errors import BudgetError, ConfigError, EdgeSirError, SessionError
 from edge_sir.memory.evictions import EvictionLog, Loss
 from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message
@@ -105,11 +105,13 @@ class Chat(Conversation):
         Cells, ledger and transcript lose it, pinned or not. What the replies that came later took in from it stays
         in those: forget them too. Raises ConfigError if nobody said it.
         """
+        self._check_open()
         self._close_open_reply()
         return self._memory.forget(what)
 
     def undo(self) -> Undone:
         """Takes the last turn back: the user's message and the reply. Raises ConfigError if there is none."""
+        self._check_open()
         if self._unsent:  # an error kept it from being read at all
             said = tuple(Message(self.session.turn + 1, "user", text) for text in self._unsent)
             self._unsent.clear()
@@ -135,16 +137,19 @@ class Chat(Conversation):
 
         Other draws are made; at temperature 0 only another memory can change the words. Raises ConfigError.
         """
+        self._check_open()
         messages = self.transcript.of(self.session.turn)
         said = [m.text for m in messages if m.role == "user"]
         if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
-        terms = self._terms(sampling, max_tokens, stop)
-        return RegeneratedStream(lambda: self.engine, lambda note: self._again(said, terms, note), self._settle)
+        terms, turn = self._terms(sampling, max_tokens, stop), self.session.turn
+        return RegeneratedStream(lambda: self.engine, lambda note: self._again(turn, said, terms, note), self._settle)
 
-    def _again(self, said: Sequence[str], terms: Terms, note: "Callable[[Undone], None]") -> Turn:
+    def _again(self, of: int, said: Sequence[str], terms: Terms, note: "Callable[[Undone], None]") -> Turn:
         if self._unsent:  # an error kept it from being answered at all
             return self._begin(terms, 0)
+        if self.session.turn != of:
+            raise SessionError(f"the conversation went on after turn {of}; ask for another reply again")
         tries = self._tries + 1
         with shield():  # what was said is in the transcript or unsent, never in neither
             note(self.undo())
@@ -157,6 +162,7 @@ class Chat(Conversation):
         Nothing is generated. Raises ConfigError if something was said already, and what a message is refused with; the
         conversation is empty then, as before, and so it is after Ctrl-C.
         """
+        self._check_open()
         if self.session.turn > 0:
             n = self.session.turn
             raise ConfigError(f"this conversation has {n} turn{'s' * (n != 1)} already; /clear it first")
@@ -195,6 +201,7 @@ class Chat(Conversation):
         Beyond the cells that the engine was opened with, another is opened and the cells are carried over; lowering
         gives no memory back. Raises BudgetError, with nothing changed.
         """
+        self._check_open()
         self._close_open_reply()
         spec = self.engine.spec
         if spec.n_ctx < n_cells <= (spec.n_ctx_train or n_cells):
@@ -209,7 +216,8 @@ class Chat(Conversation):
         try:
             self.session.move_to(engine)
         except BaseException:
-            host.release(engine)
+            if engine is not self.engine:
+                host.release(engine)
             raise
         engine.times.decode_s += old.times.decode_s
         engine.times.score_s += old.times.score_s

@@ -155,6 +155,7 @@ class Conversation:
         a system message is always pinned. Raises BudgetError, with nothing changed, for a pinned message that does not
         fit.
         """
+        self._check_open()
         if role not in _MESSAGE_ROLES:
             raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
         self._close_open_reply()
@@ -175,6 +176,7 @@ class Conversation:
 
     def truncate(self, turn: int) -> int:
         """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
+        self._check_open()
         with shield():  # cells, turn and transcript tell the same story, or the next message is read into another
             if turn <= self.session.turn:
                 self._drop_turn("its turn was taken back")
@@ -226,8 +228,12 @@ class Conversation:
         stop: Sequence[str] | None = None,
     ) -> Turn:
         """One turn, for the caller to drive: the message is fed, nothing is decoded yet. As `stream`."""
+        self._check_open()
+        if not isinstance(text, str):
+            raise ConfigError(f"a message is text, not {type(text).__name__}")
+        terms = self._terms(sampling, max_tokens, stop)
         self._unsent.append(text)
-        return self._begin(self._terms(sampling, max_tokens, stop), 0)
+        return self._begin(terms, 0)
 
     @property
     def awaits(self) -> bool:
@@ -245,13 +251,12 @@ class Conversation:
         return Terms(
             sampling or self.sampling,
             self.max_tokens if max_tokens is None else max_tokens,
-            self.stop if stop is None else tuple(stop),
+            self.stop if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
         )
 
     def _begin(self, terms: Terms, tries: int) -> Turn:
         """Begins a turn with all that is unsent and opens the reply to it; nothing is decoded yet."""
-        if self.is_closed:
-            raise SessionError("the chat is closed")
+        self._check_open()
         self._close_open_reply()
         encoder, spoken, session = self._encoder, self._spoken, self.session
         n_evicted = session.stats.evicted
@@ -306,6 +311,7 @@ class Conversation:
 
     def clear(self) -> None:
         """Begins a new conversation with the same system prompt; what is counted begins anew, too."""
+        self._check_open()
         turns = self.session.turn
         with shield():
             self._begin_anew()
@@ -331,6 +337,7 @@ class Conversation:
         In mid-conversation the new one stands where it was given, in a turn of its own, and is pinned.
         An empty one just removes the old one. Raises BudgetError, with nothing changed, if it does not fit.
         """
+        self._check_open()
         self._close_open_reply()
         system = _prompt(text)
         self._put_system(MessageEncoder(self.codec, self.template, system), system)
@@ -356,6 +363,10 @@ class Conversation:
                 self.transcript.add(self.session.turn, "system", system, self._feed(parts, pinned=True))
 
     # ---- helpers -------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise SessionError("the chat is closed")
 
     def _note(self, event: Eviction) -> None:
         self._memory.note(event)

@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
-from edge_sir.errors import BatchError, CapabilityError, ComputeError, LoadError, NoSlotError, ShiftError, StateError
+from edge_sir.errors import (
+    BatchError,
+    CapabilityError,
+    ComputeError,
+    LoadError,
+    NoSlotError,
+    SessionError,
+    ShiftError,
+    StateError,
+)
 from edge_sir.llama.batch import Batch
 from edge_sir.llama.gate import KV_TYPES, KVType, ShiftTest, Verdict, check_kv_types, packing_verdict
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
@@ -72,6 +81,7 @@ class LlamaEngine:
         verdict: Verdict | None = None,
     ) -> None:
         options = (options or EngineOptions()).on(model.n_vocab)
+        self._is_open = True
         self._closing = ExitStack()  # last in, first out: the context before its model
         if owns_model:
             self._closing.callback(model.close)
@@ -115,6 +125,7 @@ class LlamaEngine:
     # ---- decoding ------------------------------------------------------------------------------
 
     def decode(self, slices: Sequence[Slice]) -> list[SliceResult]:
+        self._check_open()
         self._refuse_wrong_keys()
         rows = self._batch.fill(slices, self.spec.n_vocab, self.spec.n_seq_max)
         started = time.perf_counter()
@@ -219,6 +230,7 @@ class LlamaEngine:
             raise StateError(f"llama.cpp refused the saved state: {LOG.last_error()}")
 
     def _check_seq(self, seq: int) -> None:
+        self._check_open()
         if not 0 <= seq < self.spec.n_seq_max:  # llama.cpp would end the process
             raise BatchError(f"sequence {seq} is not one of {self.spec.n_seq_max}")
 
@@ -226,7 +238,12 @@ class LlamaEngine:
         return LlamaSampler(params, self._ids, drawn)
 
     def close(self) -> None:
+        self._is_open = False
         self._closing.close()
+
+    def _check_open(self) -> None:
+        if not self._is_open:  # llama.cpp would read what was freed
+            raise SessionError("the engine is closed")
 
 
 def chunk_for(n_vocab: int, n_seq_max: int = 1, *, gpu: bool = False) -> int:

@@ -24,9 +24,12 @@ _GROUP = Path("/sys/fs/cgroup")
 def available_bytes() -> int:
     """What this process may still take: of the machine, of its control group and of its address space."""
     limits = [int(psutil.virtual_memory().available)]
-    with contextlib.suppress(OSError, ValueError):  # "max" is no number, and then there is no limit
+    with contextlib.suppress(OSError, ValueError, KeyError):  # "max" is no number, and then there is no limit
         limit = int((_GROUP / "memory.max").read_text())
-        limits.append(limit - int((_GROUP / "memory.current").read_text()))
+        taken = int((_GROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        # Files in the page cache count as taken and are given back when memory is asked for.
+        limits.append(limit - taken + int(stat["active_file"]) + int(stat["inactive_file"]))
     with contextlib.suppress(ImportError, OSError):
         import resource
 

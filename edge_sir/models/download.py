@@ -76,6 +76,9 @@ def _download(entry: ModelEntry, target: Path, *, quiet: bool) -> None:
     part = target.with_name(f".{target.name}.part")
     if _size(part) > entry.size_bytes:
         part.unlink()
+    if _size(part) == entry.size_bytes and file_sha256(part) == entry.sha256:  # killed just before it was moved
+        part.replace(target)
+        return
     started, failures = time.monotonic(), []
     for source in entry.sources:
         try:

@@ -102,8 +102,7 @@ def transfer(wanted: HubFile, part: Path, progress: Progress, *, size: int, sha2
         meta = _within(patience_s, lambda: hub.get_hf_file_metadata(hub.hf_hub_url(wanted.repo, wanted.file)))
         if meta.size != size or (_SHA256.fullmatch(meta.etag or "") and meta.etag != sha256):
             raise DownloadError("has another file under this name now")
-        patience_s -= time.monotonic() - opened
-        _stream(hub, wanted, meta, part, progress, patience_s=max(0.5, patience_s))
+        _stream(hub, wanted, meta, part, progress, first_s=max(0.5, patience_s - (time.monotonic() - opened)))
 
 
 def _download(wanted: HubFile, *, quiet: bool) -> None:
@@ -123,7 +122,7 @@ def _download(wanted: HubFile, *, quiet: bool) -> None:
         if not quiet:
             sys.stderr.write(_announcement(hub, wanted, meta.size, n_there))
         with Progress(wanted.path.name, meta.size, quiet=quiet) as progress:
-            _stream(hub, wanted, meta, part, progress, patience_s=_PATIENCE_S)
+            _stream(hub, wanted, meta, part, progress, first_s=_PATIENCE_S)
     _check(part, wanted, meta.size, meta.etag)
     part.replace(wanted.path)
     for leftover in wanted.path.parent.glob(f".{wanted.path.name}.*.part"):
@@ -142,47 +141,54 @@ def _library() -> Any:
 # ---- bytes ---------------------------------------------------------------------------------------
 
 
-def _stream(hub: Any, wanted: HubFile, meta: Any, part: Path, progress: Progress, *, patience_s: float) -> None:
-    """Appends to `part` until it has all bytes; a line that breaks is taken up again where it broke."""
+def _stream(hub: Any, wanted: HubFile, meta: Any, part: Path, progress: Progress, *, first_s: float) -> None:
+    """Appends to `part` until it has all bytes; a line that breaks is taken up again where it broke.
+
+    first_s: seconds until the first answer must have come.
+    """
     url = hub.hf_hub_url(wanted.repo, wanted.file, revision=meta.commit_hash)
     failures = 0
-    with part.open("ab") as file:
+    with _disk():
+        file = part.open("ab")
+    with file:
         n_begun = file.tell()
         while meta.size is None or file.tell() < meta.size:
             before = file.tell()
             try:
-                _receive(hub, url, file, progress, patience_s)
+                _receive(hub, url, file, progress, first_s if file.tell() == n_begun else _PATIENCE_S)
                 if meta.size is None or file.tell() >= meta.size:
                     break
                 raise ConnectionError("the line broke off")
+            except _DiskError:
+                raise
             except Exception as error:
-                if _is_local(error):
-                    raise
                 came = file.tell() > before
                 failures = 1 if came else failures + 1
                 # A source that never gave a byte is not worth waiting for.
                 if failures >= _TRIES or file.tell() == n_begun:
-                    raise
+                    raise _BrokenError from error
                 time.sleep(0.5 * failures)
             finally:
-                file.flush()
-                os.fsync(file.fileno())
+                with _disk():
+                    file.flush()
+                    os.fsync(file.fileno())
 
 
-def _receive(hub: Any, url: str, file: Any, progress: Progress, patience_s: float) -> None:
-    """One request for what is missing. Each read waits `patience_s` seconds at most."""
+def _receive(hub: Any, url: str, file: Any, progress: Progress, answer_s: float) -> None:
+    """One request for what is missing, which must be answered within `answer_s` seconds."""
     start = file.tell()
     headers = hub.utils.build_hf_headers() | {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    request = hub.utils.get_session().stream("GET", url, headers=headers, timeout=patience_s, follow_redirects=True)
-    response = _within(patience_s, request.__enter__)
+    request = hub.utils.get_session().stream("GET", url, headers=headers, timeout=_PATIENCE_S, follow_redirects=True)
+    response = _within(answer_s, request.__enter__)
     try:
         hub.utils.hf_raise_for_status(response)
         if start and response.status_code != 206:  # the server does not know ranges and sends everything
             file.truncate(0)
         for block in response.iter_bytes(_BLOCK_BYTES):
-            file.write(block)
+            with _disk():
+                file.write(block)
             progress.show(file.tell())
     finally:
         request.__exit__(None, None, None)
@@ -213,9 +219,23 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
 # ---- errors --------------------------------------------------------------------------------------
 
 
-def _is_local(error: Exception) -> bool:
+class _DiskError(OSError):
     """A full disk or a folder that cannot be written, rather than the network."""
-    return isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError) and bool(error.errno)
+
+
+class _BrokenError(Exception):
+    """A transfer was given up; its cause says why."""
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    """An OSError in here is the local disk's; whatever the network raises has another name."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, _DiskError):
+            raise
+        raise _DiskError(error.errno, error.strerror) from error
 
 
 @contextlib.contextmanager
@@ -248,8 +268,9 @@ def _explained(hub: Any, wanted: HubFile) -> Iterator[None]:
     except errors.EntryNotFoundError:
         raise DownloadError(f"{wanted.repo} has no file {wanted.file}{_nearest(hub, wanted)}") from None
     except Exception as error:  # of the HTTP library under the hub's, which differs from version to version
-        if isinstance(error, ModelError) or _is_local(error):
+        if isinstance(error, ModelError | _DiskError):
             raise
+        error = error.__cause__ if isinstance(error, _BrokenError) and isinstance(error.__cause__, Exception) else error
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
         raise DownloadError(f"the transfer failed ({reason}); is the network up?") from None
 

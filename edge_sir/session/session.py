@@ -335,6 +335,8 @@ class Session:
         state of another model or one that does not fit its cells, BudgetError if what is resident exceeds the budget.
         """
         told = state.scalars
+        if missing := {"fingerprint", "positions", "numbering", "carry", "stats", "sampler"} - told.keys():
+            raise StateError(f"this is no saved session: it lacks {', '.join(sorted(missing))}")
         if engine.spec.fingerprint != told["fingerprint"]:
             raise StateError(f"{engine.spec.model} is not the model that this session was saved with")
         rows = state.ledger
@@ -391,13 +393,16 @@ class Session:
         if engine.spec.fingerprint != self.engine.spec.fingerprint:
             raise CapabilityError(f"{engine.spec.model} is not the model of this conversation")
         resolve_positions(self.mode, engine)
-        engine.load(self.seq, self.engine.dump(self.seq))
-        drawing = None if self._sampler is None else self._sampler.state()
-        self.end_sampler()
-        self.engine = engine
-        if drawing is not None:
-            self._sampler = engine.sampler(SamplingParams(**drawing["params"]), drawing["drawn"])
-        self.make_ready()
+        with shield():  # the session is in the old engine or in the new one, and whoever owns them knows in which
+            engine.load(self.seq, self.engine.dump(self.seq))
+            sampler = None
+            if self._sampler is not None:
+                drawing = self._sampler.state()
+                sampler = engine.sampler(SamplingParams(**drawing["params"]), drawing["drawn"])
+            if engine.pos_range(self.seq)[1] != self.engine.pos_range(self.seq)[1]:
+                raise StateError(f"{engine.spec.model} did not take all cells over")
+            self.end_sampler()
+            self.engine, self._sampler = engine, sampler
 
     # ---- what a user changes in mid-conversation -----------------------------------------------
 

@@ -78,6 +78,8 @@ def test_a_state_is_refused_where_it_does_not_belong() -> None:
         Session.from_state(state, ToyEngine(seed=1), session.policy, session.budget)
     with pytest.raises(BudgetError, match="30 tokens are resident"):
         Session.from_state(state, engine, session.policy, Budget(20))
+    with pytest.raises(StateError, match="it lacks"):
+        Session.from_state(SessionState({}, {}), engine, session.policy, session.budget)
     session.feed([65], "user")
     with pytest.raises(SessionError, match="decode what was fed"):
         session.state()

@@ -182,6 +182,11 @@ def test_a_hub_that_never_answers_costs_five_seconds(
     assert hanging - (time.monotonic() - started) < 5 + 3  # of slack for a busy machine
 
 
+def test_trouble_of_the_network_is_not_taken_for_the_disks(get: Callable, folder: Path, data: bytes) -> None:
+    told = get(SSL_CERT_FILE="/nonexistent", HF_ENDPOINT="https://127.0.0.1:9").succeeded().err.decode()
+    assert "trying the next source" in told and (folder / "two.gguf").read_bytes() == data
+
+
 def test_a_line_that_breaks_is_taken_up_again(
     get: Callable, hub: HubDouble, index: IndexDouble, folder: Path, data: bytes
 ) -> None:

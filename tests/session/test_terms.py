@@ -1,5 +1,6 @@
 """Other terms in mid-conversation: system prompt, budget, policy; transcripts, and a trace of it all. On the toy."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,27 @@ def test_another_engine_takes_the_cells_over(positions: str) -> None:
     assert chat.session.ledger["token"].tolist() == other.session.ledger["token"].tolist()
     assert agrees(chat.session)
     np.testing.assert_allclose(chat.session.ledger["surprisal"], other.session.ledger["surprisal"], rtol=1e-4)
+
+
+def test_ctrl_c_while_cells_move_leaves_the_engine_that_is_in_use() -> None:
+    class Interrupted(ToyEngine):
+        def load(self, seq: int, state: bytes) -> None:
+            super().load(seq, state)
+            signal.raise_signal(signal.SIGINT)
+
+    class Host(ToyHost):
+        def open_engine(self, n_cells: int) -> ToyEngine:
+            self.made.append(Interrupted(n_cells))
+            return self.made[-1]
+
+    host = Host()
+    chat = make_chat(["ok"], budget=256, host=host)
+    chat.reply("Hi")
+    with pytest.raises(KeyboardInterrupt):
+        chat.set_budget(700)
+    assert agrees(chat.session) and len(chat.session.ledger) > 0
+    chat.engine.script[:] = script("Well.")  # type: ignore[attr-defined]
+    assert chat.reply("And?").text == "Well."
 
 
 def test_a_foreign_engine_is_refused_and_closed() -> None:
