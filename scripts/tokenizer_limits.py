@@ -60,7 +60,7 @@ UNITS = [
 ATOMS = [*UNITS, "the", "don't", "ЖЖ", "中文", "<|x|>", "1234", " \t", "\r\n\r\n", "x" * 50, " " * 50]
 
 _LONGEST = 1_000_000
-_LONG, _LONG_ENOUGH = 100_000, 50_000  # more than what is cut
+_LONG, _LONG_ENOUGH = 300_000, 50_000  # more than the large stack holds, and more than what is cut
 _PROMISED = 8192  # characters in a row whose tokens may not change in any model
 _PATIENCE_S = 120  # of a processor, for one text
 _PROBE = 40_000  # characters by which pre-tokenizers are told apart
@@ -282,7 +282,7 @@ def safe_limits(pre: str, longest: int, n_mixtures: int, folder: Path) -> Kept:
 
 
 def mixtures(pre: str, n: int) -> Iterator[tuple[str, str]]:
-    """Random texts of 100,000 characters: up to three atoms, each repeated often or seldom, over and over."""
+    """Random texts of 300,000 characters: up to three atoms, each repeated often or seldom, over and over."""
     chance = random.Random(pre)
     for _ in range(n):
         parts = [chance.choice(ATOMS) * chance.choice((1, 2, 3, 50, 5000, 40_000)) for _ in range(chance.randint(1, 3))]
@@ -339,7 +339,7 @@ class Row:
 def measure(group: Sequence[str], longest: int, folder: Path) -> tuple[Row, int]:
     """The row of one group, and how many things are not as edge-sir promises."""
     dies = bare_limits(group[0], longest, folder)
-    kept = safe_limits(group[0], _LONG, 30, folder)
+    kept = safe_limits(group[0], _LONG, 100, folder)
     for name in group[1:]:  # they split alike, so that shorter runs will do
         more = safe_limits(name, _LONG_ENOUGH, 6, folder)
         kept.tried += more.tried

@@ -27,8 +27,12 @@ RECURSION_FREE = frozenset(_LOOPING.split())
 _BLANKS = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what llama.cpp's \s matches
 _BLANK, _NOT_BLANK = re.compile(f"[{_BLANKS}]"), re.compile(f"[^{_BLANKS}]")
 _NO_PHRASE = re.compile(r"[^A-Za-z \x80-\U0010ffff]")
+_NO_SLASH = re.compile(r"[^\r\n/]")
 _NO_DIGIT = re.compile(r"[^0-9]")
-_LETTER_OR_BLANK = re.compile(rf"[^\W\d_]|[{_BLANKS}]")
+_LETTERS = (  # the most common; no sign and no number among them
+    "A-Za-zÀ-ÖØ-öø-ʯΑ-Ρα-ωϊ-ϵЀ-ҁҊ-ԯא-תؠ-يऄ-हก-ะぁ-ゖァ-ヺ㐀-䶿一-鿿가-힣"
+)
+_LETTER_OR_BLANK = re.compile(f"[{_LETTERS}{_BLANKS}]")
 
 # Best first: at the first two nearly every pre-tokenizer splits, at the others some do.
 _SPLITS = tuple(
@@ -73,7 +77,11 @@ class Limit:
 
 # For memory: a word of a million characters takes 130 MB.
 _LOOPS = (Limit(_BLANK, 1_000_000, 249_999, _SPLITS), Limit(_NOT_BLANK, 1_000_000, 249_999, _LINE_ENDS))
-_RECURSIVE = (Limit(_BLANK, 32_768, 16_383, _SPLITS), Limit(_NOT_BLANK, 32_768, 16_383, _LINE_ENDS))
+_RECURSIVE = (
+    Limit(_BLANK, 32_768, 16_383, _SPLITS),
+    Limit(_NOT_BLANK, 32_768, 16_383, _LINE_ENDS),
+    Limit(_NO_SLASH, 32_768, 16_383, _LINE_ENDS),  # one match takes slashes and the newlines between
+)
 _SIGNS = Limit(_LETTER_OR_BLANK, 32_768, 16_383, _SPLITS)
 _OWN = {
     "": (_SIGNS, *_LOOPS),
@@ -82,7 +90,7 @@ _OWN = {
     "exaone-moe": (Limit(_NO_PHRASE, 32_768, 16_383, _WORD_ENDS), *_RECURSIVE),  # one match takes many words
     # Two whose time grows with the square of such a run.
     "deepseek-llm": (Limit(_NOT_BLANK, 8192, 96, _LINE_ENDS), *_RECURSIVE),
-    "superbpe": (Limit(_NO_DIGIT, 8192, 96, ()), *_LOOPS),
+    "superbpe": (Limit(_NO_DIGIT, 8192, 96, ()), _SIGNS, *_LOOPS),
 }
 _SENTENCEPIECE = (Limit(None, 32_768, 8192, _WORD_ENDS),)
 

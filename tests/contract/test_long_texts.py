@@ -58,6 +58,8 @@ def encoded_in_a_child(path: Path, unit: str, n: int, stack_bytes: int = 0) -> t
         ("gpt-4o", "中", 100_000),
         ("bloom", "a1", 100_000),
         ("exaone-moe", "word ", 30_000),
+        ("youtu", "/\n", 100_000),
+        ("tekken", "/\n", 100_000),
         ("default", "7", 100_000),
         ("", ".", 100_000),
         ("superbpe", "7", 100_000),

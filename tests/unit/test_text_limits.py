@@ -1,6 +1,10 @@
 """Where long texts are cut: pure functions, no model."""
 
+import importlib.metadata
 import re
+import sys
+import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -117,12 +121,20 @@ def test_8192_characters_of_anything_stay_whole(pre: str, unit: str) -> None:
     [
         *(("tekken", "z"), ("tekken", " "), ("not known", "中"), ("default", "7"), ("", "."), ("falcon", "+")),
         *(("exaone-moe", " a"), ("exaone-moe", "word "), ("bloom", "a1"), ("superbpe", "7"), ("deepseek-llm", "\t")),
+        *(("youtu", "/\n"), ("tekken", "/\r\n"), ("superbpe", "٣"), ("default", "½"), ("falcon", "。")),
     ],
 )
 def test_what_ends_the_process_is_cut(pre: str, unit: str) -> None:
     parts = pieces(unit * 100_000, limits_of("gpt2", pre))
     assert len(parts) > 1
     assert all(len(part) <= 32_768 for part in parts)
+
+
+def test_what_counts_as_a_letter_is_one() -> None:
+    """Numbers and signs do not end a run of signs; a letter that is missing here only makes a cut earlier."""
+    letters = [chr(i) for i in range(sys.maxunicode + 1) if text_limits._LETTER_OR_BLANK.match(chr(i))]
+    assert {unicodedata.category(c)[0] for c in letters if not c.isspace()} == {"L"}
+    assert len(letters) > 30_000
 
 
 @pytest.mark.parametrize("pre", ["qwen2", "llama-bpe", "smollm"])
@@ -144,3 +156,20 @@ def test_sentencepiece_is_cut_at_words() -> None:
     assert max(map(len, parts)) <= 8192
     assert all(part.endswith(".\n") for part in parts)
     assert limits_of("t5", "") == ()
+
+
+def test_the_page_is_of_this_llama_cpp_and_agrees_with_the_code() -> None:
+    """After an update of llama.cpp run scripts/tokenizer-limits --write."""
+    page = (Path(__file__).parents[2] / "docs" / "tokenizer-limits.md").read_text(encoding="utf-8")
+    assert f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}," in page
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
+    tried = [row for row in rows[2:] if len(row) == 5]
+    assert rows[0][4] == "same tokens" and len(tried) > 20
+    for names, dies_from, _, survived, same in tried:
+        assert same == "yes"
+        survivors, _, of = survived.partition(" of ")
+        assert survivors == of
+        for name in names.split(", "):
+            assert recurses("gpt2", name) == (dies_from != "none")
+            assert name in RECURSION_FREE or int(dies_from.replace(",", "")) > 20_000
+    assert {name for row in tried for name in row[0].split(", ")} >= RECURSION_FREE
