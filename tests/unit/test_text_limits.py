@@ -1,10 +1,8 @@
 """Where long texts are cut: pure functions, no model."""
 
-import importlib.metadata
 import re
 import sys
 import unicodedata
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -156,20 +154,3 @@ def test_sentencepiece_is_cut_at_words() -> None:
     assert max(map(len, parts)) <= 8192
     assert all(part.endswith(".\n") for part in parts)
     assert limits_of("t5", "") == ()
-
-
-def test_the_page_is_of_this_llama_cpp_and_agrees_with_the_code() -> None:
-    """After an update of llama.cpp run scripts/tokenizer-limits --write."""
-    page = (Path(__file__).parents[2] / "docs" / "tokenizer-limits.md").read_text(encoding="utf-8")
-    assert f"llama-cpp-python {importlib.metadata.version('llama-cpp-python')}," in page
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")]
-    tried = [row for row in rows[2:] if len(row) == 5]
-    assert rows[0][4] == "same tokens" and len(tried) > 20
-    for names, dies_from, _, survived, same in tried:
-        assert same == "yes"
-        survivors, _, of = survived.partition(" of ")
-        assert survivors == of
-        for name in names.split(", "):
-            assert recurses("gpt2", name) == (dies_from != "none")
-            assert name in RECURSION_FREE or int(dies_from.replace(",", "")) > 20_000
-    assert {name for row in tried for name in row[0].split(", ")} >= RECURSION_FREE
