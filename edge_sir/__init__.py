@@ -18,10 +18,10 @@ from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message, Transcript, read_transcript
 from edge_sir.memory.view import Memory, TurnMemory
 from edge_sir.options import Options
-from edge_sir.replaying import Replayed, replay
-from edge_sir.reply import Piece
 from edge_sir.runtime import Model, load, open_chat
-from edge_sir.trace import Trace, read_trace
+from edge_sir.text.reply import Piece
+from edge_sir.trace.record import Trace, read_trace
+from edge_sir.trace.replay import Replayed, replay
 
 __all__ = [
     "Chat",

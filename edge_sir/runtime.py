@@ -19,8 +19,8 @@ from edge_sir.errors import ConfigError, SessionError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
-from edge_sir.template import ChatTemplate
-from edge_sir.trace import Trace
+from edge_sir.text.template import ChatTemplate
+from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
     from edge_sir.llama.engine import LlamaEngine
@@ -79,8 +79,8 @@ class Model:
     """
 
     def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
-        from edge_sir.llama.admission import admit
-        from edge_sir.llama.gguf_check import check_model_file
+        from edge_sir.llama.gguf.check import check_model_file
+        from edge_sir.llama.kshift.admission import admit
 
         self.options = options
         self.path = found.path

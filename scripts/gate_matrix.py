@@ -9,9 +9,9 @@ from forced import MOVES, Damage, force, removals
 from tiny_families import FAMILIES, Family
 
 from edge_sir.errors import ModelFileError
-from edge_sir.llama.admission import build_id, judge, run_probe
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
-from edge_sir.llama.gguf_check import check_model_file
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.kshift.admission import build_id, judge, run_probe
 from edge_sir.llama.native import NativeModel
 
 ROOT = Path(__file__).parents[1]

@@ -9,6 +9,6 @@ from edge_sir.chat.conversation import Host
 from edge_sir.chat.stats import ChatStats
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn, drive
-from edge_sir.reply import Reply
+from edge_sir.text.reply import Reply
 
 __all__ = ["Chat", "ChatStats", "Host", "RegeneratedStream", "Reply", "ReplyStream", "Terms", "Turn", "Undone", "drive"]

@@ -19,13 +19,13 @@ from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, SessionError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
-from edge_sir.messages import MessageEncoder, Part
 from edge_sir.policies import to_spec
-from edge_sir.reply import Reply
 from edge_sir.session import Positions, Session
-from edge_sir.template import ChatTemplate
 from edge_sir.text.boundaries import TextBorders
-from edge_sir.trace import Trace
+from edge_sir.text.encoder import MessageEncoder, Part
+from edge_sir.text.reply import Reply
+from edge_sir.text.template import ChatTemplate
+from edge_sir.trace.record import Trace
 
 __all__ = ["Conversation", "Host"]
 

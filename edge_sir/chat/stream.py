@@ -6,7 +6,7 @@ from types import TracebackType
 from edge_sir.chat.turn import Turn, drive
 from edge_sir.engine import Engine
 from edge_sir.errors import SessionError
-from edge_sir.reply import Piece, Reply
+from edge_sir.text.reply import Piece, Reply
 
 __all__ = ["ReplyStream"]
 

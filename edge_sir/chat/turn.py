@@ -16,8 +16,8 @@ from typing import Literal
 from edge_sir._shield import shield
 from edge_sir.engine import Engine, SamplingParams, Slice, SliceResult, TextCodec, Tokens
 from edge_sir.errors import SessionError
-from edge_sir.reply import Finish, Piece, Reply, ReplyText
 from edge_sir.session import Session
+from edge_sir.text.reply import Finish, Piece, Reply, ReplyText
 
 __all__ = ["Terms", "Turn", "drive"]
 

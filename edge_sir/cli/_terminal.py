@@ -15,7 +15,7 @@ from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
 from edge_sir.policies import to_spec
-from edge_sir.reply import Piece
+from edge_sir.text.reply import Piece
 
 if TYPE_CHECKING:
     from edge_sir.cli._wrap import Wrapped

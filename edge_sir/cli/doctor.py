@@ -18,7 +18,7 @@ from edge_sir.runtime import ensure_model
 
 if TYPE_CHECKING:
     from edge_sir.llama.footprint import MemoryNeed
-    from edge_sir.llama.gguf_header import GGUFHeader
+    from edge_sir.llama.gguf.header import GGUFHeader
     from edge_sir.llama.native import NativeModel
 
 __all__ = ["add_parser", "parse_bytes", "run"]
@@ -81,11 +81,11 @@ def _backends(machine: Report) -> list[str]:
 
 
 def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, backends: list[str]) -> Report:
-    from edge_sir.llama.admission import admit
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
     from edge_sir.llama.footprint import load_measured, measure_memory
-    from edge_sir.llama.gate import packing_verdict
-    from edge_sir.llama.gguf_check import check_model_file
+    from edge_sir.llama.gguf.check import check_model_file
+    from edge_sir.llama.kshift.admission import admit
+    from edge_sir.llama.kshift.gate import packing_verdict
     from edge_sir.llama.survey import measure_speed
 
     header = check_model_file(path)
@@ -151,7 +151,7 @@ def _memory(need: "MemoryNeed", budget: int, limit: int | None, n_ctx_train: int
 
 def _kv_types(header: "GGUFHeader", options: Options, backends: list[str], *, can_pack: bool) -> list[Report]:
     """What the gate allows with what. can_pack: its verdict on f16 keys."""
-    from edge_sir.llama.gate import KV_TYPES, backend_note, check_kv_types
+    from edge_sir.llama.kshift.gate import KV_TYPES, backend_note, check_kv_types
 
     rows = []
     for kv_k, (_, k_bytes) in KV_TYPES.items():

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec
-from edge_sir.replaying import Moment, Replayed, replay
-from edge_sir.trace import read_trace
+from edge_sir.trace.record import read_trace
+from edge_sir.trace.replay import Moment, Replayed, replay
 
 __all__ = ["add_parser", "run"]
 

@@ -7,8 +7,8 @@ from edge_sir.eval.records import Row
 from edge_sir.eval.script import Line, Script
 from edge_sir.eval.stage import Stage
 from edge_sir.eval.task import Ask
-from edge_sir.messages import Part
 from edge_sir.policies import from_spec
+from edge_sir.text.encoder import Part
 
 __all__ = ["few_shot_rows"]
 

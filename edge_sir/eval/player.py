@@ -19,9 +19,9 @@ from edge_sir.eval.records import Row
 from edge_sir.eval.script import Line, Script
 from edge_sir.eval.stage import N_OPTIONS, N_SCRATCH
 from edge_sir.eval.task import Ask, Read, Say
-from edge_sir.messages import Part
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
+from edge_sir.text.encoder import Part
 
 __all__ = ["Player", "option_logprobs"]
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from edge_sir.engine import TextCodec, Tokens
 from edge_sir.eval.task import Answer, Dialogue, Read, Say, Step
-from edge_sir.messages import MessageEncoder, Part
-from edge_sir.template import ChatTemplate
+from edge_sir.text.encoder import MessageEncoder, Part
+from edge_sir.text.template import ChatTemplate
 
 __all__ = ["Line", "Script"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_sir.engine import Engine, EngineTimes, TextCodec
 from edge_sir.models.files import file_sha256
 from edge_sir.runtime import ensure_model, load
-from edge_sir.template import ChatTemplate
+from edge_sir.text.template import ChatTemplate
 
 __all__ = ["N_OPTIONS", "N_SCRATCH", "Stage", "open_stage"]
 

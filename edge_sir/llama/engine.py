@@ -24,7 +24,7 @@ from edge_sir.errors import (
     StateError,
 )
 from edge_sir.llama.batch import Batch
-from edge_sir.llama.gate import KV_TYPES, KVType, ShiftTest, Verdict, check_kv_types, packing_verdict
+from edge_sir.llama.kshift.gate import KV_TYPES, KVType, ShiftTest, Verdict, check_kv_types, packing_verdict
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
 from edge_sir.llama.sampling import LlamaSampler
 from edge_sir.llama.text import LlamaText

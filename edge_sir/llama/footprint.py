@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_sir.llama.engine import EngineOptions, context_params, make_context
-from edge_sir.llama.gguf_header import GGUFHeader
+from edge_sir.llama.gguf.header import GGUFHeader
 from edge_sir.llama.native import NativeModel, lib
 
 __all__ = ["LoadedBytes", "MemoryNeed", "buffers", "load_measured", "measure_memory", "private_bytes"]

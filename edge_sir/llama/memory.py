@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from edge_sir.errors import BudgetError
-from edge_sir.llama.gate import KV_TYPES
-from edge_sir.llama.gguf_header import GGUFHeader
+from edge_sir.llama.gguf.header import GGUFHeader
+from edge_sir.llama.kshift.gate import KV_TYPES
 from edge_sir.llama.native import lib
 
 if TYPE_CHECKING:

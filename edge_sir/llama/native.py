@@ -20,8 +20,8 @@ if platform.machine().lower() in ("x86_64", "amd64") and "OMP_WAIT_POLICY" not i
 from llama_cpp import llama_cpp as lib
 
 from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, ModelFileError, NoSlotError
-from edge_sir.llama.gguf_check import check_model_file
-from edge_sir.llama.gguf_header import GGUFHeader
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.gguf.header import GGUFHeader
 
 __all__ = ["LOG", "NativeLog", "NativeModel", "decode_error", "default_threads", "lib"]
 

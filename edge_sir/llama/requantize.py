@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_sir._shield import shield
 from edge_sir.errors import LoadError
-from edge_sir.llama.gguf_check import check_model_file
+from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.llama.native import LOG, lib
 
 __all__ = ["to_f32"]

@@ -11,8 +11,8 @@ from llama_cpp._ggml import libggml
 
 from edge_sir.engine import Slice, Tokens
 from edge_sir.llama.engine import LlamaEngine
+from edge_sir.llama.kshift.trial import trial_text
 from edge_sir.llama.native import LOG, lib
-from edge_sir.llama.trial import trial_text
 
 __all__ = ["Device", "Speed", "devices", "measure_speed", "system_info"]
 

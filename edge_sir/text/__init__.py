@@ -1,1 +1,1 @@
-"""Text: where its sentences and words begin."""
+"""Text on its way to tokens and back: chat templates, messages, replies, where sentences and words begin."""

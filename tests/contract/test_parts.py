@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tiny_gguf import write_llama
 
 from edge_sir.engine import Slice
-from edge_sir.llama.admission import judge, run_probe
-from edge_sir.llama.gguf_check import check_model_file
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.kshift.admission import judge, run_probe
 from edge_sir.llama.native import NativeModel
 
 

@@ -8,8 +8,8 @@ from edge_sir.eval.runner import arms_of, play_dialogue
 from edge_sir.eval.script import Script
 from edge_sir.eval.stage import Stage
 from edge_sir.eval.task import Ask, Dialogue, Say, Step
-from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer, ToyEngine
+from edge_sir.text.template import ChatTemplate
 
 
 def toy_stage(n_ctx_train: int = 4096) -> Stage:

@@ -59,8 +59,8 @@ def _env() -> dict[str, str]:
 
 
 def main(path: str, type_k: str, n_swa: str) -> None:
+    from edge_sir.llama.kshift.trial import read_plainly, shift_test, trial_options
     from edge_sir.llama.native import NativeModel
-    from edge_sir.llama.trial import read_plainly, shift_test, trial_options
 
     model = NativeModel(Path(path))
     options = trial_options(threads=1)
@@ -96,7 +96,7 @@ def _lost_window(model: Any, options: Any, n_swa: int) -> float:
     which some come back into it when positions are packed.
     """
     from edge_sir.engine import Slice
-    from edge_sir.llama.trial import trial_engine
+    from edge_sir.llama.kshift.trial import trial_engine
 
     tokens = np.random.default_rng(0).integers(20, 250, 3 * n_swa + 1).astype(np.int32)
 

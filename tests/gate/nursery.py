@@ -1,6 +1,6 @@
 """Runs the gate's child on many files, each in a fork of this process: a Python start costs more than a tiny model.
 
-Reads one request per line, as `edge_sir.llama.probe` takes it, and answers with one JSON line
+Reads one request per line, as `edge_sir.llama.kshift.probe` takes it, and answers with one JSON line
 {"status", "out", "err"}. The parent never computes, so that a fork finds no threads missing.
 """
 
@@ -10,8 +10,8 @@ import signal
 import sys
 import tempfile
 
-import edge_sir.llama.trial  # noqa: F401 - loaded once, for all children
-from edge_sir.llama import probe
+import edge_sir.llama.kshift.trial  # noqa: F401 - loaded once, for all children
+from edge_sir.llama.kshift import probe
 
 PATIENCE_S = 20
 

@@ -12,8 +12,8 @@ from damage import Original, damaged
 from tiny_families import FAMILIES
 
 from edge_sir.errors import ModelFileError
-from edge_sir.llama.admission import ChildReport, _stages, judge
-from edge_sir.llama.gguf_check import check_model_file
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.kshift.admission import ChildReport, _stages, judge
 
 Try = Callable[[Path], ChildReport]
 

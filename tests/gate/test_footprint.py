@@ -16,7 +16,7 @@ from edge_sir.llama.footprint import (
     measure_memory,
     private_bytes,
 )
-from edge_sir.llama.gguf_check import check_model_file
+from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.llama.native import NativeModel
 
 OPTIONS = EngineOptions(threads=1, chunk=64)

@@ -12,14 +12,14 @@ from tiny_gguf import hyperparameters, tokenizer, write_gguf, write_llama
 
 from edge_sir.core.budget import Budget
 from edge_sir.errors import CapabilityError, ModelFileError
-from edge_sir.llama.admission import ChildReport, _stages, admit, build_id, judge, run_probe
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
-from edge_sir.llama.gate import ShiftTest, packing_verdict
-from edge_sir.llama.gguf_check import check_model_file
-from edge_sir.llama.gguf_header import GGUFHeader
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.gguf.header import GGUFHeader
+from edge_sir.llama.kshift.admission import ChildReport, _stages, admit, build_id, judge, run_probe
+from edge_sir.llama.kshift.gate import ShiftTest, packing_verdict
+from edge_sir.llama.kshift.trial import read_plainly, shift_test, trial_options
+from edge_sir.llama.kshift.verdicts import VerdictStore
 from edge_sir.llama.native import NativeModel
-from edge_sir.llama.trial import read_plainly, shift_test, trial_options
-from edge_sir.llama.verdicts import VerdictStore
 from edge_sir.policies import from_spec
 from edge_sir.session import Session
 
@@ -185,7 +185,7 @@ def header(tiny_llama_path: Path) -> GGUFHeader:
 def test_a_file_is_tried_once(header: GGUFHeader, monkeypatch: pytest.MonkeyPatch) -> None:
     first = admit(header, threads=1)
     assert first is not None and first.passed
-    monkeypatch.setattr("edge_sir.llama.admission.run_probe", lambda *_, **__: pytest.fail("a second child"))
+    monkeypatch.setattr("edge_sir.llama.kshift.admission.run_probe", lambda *_, **__: pytest.fail("a second child"))
     assert admit(header, threads=1) == first
 
 
@@ -195,12 +195,12 @@ def test_another_file_build_or_offload_is_another_verdict(
 ) -> None:
     children = []
     done = ChildReport(0, [{"loaded": True}, {"read": True}, {"done": True, "moved": 0.0, "rounding": 0.1}], "")
-    monkeypatch.setattr("edge_sir.llama.admission.run_probe", lambda h, **_: children.append(h.path) or done)
+    monkeypatch.setattr("edge_sir.llama.kshift.admission.run_probe", lambda h, **_: children.append(h.path) or done)
     admit(header, gpu_layers=gpu_layers)
     admit(header, gpu_layers=gpu_layers)
     other = check_model_file(write_llama(tmp_path / "other.gguf", n_ctx_train=1024))
     admit(other, gpu_layers=gpu_layers)
-    monkeypatch.setattr("edge_sir.llama.admission.build_id", lambda: "0.0.0")
+    monkeypatch.setattr("edge_sir.llama.kshift.admission.build_id", lambda: "0.0.0")
     admit(header, gpu_layers=gpu_layers)
     admit(header, gpu_layers=5)
     assert children == [header.path, other.path, header.path, header.path]
@@ -264,7 +264,7 @@ def test_ctrl_c_while_a_file_is_tried_ends_the_child(header: GGUFHeader, monkeyp
         children.append(child)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("edge_sir.llama.admission._wait", interrupted)
+    monkeypatch.setattr("edge_sir.llama.kshift.admission._wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         admit(header)
     assert children[0].returncode == -signal.SIGKILL
@@ -272,8 +272,8 @@ def test_ctrl_c_while_a_file_is_tried_ends_the_child(header: GGUFHeader, monkeyp
 
 
 def test_a_hanging_child_is_stopped(header: GGUFHeader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sir.llama.admission._ANNOUNCE_AFTER_S", 0.01)
-    monkeypatch.setattr("edge_sir.llama.admission._LEAST_PATIENCE_S", 0.01)
+    monkeypatch.setattr("edge_sir.llama.kshift.admission._ANNOUNCE_AFTER_S", 0.01)
+    monkeypatch.setattr("edge_sir.llama.kshift.admission._LEAST_PATIENCE_S", 0.01)
     with pytest.raises(ModelFileError, match="it hangs"):
         admit(header)
 
@@ -317,7 +317,7 @@ def test_only_what_would_happen_again_is_remembered(
 ) -> None:
     children = []
     report = ChildReport(status, [LOADED, READ], ABORTED)
-    monkeypatch.setattr("edge_sir.llama.admission.run_probe", lambda *_, **__: children.append(1) or report)
+    monkeypatch.setattr("edge_sir.llama.kshift.admission.run_probe", lambda *_, **__: children.append(1) or report)
     for _ in range(2):
         test = admit(header)
         assert test is not None and not test.passed

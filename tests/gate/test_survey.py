@@ -7,8 +7,8 @@ import pytest
 from edge_sir.cli.doctor import parse_bytes
 from edge_sir.errors import ConfigError
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
-from edge_sir.llama.gate import backend_note
-from edge_sir.llama.gguf_check import check_model_file
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.kshift.gate import backend_note
 from edge_sir.llama.native import NativeModel
 from edge_sir.llama.survey import devices, measure_speed, system_info
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_sir.cli.replay import _picture, _print_table
-from edge_sir.replaying import Moment, Replayed
+from edge_sir.trace.replay import Moment, Replayed
 
 
 @pytest.fixture

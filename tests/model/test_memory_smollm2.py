@@ -9,9 +9,9 @@ from edge_sir.chat import Chat
 from edge_sir.core.scores import surprisal
 from edge_sir.engine import Slice
 from edge_sir.options import Options
-from edge_sir.replaying import replay
 from edge_sir.runtime import open_chat
-from edge_sir.trace import read_trace
+from edge_sir.trace.record import read_trace
+from edge_sir.trace.replay import replay
 
 pytestmark = pytest.mark.model
 

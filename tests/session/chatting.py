@@ -13,8 +13,8 @@ from edge_sir.cli._commands import perform
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.engine import Engine
 from edge_sir.policies import from_spec
-from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer, ToyEngine
+from edge_sir.text.template import ChatTemplate
 
 CODEC = ByteTokenizer()
 TEMPLATE = ChatTemplate(CODEC.CHAT_TEMPLATE, bos=CODEC.bos_text, eos=CODEC.eos_text)

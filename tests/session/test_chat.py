@@ -13,8 +13,8 @@ from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, ConfigError
-from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer, ToyEngine
+from edge_sir.text.template import ChatTemplate
 
 FIRST_DIFFERS = (
     "{{ bos_token }}{% for m in messages %}{{ '[first]' if loop.first else '[' + m.role + ']' }}{{ m.content }}[/]"

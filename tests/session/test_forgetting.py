@@ -14,8 +14,8 @@ from edge_sir.core.ledger import ROLES
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ConfigError
 from edge_sir.memory.evictions import Forgotten
-from edge_sir.replaying import replay
-from edge_sir.trace import Trace, read_trace
+from edge_sir.trace.record import Trace, read_trace
+from edge_sir.trace.replay import replay
 
 # ---- forgetting ----------------------------------------------------------------------------------
 

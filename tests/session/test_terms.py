@@ -13,9 +13,9 @@ from edge_sir.core.ledger import ROLES
 from edge_sir.core.records import Eviction
 from edge_sir.errors import BudgetError, CapabilityError, ConfigError
 from edge_sir.memory.transcript import Message, read_transcript
-from edge_sir.replaying import replay
 from edge_sir.testing import ToyEngine
-from edge_sir.trace import Trace, read_trace
+from edge_sir.trace.record import Trace, read_trace
+from edge_sir.trace.replay import replay
 
 # ---- system prompt -------------------------------------------------------------------------------
 

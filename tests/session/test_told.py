@@ -9,7 +9,7 @@ from chatting import CODEC, evict, fill, make_chat, told
 from edge_sir.cli._losses import Losses
 from edge_sir.core.ledger import ROLES
 from edge_sir.errors import ConfigError
-from edge_sir.template import ChatTemplate
+from edge_sir.text.template import ChatTemplate
 
 
 def test_a_turn_that_was_taken_back_is_no_date() -> None:

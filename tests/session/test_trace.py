@@ -14,10 +14,10 @@ from edge_sir.core.records import Eviction
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import ComputeError, ConfigError
 from edge_sir.policies import from_spec, to_spec
-from edge_sir.replaying import replay
 from edge_sir.session import Session
 from edge_sir.testing import ToyEngine
-from edge_sir.trace import Trace, read_trace
+from edge_sir.trace.record import Trace, read_trace
+from edge_sir.trace.replay import replay
 
 ALL = frozenset(SCORE_NAMES)
 

@@ -20,8 +20,8 @@ from edge_sir.eval import task as tasks
 from edge_sir.eval.evaluate import Request, evaluate
 from edge_sir.eval.runner import arms_of
 from edge_sir.eval.stage import Stage
-from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer, ToyEngine
+from edge_sir.text.template import ChatTemplate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

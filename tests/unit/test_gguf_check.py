@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from edge_sir.errors import ModelFileError
-from edge_sir.llama.gguf_check import check_model_file
-from edge_sir.llama.gguf_header import ArrayInfo, GGUFHeader, RopeScaling
-from edge_sir.llama.gguf_reader import read_header
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.gguf.header import ArrayInfo, GGUFHeader, RopeScaling
+from edge_sir.llama.gguf.reader import read_header
 from tests.tiny_gguf import (
     CHATML,
     N_VOCAB,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from edge_sir.errors import ModelFileError
-from edge_sir.llama.gguf_check import check_model_file
-from edge_sir.llama.gguf_header import GGUFHeader
+from edge_sir.llama.gguf.check import check_model_file
+from edge_sir.llama.gguf.header import GGUFHeader
 from tests.tiny_gguf import write_llama
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge_sir.reply import ReplyText
+from edge_sir.text.reply import ReplyText
 
 quick = settings(deadline=None, max_examples=120)
 

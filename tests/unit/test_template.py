@@ -6,8 +6,8 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edge_sir.errors import TemplateError
-from edge_sir.template import ChatTemplate
 from edge_sir.testing import ByteTokenizer
+from edge_sir.text.template import ChatTemplate
 
 BOS, EOS = "<BOS>", "<EOS>"
 

@@ -19,7 +19,7 @@ from edge_sir.core.policy import Policy
 from edge_sir.core.room import Room
 from edge_sir.errors import BudgetError, ConfigError
 from edge_sir.policies import from_spec, to_spec
-from edge_sir.trace import columns_of
+from edge_sir.trace.record import columns_of
 
 __all__ = ["Moment", "Replayed", "replay"]
 

@@ -3,8 +3,8 @@
 import hashlib
 from dataclasses import replace
 
-from edge_sir.llama.gguf_header import AGAIN, GGUFHeader
-from edge_sir.llama.gguf_reader import read_header
+from edge_sir.llama.gguf.header import AGAIN, GGUFHeader
+from edge_sir.llama.gguf.reader import read_header
 
 __all__ = ["whole"]
 

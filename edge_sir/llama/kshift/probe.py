@@ -1,4 +1,4 @@
-"""The child process that meets a model file first: `python -m edge_sir.llama.probe '{"path": ...}'`.
+"""The child process that meets a model file first: `python -m edge_sir.llama.kshift.probe '{"path": ...}'`.
 
 It prints one JSON object per stage that it survived, so that its parent knows what ended it.
 """
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _try(path: Path, gpu_layers: int, threads: int) -> None:
-    from edge_sir.llama.gate import known_harm
+    from edge_sir.llama.kshift.gate import known_harm
+    from edge_sir.llama.kshift.trial import read_plainly, shift_test, trial_options
     from edge_sir.llama.native import NativeModel
-    from edge_sir.llama.trial import read_plainly, shift_test, trial_options
 
     model = NativeModel(path, gpu_layers=gpu_layers)
     _say(loaded=True)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from edge_sir.engine import THINK_TAGS, TextCodec, Tokens
-from edge_sir.template import ChatTemplate
+from edge_sir.text.template import ChatTemplate
 
 __all__ = ["MessageEncoder", "Part"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_sir.errors import CapabilityError
-from edge_sir.llama.gguf_header import GGUFHeader
+from edge_sir.llama.gguf.header import GGUFHeader
 
 __all__ = [
     "KV_TYPES",

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edge_sir.engine import Slice, Tokens
 from edge_sir.errors import LoadError
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
-from edge_sir.llama.gate import ShiftTest, Verdict
-from edge_sir.llama.gguf_header import AGAIN
+from edge_sir.llama.gguf.header import AGAIN
+from edge_sir.llama.kshift.gate import ShiftTest, Verdict
 from edge_sir.llama.native import NativeModel
 
 __all__ = ["MOVES", "N_CELLS", "move_keys", "read_plainly", "shift_test", "trial_engine", "trial_options", "trial_text"]

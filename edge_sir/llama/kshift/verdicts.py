@@ -12,7 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
-from edge_sir.llama.gate import ShiftTest
+from edge_sir.llama.kshift.gate import ShiftTest
 
 __all__ = ["Remembered", "VerdictStore", "digest"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import gguf
 
-from edge_sir.llama.gguf_header import OTHER, TOKENS, ArrayInfo, GGUFHeader
-from edge_sir.llama.gguf_parts import whole
-from edge_sir.llama.gguf_reader import parse
+from edge_sir.llama.gguf.header import OTHER, TOKENS, ArrayInfo, GGUFHeader
+from edge_sir.llama.gguf.parts import whole
+from edge_sir.llama.gguf.reader import parse
 
 __all__ = ["check_model_file"]
 
@@ -61,7 +61,7 @@ def check_model_file(path: str | os.PathLike[str]) -> GGUFHeader:
 
     Raises:
         ModelFileError: as `read_header`; or the file is no chat model (an embedding model, an adapter, a bare
-            vocabulary ...), or a part of one that lacks the others or is not the first (`gguf_parts`); or it has
+            vocabulary ...), or a part of one that lacks the others or is not the first (`parts`); or it has
             values on which llama.cpp would end the process.
     """
     tokens: list[bytes] = []

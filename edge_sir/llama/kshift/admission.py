@@ -1,7 +1,7 @@
 """Lets a model file in: what was found out about it once is remembered, and a stranger meets a child process first.
 
     header ──cached?──> ShiftTest
-       └──no──> python -m edge_sir.llama.probe ──stages──> judge ──> ShiftTest, cached; or ModelFileError
+       └──no──> python -m edge_sir.llama.kshift.probe ──stages──> judge ──> ShiftTest, cached; or ModelFileError
 
 llama.cpp ends the process on some files that its loader did not foresee. In a child that costs one clear line.
 Nothing here imports llama_cpp.
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_sir.errors import ModelFileError
-from edge_sir.llama.gate import ShiftTest
-from edge_sir.llama.gguf_header import AGAIN, OTHER, GGUFHeader
-from edge_sir.llama.verdicts import VerdictStore, digest
+from edge_sir.llama.gguf.header import AGAIN, OTHER, GGUFHeader
+from edge_sir.llama.kshift.gate import ShiftTest
+from edge_sir.llama.kshift.verdicts import VerdictStore, digest
 
 __all__ = ["ChildReport", "admit", "build_id", "judge", "run_probe"]
 
@@ -100,7 +100,7 @@ def run_probe(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0) -> 
         raise OSError("there is no Python interpreter to run")
     request = json.dumps({"path": str(header.path.absolute()), "gpu_layers": gpu_layers, "threads": threads})
     # Not -m: that would put the working folder before the packages of this process.
-    run = "import runpy; runpy.run_module('edge_sir.llama.probe', {}, '__main__')"
+    run = "import runpy; runpy.run_module('edge_sir.llama.kshift.probe', {}, '__main__')"
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {run}", request]
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err) as child:

@@ -15,7 +15,7 @@ from pathlib import Path
 import gguf
 
 from edge_sir.errors import ModelFileError
-from edge_sir.llama.gguf_header import (
+from edge_sir.llama.gguf.header import (
     AGAIN,
     CONVERT,
     OTHER,

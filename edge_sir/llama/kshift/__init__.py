@@ -1,0 +1,1 @@
+"""May this model's keys be moved to other positions? Decided per file, and proved by a trial."""
