@@ -24,10 +24,10 @@ from typing import Any
 import standing
 
 from edge_sir.errors import EdgeSirError, UserError
-from edge_sir.eval.evaluate import Request, drop_stale, evaluate
-from edge_sir.eval.folder import load_all, write_reports
-from edge_sir.eval.runner import Arm, arms_of
-from edge_sir.eval.stage import Stage, open_stage
+from edge_sir.eval.play.arms import Arm, arms_of
+from edge_sir.eval.play.contexts import Contexts, open_contexts
+from edge_sir.eval.play.evaluate import Request, drop_stale, evaluate
+from edge_sir.eval.report.folder import load_all, write_reports
 from edge_sir.eval.store import pack_rows
 from edge_sir.llama.requantize import to_f32
 from edge_sir.runtime import ensure_model
@@ -237,11 +237,11 @@ def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) 
 
 def _drop_stale(pieces: Sequence[Piece], data: Path | None, model: Path) -> None:
     """Throws away what older code or older texts gave, so that no table mixes the two."""
-    with closing(open_stage(str(model), threads=1, quiet=True)) as stage:
+    with closing(open_contexts(str(model), threads=1, quiet=True)) as contexts:
         for piece in pieces:
             out = RESULTS / piece.name
             request = replace(piece.request, data=_located(piece, data), out=out)
-            if n := drop_stale(stage, _arms(piece), request):
+            if n := drop_stale(contexts, _arms(piece), request):
                 print(f"{piece.name}: {n} rows are of an older policy or text and are played again", file=sys.stderr)
 
 
@@ -254,14 +254,14 @@ def _located(piece: Piece, data: Path | None) -> Path | None:
     return data / piece.data if data.is_dir() else data
 
 
-_stage: Stage
+_contexts: Contexts
 _deadline: float
 
 
 def _open(model: str, deadline: float) -> None:
-    global _stage, _deadline
+    global _contexts, _deadline
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends its workers
-    _stage, _deadline = open_stage(model, threads=1, quiet=True), deadline
+    _contexts, _deadline = open_contexts(model, threads=1, quiet=True), deadline
 
 
 def _play_chunk(work: tuple[Piece, Path | None]) -> tuple[str, bool]:
@@ -271,7 +271,7 @@ def _play_chunk(work: tuple[Piece, Path | None]) -> tuple[str, bool]:
     if time.monotonic() > _deadline:
         return label + " left for the next run", False
     request = replace(piece.request, data=data, out=RESULTS / piece.name)
-    evaluate(_stage, _arms(piece), request)
+    evaluate(_contexts, _arms(piece), request)
     return label, True
 
 

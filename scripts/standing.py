@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_sir.eval.comparisons import KEEP_ALL, Versus, compare
-from edge_sir.eval.folder import Loaded
-from edge_sir.eval.markdown import NONE, figure, mcnemar, policy, share, short, signed, span, spread, table
-from edge_sir.eval.plots import decay_entries
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import Interval, bootstrap_mean, mean
-from edge_sir.eval.summary import Entry, Summary
+from edge_sir.eval.report.comparisons import KEEP_ALL, Versus, compare
+from edge_sir.eval.report.folder import Loaded
+from edge_sir.eval.report.markdown import NONE, figure, mcnemar, policy, share, short, signed, span, spread, table
+from edge_sir.eval.report.plots import decay_entries
+from edge_sir.eval.report.stats import Interval, bootstrap_mean, mean
+from edge_sir.eval.report.summary import Entry, Summary
 
 OURS = "sir"
 RIVALS = ("units", "sirllm", "sirllm-published", "entropy", "streaming", "random", "interval")

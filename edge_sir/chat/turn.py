@@ -37,8 +37,8 @@ class Turn:
     """One turn of `session`, into which what was said and the opening of the reply are fed already.
 
     close: the template tokens that end a reply. thinking: the reply's opening begins a thought. n_evicted_before:
-    evicted tokens before this turn. on_written: called with the answer once no more of it will come. phase: what is
-    decoded at present.
+    evicted tokens before this turn. on_written: called with the answer once no more of it will come. given: gives the
+    reply, once what was said is read, where it is not drawn. phase: what is decoded at present.
     """
 
     def __init__(
@@ -51,13 +51,14 @@ class Turn:
         thinking: bool = False,
         n_evicted_before: int = 0,
         on_written: Callable[[str], None] = lambda _: None,
+        given: Callable[[], Tokens] | None = None,
     ) -> None:
         self.number = session.turn
         self.phase: Phase = "reading"
         self.finish: Finish = "cancelled"
         self._session, self._codec, self._terms, self._close = session, codec, terms, close
         self._text = ReplyText(terms.stop, thinking=thinking)
-        self._on_written = on_written
+        self._on_written, self._given = on_written, given
         self._n_most = terms.max_tokens
         self._n_drawn = self._n_undecoded = 0
         self._n_evicted_before = n_evicted_before
@@ -93,6 +94,8 @@ class Turn:
             self._n_undecoded = 0
             if self._session.n_pending or self.phase in ("closing", "done"):
                 return []
+            if self.phase == "reading" and self._given is not None:
+                return self._write_given(self._given())
             if self.phase == "reading":
                 self._begin_writing()
             return self._write()
@@ -155,6 +158,12 @@ class Turn:
         session.feed([token], "thought" if text.thinking else "assistant")
         self._n_undecoded = 1
         return pieces
+
+    def _write_given(self, tokens: Tokens) -> list[Piece]:
+        self.phase = "writing"
+        self._session.feed(tokens, "assistant")
+        pieces = [piece for token in tokens for piece in self._text.push(self._codec.piece(int(token)))]
+        return pieces + self._finish("stop")
 
     def _finish(self, finish: Finish) -> list[Piece]:
         with shield():  # an answer that the cells hold and the transcript does not would be nobody's

@@ -13,13 +13,13 @@ from tqdm import tqdm
 from edge_sir.cli._options import CliOptions
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
-from edge_sir.eval.stats import require_scipy
+from edge_sir.eval.report.stats import require_scipy
 from edge_sir.options import gather
 
 if TYPE_CHECKING:
-    from edge_sir.eval.evaluate import Result
-    from edge_sir.eval.runner import Arm
-    from edge_sir.eval.stage import Stage
+    from edge_sir.eval.play.arms import Arm
+    from edge_sir.eval.play.contexts import Contexts
+    from edge_sir.eval.play.evaluate import Result
 
 __all__ = ["add_parser", "run"]
 
@@ -111,26 +111,33 @@ def _check(args: argparse.Namespace) -> None:
 
 def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[dict[str, Any]]:
     """Plays the tasks one after the other, prints each one's table, and returns their JSON documents."""
-    from edge_sir.eval.report import legend, run_table, verdict
-    from edge_sir.eval.runner import arms_of
-    from edge_sir.eval.stage import open_stage
-    from edge_sir.eval.summary import summarize_each, to_json
+    from edge_sir.eval.play.arms import arms_of
+    from edge_sir.eval.play.contexts import open_contexts
+    from edge_sir.eval.report.one_run import legend, run_table, verdict
+    from edge_sir.eval.report.summary import summarize_each, to_json
 
     given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
     options = gather(CliOptions, given).options
     specs = args.policy or (_QUICK_POLICIES if args.quick else _POLICIES)
     arms = arms_of(specs, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
-    stage = open_stage(options.model, threads=options.threads, quiet=args.quiet or args.json)
+    contexts = open_contexts(options.model, threads=options.threads, quiet=args.quiet or args.json)
     documents = []
     try:
         for name, task in chosen.items():
-            result = _play_one(args, name, task, stage, arms)
+            result = _play_one(args, name, task, contexts, arms)
             missing = [arm.spec for arm in arms if arm.spec not in {row.policy for row in result.rows}]
             if missing:
                 which = ", ".join(missing)
-                print(f"edge-sir: {name}: no context of {stage.model} holds a dialogue whole: {which}", file=sys.stderr)
+                print(
+                    f"edge-sir: {name}: no context of {contexts.name} holds a dialogue whole: {which}", file=sys.stderr
+                )
             summary, *further = summarize_each(
-                result.rows, task=name, model=stage.model, answer=args.answer, metrics=task.metrics, chance=task.chance
+                result.rows,
+                task=name,
+                model=contexts.name,
+                answer=args.answer,
+                metrics=task.metrics,
+                chance=task.chance,
             )
             documents.append(to_json(summary, further, result.config["scratch_cells"]))
             if not args.json:
@@ -138,12 +145,14 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
         if not args.json:
             print("", textwrap.fill(legend(summary, compared=False), 100), sep="\n")
     finally:
-        stage.close()
+        contexts.close()
     return documents
 
 
-def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Stage", arms: "Sequence[Arm]") -> "Result":
-    from edge_sir.eval.evaluate import Request, evaluate
+def _play_one(
+    args: argparse.Namespace, name: str, task: tasks.Task, contexts: "Contexts", arms: "Sequence[Arm]"
+) -> "Result":
+    from edge_sir.eval.play.evaluate import Request, evaluate
 
     out = args.out / name if args.out is not None and args.task == "all" else args.out
     request = Request(
@@ -164,13 +173,13 @@ def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Sta
         def advance(rows: object) -> None:
             bar.update(1)
 
-        return evaluate(stage, arms, request, on_start=bar.reset, on_rows=advance)
+        return evaluate(contexts, arms, request, on_start=bar.reset, on_rows=advance)
 
 
 def _report(args: argparse.Namespace) -> int:
     """Tables and plots of what --out kept."""
-    from edge_sir.eval.folder import load_all, report_folder
-    from edge_sir.eval.summary import to_json
+    from edge_sir.eval.report.folder import load_all, report_folder
+    from edge_sir.eval.report.summary import to_json
 
     if args.folder is None:
         raise ConfigError("`eval report` needs the folder that --out made: edge-sir eval report DIR")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.summary import Summary, summarize
+from edge_sir.eval.report.summary import Summary, summarize
 
 
 def row(policy: str, budget: int, dialogue: str, *, index: int = 0, right: bool = True, **other: Any) -> Row:

@@ -10,10 +10,10 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.errors import UserError
-from edge_sir.eval import drawing, plots
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import bootstrap_mean
-from edge_sir.eval.summary import Summary
+from edge_sir.eval.report import drawing, plots
+from edge_sir.eval.report.stats import bootstrap_mean
+from edge_sir.eval.report.summary import Summary
 from edge_sir.policies import from_spec
 
 

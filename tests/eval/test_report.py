@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from making import arm, keep, read, row, summary
 
-from edge_sir.eval import markdown
-from edge_sir.eval.folder import load
-from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.records import Row
-from edge_sir.eval.report import command, run_report, run_table
-from edge_sir.eval.summary import Summary
+from edge_sir.eval.report import markdown
+from edge_sir.eval.report.folder import load
+from edge_sir.eval.report.many_runs import folder_report, label_runs
+from edge_sir.eval.report.one_run import command, run_report, run_table
+from edge_sir.eval.report.summary import Summary
 
 RUN: dict[str, Any] = {
     "task": "grocery",

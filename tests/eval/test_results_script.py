@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 from making import arm, keep
 
-from edge_sir.eval.folder import report_folder
+from edge_sir.eval.report.folder import report_folder
 from edge_sir.eval.store import pack_rows
 
 

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 from making import arm, keep, read, row
 
-from edge_sir.eval.folder import load_all
 from edge_sir.eval.records import Row
+from edge_sir.eval.report.folder import load_all
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_sir.errors import UserError
-from edge_sir.eval.stats import bootstrap_mean, bootstrap_ratio, mcnemar, wilson
+from edge_sir.eval.report.stats import bootstrap_mean, bootstrap_ratio, mcnemar, wilson
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import bootstrap_mean, bootstrap_ratio, wilson
-from edge_sir.eval.summary import Entry, Summary, summarize, summarize_each, to_json
+from edge_sir.eval.report.stats import bootstrap_mean, bootstrap_ratio, wilson
+from edge_sir.eval.report.summary import Entry, Summary, summarize, summarize_each, to_json
 
 
 def grocery() -> list[Row]:

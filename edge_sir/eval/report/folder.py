@@ -7,13 +7,13 @@ from typing import Any
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
-from edge_sir.eval.comparisons import KEEP_ALL, ArmKey, policy_name
-from edge_sir.eval.overview import folder_report, label_runs
-from edge_sir.eval.plots import draw_all, retention_by_decay
 from edge_sir.eval.records import Row
-from edge_sir.eval.report import run_report
+from edge_sir.eval.report.comparisons import KEEP_ALL, ArmKey, policy_name
+from edge_sir.eval.report.many_runs import folder_report, label_runs
+from edge_sir.eval.report.one_run import run_report
+from edge_sir.eval.report.plots import draw_all, retention_by_decay
+from edge_sir.eval.report.summary import Summary, summarize_each
 from edge_sir.eval.store import load_run
-from edge_sir.eval.summary import Summary, summarize_each
 from edge_sir.eval.task import Task
 from edge_sir.options import Options
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import Interval, bootstrap_mean, bootstrap_ratio, mcnemar, mean
+from edge_sir.eval.report.stats import Interval, bootstrap_mean, bootstrap_ratio, mcnemar, mean
 
 __all__ = [
     "KEEP_ALL",

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine
-from edge_sir.eval.controls import FewShot, arm_policy, scores_needed
-from edge_sir.eval.few_shot import few_shot_rows
-from edge_sir.eval.player import Player
+from edge_sir.eval.play.contexts import Contexts
+from edge_sir.eval.play.controls import FewShot, arm_policy, scores_needed
+from edge_sir.eval.play.dialogue_run import DialogueRun
+from edge_sir.eval.play.encoded import EncodedDialogue
+from edge_sir.eval.play.few_shot import few_shot_rows
 from edge_sir.eval.records import Row
-from edge_sir.eval.script import Script
-from edge_sir.eval.stage import Stage
 from edge_sir.eval.store import Store
 from edge_sir.eval.task import Answer, Dialogue
 from edge_sir.policies import from_spec
 from edge_sir.session import Positions
 
-__all__ = ["Arm", "arms_of", "digest", "play_dialogue", "run"]
+__all__ = ["Arm", "arms_of", "digest", "play_dialogue", "play_dialogues"]
 
 
 _LEAST = 64  # cells that a session wants even for a few words
@@ -35,7 +35,7 @@ class Arm:
     budget: int
 
     def policy(self) -> Policy | FewShot:
-        """Made anew for each dialogue: a control remembers what it was told."""
+        """Made anew for each dialogue: a control notes where facts stand."""
         return arm_policy(self.spec)
 
 
@@ -54,8 +54,8 @@ def digest(arm: Arm, dialogue: Dialogue) -> str:
     return hashlib.sha256(repr((arm.policy(), dialogue)).encode()).hexdigest()[:12]
 
 
-def run(
-    stage: Stage,
+def play_dialogues(
+    contexts: Contexts,
     dialogues: Sequence[Dialogue],
     arms: Sequence[Arm],
     store: Store,
@@ -69,28 +69,28 @@ def run(
     for dialogue in dialogues:
         digests = {arm: digest(arm, dialogue) for arm in arms}
         todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id, digests[arm])]
-        script = Script(dialogue, stage.codec, stage.template, answer, metrics)
-        for rows in play_dialogue(stage, script, todo, positions=positions):
+        encoded = EncodedDialogue(dialogue, contexts.model.codec, contexts.model.template, answer, metrics)
+        for rows in play_dialogue(contexts, encoded, todo, positions=positions):
             rows = [replace(row, digest=digests[Arm(row.policy, row.budget)]) for row in rows]
             store.add(rows)
             on_rows(rows)
 
 
 def play_dialogue(
-    stage: Stage, script: Script, arms: Sequence[Arm], *, positions: Positions = "auto"
+    contexts: Contexts, dialogue: EncodedDialogue, arms: Sequence[Arm], *, positions: Positions = "auto"
 ) -> Iterator[list[Row]]:
     """The rows of one dialogue, arm by arm. A keep-all arm that no context holds gets none."""
     if not arms:
         return
-    n_tokens = max(script.n_tokens(), _LEAST)
-    keepers = [arm for arm in arms if _keeps_all(arm) and n_tokens <= stage.n_ctx_train]
+    n_tokens = max(dialogue.n_tokens(), _LEAST)
+    keepers = [arm for arm in arms if _keeps_all(arm) and n_tokens <= contexts.n_ctx_train]
     budgets = {arm.budget for arm in arms if arm.budget}
     n_trunk = n_tokens if keepers else min(n_tokens, max(budgets, default=0))
     saved: dict[int, _Saved] = {}
     if n_trunk:
-        trunk = Player.start(
-            script,
-            stage.engine(n_trunk),
+        trunk = DialogueRun.start(
+            dialogue,
+            contexts.engine(n_trunk),
             from_spec("keep-all"),
             n_trunk,
             positions=positions,
@@ -100,34 +100,34 @@ def play_dialogue(
     for arm in arms:
         policy = arm.policy()
         if isinstance(policy, FewShot):
-            yield _named(few_shot_rows(stage, script, policy.rounds), arm)
+            yield _named(few_shot_rows(contexts, dialogue, policy.rounds), arm)
         elif arm.budget in saved:
-            player = saved[arm.budget].go_on(stage.engine(arm.budget), policy, arm.budget)
-            while player.at < len(script):
-                player.play()
-            yield _named(player.rows, arm)
+            branch = saved[arm.budget].go_on(contexts.engine(arm.budget), policy, arm.budget)
+            while branch.at < len(dialogue):
+                branch.play()
+            yield _named(branch.rows, arm)
         elif arm in keepers or arm.budget:  # a budget that never overflows keeps everything, too
             yield _named(trunk.rows, arm)
 
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """The trunk as it was before a budget's first eviction: a player that no one plays on, and its cells."""
+    """The trunk as it was before a budget's first eviction: a run that stays where it is, and its cells."""
 
-    player: Player
+    run: DialogueRun
     cells: bytes
 
-    def go_on(self, engine: Engine, policy: Policy, n_cells: int) -> Player:
-        """A player from here on under `policy`."""
+    def go_on(self, engine: Engine, policy: Policy, n_cells: int) -> DialogueRun:
+        """A run from here on under `policy`."""
         engine.load(0, self.cells)
-        return self.player.fork(engine, policy, n_cells)
+        return self.run.fork(engine, policy, n_cells)
 
 
-def _play_trunk(trunk: Player, budgets: Collection[int], *, to_the_end: bool) -> dict[int, _Saved]:
-    """Plays on as long as somebody needs it, and saves the state before each budget's first eviction."""
+def _play_trunk(trunk: DialogueRun, budgets: Collection[int], *, to_the_end: bool) -> dict[int, _Saved]:
+    """Plays on as long as an arm needs it, and saves the state before each budget's first eviction."""
     saved: dict[int, _Saved] = {}
     session = trunk.session
-    while trunk.at < len(trunk.script):
+    while trunk.at < len(trunk.dialogue):
         n_next = len(session.ledger) + trunk.next_size()
         full = [budget for budget in budgets if budget < n_next and budget not in saved]
         if full:

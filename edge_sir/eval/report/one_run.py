@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge_sir.eval.comparisons import KEEP_ALL, REFERENCES, Versus
-from edge_sir.eval.markdown import NONE, cells, figure, four, mcnemar, policy, share, signed, span, spread, table
-from edge_sir.eval.stats import LEAST_CLUSTERS
-from edge_sir.eval.summary import Entry, Summary
+from edge_sir.eval.report.comparisons import KEEP_ALL, REFERENCES, Versus
+from edge_sir.eval.report.markdown import NONE, cells, figure, four, mcnemar, policy, share, signed, span, spread, table
+from edge_sir.eval.report.stats import LEAST_CLUSTERS
+from edge_sir.eval.report.summary import Entry, Summary
 from edge_sir.eval.task import Task, names, task
 
 __all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_table", "setting", "verdict"]

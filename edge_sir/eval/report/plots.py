@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from edge_sir.eval import drawing
-from edge_sir.eval.comparisons import policy_name
-from edge_sir.eval.drawing import Line, Point, across, draw, figure, legend, policy_lines, share_axis, ticks
-from edge_sir.eval.markdown import span
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import wilson
-from edge_sir.eval.summary import Entry, Share, Summary
+from edge_sir.eval.report import drawing
+from edge_sir.eval.report.comparisons import policy_name
+from edge_sir.eval.report.drawing import Line, Point, across, draw, figure, legend, policy_lines, share_axis, ticks
+from edge_sir.eval.report.markdown import span
+from edge_sir.eval.report.stats import wilson
+from edge_sir.eval.report.summary import Entry, Share, Summary
 from edge_sir.policies import from_spec, names, to_spec
 
 __all__ = [

@@ -11,11 +11,11 @@ from edge_sir.eval.task import Answer, Dialogue, Read, Say, Step
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.template import ChatTemplate
 
-__all__ = ["Line", "Script"]
+__all__ = ["EncodedDialogue", "EncodedStep"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class EncodedStep:
     """One step as tokens.
 
     parts: fed before anything is asked. options: tokens of each option and its closing mark; with `rank` all of
@@ -23,7 +23,7 @@ class Line:
     ranges in `parts`' tokens that carry the step's fact.
     """
 
-    step: Step
+    source: Step
     parts: tuple[Part, ...]
     options: tuple[Tokens, ...] = ()
     rank: bool = True
@@ -42,30 +42,30 @@ class Line:
 
 
 @dataclass(slots=True)
-class Script:
-    """A dialogue under one tokenizer, template and way to answer. Lines are made when they are played.
+class EncodedDialogue:
+    """A dialogue under one tokenizer, template and way to answer. Steps are encoded when they are played.
 
-    metrics: the questions that are valued, empty for all; of the others, those with a right reply are told.
+    metrics: the questions that are valued, empty for all; of the others, those with a right reply are read with it.
     """
 
-    dialogue: Dialogue
+    source: Dialogue
     codec: TextCodec
     template: ChatTemplate
     answer: Answer
     metrics: tuple[str, ...] = ()
     _encoder: MessageEncoder = field(init=False)
-    _lines: dict[tuple[int, bool], Line] = field(init=False, default_factory=dict)
+    _steps: dict[tuple[int, bool], EncodedStep] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._encoder = MessageEncoder(self.codec, self.template, self.dialogue.system)
+        self._encoder = MessageEncoder(self.codec, self.template, self.source.system)
 
     def __len__(self) -> int:
-        return len(self.dialogue.steps)
+        return len(self.source.steps)
 
     @property
     def plain(self) -> bool:
         """Whether it is plain text, without markers."""
-        return any(isinstance(step, Read) for step in self.dialogue.steps)
+        return any(isinstance(step, Read) for step in self.source.steps)
 
     def opening(self) -> list[Part]:
         """What stands before the first step."""
@@ -75,18 +75,18 @@ class Script:
 
     def n_tokens(self) -> int:
         """Most tokens that the whole dialogue decodes."""
-        return sum(len(tokens) for _, tokens in self.opening()) + sum(self.line(i).n_tokens for i in range(len(self)))
+        return sum(len(tokens) for _, tokens in self.opening()) + sum(self.step(i).n_tokens for i in range(len(self)))
 
-    def line(self, i: int, *, first: bool | None = None) -> Line:
+    def step(self, i: int, *, first: bool | None = None) -> EncodedStep:
         """Step `i`; first: whether it stands right after the opening (by default step 0 does)."""
         key = (i, i == 0 if first is None else first)
-        if key not in self._lines:
-            self._lines[key] = self._make(self.dialogue.steps[i], key[1])
-        return self._lines[key]
+        if key not in self._steps:
+            self._steps[key] = self._make(self.source.steps[i], key[1])
+        return self._steps[key]
 
-    def _make(self, step: Step, first: bool) -> Line:
+    def _make(self, step: Step, first: bool) -> EncodedStep:
         if isinstance(step, Read):
-            return Line(step, (("user", self.codec.encode(step.text, special=False)),))
+            return EncodedStep(step, (("user", self.codec.encode(step.text, special=False)),))
         if isinstance(step, Say):
             return self._say(step, first)
         rank = self.answer == "rank"
@@ -103,10 +103,10 @@ class Script:
         encoded = tuple(self.codec.encode(option, special=False) for option in options)
         end = ("frame", self._encoder.assistant_close)
         if self.metrics and step.metric not in self.metrics and step.reply == "gold":
-            return Line(Say(user, options[step.gold]), (*parts, ("assistant", encoded[step.gold]), end))
-        return Line(step, tuple(parts), encoded, rank, end)
+            return EncodedStep(Say(user, options[step.gold]), (*parts, ("assistant", encoded[step.gold]), end))
+        return EncodedStep(step, tuple(parts), encoded, rank, end)
 
-    def _say(self, step: Say, first: bool) -> Line:
+    def _say(self, step: Say, first: bool) -> EncodedStep:
         user = self._encoder.message("user", step.user, first=first)
         parts = (*user, *self._encoder.message("assistant", step.assistant, first=False))
         ranges: list[tuple[int, int]] = []
@@ -116,7 +116,7 @@ class Script:
                 text = step.user if role == "user" else step.assistant
                 ranges += [(before + a, before + b) for a, b in self._spans(text, step.gold)]
             before += len(tokens)
-        return Line(step, parts, gold=tuple(ranges))
+        return EncodedStep(step, parts, gold=tuple(ranges))
 
     def _spans(self, text: str, gold: tuple[str, ...]) -> list[tuple[int, int]]:
         """Ranges of tokens of `text` that spell the gold substrings (whole words), from the text's first token."""

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from staging import FACT, QUESTION, chat, dialogue, play, toy_stage
+from playing import FACT, QUESTION, chat, dialogue, play
+from toy_model import toy_contexts
 
 from edge_sir.engine import Slice
 from edge_sir.errors import BatchError, ConfigError
-from edge_sir.eval.evaluate import Request, drop_stale, evaluate
-from edge_sir.eval.player import Player, option_logprobs
+from edge_sir.eval.play.arms import Arm, arms_of, digest, play_dialogue, play_dialogues
+from edge_sir.eval.play.dialogue_run import DialogueRun
+from edge_sir.eval.play.encoded import EncodedDialogue
+from edge_sir.eval.play.evaluate import Request, drop_stale, evaluate
+from edge_sir.eval.play.options import option_logprobs
 from edge_sir.eval.records import Row
-from edge_sir.eval.runner import Arm, arms_of, digest, play_dialogue, run
-from edge_sir.eval.script import Script
 from edge_sir.eval.store import Store, load_run
 from edge_sir.eval.task import Ask, Dialogue, Read, Say
 from edge_sir.policies import from_spec
@@ -41,9 +43,9 @@ def test_a_bad_arm_is_refused(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", SPECS[1:])
 def test_an_arm_that_shares_the_trunk_answers_as_if_it_had_run_alone(spec: str) -> None:
-    stage = toy_stage()
-    together = play(stage, TOLD, SPECS, 160, 224)
-    alone = play(toy_stage(), TOLD, [spec], 160)
+    contexts = toy_contexts()
+    together = play(contexts, TOLD, SPECS, 160, 224)
+    alone = play(toy_contexts(), TOLD, [spec], 160)
     (shared,) = (row for row in together if (row.policy, row.budget) == (spec, 160))
     np.testing.assert_allclose(shared.logprobs, alone[0].logprobs, rtol=1e-5)
     assert replace(shared, logprobs=alone[0].logprobs, gold_logprob=alone[0].gold_logprob) == alone[0]
@@ -52,13 +54,13 @@ def test_an_arm_that_shares_the_trunk_answers_as_if_it_had_run_alone(spec: str) 
 
 
 def test_a_budget_that_never_overflows_answers_as_keep_all() -> None:
-    all_rows = play(toy_stage(), TOLD, ["keep-all", "streaming"], 4000)
+    all_rows = play(toy_contexts(), TOLD, ["keep-all", "streaming"], 4000)
     assert len(all_rows) == 2 and all_rows[0].logprobs == all_rows[1].logprobs
-    assert play(toy_stage(), TOLD, ["streaming"], 4000)[0].logprobs == all_rows[0].logprobs
+    assert play(toy_contexts(), TOLD, ["streaming"], 4000)[0].logprobs == all_rows[0].logprobs
 
 
 def test_keep_all_gets_no_rows_where_no_context_fits() -> None:
-    rows = play(toy_stage(n_ctx_train=200), TOLD, ["keep-all", "streaming"], 160)
+    rows = play(toy_contexts(n_ctx_train=200), TOLD, ["keep-all", "streaming"], 160)
     assert [row.policy for row in rows] == ["streaming"]
 
 
@@ -66,13 +68,13 @@ def test_keep_all_gets_no_rows_where_no_context_fits() -> None:
 
 
 def test_a_row_tells_where_the_fact_is() -> None:
-    keep_all, streaming = play(toy_stage(), TOLD, ["keep-all", "streaming"], 160)
+    keep_all, streaming = play(toy_contexts(), TOLD, ["keep-all", "streaming"], 160)
     assert keep_all.gold_resident == 1.0 and streaming.gold_resident == 0.0
     codec = ByteTokenizer()
     said = "".join(f"news {i} about itwell, {i}." for i in range(9)) + "What do I like?You like"
     # After "plums": "." and "OK." of its turn, then nine exchanges and the question, each with their markers.
-    script = Script(TOLD, codec, toy_stage().template, "rank")
-    around = len(script._encoder.message("user", "", first=False))  # three parts, two of them markers
+    encoded = EncodedDialogue(TOLD, codec, toy_contexts().model.template, "rank")
+    around = len(encoded._encoder.message("user", "", first=False))  # three parts, two of them markers
     assert around == 3
     n_open = len(codec.encode("<|im_start|>user\n", special=True)) + len(codec.encode("<|im_end|>\n", special=True))
     n_reply = len(codec.encode("<|im_start|>assistant\n", special=True))
@@ -101,7 +103,7 @@ def by_hand(history: str, option: str, engine: ToyEngine, special: bool = True) 
 
 
 def test_options_are_valued_by_all_their_tokens_and_the_closing_mark() -> None:
-    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
+    (row,) = play(toy_contexts(), dialogue(FACT, QUESTION), ["keep-all"])
     history = (
         "<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nI like plums.<|im_end|>\n"
         "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?<|im_end|>\n"
@@ -113,7 +115,7 @@ def test_options_are_valued_by_all_their_tokens_and_the_closing_mark() -> None:
 
 
 def test_first_token_lists_the_options_and_looks_at_the_letter_alone() -> None:
-    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"], answer="first-token")
+    (row,) = play(toy_contexts(), dialogue(FACT, QUESTION), ["keep-all"], answer="first-token")
     history = (
         "<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nI like plums.<|im_end|>\n"
         "<|im_start|>assistant\nOK.<|im_end|>\n<|im_start|>user\nWhat do I like?\n"
@@ -123,17 +125,17 @@ def test_first_token_lists_the_options_and_looks_at_the_letter_alone() -> None:
 
 
 def test_many_options_and_long_ones_are_valued_in_several_decodes() -> None:
-    stage = toy_stage()
-    script = Script(dialogue(FACT), stage.codec, stage.template, "rank")
-    player = Player.start(script, stage.engine(256), from_spec("keep-all"), 256)
-    player.play()
-    options = [stage.codec.encode("x" * n, special=False) for n in (1, 40, 30, *range(2, 14))]
-    values = option_logprobs(player.session, options)
-    singly = [option_logprobs(player.session, [option])[0] for option in options]
+    contexts = toy_contexts()
+    encoded = EncodedDialogue(dialogue(FACT), contexts.model.codec, contexts.model.template, "rank")
+    run = DialogueRun.start(encoded, contexts.engine(256), from_spec("keep-all"), 256)
+    run.play()
+    options = [contexts.model.codec.encode("x" * n, special=False) for n in (1, 40, 30, *range(2, 14))]
+    values = option_logprobs(run.session, options)
+    singly = [option_logprobs(run.session, [option])[0] for option in options]
     np.testing.assert_allclose(values, singly, rtol=1e-5)
-    assert player.session.engine.pos_range(0)[1] == player.session.ledger.next_pos - 1
+    assert run.session.engine.pos_range(0)[1] == run.session.ledger.next_pos - 1
     with pytest.raises(BatchError, match="65 tokens"):
-        option_logprobs(player.session, [stage.codec.encode("x" * 65, special=False)])
+        option_logprobs(run.session, [contexts.model.codec.encode("x" * 65, special=False)])
 
 
 # ---- probes, replies, reading ------------------------------------------------------------------
@@ -143,8 +145,8 @@ def test_many_options_and_long_ones_are_valued_in_several_decodes() -> None:
 def test_a_probe_leaves_no_trace(spec: str) -> None:
     steps = [*chat(2), FACT, *chat(8, "news")]
     with_probes = dialogue(*(x for step in steps for x in (step, QUESTION)), QUESTION)
-    rows = play(toy_stage(), with_probes, [spec], 160)
-    plain = play(toy_stage(), dialogue(*steps, QUESTION), [spec], 160)
+    rows = play(toy_contexts(), with_probes, [spec], 160)
+    plain = play(toy_contexts(), dialogue(*steps, QUESTION), [spec], 160)
     np.testing.assert_allclose(rows[-1].logprobs, plain[0].logprobs, rtol=1e-5)
     assert rows[-1].resident == plain[0].resident and rows[-1].evicted == plain[0].evicted
     assert len(rows) == 12 and [row.index for row in rows] == list(range(12)) and sum(row.last for row in rows) == 1
@@ -154,18 +156,18 @@ def test_a_probe_leaves_no_trace(spec: str) -> None:
 def test_a_question_may_stay_with_the_right_or_the_chosen_answer() -> None:
     for reply in ("gold", "chosen"):
         kept = replace(QUESTION, reply=reply, gold=3)
-        stage = toy_stage()
-        script = Script(dialogue(kept, QUESTION), stage.codec, stage.template, "rank")
-        player = Player.start(script, stage.engine(512), from_spec("keep-all"), 512)
-        player.play()
-        said = bytes(t for t in player.session.ledger["token"].tolist() if t < 256).decode()
-        option = kept.options[3 if reply == "gold" else player.rows[0].chosen]
+        contexts = toy_contexts()
+        encoded = EncodedDialogue(dialogue(kept, QUESTION), contexts.model.codec, contexts.model.template, "rank")
+        run = DialogueRun.start(encoded, contexts.engine(512), from_spec("keep-all"), 512)
+        run.play()
+        said = bytes(t for t in run.session.ledger["token"].tolist() if t < 256).decode()
+        option = kept.options[3 if reply == "gold" else run.rows[0].chosen]
         assert said.endswith(f"assistant\nYou like{option}.\n")
 
 
 def test_reading_gives_the_mean_log_probability_of_the_text() -> None:
     told = Dialogue("0", (Read("abc"), Read("defgh")), system=None)
-    rows = play(toy_stage(), told, ["keep-all", "streaming"], 64)
+    rows = play(toy_contexts(), told, ["keep-all", "streaming"], 64)
     engine = ToyEngine(64)
     expected = by_hand("<s>abc", "defgh", engine) / 5
     assert rows[1].gold_logprob == pytest.approx(expected, rel=1e-4)
@@ -175,18 +177,20 @@ def test_reading_gives_the_mean_log_probability_of_the_text() -> None:
 
 
 def test_a_long_dialogue_tells_the_seconds_of_its_first_and_its_last_tenth() -> None:
-    stage = toy_stage()
+    contexts = toy_contexts()
     for n, expected in ((199, (1.0, 3.0)), (198, None)):
-        script = Script(dialogue(*[Say("a", "b")] * n, QUESTION), stage.codec, stage.template, "rank")
-        player = Player.start(script, stage.engine(160), from_spec("streaming"), 160)
+        encoded = EncodedDialogue(
+            dialogue(*[Say("a", "b")] * n, QUESTION), contexts.model.codec, contexts.model.template, "rank"
+        )
+        run = DialogueRun.start(encoded, contexts.engine(160), from_spec("streaming"), 160)
         for i in range(n):
-            player.play()
-            player.seconds = i + 1.0  # a second each, and then three for each of the last tenth
+            run.play()
+            run.seconds = i + 1.0  # a second each, and then three for each of the last tenth
             if i == 50:
-                player = player.fork(player.session.engine, from_spec("streaming"), 160)
-        player.seconds = 180.0 + 20 * 3
-        player.play()
-        (row,) = player.rows
+                run = run.fork(run.session.engine, from_spec("streaming"), 160)
+        run.seconds = 180.0 + 20 * 3
+        run.play()
+        (row,) = run.rows
         assert row.ends == (expected and pytest.approx(expected, abs=0.1))
         assert Row.from_json(json.loads(json.dumps(row.to_json()))).ends == (row.ends and pytest.approx(row.ends, 1e-3))
 
@@ -195,18 +199,18 @@ def test_a_long_dialogue_tells_the_seconds_of_its_first_and_its_last_tenth() -> 
 
 
 def test_the_controls_keep_and_drop_the_fact_on_purpose() -> None:
-    rows = play(toy_stage(), TOLD, ["keep-gold", "drop-gold"], 224)
+    rows = play(toy_contexts(), TOLD, ["keep-gold", "drop-gold"], 224)
     assert [row.gold_resident for row in rows] == [1.0, 0.0]
     late = dialogue(*chat(8), FACT, *chat(1, "news"), QUESTION)
-    streaming, dropped = play(toy_stage(), late, ["streaming", "drop-gold"], 224)
+    streaming, dropped = play(toy_contexts(), late, ["streaming", "drop-gold"], 224)
     assert streaming.gold_resident == 1.0 and dropped.gold_resident == 0.0
 
 
 def test_few_shot_is_a_fresh_prompt_of_the_last_rounds() -> None:
     asked = replace(QUESTION, reply="chosen")
     told = dialogue(FACT, asked, *chat(1), asked)
-    few = play(toy_stage(), told, ["few-shot:rounds=1"])
-    alone = play(toy_stage(), dialogue(*chat(1), asked), ["keep-all"])
+    few = play(toy_contexts(), told, ["few-shot:rounds=1"])
+    alone = play(toy_contexts(), dialogue(*chat(1), asked), ["keep-all"])
     assert [row.index for row in few] == [0, 1]
     np.testing.assert_allclose(few[1].logprobs, alone[0].logprobs, rtol=1e-5)
     assert few[1].tokens > few[0].tokens and few[1].last
@@ -231,17 +235,17 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
             raise Kill
 
     with pytest.raises(Kill):
-        run(toy_stage(), dialogues, arms, Store(tmp_path, config), on_rows=kill_after_four)
+        play_dialogues(toy_contexts(), dialogues, arms, Store(tmp_path, config), on_rows=kill_after_four)
     with (tmp_path / "rows.jsonl").open("a") as file:
         file.write('{"policy": "sir", "budget": 160, "dial')  # the kill came in the middle of a line
     store = Store(tmp_path, config)
     assert len(store.rows) == 4
-    run(toy_stage(), dialogues, arms, store, on_rows=lambda rows: seen.append("y"))
+    play_dialogues(toy_contexts(), dialogues, arms, store, on_rows=lambda rows: seen.append("y"))
     assert seen == ["x"] * 4 + ["y"] * 5
     found, rows, _ = load_run(tmp_path)
     assert found == config | {"asked": []}
     whole = Store(None, config)
-    run(toy_stage(), dialogues, arms, whole)
+    play_dialogues(toy_contexts(), dialogues, arms, whole)
 
     def without_time(rows: list[Row]) -> list[dict]:
         return sorted(({**row.to_json(), "seconds": 0} for row in rows), key=json.dumps)
@@ -261,7 +265,7 @@ def test_what_was_asked_in_parts_is_told_as_a_whole(tmp_path: Path) -> None:
 def test_of_two_versions_of_a_dialogue_the_one_that_was_played_last_counts(tmp_path: Path) -> None:
     """A default that was changed and changed back."""
     store = Store(tmp_path, CONFIG)
-    row = replace(play(toy_stage(), dialogue(QUESTION), ["keep-all"])[0], last=True)
+    row = replace(play(toy_contexts(), dialogue(QUESTION), ["keep-all"])[0], last=True)
     for digest_, logprob in (("a", -1.0), ("b", -2.0), ("a", -3.0)):
         store.add([replace(row, digest=digest_, gold_logprob=logprob)])
     again = Store(tmp_path, CONFIG)
@@ -270,26 +274,26 @@ def test_of_two_versions_of_a_dialogue_the_one_that_was_played_last_counts(tmp_p
 
 
 def test_rows_of_another_policy_or_text_are_dropped(tmp_path: Path) -> None:
-    stage, arms = toy_stage(), arms_of(["keep-all", "streaming"], [160])
+    contexts, arms = toy_contexts(), arms_of(["keep-all", "streaming"], [160])
     request = Request("names", n=2, n_tokens=400, out=tmp_path)
-    evaluate(stage, arms, request)
+    evaluate(contexts, arms, request)
     rows = [row.to_json() for row in load_run(tmp_path)[1]]
-    assert len(rows) == 4 and drop_stale(stage, arms, request) == 0
+    assert len(rows) == 4 and drop_stale(contexts, arms, request) == 0
     rows[0]["digest"] = "of older words"
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert drop_stale(stage, arms_of(["keep-all"], []), request) == 3  # that row, and both of streaming
+    assert drop_stale(contexts, arms_of(["keep-all"], []), request) == 3  # that row, and both of streaming
     assert [row.to_json() for row in load_run(tmp_path)[1]] == [r for r in rows[1:] if r["policy"] == "keep-all"]
 
 
 def test_half_a_dialogue_does_not_count(tmp_path: Path) -> None:
     told = dialogue(FACT, replace(QUESTION, reply="gold"), QUESTION)
     config = CONFIG
-    run(toy_stage(), [told], arms_of(["keep-all"], []), Store(tmp_path, config))
+    play_dialogues(toy_contexts(), [told], arms_of(["keep-all"], []), Store(tmp_path, config))
     lines = (tmp_path / "rows.jsonl").read_text().splitlines()
     (tmp_path / "rows.jsonl").write_text(lines[0] + "\n")
     store = Store(tmp_path, config)
     assert store.rows == [] and not store.is_done("keep-all", 0, "0", digest(Arm("keep-all", 0), told))
-    run(toy_stage(), [told], arms_of(["keep-all"], []), store)
+    play_dialogues(toy_contexts(), [told], arms_of(["keep-all"], []), store)
     assert [row.index for row in load_run(tmp_path)[1]] == [0, 1]
 
 
@@ -306,14 +310,14 @@ def test_a_folder_holds_one_evaluation(tmp_path: Path) -> None:
 
 
 def test_a_row_survives_json() -> None:
-    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
+    (row,) = play(toy_contexts(), dialogue(FACT, QUESTION), ["keep-all"])
     again = Row.from_json(json.loads(json.dumps(row.to_json())))
     assert replace(again, logprobs=row.logprobs, gold_logprob=row.gold_logprob) == row
     np.testing.assert_allclose(again.logprobs, row.logprobs, atol=1e-4)
 
 
 def test_a_row_of_an_earlier_version_is_still_read() -> None:
-    (row,) = play(toy_stage(), dialogue(FACT, QUESTION), ["keep-all"])
+    (row,) = play(toy_contexts(), dialogue(FACT, QUESTION), ["keep-all"])
     old = row.to_json()
     del old["n_scored"], old["ends"]
     assert Row.from_json(old) == Row.from_json(row.to_json()) and row.n_scored == 1
@@ -329,52 +333,52 @@ def test_an_ask_defaults_to_a_probe() -> None:
 def test_questions_that_are_not_valued_are_told_with_their_right_answer() -> None:
     asked = replace(QUESTION, reply="gold", metric="other")
     told = dialogue(FACT, asked, QUESTION)
-    stage = toy_stage()
+    contexts = toy_contexts()
     texts = []
     for metrics in ((), ("recall",)):
-        script = Script(told, stage.codec, stage.template, "rank", metrics)
-        player = Player.start(script, stage.engine(512), from_spec("keep-all"), 512)
+        encoded = EncodedDialogue(told, contexts.model.codec, contexts.model.template, "rank", metrics)
+        run = DialogueRun.start(encoded, contexts.engine(512), from_spec("keep-all"), 512)
         for _ in told.steps:
-            player.play()
-        texts.append(player.session.ledger["token"].tolist())
-        last = player.rows[-1]
-        assert len(player.rows) == (1 if metrics else 2) and last.metric == "recall" and last.distance is not None
+            run.play()
+        texts.append(run.session.ledger["token"].tolist())
+        last = run.rows[-1]
+        assert len(run.rows) == (1 if metrics else 2) and last.metric == "recall" and last.distance is not None
     assert texts[0] == texts[1]
 
 
 def test_first_token_does_not_list_options_twice() -> None:
-    stage = toy_stage()
+    contexts = toy_contexts()
     asked = Ask("Which?\nplums, figs", "It is", (" plums", " figs"), 0)
-    line = Script(dialogue(asked), stage.codec, stage.template, "first-token").line(0)
+    line = EncodedDialogue(dialogue(asked), contexts.model.codec, contexts.model.template, "first-token").step(0)
     said = bytes(t for _, tokens in line.parts for t in tokens.tolist() if t < 256).decode()
     assert "Which?\n(A) plums (B) figs\n" in said
 
 
 def test_rows_of_other_words_or_another_default_are_played_again(tmp_path: Path) -> None:
     arms = arms_of(["streaming"], [160])
-    run(toy_stage(), [TOLD], arms, Store(tmp_path, CONFIG))
+    play_dialogues(toy_contexts(), [TOLD], arms, Store(tmp_path, CONFIG))
     reworded = replace(TOLD, steps=(*chat(3, "other"), *TOLD.steps))
     assert digest(arms[0], reworded) != digest(arms[0], TOLD)
     assert digest(Arm("streaming:n_sink=5", 160), TOLD) != digest(arms[0], TOLD)
     assert digest(Arm("streaming:n_sink=4", 160), TOLD) == digest(arms[0], TOLD)
     store = Store(tmp_path, CONFIG)
-    run(toy_stage(), [reworded], arms, store)
+    play_dialogues(toy_contexts(), [reworded], arms, store)
     (row,) = load_run(tmp_path)[1]  # the later version alone
     assert row.turn == 16
 
 
 def test_the_words_of_a_fact_are_found_token_by_token() -> None:
     said = Say("Listen. A list of zeb: zebra, Zürich.", "Noted: zebra", fact="x", gold=("list", "zebra", "Zürich"))
-    stage = toy_stage()
-    line = Script(dialogue(said), stage.codec, stage.template, "rank").line(0)
+    contexts = toy_contexts()
+    line = EncodedDialogue(dialogue(said), contexts.model.codec, contexts.model.template, "rank").step(0)
     tokens = np.concatenate([part for _, part in line.parts])
     words = [bytes(tokens[a:b].tolist()).decode() for a, b in line.gold]
     assert words == ["list", "zebra", "Zürich", "zebra"]
 
 
 def test_few_shot_skips_questions_that_are_told() -> None:
-    stage = toy_stage()
+    contexts = toy_contexts()
     told = dialogue(replace(QUESTION, reply="gold", metric="other"), QUESTION)
-    script = Script(told, stage.codec, stage.template, "rank", ("recall",))
-    (rows,) = play_dialogue(stage, script, arms_of(["few-shot:rounds=1"], []))
+    encoded = EncodedDialogue(told, contexts.model.codec, contexts.model.template, "rank", ("recall",))
+    (rows,) = play_dialogue(contexts, encoded, arms_of(["few-shot:rounds=1"], []))
     assert [row.metric for row in rows] == ["recall"]

@@ -8,11 +8,11 @@ goes across groups.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge_sir.eval.comparisons import KEEP_ALL, ArmKey
-from edge_sir.eval.markdown import NONE, cells, figure, policy, share, signed, span, spread, table
-from edge_sir.eval.report import command, is_plain, made_with, run_table
-from edge_sir.eval.stats import LEAST_CLUSTERS, bootstrap_mean, mean
-from edge_sir.eval.summary import Entry, Summary
+from edge_sir.eval.report.comparisons import KEEP_ALL, ArmKey
+from edge_sir.eval.report.markdown import NONE, cells, figure, policy, share, signed, span, spread, table
+from edge_sir.eval.report.one_run import command, is_plain, made_with, run_table
+from edge_sir.eval.report.stats import LEAST_CLUSTERS, bootstrap_mean, mean
+from edge_sir.eval.report.summary import Entry, Summary
 
 __all__ = ["folder_report", "label_runs"]
 

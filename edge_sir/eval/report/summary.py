@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge_sir.eval.comparisons import (
+from edge_sir.eval.records import Row
+from edge_sir.eval.report.comparisons import (
     KEEP_ALL,
     ArmKey,
     Questions,
@@ -18,8 +19,7 @@ from edge_sir.eval.comparisons import (
     policy_name,
     versus_references,
 )
-from edge_sir.eval.records import Row
-from edge_sir.eval.stats import Interval, bootstrap_mean, mean, wilson
+from edge_sir.eval.report.stats import Interval, bootstrap_mean, mean, wilson
 
 __all__ = [
     "Entry",

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from edge_sir.eval.comparisons import Versus
-from edge_sir.eval.stats import Interval
-from edge_sir.eval.summary import Share
+from edge_sir.eval.report.comparisons import Versus
+from edge_sir.eval.report.stats import Interval
+from edge_sir.eval.report.summary import Share
 
 __all__ = [
     "NONE",

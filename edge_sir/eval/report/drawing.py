@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sir.errors import UserError
-from edge_sir.eval.comparisons import KEEP_ALL, policy_name
-from edge_sir.eval.stats import Interval
+from edge_sir.eval.report.comparisons import KEEP_ALL, policy_name
+from edge_sir.eval.report.stats import Interval
 
 __all__ = [
     "Line",

@@ -13,9 +13,9 @@ from typing import Any
 from edge_sir.core.budget import KEPT_PERCENT, LEAST_BATCH
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
+from edge_sir.eval.play.arms import Arm, digest, play_dialogues
+from edge_sir.eval.play.contexts import N_SCRATCH, Contexts
 from edge_sir.eval.records import Row
-from edge_sir.eval.runner import Arm, digest, run
-from edge_sir.eval.stage import N_SCRATCH, Stage
 from edge_sir.eval.store import Key, Store, drop_rows, key_of
 from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task
 from edge_sir.session import Positions
@@ -55,7 +55,7 @@ class Result:
 
 
 def evaluate(
-    stage: Stage,
+    contexts: Contexts,
     arms: Sequence[Arm],
     request: Request,
     *,
@@ -68,33 +68,33 @@ def evaluate(
     Raises ConfigError if the folder holds an evaluation that was asked otherwise, or for bad data.
     """
     task = tasks.task(request.task)
-    dialogues = _dialogues(stage, task, request)
-    config = _config(stage, task, request)
+    dialogues = _dialogues(contexts, task, request)
+    config = _config(contexts, task, request)
     store = Store(request.out, config)
     wanted = _wanted(arms, dialogues)
     n_todo = sum(not store.is_done(*key) for key in wanted)
     on_start(n_todo)
     if n_todo:  # noted before it is played: a pass that is killed has asked, too
         store.note({"offset": request.offset, "n": request.n or task.n_default})
-    _timed(stage, store, dialogues, arms, request, on_rows)
+    _timed(contexts, store, dialogues, arms, request, on_rows)
     rows = [row for row in store.rows if key_of(row) in wanted]
     order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
     return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
 
 
-def drop_stale(stage: Stage, arms: Sequence[Arm], request: Request) -> int:
+def drop_stale(contexts: Contexts, arms: Sequence[Arm], request: Request) -> int:
     """Takes rows out of `request.out` that are none of this request's (any more), and returns how many.
 
     A policy or the words of a dialogue changed since they were played.
     """
     if request.out is None or not request.out.exists():
         return 0
-    return drop_rows(request.out, _wanted(arms, _dialogues(stage, tasks.task(request.task), request)))
+    return drop_rows(request.out, _wanted(arms, _dialogues(contexts, tasks.task(request.task), request)))
 
 
-def _dialogues(stage: Stage, task: Task, request: Request) -> list[Dialogue]:
+def _dialogues(contexts: Contexts, task: Task, request: Request) -> list[Dialogue]:
     setup = Setup(
-        count_tokens=stage.count_tokens,
+        count_tokens=contexts.count_tokens,
         seed=request.seed,
         lead=request.lead,
         data=request.data,
@@ -123,7 +123,7 @@ def _without_probes(dialogue: Dialogue, metrics: tuple[str, ...]) -> Dialogue:
 
 
 def _timed(
-    stage: Stage,
+    contexts: Contexts,
     store: Store,
     dialogues: Sequence[Dialogue],
     arms: Sequence[Arm],
@@ -131,11 +131,11 @@ def _timed(
     on_rows: Callable[[Sequence[Row]], None],
 ) -> None:
     """Plays, and notes how long that took and which share of it llama.cpp had."""
-    started, before = time.perf_counter(), stage.times()
+    started, before = time.perf_counter(), contexts.times()
     n_before = len(store.rows)
     try:
-        run(
-            stage,
+        play_dialogues(
+            contexts,
             dialogues,
             arms,
             store,
@@ -145,7 +145,7 @@ def _timed(
             on_rows=on_rows,
         )
     finally:
-        seconds, after = time.perf_counter() - started, stage.times()
+        seconds, after = time.perf_counter() - started, contexts.times()
         if len(store.rows) > n_before:
             store.note(
                 {
@@ -158,13 +158,13 @@ def _timed(
             )
 
 
-def _config(stage: Stage, task: Task, request: Request) -> dict[str, Any]:
+def _config(contexts: Contexts, task: Task, request: Request) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in ("edge-sir", "llama-cpp-python", "numpy")}
     return {
         "task": request.task,
-        "model": stage.model,
-        "model_given": stage.given,
-        "model_sha256": stage.sha256,
+        "model": contexts.name,
+        "model_given": contexts.given,
+        "model_sha256": contexts.sha256,
         "answer": request.answer,
         "metrics": list(request.metrics),
         "seed": request.seed,
