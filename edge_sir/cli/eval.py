@@ -63,6 +63,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--metric", action="append", metavar="M", help="value these questions alone; may be repeated")
     parser.add_argument("--data", type=Path, metavar="PATH", help="the task's data; without, it generates its own")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep rows here; a killed run goes on from them")
+    parser.add_argument("--prune", action="store_true", help="first take rows out of --out that this command would not "
+                        "give: of other arms or dialogues, of an older policy or wording")  # fmt: skip
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: chosen)")
     parser.add_argument("--quick", action="store_true", help="few short dialogues (by default one each, of "
                         f"{_QUICK_TOKENS} tokens, {', '.join(_QUICK_POLICIES)} at {_QUICK_BUDGET} cells)")  # fmt: skip
@@ -105,6 +107,8 @@ def _check(args: argparse.Namespace) -> None:
     for budget in args.budget or ():
         if budget < 1:
             raise ConfigError(f"--budget must be at least 1, not {budget}; without a limit it is --policy keep-all")
+    if args.prune and args.out is None:
+        raise ConfigError("--prune takes rows out of a folder; name it with --out")
     if args.data is not None and not args.data.exists():
         raise ConfigError(f"there is no {args.data}; --data names a file or folder that is there")
 
@@ -152,7 +156,7 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
 def _play_one(
     args: argparse.Namespace, name: str, task: tasks.Task, contexts: "Contexts", arms: "Sequence[Arm]"
 ) -> "Result":
-    from edge_sir.eval.play.evaluate import Request, evaluate
+    from edge_sir.eval.play.evaluate import Request, drop_stale, evaluate
 
     out = args.out / name if args.out is not None and args.task == "all" else args.out
     request = Request(
@@ -168,6 +172,8 @@ def _play_one(
         data=args.data,
         out=out,
     )
+    if args.prune and (n := drop_stale(contexts, arms, request)):
+        print(f"edge-sir: {name}: {n} rows of other arms or dialogues were taken out", file=sys.stderr)
     with tqdm(desc=name, unit="run", disable=args.quiet or None, file=sys.stderr) as bar:
 
         def advance(rows: object) -> None:

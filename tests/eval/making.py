@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sir.eval.records import Row
+from edge_sir.eval.report.runs import Run
 from edge_sir.eval.report.summary import Summary, summarize
 
 
@@ -58,6 +59,11 @@ def keep(folder: Path, task: str, rows: Sequence[Row], **other: object) -> None:
     run = {"task": task, "model": "smollm2", "answer": "rank"} | other
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "rows.jsonl").write_text("".join(json.dumps(r.to_json()) + "\n" for r in rows))
+
+
+def run(found: Summary, name: str = "", **config: object) -> Run:
+    """An evaluation as reports take it, in a folder called as its task."""
+    return Run(name or found.task, found, config)
 
 
 def summary(rows: Sequence[Row], *, task: str = "grocery", metrics: Sequence[str] = ("recall",)) -> Summary:

@@ -28,8 +28,7 @@ class Request:
     """What an evaluation is asked for; see `edge-sir eval --help`.
 
     metrics: the questions that are valued, empty for all. n_tokens: about how long a generated dialogue is, None for
-    the task's own length. out: its folder, None to keep nothing. group: in words,
-    the evaluations that a report takes one mean over; it is kept in run.json and changes nothing that is played.
+    the task's own length. out: its folder, None to keep nothing.
     """
 
     task: str
@@ -43,7 +42,6 @@ class Request:
     positions: Positions = "auto"
     data: Path | None = None
     out: Path | None = None
-    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +174,6 @@ def _config(contexts: Contexts, task: Task, request: Request) -> dict[str, Any]:
         "scratch_cells": N_SCRATCH,
         "versions": {**versions, "python": platform.python_version()},
         "host": _host(),
-        "group": request.group,
     }
 
 

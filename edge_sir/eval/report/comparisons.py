@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.report.stats import Interval, bootstrap_mean, bootstrap_ratio, mcnemar, mean
+from edge_sir.eval.report.stats import Estimate, bootstrap_mean, bootstrap_ratio, estimate_mean, mcnemar
 
 __all__ = [
     "KEEP_ALL",
@@ -14,7 +14,7 @@ __all__ = [
     "Questions",
     "Versus",
     "compare",
-    "perplexity_interval",
+    "perplexity",
     "policy_name",
     "versus_references",
 ]
@@ -31,34 +31,26 @@ Questions = dict[tuple[str, int], Row]
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """An arm against a reference on the `n` questions that both answered.
+    """An arm against a reference on the `n` questions that both answered; intervals are paired.
 
     gold_logprob: mean of (arm - reference), nats, of plain text over its tokens. accuracy: the share right, arm -
-    reference. n_only_arm, n_only_reference: questions that just this one got right; p: McNemar's exact.
-    accuracy_ratio: right answers of the arm over the reference's; None if the latter has none. Of plain text all but
-    gold_logprob is None. ..._ci: paired bootstrap intervals, None for too few dialogues; the ratio's against
-    keep-all alone.
+    reference. accuracy_ratio: right answers of the arm over the reference's, None if the latter has none; its interval
+    is against keep-all alone. n_only_arm, n_only_reference: questions that just this one got right; p: McNemar's
+    exact. Of plain text all but gold_logprob is None.
     """
 
     n: int
-    gold_logprob: float
-    ci: Interval | None
-    accuracy: float | None = None
-    accuracy_ci: Interval | None = None
-    accuracy_ratio: float | None = None
-    accuracy_ratio_ci: Interval | None = None
+    gold_logprob: Estimate
+    accuracy: Estimate | None = None
+    accuracy_ratio: Estimate | None = None
     n_only_arm: int | None = None
     n_only_reference: int | None = None
     p: float | None = None
 
     @property
-    def perplexity_ratio(self) -> float:
+    def perplexity_ratio(self) -> Estimate:
         """Of plain text, the arm's perplexity over the reference's."""
-        return math.exp(-self.gold_logprob)
-
-    @property
-    def perplexity_ratio_ci(self) -> Interval | None:
-        return perplexity_interval(self.ci)
+        return perplexity(self.gold_logprob)
 
 
 def compare(rows: Sequence[Row], arm: ArmKey, other: ArmKey, metric: str) -> Versus | None:
@@ -89,9 +81,9 @@ def policy_name(spec: str) -> str:
     return spec.partition(":")[0].strip()
 
 
-def perplexity_interval(ci: Interval | None) -> Interval | None:
-    """exp(-x) of an interval of log-probabilities, whose ends change places."""
-    return ci and (math.exp(-ci[1]), math.exp(-ci[0]))
+def perplexity(logprob: Estimate) -> Estimate:
+    """exp(-x) of a mean log-probability."""
+    return logprob.map(lambda x: math.exp(-x))
 
 
 def _versus(arm: Questions, reference: Questions, name: str) -> Versus | None:
@@ -99,22 +91,20 @@ def _versus(arm: Questions, reference: Questions, name: str) -> Versus | None:
     if not both:
         return None
     gaps = [a.gold_logprob - b.gold_logprob for a, b in both]
-    weights = [a.n_scored for a, _ in both]
-    ci = bootstrap_mean(gaps, [a.dialogue for a, _ in both], weights=weights)
-    asked = [(a.correct, b.correct) for a, b in both if a.gold >= 0]
+    gap = estimate_mean(gaps, [a.dialogue for a, _ in both], weights=[a.n_scored for a, _ in both])
+    asked = [(a, b) for a, b in both if a.gold >= 0]
     if not asked:
-        return Versus(len(both), mean(gaps, weights), ci)
-    ours, theirs = [a for a, _ in asked], [b for _, b in asked]
-    dialogues = [a.dialogue for a, _ in both if a.gold >= 0]
+        return Versus(len(both), gap)
+    dialogues = [a.dialogue for a, _ in asked]
+    ours, theirs = [a.correct for a, _ in asked], [b.correct for _, b in asked]
+    differ = [a - b for a, b in zip(ours, theirs, strict=True)]
+    ratio_ci = bootstrap_ratio(ours, theirs, dialogues) if name == KEEP_ALL else None
     return Versus(
         n=len(both),
-        gold_logprob=mean(gaps, weights),
-        ci=ci,
-        accuracy=(sum(ours) - sum(theirs)) / len(asked),
-        accuracy_ci=bootstrap_mean([a - b for a, b in asked], dialogues),
-        accuracy_ratio=sum(ours) / sum(theirs) if any(theirs) else None,
-        accuracy_ratio_ci=bootstrap_ratio(ours, theirs, dialogues) if name == KEEP_ALL else None,
-        n_only_arm=sum(a and not b for a, b in asked),
-        n_only_reference=sum(b and not a for a, b in asked),
+        gold_logprob=gap,
+        accuracy=Estimate(sum(differ) / len(asked), bootstrap_mean(differ, dialogues)),
+        accuracy_ratio=Estimate(sum(ours) / sum(theirs), ratio_ci) if any(theirs) else None,
+        n_only_arm=differ.count(1),
+        n_only_reference=differ.count(-1),
         p=mcnemar(ours, theirs),
     )

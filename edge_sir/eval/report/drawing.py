@@ -17,20 +17,19 @@ from edge_sir.eval.report.comparisons import KEEP_ALL, policy_name
 from edge_sir.eval.report.stats import Interval
 
 __all__ = [
+    "Level",
     "Line",
+    "Panel",
     "Point",
-    "across",
     "bar",
     "bars_legend",
+    "chart",
     "coloured",
     "dot",
-    "draw",
     "figure",
     "legend",
     "look",
     "policy_lines",
-    "share_axis",
-    "ticks",
 ]
 
 INK, FAINT = "#222222", "#767676"
@@ -96,6 +95,29 @@ class Line:
     dashes: Any = "-"
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What holds at every x: a reference, or chance."""
+
+    y: float
+    label: str
+    ci: Interval | None = None
+    chance: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Lines over one x axis. ticks: by their places. step: how far lines stand apart; log: times 1 + step."""
+
+    lines: Sequence[Line]
+    ticks: Mapping[float, str]
+    x_label: str
+    title: str = ""
+    levels: Sequence[Level] = ()
+    step: float = 0.014
+    log: bool = True
+
+
 @contextlib.contextmanager
 def figure(path: Path, n_panels: int, *, title: str, note: str, size: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
     """(figure, its panels side by side), written to `path` at the end. size: inches of a panel.
@@ -156,11 +178,37 @@ def coloured(points: Mapping[str, Sequence[Point]]) -> list[Line]:
     ]
 
 
-def draw(axes: Any, lines: Sequence[Line], *, step: float = 0.0, log: bool = False) -> None:
-    """Lines with their intervals. step: how far lines stand apart, so that none hides another; log: times 1 + step."""
-    for i, line in enumerate(lines):
-        away = (i - (len(lines) - 1) / 2) * step
-        x = [point.x * (1 + away) if log else point.x + away for point in line.points]
+def chart(
+    path: Path, panels: Sequence[Panel], title: str, note: str, y_label: str, width: float = 3.9, *, share: bool = True
+) -> Path:
+    """Draws panels of lines side by side, and returns `path`. width: inches. share: the y axis is that of a share."""
+    with figure(path, len(panels), title=title, note=note, size=(width, 3.6)) as (made, every):
+        for axes, panel in zip(every, panels, strict=True):
+            _lines(axes, panel)
+            for level in panel.levels:
+                colour, dashes = (FAINT, _CHANCE) if level.chance else (INK, _REFERENCE)
+                axes.axhline(level.y, color=colour, linewidth=1.2, linestyle=dashes, label=level.label, zorder=2)
+                if level.ci is not None:
+                    axes.axhspan(*level.ci, color=INK, alpha=0.06, linewidth=0, zorder=1)
+            axes.set_title(panel.title)
+            axes.set_xlabel(panel.x_label)
+            axes.set_xticks(list(panel.ticks), list(panel.ticks.values()))
+            axes.minorticks_off()
+            axes.set_ylabel(y_label)
+            axes.set_ylim(bottom=-0.03)
+            if share:
+                axes.set_ylim(-0.03, 1.03)
+                axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+            axes.label_outer()
+        legend(made, *every)
+    return path
+
+
+def _lines(axes: Any, panel: Panel) -> None:
+    """Lines with their intervals, a little apart, so that none hides another."""
+    for i, line in enumerate(panel.lines):
+        away = (i - (len(panel.lines) - 1) / 2) * panel.step
+        x = [point.x * (1 + away) if panel.log else point.x + away for point in line.points]
         y = [point.y for point in line.points]
         ends = [point.ci or (point.y, point.y) for point in line.points]
         error = [
@@ -173,29 +221,8 @@ def draw(axes: Any, lines: Sequence[Line], *, step: float = 0.0, log: bool = Fal
         )  # fmt: skip
         for part in (*drawn[1], *drawn[2]):
             part.set_alpha(0.5)
-    if log:
+    if panel.log:
         axes.set_xscale("log")
-
-
-def across(axes: Any, y: float, label: str, *, ci: Interval | None = None, chance: bool = False) -> None:
-    """A level that holds at every x: a reference, or chance."""
-    dashes = _CHANCE if chance else _REFERENCE
-    axes.axhline(y, color=FAINT if chance else INK, linewidth=1.2, linestyle=dashes, label=label, zorder=2)
-    if ci is not None:
-        axes.axhspan(*ci, color=INK, alpha=0.06, linewidth=0, zorder=1)
-
-
-def share_axis(axes: Any, label: str) -> None:
-    """The y axis of a share."""
-    axes.set_ylabel(label)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-
-
-def ticks(axes: Any, values: Sequence[float], labels: Sequence[str] = ()) -> None:
-    """These and no others on the x axis."""
-    axes.set_xticks(values, labels or [f"{value:g}" for value in values])
-    axes.minorticks_off()
 
 
 def bar(axes: Any, y: float, length: float, colour: str) -> None:

@@ -9,9 +9,11 @@ from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.records import Row
 from edge_sir.eval.report.comparisons import KEEP_ALL, ArmKey, policy_name
-from edge_sir.eval.report.many_runs import folder_report, label_runs
+from edge_sir.eval.report.many_runs import folder_report
+from edge_sir.eval.report.markdown import words
 from edge_sir.eval.report.one_run import run_report
 from edge_sir.eval.report.plots import draw_all, retention_by_decay
+from edge_sir.eval.report.runs import Run
 from edge_sir.eval.report.summary import Summary, summarize_each
 from edge_sir.eval.store import load_run
 from edge_sir.eval.task import Task
@@ -29,6 +31,12 @@ class Loaded:
     passes: list[dict[str, Any]]
     summaries: list[Summary]
 
+    def by_metric(self, name: str) -> list[Run]:
+        """One per metric, the headline first; none of a folder without rows. name: the folder's."""
+        played = [summary for summary in self.summaries if summary.entries]
+        labels = [f"{name}, {words(s.metric)}" if len(played) > 1 else name for s in played]
+        return [Run(name, s, self.run, self.rows, label) for label, s in zip(labels, played, strict=True)]
+
 
 def report_folder(folder: Path) -> Path:
     """Writes report.md, and plots, for one evaluation or for each in a folder of them; the (top) report's path.
@@ -44,11 +52,13 @@ def write_reports(folder: Path, loaded: Mapping[Path, Loaded], *, only: Collecti
         _write_one(place, found, only)
     if folder in loaded:
         return folder / "report.md"
-    runs = [(found.summaries[0], found.run) for found in loaded.values() if found.summaries[0].entries]
+    runs = [run for place, found in loaded.items() for run in found.by_metric(place.name)[:1]]
     text = folder_report(runs)
     decay = folder / "decay.png"
     decay.unlink(missing_ok=True)
-    if (only is None or decay in only) and retention_by_decay(label_runs(runs), decay) is not None:
+    if (only is None or decay in only) and retention_by_decay(
+        {run.name: run.summary for run in runs}, decay
+    ) is not None:
         text += "\n![Retention by decay](decay.png)\n"
     report = folder / "report.md"
     report.write_text(text, encoding="utf-8")

@@ -1,9 +1,10 @@
 """Figures and tables in Markdown, short enough to read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from edge_sir.eval.report.comparisons import Versus
-from edge_sir.eval.report.stats import Interval
+from edge_sir.eval.report.stats import Estimate
 from edge_sir.eval.report.summary import Share
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "cells",
     "figure",
     "four",
+    "grid",
     "mcnemar",
     "p_value",
     "policy",
@@ -20,9 +22,18 @@ __all__ = [
     "span",
     "spread",
     "table",
+    "two",
+    "words",
 ]
 
 NONE = "–"
+
+Item = TypeVar("Item")
+
+
+def grid(items: Iterable[Item], columns: Mapping[str, Callable[[Item], str]]) -> str:
+    """A table with a line for each item; columns: what each shows of one, by its title."""
+    return table(list(columns), [[show(item) for show in columns.values()] for item in items])
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -32,6 +43,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     body = [[c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True))] for r in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in [body[0], rule, *body[1:]])
+
+
+def two(value: float) -> str:
+    """Two decimals."""
+    return f"{value:.2f}"
 
 
 def short(value: float) -> str:
@@ -53,27 +69,28 @@ def four(value: float) -> str:
     return text.rstrip(".") if "e" not in text else f"{value:.0f}"
 
 
-def spread(value: float | None, ci: Interval | None, show: Callable[[float], str] = short) -> str:
+def spread(found: Estimate | Share | None, show: Callable[[float], str] = short) -> str:
     """A figure and its interval, a dash in its place if there is none."""
-    if value is None:
+    if found is None:
         return NONE
-    return f"{show(value)} [{NONE}]" if ci is None else f"{show(value)} [{show(ci[0])}, {show(ci[1])}]"
+    ends = NONE if found.ci is None else f"{show(found.ci[0])}, {show(found.ci[1])}"
+    return f"{show(found.value)} [{ends}]"
+
+
+def share(found: Share | None) -> str:
+    """A share right and Wilson's interval."""
+    return spread(found, two)
+
+
+def figure(value: float | None, show: Callable[[float], str] = two) -> str:
+    """A figure, or a dash."""
+    return NONE if value is None else show(value)
 
 
 def span(values: Sequence[int]) -> str:
     """Counts that should be one: that one, or the least and the largest."""
     low, high = min(values, default=0), max(values, default=0)
     return str(low) if low == high else f"{low} to {high}"
-
-
-def share(found: Share | None) -> str:
-    """A share right and Wilson's interval."""
-    return NONE if found is None else spread(found.value, found.ci, "{:.2f}".format)
-
-
-def figure(value: float | None, form: str) -> str:
-    """By a format such as `{:.2f}`, or a dash."""
-    return NONE if value is None else form.format(value)
 
 
 def p_value(p: float) -> str:
@@ -94,3 +111,8 @@ def cells(budget: int) -> str:
 def policy(spec: str) -> str:
     """A policy's specification, as code."""
     return f"`{spec}`"
+
+
+def words(metric: str) -> str:
+    """A metric's name as one reads it."""
+    return metric.replace("_", " ")

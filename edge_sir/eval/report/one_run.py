@@ -4,18 +4,21 @@ Rows are sorted by budget, so that neighbours are what can be compared; within o
 """
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL, REFERENCES, Versus
-from edge_sir.eval.report.markdown import NONE, cells, figure, four, mcnemar, policy, share, signed, span, spread, table
+from edge_sir.eval.report.markdown import cells, policy, share, spread, words
 from edge_sir.eval.report.stats import LEAST_CLUSTERS
 from edge_sir.eval.report.summary import Entry, Summary
 from edge_sir.eval.task import Task, names, task
 
-__all__ = ["command", "is_plain", "legend", "made_with", "run_report", "run_table", "setting", "verdict"]
+__all__ = ["command", "legend", "made_with", "run_report", "run_table", "setting", "verdict"]
 
-_Column = tuple[str, Callable[[Entry], str]]
+_Columns = dict[str, Callable[[Entry], str]]
+
+_ARM: _Columns = {"policy": lambda e: policy(e.policy), "cells": lambda e: cells(e.budget)}
 
 _LEGEND_TIME = (
     "s/turn counts the time for questions, too, and for each row the turns before its first eviction: they are played "
@@ -59,13 +62,13 @@ def run_report(
     parts.append(run_table(summary))
     if any(entry.versus for entry in summary.entries):
         parts += ["## Paired comparisons", _comparisons(summary)]
-    if (others := _other_metrics(summary)) is not None:
-        parts += ["## Other metrics", others]
+    if len(others := _others(summary)) > 2:  # the main table would become too wide
+        parts += ["## Other metrics", _table(summary.entries, _ARM | others)]
     for other in further:
-        parts += [f"## By {_title(other.metric)}", *filter(None, [verdict(other)]), run_table(other)]
+        parts += [f"## By {words(other.metric)}", *filter(None, [verdict(other)]), run_table(other)]
         parts += [_comparisons(other)] if any(entry.versus for entry in other.entries) else []
     parts.append(legend(summary))
-    if run.get("scratch_cells") and not is_plain(summary):
+    if run.get("scratch_cells") and not summary.is_plain:
         parts.append(f"Options were valued in {run['scratch_cells']} scratch cells beside those of the table.")
     if (speed := _speed(passes)) is not None:
         parts.append(speed)
@@ -74,34 +77,40 @@ def run_report(
 
 def run_table(summary: Summary) -> str:
     """The main table: one row per arm, with up to two further metrics."""
-    columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
-    columns.append(("resident", lambda e: f"{e.resident:.0f}"))
-    columns.append(("n", lambda e: str(e.n)))
-    if is_plain(summary):
-        columns.append(("perplexity", lambda e: spread(e.perplexity, e.perplexity_ci, four)))
+    columns = _ARM | {"resident": lambda e: f"{e.resident:.0f}", "n": lambda e: str(e.n)}
+    if summary.is_plain:
+        columns["perplexity"] = lambda e: spread(e.perplexity, md.four)
     else:
-        columns.append((_title(summary.metric), lambda e: share(e.accuracy)))
-        others = _other_names(summary)
-        columns += [(_title(name), _other(name)) for name in others if len(others) <= 2]
-        columns.append(("retention", _retention))
-    columns.append(("gold log-prob.", lambda e: spread(e.gold_logprob, e.gold_logprob_ci)))
+        columns[words(summary.metric)] = lambda e: share(e.accuracy)
+        columns |= _others(summary) if len(_others(summary)) <= 2 else {}
+        columns["retention"] = _retention
+    columns["gold log-prob."] = lambda e: spread(e.gold_logprob)
     if any(e.gold_resident is not None for e in summary.entries):
-        columns.append(("gold resident", lambda e: figure(e.gold_resident, "{:.2f}")))
-    columns.append(("tokens", lambda e: f"{e.tokens:.0f}"))
-    columns.append(("s/turn", lambda e: f"{e.seconds_per_turn:.2g}"))
+        columns["gold resident"] = lambda e: md.figure(e.gold_resident)
+    columns |= {"tokens": lambda e: f"{e.tokens:.0f}", "s/turn": lambda e: f"{e.seconds_per_turn:.2g}"}
     if any(e.seconds_at_ends is not None for e in summary.entries):
-        columns.append(("s/turn, first and last tenth", _at_ends))
-    return _columns_table(summary, columns)
+        columns["s/turn, first and last tenth"] = _at_ends
+    return _table(summary.entries, columns)
+
+
+def _table(entries: Iterable[Entry], columns: _Columns) -> str:
+    return md.grid(sorted(entries, key=lambda entry: entry.budget), columns)
 
 
 def _retention(entry: Entry) -> str:
-    if entry.is_keep_all:
-        return figure(entry.retention, "{:.2f}")
-    return spread(entry.retention, entry.retention_ci, "{:.2f}".format)
+    if entry.is_keep_all and entry.retention is not None:
+        return md.two(entry.retention.value)
+    return spread(entry.retention, md.two)
 
 
 def _at_ends(entry: Entry) -> str:
-    return NONE if entry.seconds_at_ends is None else " → ".join(f"{s:.2g}" for s in entry.seconds_at_ends)
+    return md.NONE if entry.seconds_at_ends is None else " → ".join(f"{s:.2g}" for s in entry.seconds_at_ends)
+
+
+def _others(summary: Summary) -> _Columns:
+    """The columns of further metrics."""
+    names = dict.fromkeys(name for entry in summary.entries for name in entry.others)
+    return {words(name): lambda e, name=name: share(e.others.get(name)) for name in names}  # type: ignore[misc]
 
 
 def setting(summary: Summary, run: Mapping[str, Any]) -> str:
@@ -111,9 +120,9 @@ def setting(summary: Summary, run: Mapping[str, Any]) -> str:
         "rank": "the option with the highest log-probability wins",
         "first-token": "the letter with the highest log-probability wins",
     }.get(summary.answer, summary.answer)
-    n = span([entry.n for entry in summary.entries])
-    n_dialogues = span([entry.n_dialogues for entry in summary.entries])
-    if is_plain(summary):
+    n = md.span([entry.n for entry in summary.entries])
+    n_dialogues = md.span([entry.n_dialogues for entry in summary.entries])
+    if summary.is_plain:
         asked = f"{n} pieces of text per row"
     else:
         asked = f"{n} questions in {n_dialogues} dialogues per row, {answer}, chance is {summary.chance:.2g}"
@@ -155,7 +164,7 @@ def command(summary: Summary, run: Mapping[str, Any]) -> str:
     parts = run.get("asked") or []
     if len(parts) < 2:
         offset, n = parts[0] if parts else (0, 0)
-        parts = [(offset, n if is_plain(summary) else max(n, _played(summary)))]
+        parts = [(offset, n if summary.is_plain else max(n, _played(summary)))]
     return " && ".join(" ".join([*words, *_range(offset, n)]) for offset, n in parts)
 
 
@@ -183,7 +192,7 @@ def verdict(summary: Summary) -> str | None:
         above = [e for e in summary.entries if e.accuracy is not None and e.accuracy.ci[0] > summary.chance]
         named = ", ".join(f"{policy(e.policy)} at {cells(e.budget)} cells" for e in above)
         return (
-            f"**Not measurable with this model:** keep-all's {_title(summary.metric)} of {share(keep_all.accuracy)} "
+            f"**Not measurable with this model:** keep-all's {words(summary.metric)} of {share(keep_all.accuracy)} "
             f"touches chance ({summary.chance:.2g}), so retention says nothing here and no mean counts it."
             + (f" Above chance with their whole interval nevertheless: {named}." if above else "")
         )
@@ -193,25 +202,23 @@ def verdict(summary: Summary) -> str | None:
 
 
 def _comparisons(summary: Summary) -> str:
-    plain = is_plain(summary)
-    columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
     there = [name for name in REFERENCES if any(name in entry.versus for entry in summary.entries)]
-    if plain:
-        columns += [(f"perplexity over {name}'s", _against(name, _ratio)) for name in there]
+    columns = dict(_ARM)
+    if summary.is_plain:
+        columns |= {f"perplexity over {name}'s": _against(name, _ratio) for name in there}
     else:
-        columns += [
-            (f"{_title(summary.metric)} − {name}'s", _against(name, _points)) for name in there if name == KEEP_ALL
-        ]
-        columns += [(f"gold log-prob. − {name}'s", _against(name, _gap)) for name in there if name != "streaming"]
-        columns += [(f"p vs {name}", _against(name, mcnemar)) for name in there]
-    return _columns_table(summary, columns, [entry for entry in summary.entries if entry.versus])
+        metric = words(summary.metric)
+        columns |= {f"{metric} − {name}'s": _against(name, _points) for name in there if name == KEEP_ALL}
+        columns |= {f"gold log-prob. − {name}'s": _against(name, _gap) for name in there if name != "streaming"}
+        columns |= {f"p vs {name}": _against(name, md.mcnemar) for name in there}
+    return _table([entry for entry in summary.entries if entry.versus], columns)
 
 
 def _against(name: str, show: Callable[[Versus], str]) -> Callable[[Entry], str]:
     def cell(entry: Entry) -> str:
         versus = entry.versus.get(name)
         if versus is None:
-            return NONE
+            return md.NONE
         # Fewer questions than the row's own must not go unsaid.
         return show(versus) + (f" (n = {versus.n})" if versus.n < entry.n else "")
 
@@ -219,29 +226,20 @@ def _against(name: str, show: Callable[[Versus], str]) -> Callable[[Entry], str]
 
 
 def _gap(versus: Versus) -> str:
-    return spread(versus.gold_logprob, versus.ci, signed)
+    return spread(versus.gold_logprob, md.signed)
 
 
 def _points(versus: Versus) -> str:
-    return spread(versus.accuracy, versus.accuracy_ci, signed)
+    return spread(versus.accuracy, md.signed)
 
 
 def _ratio(versus: Versus) -> str:
-    return spread(versus.perplexity_ratio, versus.perplexity_ratio_ci, lambda x: f"{x:.3f}")
-
-
-def _other_metrics(summary: Summary) -> str | None:
-    """Its own table where the main one would become too wide."""
-    others = _other_names(summary)
-    if len(others) <= 2:
-        return None
-    columns: list[_Column] = [("policy", lambda e: policy(e.policy)), ("cells", lambda e: cells(e.budget))]
-    return _columns_table(summary, columns + [(_title(name), _other(name)) for name in others])
+    return spread(versus.perplexity_ratio, "{:.3f}".format)
 
 
 def legend(summary: Summary, *, compared: bool = True) -> str:
     """What the columns of its tables mean. compared: those of paired comparisons, too."""
-    if is_plain(summary):
+    if summary.is_plain:
         return _LEGEND_PLAIN + _LEGEND_TIME
     several = any(entry.n > entry.n_dialogues for entry in summary.entries)
     return _LEGEND + _LEGEND_COMPARED * compared + _LEGEND_TIME + _LEGEND_CLUSTERS * several
@@ -256,28 +254,6 @@ def _speed(passes: Sequence[Mapping[str, Any]]) -> str | None:
     hosts = ", ".join(dict.fromkeys(str(p["host"]) for p in timed if p.get("host")))
     where = f" ({hosts})" if hosts else ""
     return f"Speed: {seconds / 60:.3g} minutes{where}, {decode_s / seconds:.0%} of them inside llama.cpp's decoding."
-
-
-def _columns_table(summary: Summary, columns: Sequence[_Column], entries: Sequence[Entry] | None = None) -> str:
-    chosen = sorted(summary.entries if entries is None else entries, key=lambda entry: entry.budget)
-    return table([title for title, _ in columns], [[show(entry) for _, show in columns] for entry in chosen])
-
-
-def _other_names(summary: Summary) -> list[str]:
-    return list(dict.fromkeys(name for entry in summary.entries for name in entry.others))
-
-
-def _other(name: str) -> Callable[[Entry], str]:
-    return lambda entry: share(entry.others.get(name))
-
-
-def is_plain(summary: Summary) -> bool:
-    """Whether it is about text that was read, not about questions."""
-    return bool(summary.entries) and all(entry.accuracy is None for entry in summary.entries)
-
-
-def _title(metric: str) -> str:
-    return metric.replace("_", " ")
 
 
 def _played(summary: Summary) -> int:

@@ -1,20 +1,20 @@
 """Pictures of evaluations, PNG files. Each function returns its file, or None where there is nothing to show."""
 
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import drawing
 from edge_sir.eval.report.comparisons import policy_name
-from edge_sir.eval.report.drawing import Line, Point, across, draw, figure, legend, policy_lines, share_axis, ticks
-from edge_sir.eval.report.markdown import span
+from edge_sir.eval.report.drawing import Level, Line, Panel, Point, chart, figure, policy_lines
+from edge_sir.eval.report.markdown import span, words
 from edge_sir.eval.report.stats import wilson
 from edge_sir.eval.report.summary import Entry, Share, Summary
 from edge_sir.policies import from_spec, names, to_spec
@@ -62,23 +62,23 @@ def draw_all(
 
 def recall_by_budget(summary: Summary, path: Path) -> Path | None:
     """Accuracy against cells, a line per policy, Wilson's intervals; keep-all and chance go across."""
-    points: dict[str, list[Point]] = {}
+    points: dict[str, list[Point]] = {entry.policy: [] for entry in summary.entries}
     for entry in sorted(summary.entries, key=lambda entry: entry.budget):
         if entry.budget and entry.accuracy is not None:
-            points.setdefault(entry.policy, []).append(_point(entry.budget, entry.accuracy))
-    points = {e.policy: points[e.policy] for e in summary.entries if e.policy in points}
+            points[entry.policy].append(_point(entry.budget, entry.accuracy))
+    lines = policy_lines({spec: found for spec, found in points.items() if found})
     budgets = sorted({point.x for found in points.values() for point in found})
     if len(budgets) < 2:
         return None
-    title = f"{summary.task}: {_words(summary.metric)} against budget"
-    with figure(path, 1, title=title, note=_note([summary]), size=(5.2, 3.6)) as (made, (axes,)):
-        draw(axes, policy_lines(points), step=0.014, log=True)
-        _levels(axes, summary)
-        share_axis(axes, _words(summary.metric) + " (share of questions)")
-        ticks(axes, budgets)
-        axes.set_xlabel("budget (KV cells, log scale)")
-        legend(made, axes)
-    return path
+    whole = [
+        Level(e.accuracy.value, e.policy, e.accuracy.ci if e.is_keep_all else None)
+        for e in summary.entries
+        if not e.budget and e.accuracy is not None
+    ]
+    levels = [*whole, _chance(summary)]
+    panel = Panel(lines, {n: f"{n:g}" for n in budgets}, "budget (KV cells, log scale)", levels=levels)
+    title = f"{summary.task}: {words(summary.metric)} against budget"
+    return chart(path, [panel], title, _note([summary]), _share_of(summary.metric), 5.2)
 
 
 def retention_by_decay(runs: Mapping[str, Summary], path: Path) -> Path | None:
@@ -90,28 +90,29 @@ def retention_by_decay(runs: Mapping[str, Summary], path: Path) -> Path | None:
     curves = _decay_curves(runs)
     if not curves:
         return None
-    budgets = sorted({budget for _, _, budget in curves})
     decays = sorted({point.x for found in curves.values() for point in found})
-    used = [summary for label, summary in runs.items() if any(label == found for found, _, _ in curves)]
     looks = _decay_looks([(label, policy) for label, policy, _ in curves])
+    # Evenly, since the values that are worth trying crowd below 1.
+    lines = {
+        key: replace(looks[key[:2]], points=tuple(replace(p, x=decays.index(p.x)) for p in found))
+        for key, found in curves.items()
+    }
+    panels = [
+        Panel(
+            [line for (*_, n), line in lines.items() if n == budget],
+            {i: f"{decay:g}\n{_half_life(decay)}" for i, decay in enumerate(decays)},
+            "decay per turn\n(below: turns that halve a score)",
+            f"{budget} cells",
+            [Level(1.0, "keep-all")],
+            step=0.05,
+            log=False,
+        )
+        for budget in sorted({budget for _, _, budget in curves})
+    ]
     title = f"{', '.join(dict.fromkeys(policy for _, policy, _ in curves))}: retention against decay"
-    with figure(path, len(budgets), title=title, note=_note(used), size=(3.9, 3.7)) as (made, panels):
-        for axes, budget in zip(panels, budgets, strict=True):
-            lines = []
-            for (label, policy, of_budget), found in curves.items():
-                if of_budget == budget:
-                    # Evenly, since the values that are worth trying crowd below 1.
-                    spaced = tuple(replace(p, x=decays.index(p.x)) for p in found)
-                    lines.append(replace(looks[label, policy], points=spaced))
-            draw(axes, lines, step=0.05)
-            across(axes, 1.0, "keep-all")
-            ticks(axes, range(len(decays)), [f"{decay:g}\n{_half_life(decay)}" for decay in decays])
-            axes.set_title(f"{budget} cells")
-            axes.set_xlabel("decay per turn\n(below: turns that halve a score)")
-            axes.set_ylim(bottom=-0.03)
-        panels[0].set_ylabel("retention (accuracy / keep-all's)")
-        legend(made, *panels)
-    return path
+    drawn = {label for label, _, _ in curves}
+    note = _note([summary for label, summary in runs.items() if label in drawn])
+    return chart(path, panels, title, note, "retention (accuracy / keep-all's)", share=False)
 
 
 def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_groups: int = 6) -> Path | None:
@@ -124,31 +125,23 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
     stem = _parted(summary.metric)[0]
     unique = {(r.policy, r.budget, r.dialogue, r.index): r for r in rows if _parted(r.metric)[0] == stem}
     asked = [row for row in unique.values() if row.distance is not None and row.gold >= 0]
-    n_arms = len({(row.policy, row.budget) for row in asked})
-    distances = [row.distance or 0 for row in asked]
-    groups = _groups(distances, min(n_groups, len(asked) // (_N_LEAST * n_arms or 1)))
+    counts = Counter((row.policy, row.budget) for row in asked)  # of a family all, not the first metric's alone
+    groups = _groups([row.distance or 0 for row in asked], min(n_groups, len(asked) // (_N_LEAST * len(counts) or 1)))
     middles = [float(np.median(group)) for group in groups]
     if len(groups) < 2 or middles[-1] < _LEAST_RANGE * middles[0]:
         return None
-    budgets = sorted({row.budget for row in asked if row.budget}) or [0]
     shown, left_out = _few_decays(row.policy for row in asked)
-    counts = Counter((row.policy, row.budget) for row in asked)  # of a family all, not the first metric's alone
-    title = f"{summary.task}: {_words(stem)} against distance"
-    note = _note([summary], "line", list(counts.values())) + left_out
-    with figure(path, len(budgets), title=title, note=note, size=(3.9, 3.6)) as (made, panels):
-        for axes, budget in zip(panels, budgets, strict=True):
-            here = [row for row in asked if row.budget in (0, budget) and row.policy in shown]
-            arms = dict.fromkeys(row.policy for row in here)
-            points = {arm: _by_group([row for row in here if row.policy == arm], groups) for arm in arms}
-            draw(axes, policy_lines(points), step=0.014, log=True)
-            across(axes, summary.chance, "chance", chance=True)
-            axes.set_title(f"{budget} cells" if budget else "")
-            ticks(axes, middles, [_short(middle) for middle in middles])
-            axes.set_xlabel("tokens between fact and question (log scale)")
-            share_axis(axes, _words(stem) + " (share of questions)")
-            axes.label_outer()
-        legend(made, panels[-1])
-    return path
+    panels = []
+    for budget in sorted({row.budget for row in asked if row.budget}) or [0]:
+        by_policy: dict[str, list[Row]] = {}
+        for row in asked:
+            if row.budget in (0, budget) and row.policy in shown:
+                by_policy.setdefault(row.policy, []).append(row)
+        lines = policy_lines({spec: _by_group(found, groups) for spec, found in by_policy.items()})
+        title, ticks = f"{budget} cells" if budget else "", {middle: _short(middle) for middle in middles}
+        panels.append(Panel(lines, ticks, "tokens between fact and question (log scale)", title, [_chance(summary)]))
+    title, note = f"{summary.task}: {words(stem)} against distance", _note([summary], "line", list(counts.values()))
+    return chart(path, panels, title, note + left_out, _share_of(stem))
 
 
 def recall_by_number(summary: Summary, path: Path, *, x_label: str = "") -> Path | None:
@@ -160,27 +153,26 @@ def recall_by_number(summary: Summary, path: Path, *, x_label: str = "") -> Path
     families = _families(summary)
     if not families:
         return None
-    budgets = sorted({entry.budget for entry in summary.entries if entry.budget}) or [0]
     shown, left_out = _few_decays([entry.policy for entry in summary.entries])
-    title = f"{summary.task}: {', '.join(map(_words, families))} by {x_label or 'number'}"
-    places = [(stem, budget) for stem in families for budget in budgets]
-    with figure(path, len(places), title=title, note=_note([summary]) + left_out, size=(3.9, 3.6)) as (made, panels):
-        for axes, (stem, budget) in zip(panels, places, strict=True):
-            numbers = sorted(families[stem])
-            log = numbers[-1] > 16 * max(1, numbers[0])
-            entries = [e for e in summary.entries if e.budget in (0, budget) and e.policy in shown]
-            points = {e.policy: _of_family(summary, e, families[stem]) for e in entries}
-            step = 0.014 if log else 0.012 * (numbers[-1] - numbers[0])
-            draw(axes, policy_lines(points), step=step, log=log)
-            across(axes, summary.chance, "chance", chance=True)
-            of_stem = [_words(stem)] * (len(families) > 1)
-            axes.set_title(", ".join([*of_stem, *[f"{budget} cells"] * bool(budget)]))
-            ticks(axes, numbers, [_short(number) for number in numbers])
-            axes.set_xlabel((x_label or f"N of {stem}_N") + (" (log scale)" if log else ""))
-            share_axis(axes, "share of questions" if of_stem else _words(stem) + " (share of questions)")
-            axes.label_outer()
-        legend(made, *panels)
-    return path
+    panels = []
+    for stem, budget in itertools.product(families, sorted({e.budget for e in summary.entries if e.budget}) or [0]):
+        numbers = sorted(families[stem])
+        log = numbers[-1] > 16 * max(1, numbers[0])
+        entries = [e for e in summary.entries if e.budget in (0, budget) and e.policy in shown]
+        panels.append(
+            Panel(
+                policy_lines({e.policy: _of_family(summary, e, families[stem]) for e in entries}),
+                {number: _short(number) for number in numbers},
+                (x_label or f"N of {stem}_N") + (" (log scale)" if log else ""),
+                ", ".join([*[words(stem)] * (len(families) > 1), *[f"{budget} cells"] * bool(budget)]),
+                [_chance(summary)],
+                step=0.014 if log else 0.012 * (numbers[-1] - numbers[0]),
+                log=log,
+            )
+        )
+    title = f"{summary.task}: {', '.join(map(words, families))} by {x_label or 'number'}"
+    y_label = "share of questions" if len(families) > 1 else _share_of(next(iter(families)))
+    return chart(path, panels, title, _note([summary]) + left_out, y_label)
 
 
 def gold_residency(summary: Summary, path: Path) -> Path | None:
@@ -205,7 +197,7 @@ def gold_residency(summary: Summary, path: Path) -> Path | None:
             axes.grid(visible=False, axis="y")
         panels[0].set_yticks(range(len(specs)), specs)
         panels[0].invert_yaxis()
-        dots = f"{_words(summary.metric)}\n(right answers)"
+        dots = f"{words(summary.metric)}\n(right answers)"
         drawing.bars_legend(made, panels[-1], "fact's tokens\nin the cache", dots, summary.chance)
     return path
 
@@ -217,12 +209,12 @@ def _point(x: float, share: Share) -> Point:
     return Point(x, share.value, share.ci)
 
 
-def _levels(axes: Any, summary: Summary) -> None:
-    """What has no budget: keep-all and few-shot; and chance."""
-    for entry in summary.entries:
-        if not entry.budget and entry.accuracy is not None:
-            across(axes, entry.accuracy.value, entry.policy, ci=entry.accuracy.ci if entry.is_keep_all else None)
-    across(axes, summary.chance, "chance", chance=True)
+def _chance(summary: Summary) -> Level:
+    return Level(summary.chance, "chance", chance=True)
+
+
+def _share_of(metric: str) -> str:
+    return f"{words(metric)} (share of questions)"
 
 
 def _half_life(decay: float) -> str:
@@ -245,7 +237,7 @@ def decay_entries(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], dic
 
 def _decay_curves(runs: Mapping[str, Summary]) -> dict[tuple[str, str, int], list[Point]]:
     return {
-        key: [Point(decay, e.retention, e.retention_ci) for decay, e in entries.items() if e.retention is not None]
+        key: [Point(decay, e.retention.value, e.retention.ci) for decay, e in entries.items() if e.retention]
         for key, entries in decay_entries(runs).items()
     }
 
@@ -334,10 +326,6 @@ def _parted(metric: str) -> tuple[str, int | None]:
 def _of_family(summary: Summary, entry: Entry, family: dict[int, str]) -> list[Point]:
     shares = {n: entry.accuracy if name == summary.metric else entry.others.get(name) for n, name in family.items()}
     return [_point(n, share) for n, share in sorted(shares.items()) if share is not None]
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
 
 
 def _short(n: float) -> str:

@@ -7,7 +7,8 @@ questions. The Wilson interval and the McNemar test take each question as indepe
 import importlib.util
 import math
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from edge_sir.errors import UserError
 __all__ = [
     "LEAST_CLUSTERS",
     "LEVEL",
+    "Estimate",
     "Interval",
     "bootstrap_mean",
     "bootstrap_ratio",
+    "estimate_mean",
     "mcnemar",
     "mean",
     "require_scipy",
@@ -34,6 +37,19 @@ _N_DRAWS = 2000
 
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure and its interval; None for too few to draw from, or where there is none by definition."""
+
+    value: float
+    ci: Interval | None = None
+
+    def map(self, monotone: Callable[[float], float]) -> "Estimate":
+        """The same of a function of the figure, which may rise or fall."""
+        ends = self.ci and sorted(map(monotone, self.ci))
+        return Estimate(monotone(self.value), (ends[0], ends[1]) if ends else None)
 
 
 def wilson(n_right: int, n: int) -> Interval:
@@ -76,6 +92,13 @@ def bootstrap_mean(
     """
     shares = np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
     return bootstrap_ratio(np.asarray(values) * shares, shares, clusters, seed=seed)
+
+
+def estimate_mean(
+    values: Sequence[float], clusters: Sequence[Hashable], *, weights: Sequence[float] | None = None
+) -> Estimate:
+    """`mean` and `bootstrap_mean` of at least one value."""
+    return Estimate(mean(values, weights), bootstrap_mean(values, clusters, weights=weights))
 
 
 def bootstrap_ratio(

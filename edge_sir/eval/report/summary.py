@@ -15,20 +15,13 @@ from edge_sir.eval.report.comparisons import (
     ArmKey,
     Questions,
     Versus,
-    perplexity_interval,
+    perplexity,
     policy_name,
     versus_references,
 )
-from edge_sir.eval.report.stats import Interval, bootstrap_mean, mean, wilson
+from edge_sir.eval.report.stats import Estimate, Interval, estimate_mean, mean, wilson
 
-__all__ = [
-    "Entry",
-    "Share",
-    "Summary",
-    "summarize",
-    "summarize_each",
-    "to_json",
-]
+__all__ = ["Entry", "Share", "Summary", "summarize", "summarize_each", "to_json"]
 
 _HABIT, _MANY = 0.95, 20  # so often the same option, in so many questions, and the answer is a habit
 
@@ -65,8 +58,7 @@ class Entry:
     accuracy: Share | None
     others: dict[str, Share]
     habit: float | None
-    gold_logprob: float
-    gold_logprob_ci: Interval | None
+    gold_logprob: Estimate
     gold_resident: float | None
     resident: float
     tokens: float
@@ -79,24 +71,15 @@ class Entry:
         return policy_name(self.policy) == KEEP_ALL
 
     @property
-    def retention(self) -> float | None:
-        """Accuracy / keep-all's, on the questions that both answered."""
+    def retention(self) -> Estimate | None:
+        """Accuracy / keep-all's, on the questions that both answered; keep-all's own is 1 by definition."""
         if self.is_keep_all:
-            return 1.0 if self.accuracy is not None and self.accuracy.n_right else None
+            return Estimate(1.0) if self.accuracy is not None and self.accuracy.n_right else None
         return self.versus[KEEP_ALL].accuracy_ratio if KEEP_ALL in self.versus else None
 
     @property
-    def retention_ci(self) -> Interval | None:
-        """A paired bootstrap's; None for keep-all, whose retention is 1 by definition."""
-        return self.versus[KEEP_ALL].accuracy_ratio_ci if KEEP_ALL in self.versus else None
-
-    @property
-    def perplexity(self) -> float | None:
-        return math.exp(-self.gold_logprob) if self.accuracy is None else None
-
-    @property
-    def perplexity_ci(self) -> Interval | None:
-        return perplexity_interval(self.gold_logprob_ci) if self.accuracy is None else None
+    def perplexity(self) -> Estimate | None:
+        return perplexity(self.gold_logprob) if self.accuracy is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +92,11 @@ class Summary:
     metric: str
     chance: float
     entries: tuple[Entry, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is about text that was read, not about questions."""
+        return bool(self.entries) and all(entry.accuracy is None for entry in self.entries)
 
     @property
     def keep_all(self) -> Entry | None:
@@ -201,8 +189,6 @@ def _chance(asked: Sequence[Row]) -> float:
 def _entry(arm: ArmKey, every: Sequence[Row], questions: dict[ArmKey, Questions], metrics: Sequence[str]) -> Entry:
     """every: the arm's rows. questions: those by the first metric, of all arms."""
     rows = list(questions[arm].values())
-    values = [row.gold_logprob for row in rows]
-    weights = [row.n_scored for row in rows]
     resident = [row.gold_resident for row in rows if row.gold_resident is not None]
     ends = _last_rows(every)
     others = {name: share for name in _other_metrics(every, metrics) if (share := _share(every, name)) is not None}
@@ -214,8 +200,9 @@ def _entry(arm: ArmKey, every: Sequence[Row], questions: dict[ArmKey, Questions]
         accuracy=_share(rows, metrics[0]),
         others=others,
         habit=_habit(rows),
-        gold_logprob=mean(values, weights),
-        gold_logprob_ci=bootstrap_mean(values, [row.dialogue for row in rows], weights=weights),
+        gold_logprob=estimate_mean(
+            [row.gold_logprob for row in rows], [row.dialogue for row in rows], weights=[row.n_scored for row in rows]
+        ),
         gold_resident=mean(resident) if resident else None,
         resident=mean([row.resident for row in rows]),
         tokens=mean([row.tokens for row in ends]),
@@ -266,10 +253,8 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "n": entry.n,
         "accuracy": accuracy and accuracy.value,
         "ci": accuracy and accuracy.ci,
-        "retention": entry.retention,
-        "retention_ci": entry.retention_ci,
-        "gold_logprob": entry.gold_logprob,
-        "gold_logprob_ci": entry.gold_logprob_ci,
+        **_estimate_json("retention", entry.retention),
+        **_estimate_json("gold_logprob", entry.gold_logprob),
         "gold_resident": entry.gold_resident,
         "n_dialogues": entry.n_dialogues,
         "resident": entry.resident,
@@ -281,20 +266,22 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
     for name, share in entry.others.items():
         row |= {f"accuracy_{name}": share.value, f"ci_{name}": share.ci, f"n_{name}": share.n}
     if accuracy is None:
-        row |= {"perplexity": entry.perplexity, "perplexity_ci": entry.perplexity_ci}
+        row |= _estimate_json("perplexity", entry.perplexity)
     for name, versus in entry.versus.items():
         row[f"vs_{name.replace('-', '_')}"] = _versus_json(versus)
     return row
 
 
 def _versus_json(versus: Versus) -> dict[str, Any]:
-    found: dict[str, Any] = {"n": versus.n, "gold_logprob": versus.gold_logprob, "gold_logprob_ci": versus.ci}
+    found = {"n": versus.n, **_estimate_json("gold_logprob", versus.gold_logprob)}
     if versus.p is not None:
-        found |= {"accuracy": versus.accuracy, "accuracy_ci": versus.accuracy_ci}
-        found["only_this"] = versus.n_only_arm
-        found["only_other"] = versus.n_only_reference
-        found["mcnemar_p"] = versus.p
+        found |= _estimate_json("accuracy", versus.accuracy)
+        found |= {"only_this": versus.n_only_arm, "only_other": versus.n_only_reference, "mcnemar_p": versus.p}
     return found
+
+
+def _estimate_json(name: str, estimate: Estimate | None) -> dict[str, Any]:
+    return {name: estimate and estimate.value, f"{name}_ci": estimate and estimate.ci}
 
 
 def _rounded(value: Any) -> Any:
