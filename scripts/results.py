@@ -164,24 +164,27 @@ def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) 
     with ThreadPoolExecutor(jobs) as pool:
         done = [pool.submit(_play, piece, data, deadline) for piece in pieces]
         try:
-            return all(one.result() for one in done)
+            results = [one.result() for one in done]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return all(results)
 
 
 def _play(piece: Piece, data: Path | None, deadline: float) -> bool:
     """Runs the piece's command, which leaves only rows that are its own; False if the time was up."""
-    command = [sys.executable, "-m", "edge_sir", *piece.words(str(piece.located(data)))[1:]]
-    try:
-        left = deadline - time.monotonic()
-        subprocess.run([*command, "--prune", "--threads", "1"], cwd=ROOT, timeout=max(0, left), check=True)
-    except subprocess.TimeoutExpired:
+    minutes = (deadline - time.monotonic()) / 60
+    if minutes <= 0:
         return False
-    except subprocess.CalledProcessError as error:
-        why = f"{piece.name} ended with {error.returncode}: what is said above is why, or else it was killed"
-        raise UserError(f"{why}; run it again to go on") from None
-    return True
+    command = [sys.executable, "-m", "edge_sir", *piece.words(str(piece.located(data)))[1:]]
+    command += ["--prune", "--threads", "1", "--minutes", str(minutes), "--quiet"]
+    code = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    if code:
+        why = f"{piece.name} ended with {code}: what is said above is why, or else it was killed"
+        raise UserError(f"{why}; run it again to go on")
+    in_time = time.monotonic() < deadline
+    print(f"{piece.name}: {'done' if in_time else 'the time is up'}", file=sys.stderr)
+    return in_time
 
 
 # ---- the pages -------------------------------------------------------------------------------------

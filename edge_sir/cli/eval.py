@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import math
 import sys
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep rows here; a killed run goes on from them")
     parser.add_argument("--prune", action="store_true", help="first take rows out of --out that this command would not "
                         "give: of other arms or dialogues, of an older policy or wording")  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N",
+                        help="begin no dialogue after so long; the same command with --out goes on")  # fmt: skip
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: chosen)")
     parser.add_argument("--quick", action="store_true", help="few short dialogues (by default one each, of "
                         f"{_QUICK_TOKENS} tokens, {', '.join(_QUICK_POLICIES)} at {_QUICK_BUDGET} cells)")  # fmt: skip
@@ -125,12 +129,14 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
     specs = args.policy or (_QUICK_POLICIES if args.quick else _POLICIES)
     arms = arms_of(specs, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
     contexts = open_contexts(options.model, threads=options.threads, quiet=args.quiet or args.json)
-    documents = []
+    deadline, documents = time.monotonic() + 60 * args.minutes, []
     try:
         for name, task in chosen.items():
-            result = _play_one(args, name, task, contexts, arms)
+            result = _play_one(args, name, task, contexts, arms, deadline)
             missing = [arm.spec for arm in arms if arm.spec not in {row.policy for row in result.rows}]
-            if missing:
+            if time.monotonic() > deadline:
+                print(f"edge-sir: {name}: the time is up; the same command goes on from --out", file=sys.stderr)
+            elif missing:
                 which = ", ".join(missing)
                 print(
                     f"edge-sir: {name}: no context of {contexts.name} holds a dialogue whole: {which}", file=sys.stderr
@@ -154,7 +160,12 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
 
 
 def _play_one(
-    args: argparse.Namespace, name: str, task: tasks.Task, contexts: "Contexts", arms: "Sequence[Arm]"
+    args: argparse.Namespace,
+    name: str,
+    task: tasks.Task,
+    contexts: "Contexts",
+    arms: "Sequence[Arm]",
+    deadline: float,
 ) -> "Result":
     from edge_sir.eval.play.evaluate import Request, drop_stale, evaluate
 
@@ -179,7 +190,7 @@ def _play_one(
         def advance(rows: object) -> None:
             bar.update(1)
 
-        return evaluate(contexts, arms, request, on_start=bar.reset, on_rows=advance)
+        return evaluate(contexts, arms, request, deadline=deadline, on_start=bar.reset, on_rows=advance)
 
 
 def _report(args: argparse.Namespace) -> int:

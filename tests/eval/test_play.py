@@ -1,6 +1,7 @@
 """Playing dialogues on the toy: forks, probes, options, controls, and going on after a kill."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -251,6 +252,17 @@ def test_a_killed_run_goes_on_and_counts_nothing_twice(tmp_path: Path) -> None:
         return sorted(({**row.to_json(), "seconds": 0} for row in rows), key=json.dumps)
 
     assert without_time(rows) == without_time(whole.rows)
+
+
+def test_no_dialogue_is_begun_after_the_deadline_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    dialogues = [replace(TOLD, id=str(i)) for i in range(2)]
+    arms, store = arms_of(["keep-all", "streaming"], [160]), Store(tmp_path, CONFIG)
+    play_dialogues(toy_contexts(), dialogues, arms, store, deadline=time.monotonic() - 1)
+    assert store.rows == []
+    play_dialogues(toy_contexts(), dialogues, arms, store, deadline=time.monotonic() + 60)
+    assert [(row.dialogue, row.policy) for row in store.rows] == [
+        (name, policy) for name in "01" for policy in ("keep-all", "streaming")
+    ]
 
 
 def test_what_was_asked_in_parts_is_told_as_a_whole(tmp_path: Path) -> None:

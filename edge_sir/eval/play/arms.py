@@ -5,6 +5,8 @@ budget would overflow, its state is saved; the arms of that budget go on from th
 """
 
 import hashlib
+import math
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -63,10 +65,17 @@ def play_dialogues(
     answer: Answer = "rank",
     metrics: tuple[str, ...] = (),
     positions: Positions = "auto",
+    deadline: float = math.inf,
     on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> None:
-    """Plays what the store does not have yet. on_rows: called with the rows of each dialogue under each arm."""
+    """Plays what the store does not have yet.
+
+    deadline: by time.monotonic, seconds; no dialogue is begun after it. on_rows: called with the rows of each dialogue
+    under each arm.
+    """
     for dialogue in dialogues:
+        if time.monotonic() > deadline:
+            return
         digests = {arm: digest(arm, dialogue) for arm in arms}
         todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id, digests[arm])]
         encoded = EncodedDialogue(dialogue, contexts.model.codec, contexts.model.template, answer, metrics)

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import math
 import os
 import platform
 import time
@@ -57,13 +58,15 @@ def evaluate(
     arms: Sequence[Arm],
     request: Request,
     *,
+    deadline: float = math.inf,
     on_start: Callable[[int], None] = lambda n: None,
     on_rows: Callable[[Sequence[Row]], None] = lambda rows: None,
 ) -> Result:
     """Plays what `request.out` does not hold yet.
 
-    on_start: called with the number of (dialogue, arm) pairs that are to be played; on_rows: with the rows of each.
-    Raises ConfigError if the folder holds an evaluation that was asked otherwise, or for bad data.
+    deadline: by time.monotonic; no dialogue is begun after it. on_start: called with the number of (dialogue, arm)
+    pairs that are to be played; on_rows: with the rows of each. Raises ConfigError if the folder holds an evaluation
+    that was asked otherwise, or for bad data.
     """
     task = tasks.task(request.task)
     dialogues = _dialogues(contexts, task, request)
@@ -74,7 +77,7 @@ def evaluate(
     on_start(n_todo)
     if n_todo:  # noted before it is played: a pass that is killed has asked, too
         store.note({"offset": request.offset, "n": request.n or task.n_default})
-    _timed(contexts, store, dialogues, arms, request, on_rows)
+    _timed(contexts, store, dialogues, arms, request, deadline, on_rows)
     rows = [row for row in store.rows if key_of(row) in wanted]
     order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
     return Result(config, sorted(rows, key=lambda row: order[row.policy, row.budget]))
@@ -126,6 +129,7 @@ def _timed(
     dialogues: Sequence[Dialogue],
     arms: Sequence[Arm],
     request: Request,
+    deadline: float,
     on_rows: Callable[[Sequence[Row]], None],
 ) -> None:
     """Plays, and notes how long that took and which share of it llama.cpp had."""
@@ -140,6 +144,7 @@ def _timed(
             answer=request.answer,
             metrics=request.metrics,
             positions=request.positions,
+            deadline=deadline,
             on_rows=on_rows,
         )
     finally:
