@@ -68,7 +68,7 @@ class LlamaSampler:
         k + n_recent before, or is recent itself. The chain takes .3 ms for 49,152 candidates, and this .02.
         """
         params = self._params
-        recent = sorted({*self._drawn[-params.repeat_last_n :]}) if self._penalizes else []
+        recent = list({*self._drawn[-params.repeat_last_n :]}) if self._penalizes else []
         n_best = (1 if params.temperature <= 0 else params.top_k or len(logits)) + len(recent)
         n_groups = len(logits) // _GROUP
         if n_best > n_groups:
@@ -76,8 +76,9 @@ class LlamaSampler:
         # So many groups hold a value of at least this, so that at least as many tokens do.
         best = logits[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
         least = np.partition(best, n_groups - n_best)[n_groups - n_best]
-        found = np.flatnonzero(logits >= least)
-        return np.union1d(found, recent).astype(np.int32) if len(recent) else found
+        wanted = logits >= least
+        wanted[recent] = True
+        return np.flatnonzero(wanted)
 
     def _pick(self, n: int, u: float) -> int:
         """Draws among the first `n` candidates, which are those that the chain left."""
