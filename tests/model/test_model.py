@@ -1,5 +1,6 @@
 """`load`: one model, several chats, and what is refused before llama.cpp is asked."""
 
+import dataclasses
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import edge_sir
+from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, SessionError
 from edge_sir.llama import memory
 
@@ -127,3 +129,20 @@ def test_what_is_available_knows_the_limit_of_the_address_space() -> None:
         assert memory.available_bytes() <= 10**9
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_every_sampling_option_reaches_the_sampler(model: edge_sir.Model) -> None:
+    chosen = {
+        "temperature": 0.5,
+        "top_k": 3,
+        "top_p": 0.5,
+        "min_p": 0.25,
+        "seed": 7,
+        "repeat_penalty": 2.0,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -0.5,
+        "repeat_last_n": 5,
+    }
+    assert {*chosen} == {field.name for field in dataclasses.fields(SamplingParams)}
+    with model.chat(budget=128, **chosen) as chat:
+        assert chat.sampling == SamplingParams(**chosen)
