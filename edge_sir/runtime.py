@@ -151,7 +151,7 @@ class Model:
         Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
         """
         from edge_sir.llama.engine import LlamaEngine
-        from edge_sir.llama.memory import check_memory
+        from edge_sir.llama.ram import check_memory
 
         self._check_open()
         made_with = self.engine_options(n_seq_max)
