@@ -122,7 +122,7 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
     from edge_sir.eval.play.arms import arms_of
     from edge_sir.eval.play.contexts import open_contexts
     from edge_sir.eval.report.one_run import legend, run_table, verdict
-    from edge_sir.eval.report.summary import summarize_each, to_json
+    from edge_sir.eval.report.summary import summarize, to_json
 
     given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
     options = gather(CliOptions, given).options
@@ -141,7 +141,7 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
                 print(
                     f"edge-sir: {name}: no context of {contexts.name} holds a dialogue whole: {which}", file=sys.stderr
                 )
-            summary, *further = summarize_each(
+            summary, *further = summarize(
                 result.rows,
                 task=name,
                 model=contexts.name,

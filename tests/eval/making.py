@@ -67,4 +67,4 @@ def run(found: Summary, name: str = "", **config: object) -> Run:
 
 
 def summary(rows: Sequence[Row], *, task: str = "grocery", metrics: Sequence[str] = ("recall",)) -> Summary:
-    return summarize(rows, task=task, model="smollm2", answer="rank", metrics=metrics, chance=0.25)
+    return summarize(rows, task=task, model="smollm2", answer="rank", metrics=metrics, chance=0.25)[0]

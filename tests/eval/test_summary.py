@@ -9,7 +9,7 @@ from making import arm, read, row, summary
 
 from edge_sir.eval.records import Row
 from edge_sir.eval.report.stats import Estimate, bootstrap_mean, bootstrap_ratio, wilson
-from edge_sir.eval.report.summary import Entry, Summary, summarize, summarize_each, to_json
+from edge_sir.eval.report.summary import Entry, Summary, summarize, to_json
 
 
 def grocery() -> list[Row]:
@@ -158,7 +158,7 @@ def test_each_metric_can_be_the_headline() -> None:
         for i in range(4)
         for j in range(2)
     ]
-    near, far = summarize_each(
+    near, far = summarize(
         rows, task="long", model="m", answer="rank", metrics=("recall_0", "recall_1", "recall_2"), chance=0.25
     )
     assert (near.metric, far.metric) == ("recall_0", "recall_1")  # no row counts for recall_2
@@ -261,12 +261,10 @@ def test_chance_is_that_of_the_options_of_the_metric_s_own_questions() -> None:
     rows = [row("keep-all", 0, f"d{i}", metric="recall") for i in range(2)]
     rows += [row("keep-all", 0, f"d{i}", index=1, metric="commonsense", logprobs=five) for i in range(2)]
     rows += [row("keep-all", 0, "d2", index=1, metric="commonsense")]
-    found = summarize_each(
-        rows, task="grocery", model="m", answer="rank", metrics=("recall", "commonsense"), chance=0.5
-    )
+    found = summarize(rows, task="grocery", model="m", answer="rank", metrics=("recall", "commonsense"), chance=0.5)
     # Four options; five, five and four: (1/5 + 1/5 + 1/4) / 3.
     assert [s.chance for s in found] == [0.25, pytest.approx(0.65 / 3)]
-    assert summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.5).chance == 0.5
+    assert summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.5)[0].chance == 0.5
 
 
 def test_five_options_are_not_judged_against_four() -> None:
@@ -393,7 +391,7 @@ def test_json_holds_no_number_that_json_lacks() -> None:
 
 
 def test_nothing_played() -> None:
-    found = summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.25)
+    (found,) = summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.25)
     assert to_json(found) == {"task": "t", "model": "m", "answer": "rank"} | {
         "chance": 0.25, "measurable": None, "scratch_cells": None, "rows": []
     }  # fmt: skip

@@ -14,7 +14,7 @@ from edge_sir.eval.report.markdown import words
 from edge_sir.eval.report.one_run import run_report
 from edge_sir.eval.report.plots import draw_all, retention_by_decay
 from edge_sir.eval.report.runs import Run
-from edge_sir.eval.report.summary import Summary, summarize_each
+from edge_sir.eval.report.summary import Summary, summarize
 from edge_sir.eval.store import load_run
 from edge_sir.eval.task import Task
 from edge_sir.options import Options
@@ -95,7 +95,7 @@ def _counted(task: Task, rows: Sequence[Row]) -> list[Row]:
 def _summaries(task: Task, run: Mapping[str, Any], rows: Sequence[Row]) -> list[Summary]:
     # Of a folder that values some questions alone, the first of them is its accuracy.
     metrics = [*run.get("metrics", ()), *(m for m in task.metrics if m not in run.get("metrics", ()))]
-    return summarize_each(
+    return summarize(
         _in_order(rows),
         task=str(run["task"]),
         model=run["model"],

@@ -5,7 +5,6 @@ What is aimed at, and who the rivals are, is the caller's; scripts/results.py ha
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from edge_sir.eval.report.comparisons import Versus
 from edge_sir.eval.report.markdown import NONE, figure, mcnemar, policy, share, short, signed, span, spread, table
@@ -35,7 +34,7 @@ _HEADINGS = {"win": "wins", "tie": "ties", "loss": "losses", "open": "open"}
 class Measured:
     """A figure, and what it is over. counted: it has no interval."""
 
-    found: Estimate
+    estimate: Estimate
     over: str
     counted: bool = False
 
@@ -57,7 +56,7 @@ class Aim:
         """Reached or missed, and whether the interval says the same; without a figure, why there is none."""
         if not isinstance(self.found, Measured):
             return self.found or "not played"
-        value, ci = self.found.found.value, self.found.found.ci
+        value, ci = self.found.estimate.value, self.found.estimate.ci
         verdict = "reached" if self._holds(value) else "**missed**"
         # An interval without width is that of values that are all equal, and no certainty.
         settled = ci is not None and ci[0] < ci[1] and self._holds(ci[0]) == self._holds(ci[1])
@@ -69,7 +68,7 @@ class Aim:
     def line(self) -> list[str]:
         shown = over = NONE
         if isinstance(self.found, Measured):
-            figures, over = self.found.found, self.found.over
+            figures, over = self.found.estimate, self.found.over
             shown = self.show(figures.value) if self.found.counted else spread(figures, self.show)
         return [self.says, f"{'≤' if self.at_most else '≥'} {self.show(self.bound)}", shown, over, self.verdict()]
 
@@ -157,12 +156,12 @@ def decay_table(runs: Sequence[Run]) -> str:
     return table(["run", "policy", "cells", "n", *(f"{decay:g}" for decay in decays)], lines)
 
 
-def pair_table(runs: Sequence[Run], *specs: str) -> str:
+def pair_table(runs: Sequence[Run], spec: str, other: str) -> str:
     """Two policies against each other, wherever both were played."""
     lines = []
-    for run, budget, against in _against(runs, specs[0], specs[1:]):
-        versus: Any = against[specs[1]]
-        shares = [share(entry.accuracy) for spec in specs if (entry := run.entry(spec, budget))]
-        lines.append([run.label, str(budget), *shares, _cell(versus.gold_logprob), mcnemar(versus)])
-    head = ["run", "cells", *(f"{policy(spec)}, right" for spec in specs), "gold log-prob.", "p (right alone)"]
+    for run, budget, against in _against(runs, spec, [other]):
+        shares = [share(e.accuracy) for name in (spec, other) if (e := run.entry(name, budget))]
+        for versus in filter(None, against.values()):
+            lines.append([run.label, str(budget), *shares, _cell(versus.gold_logprob), mcnemar(versus)])
+    head = ["run", "cells", *(f"{policy(name)}, right" for name in (spec, other)), "gold log-prob.", "p (right alone)"]
     return table(head, lines)

@@ -6,7 +6,7 @@ A question counts once per arm, however often its row is there. Arms are compare
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edge_sir.eval.records import Row
@@ -21,7 +21,7 @@ from edge_sir.eval.report.comparisons import (
 )
 from edge_sir.eval.report.stats import Estimate, Interval, estimate_mean, mean, wilson
 
-__all__ = ["Entry", "Share", "Summary", "summarize", "summarize_each", "to_json"]
+__all__ = ["Entry", "Share", "Summary", "summarize", "to_json"]
 
 _HABIT, _MANY = 0.95, 20  # so often the same option, in so many questions, and the answer is a habit
 
@@ -120,40 +120,25 @@ class Summary:
 
 def summarize(
     rows: Sequence[Row], *, task: str, model: str, answer: str, metrics: Sequence[str], chance: float
-) -> Summary:
-    """One entry per arm in order of appearance.
-
-    metrics: the task's; the first of them that rows count for is the accuracy. chance: the task's, for want of rows;
-    questions are judged against that of their own options.
-    """
-    metrics = sorted(metrics, key={row.metric for row in rows}.__contains__, reverse=True)  # stable
-    arms: dict[ArmKey, Questions] = {}
-    for row in rows:
-        arms.setdefault((row.policy, row.budget), {}).setdefault((row.dialogue, row.index), row)
-    main = {arm: {key: row for key, row in found.items() if row.metric == metrics[0]} for arm, found in arms.items()}
-    entries = [_entry(arm, list(arms[arm].values()), main, metrics) for arm in arms if main[arm]]
-    asked = [row for rows_of_arm in main.values() for row in rows_of_arm.values() if row.gold >= 0]
-    return Summary(task, model, answer, metrics[0], _chance(asked) if asked else chance, tuple(entries))
-
-
-def summarize_each(
-    rows: Sequence[Row], *, task: str, model: str, answer: str, metrics: Sequence[str], chance: float
 ) -> list[Summary]:
     """A summary for each metric that rows count for, in the task's order; one without entries if there are no rows.
 
-    The first has the others' shares beside its own; the rest are about one metric each.
+    Each has one entry per arm in order of appearance; those of the first metric have the others' shares, too. metrics:
+    the task's. chance: the task's, for want of rows; questions are judged against that of their own options.
     """
-    there = {row.metric for row in rows}
+    arms: dict[ArmKey, Questions] = {}
+    for row in rows:
+        arms.setdefault((row.policy, row.budget), {}).setdefault((row.dialogue, row.index), row)
+    there = dict.fromkeys(row.metric for row in rows)
     found = [metric for metric in metrics if metric in there] or list(metrics[:1])
-    first, *further = (
-        summarize(rows, task=task, model=model, answer=answer, metrics=_led_by(metric, metrics), chance=chance)
-        for metric in found
-    )
-    return [first, *(replace(s, entries=tuple(replace(e, others={}) for e in s.entries)) for s in further)]
-
-
-def _led_by(metric: str, metrics: Sequence[str]) -> list[str]:
-    return [metric, *(other for other in metrics if other != metric)]
+    summaries: list[Summary] = []
+    for metric in found:
+        main = {arm: {key: row for key, row in of.items() if row.metric == metric} for arm, of in arms.items()}
+        others = [] if summaries else [other for other in dict.fromkeys([*metrics, *there]) if other != metric]
+        entries = tuple(_entry(arm, list(arms[arm].values()), main, metric, others) for arm in arms if main[arm])
+        asked = [row for of in main.values() for row in of.values() if row.gold >= 0]
+        summaries.append(Summary(task, model, answer, metric, _chance(asked) if asked else chance, entries))
+    return summaries
 
 
 def to_json(summary: Summary, further: Sequence[Summary] = (), scratch_cells: int | None = None) -> dict[str, Any]:
@@ -186,19 +171,20 @@ def _chance(asked: Sequence[Row]) -> float:
 # ---- entries -----------------------------------------------------------------------------------------
 
 
-def _entry(arm: ArmKey, every: Sequence[Row], questions: dict[ArmKey, Questions], metrics: Sequence[str]) -> Entry:
-    """every: the arm's rows. questions: those by the first metric, of all arms."""
+def _entry(
+    arm: ArmKey, every: Sequence[Row], questions: dict[ArmKey, Questions], metric: str, others: Sequence[str]
+) -> Entry:
+    """every: the arm's rows. questions: those by the metric, of all arms. others: further metrics."""
     rows = list(questions[arm].values())
     resident = [row.gold_resident for row in rows if row.gold_resident is not None]
     ends = _last_rows(every)
-    others = {name: share for name in _other_metrics(every, metrics) if (share := _share(every, name)) is not None}
     return Entry(
         policy=arm[0],
         budget=arm[1],
         n=len(rows),
         n_dialogues=len({row.dialogue for row in rows}),
-        accuracy=_share(rows, metrics[0]),
-        others=others,
+        accuracy=_share(rows, metric),
+        others={name: share for name in others if (share := _share(every, name)) is not None},
         habit=_habit(rows),
         gold_logprob=estimate_mean(
             [row.gold_logprob for row in rows], [row.dialogue for row in rows], weights=[row.n_scored for row in rows]
@@ -222,11 +208,6 @@ def _share(rows: Sequence[Row], metric: str) -> Share | None:
 def _habit(rows: Sequence[Row]) -> float | None:
     chosen = Counter(row.chosen for row in rows if row.gold >= 0)
     return max(chosen.values()) / chosen.total() if chosen else None
-
-
-def _other_metrics(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
-    """The task's further metrics, then those that only rows name."""
-    return [name for name in dict.fromkeys([*metrics, *(row.metric for row in rows)]) if name != metrics[0]]
 
 
 def _last_rows(rows: Sequence[Row]) -> list[Row]:
