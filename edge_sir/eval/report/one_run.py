@@ -110,7 +110,11 @@ def _at_ends(entry: Entry) -> str:
 def _others(summary: Summary) -> _Columns:
     """The columns of further metrics."""
     names = dict.fromkeys(name for entry in summary.entries for name in entry.others)
-    return {words(name): lambda e, name=name: share(e.others.get(name)) for name in names}  # type: ignore[misc]
+    return {words(name): _other(name) for name in names}
+
+
+def _other(name: str) -> Callable[[Entry], str]:
+    return lambda entry: share(entry.others.get(name))
 
 
 def setting(summary: Summary, run: Mapping[str, Any]) -> str:
