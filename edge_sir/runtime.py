@@ -15,7 +15,7 @@ from edge_sir.chat import Chat
 from edge_sir.core.budget import Budget
 from edge_sir.core.records import Eviction
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError, SessionError, TemplateError
+from edge_sir.errors import ConfigError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
@@ -75,7 +75,7 @@ class Model:
 
     Chats on one model share its weights; each has a context of its own. codec, template: text to tokens, and the chat
     template. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it
-    is loaded. Not for use from two threads at once.
+    is loaded. Its chats may run in threads of their own.
     """
 
     def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
@@ -102,10 +102,9 @@ class Model:
             self.native.close()
             raise
         self._stop = () if options.chat_template else found.stop
-        self._engines: list[LlamaEngine] = []
-        self._chats: list[Chat] = []
+        self._engines: set[LlamaEngine] = set()
+        self._chats: set[Chat] = set()
         self._closes_with_its_chat = False
-        self._is_open = True
 
     # ---- what it gives -------------------------------------------------------------------------
 
@@ -150,27 +149,24 @@ class Model:
         check_memory(self.header, n_cells, made_with)
         with shield():
             engine = LlamaEngine(self.native, n_cells, made_with, shift_test=self.shift_test)
-        self._engines.append(engine)
+        self._engines.add(engine)
+        self._close_if_late(engine)
         return engine
 
     def release(self, engine: Engine) -> None:
         """Frees a context that `open_engine` gave; the last one of `open_chat` takes the model along."""
         engine.close()
-        self._engines = [other for other in self._engines if other is not engine]
+        self._engines.discard(engine)  # type: ignore[arg-type]
         if self._closes_with_its_chat and not self._engines:
             self.close()
 
     def close(self) -> None:
         """Closes its chats, frees all contexts and then the weights; a second call does nothing."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        for chat in self._chats:
-            chat.close()
-        for engine in self._engines:
-            engine.close()
-        self._engines.clear()
-        self.native.close()
+        self.native.close()  # nobody gets in any more; it is freed with the last context
+        while self._chats:
+            self._chats.pop().close()
+        while self._engines:
+            self._engines.pop().close()
 
     def __enter__(self) -> "Model":
         return self
@@ -204,13 +200,19 @@ class Model:
         except BaseException:
             self.release(engine)
             raise
-        self._chats = [other for other in self._chats if not other.is_closed]
-        self._chats.append(chat)
+        self._chats.difference_update([other for other in tuple(self._chats) if other.is_closed])
+        self._chats.add(chat)
+        self._close_if_late(chat)
         return chat
 
     def _check_open(self) -> None:
-        if not self._is_open:
-            raise SessionError("the model is closed")
+        self.native.owner.check()
+
+    def _close_if_late(self, opened: "Chat | LlamaEngine") -> None:
+        """Closes what was opened while another thread closed the model. Raises SessionError then."""
+        if self.native.owner.over:
+            opened.close()
+            self._check_open()
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_sir._owner import Owner, owned
 from edge_sir._shield import shield
 from edge_sir.chat.conversation import Conversation, Host
 from edge_sir.chat.stream import ReplyStream
@@ -39,17 +40,19 @@ class RegeneratedStream(ReplyStream):
 
     def __init__(
         self,
+        owner: Owner,
         engine: Callable[[], Engine],
         begin: Callable[[Callable[[Undone], None]], Turn],
         settle: Callable[[Turn], None],
     ) -> None:
         self.undone: Undone | None = None
-        super().__init__(engine, lambda: begin(self._note), settle)
+        super().__init__(owner, engine, lambda: begin(self._note), settle)
 
     def _note(self, undone: Undone) -> None:
         self.undone = undone
 
 
+@owned("memory", "find", "matches", "n_evicted")
 class Chat(Conversation):
     """A conversation without end, as `Conversation`, with all that a person may ask of its memory."""
 
@@ -143,7 +146,8 @@ class Chat(Conversation):
         if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
         terms, turn = self._terms(sampling, max_tokens, stop), self.session.turn
-        return RegeneratedStream(lambda: self.engine, lambda note: self._again(turn, said, terms, note), self._settle)
+        begin = lambda note: self._again(turn, said, terms, note)  # noqa: E731
+        return RegeneratedStream(self.owner, lambda: self.engine, begin, self._settle)
 
     def _again(self, of: int, said: Sequence[str], terms: Terms, note: "Callable[[Undone], None]") -> Turn:
         if self._unsent:  # an error kept it from being answered at all

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from edge_sir._owner import owned
 from edge_sir._shield import shield
 from edge_sir.chat.stats import ChatStats, Figures
 from edge_sir.chat.stream import ReplyStream
@@ -16,7 +17,7 @@ from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError, SessionError
+from edge_sir.errors import ConfigError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
 from edge_sir.policies import to_spec
@@ -44,6 +45,7 @@ class Host(Protocol):
         """Takes an engine back."""
 
 
+@owned("stats", "run_stats", alone=("close", "reply"))
 class Conversation:
     """A conversation without end in `budget` cells.
 
@@ -57,7 +59,6 @@ class Conversation:
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
     _turn: Turn | None = None  # the last one that was begun
-    is_closed = False
 
     def __init__(
         self,
@@ -97,6 +98,7 @@ class Conversation:
             also_score=frozenset({"surprisal"}) if trace is None else frozenset(SCORE_NAMES),
             journal=trace,
         )
+        self.owner = self.session.owner
         self.on_evict = on_evict
         self.trace = trace
         self._host = host
@@ -128,11 +130,17 @@ class Conversation:
     def close(self) -> None:
         """Ends the trace, and gives the engine back to its host; a second call does nothing.
 
-        A reply that is still streamed is over: its stream raises SessionError.
+        A reply that is still streamed is over: its stream raises SessionError. It may be called from everywhere: the
+        step that another thread is in is waited for.
         """
-        if self.is_closed:
-            return
-        self.is_closed = True
+        self.owner.close(self._end)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called: nothing goes on, and the memory can still be looked at."""
+        return bool(self.owner.over)
+
+    def _end(self) -> None:
         self._drop_turn("the chat is closed")
         if self.trace is not None:
             self.trace.close()
@@ -245,7 +253,7 @@ class Conversation:
         return bool(self._unsent) or unread
 
     def _stream(self, begin: Callable[[], Turn]) -> ReplyStream:
-        return ReplyStream(lambda: self.engine, begin, self._settle)
+        return ReplyStream(self.owner, lambda: self.engine, begin, self._settle)
 
     def _terms(self, sampling: SamplingParams | None, max_tokens: int | None, stop: Sequence[str] | None) -> Terms:
         return Terms(
@@ -282,6 +290,7 @@ class Conversation:
                 n_evicted_before=n_evicted,
                 on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
             )
+            self.owner.hold(self._turn)
         return self._turn
 
     def _settle(self, turn: Turn) -> None:
@@ -365,13 +374,13 @@ class Conversation:
     # ---- helpers -------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
-        if self.is_closed:
-            raise SessionError("the chat is closed")
+        self.owner.check()
 
     def _note(self, event: Eviction) -> None:
         self._memory.note(event)
         if self.on_evict is not None:
-            self.on_evict(event)
+            with self.owner.reporting():
+                self.on_evict(event)
 
     def _begin_turn(self, n_reply: int = 0) -> None:
         self._began[self.session.turn + 1] = self.session.n_born

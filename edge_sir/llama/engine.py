@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sir._owner import Owner, owned
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
@@ -19,7 +20,6 @@ from edge_sir.errors import (
     ComputeError,
     LoadError,
     NoSlotError,
-    SessionError,
     ShiftError,
     StateError,
 )
@@ -61,8 +61,9 @@ class EngineOptions:
         return replace(self, chunk=chunk_for(n_vocab, self.n_seq_max, gpu=bool(lib.llama_supports_gpu_offload())))
 
 
+@owned(alone=("close",))
 class LlamaEngine:
-    """One llama_context on a model. Not for use from two threads at once.
+    """One llama_context on a model. Two threads cannot be at work in it: the second gets a SessionError.
 
     n_cells is rounded up to 256. owns_model: free the model with the engine. shift_test: what the trial of
     this file found. verdict: instead of the gate's; for trials, which must move what is not proven yet.
@@ -81,11 +82,13 @@ class LlamaEngine:
         verdict: Verdict | None = None,
     ) -> None:
         options = (options or EngineOptions()).on(model.n_vocab)
-        self._is_open = True
+        self.owner = Owner("engine")
         self._closing = ExitStack()  # last in, first out: the context before its model
         if owns_model:
             self._closing.callback(model.close)
         try:
+            model.owner.enter()  # the model is not freed before its contexts are
+            self._closing.callback(model.owner.leave)
             self._handle = make_context(model, context_params(model, n_cells, options))
         except BaseException:
             self.close()
@@ -235,15 +238,14 @@ class LlamaEngine:
             raise BatchError(f"sequence {seq} is not one of {self.spec.n_seq_max}")
 
     def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> LlamaSampler:
+        self._check_open()
         return LlamaSampler(params, self._ids, drawn)
 
     def close(self) -> None:
-        self._is_open = False
-        self._closing.close()
+        self.owner.close(self._closing.close)
 
     def _check_open(self) -> None:
-        if not self._is_open:  # llama.cpp would read what was freed
-            raise SessionError("the engine is closed")
+        self.owner.check()  # llama.cpp would read what was freed
 
 
 def chunk_for(n_vocab: int, n_seq_max: int = 1, *, gpu: bool = False) -> int:
@@ -287,7 +289,8 @@ def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> 
 
 def make_context(model: NativeModel, params: Any) -> Any:
     """A context, to be freed by llama_free. Raises LoadError if llama.cpp cannot make it."""
-    handle = lib.llama_init_from_model(model.handle, params)
+    with model.owner:
+        handle = lib.llama_init_from_model(model.handle, params)
     if not handle:
         raise LoadError(f"llama.cpp could not make a context of {params.n_ctx} cells: {LOG.last_error()}")
     return handle

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_sir._owner import Owner
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
@@ -57,7 +58,7 @@ class Session:
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
     what decay counts. After each commit the engine's largest position equals the ledger's, or the
     session is poisoned and says so at every further call. also_score: score columns that are filled
-    although the policy does not need them. journal: is told of every change.
+    although the policy does not need them. journal: is told of every change. owner: who may go on with it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Session:
         journal: Journal | None = None,
     ) -> None:
         check_context(budget, engine)
+        self.owner = Owner("chat")
         self.engine = engine
         self.policy = policy
         self.budget = budget
@@ -533,6 +535,7 @@ class Session:
             self._in_flight = None
 
     def _check_usable(self) -> None:
+        self.owner.check()
         if self._poison:
             raise PoisonedError(f"the session cannot go on: {self._poison}")
 
