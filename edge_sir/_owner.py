@@ -43,7 +43,9 @@ class Owner:
         self.wait_s = 0.0
         self.over = ""  # why nobody may go on, once it is closed
         self._what, self._shared = what, shared
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._n_waiting = 0
         self._thread = 0  # who is in
         self._n_in = 0
         self._holder: object = None
@@ -66,10 +68,9 @@ class Owner:
                 raise SessionError(f"a callback may look at the {self._what}; it cannot change it")
             self._n_in += 1
             return
-        with self._changed:
-            limit = min(self.wait_s, threading.TIMEOUT_MAX)
-            if not self._changed.wait_for(lambda: self._is_free(me, holder, looks), limit):
-                raise SessionError(f"another call drives this {self._what}")
+        with self._lock:
+            if not self._is_free(me, holder, looks):
+                self._wait(lambda: self._is_free(me, holder, looks))
             if self._shared and self.over:
                 raise SessionError(self.over)
             self._thread = me
@@ -81,17 +82,27 @@ class Owner:
             return True
         if self._n_in:
             return False
-        if self._holder is None or looks or holder is self._holder or self._last == me:
+        if self._holder is None or self._last == me or looks or holder is self._holder:
             return True
         return self._last not in {thread.ident for thread in threading.enumerate()}  # its thread has ended
 
+    def _wait(self, is_free: Callable[[], bool]) -> None:
+        self._n_waiting += 1
+        try:
+            if not self._changed.wait_for(is_free, min(self.wait_s, threading.TIMEOUT_MAX)):
+                raise SessionError(f"another call drives this {self._what}")
+        finally:
+            self._n_waiting -= 1
+
     def leave(self) -> None:
         """Goes out again; whoever waits comes in, and what is closed is freed."""
-        with self._changed:
+        with self._lock:
             self._n_in -= 1
             if not self._n_in:
-                self._free_now()
-                self._changed.notify_all()
+                if self._free is not None:
+                    self._free_now()
+                if self._n_waiting:
+                    self._changed.notify_all()
 
     def __enter__(self) -> "Owner":
         self.enter()
@@ -138,7 +149,9 @@ class Owner:
     @contextmanager
     def reporting(self) -> Iterator[None]:
         """What is called in here may look, and it may close."""
-        self._n_reports += 1
+        with self._lock:
+            self._n_reports += 1
+            self._changed.notify_all()  # whoever closes does not wait for this
         try:
             yield
         finally:
@@ -161,7 +174,9 @@ class Owner:
                 return
             self.over, self._free = over, free
             if not self._shared and self._thread != threading.get_ident():
+                self._n_waiting += 1
                 self._changed.wait_for(lambda: not self._n_in or self._n_reports)
+                self._n_waiting -= 1
             if not self._n_in:
                 self._free_now()
 

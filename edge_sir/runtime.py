@@ -46,10 +46,12 @@ def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
     return Model(ensure_model(chosen.model, quiet=chosen.quiet), chosen)
 
 
-def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None) -> Chat:
+def open_chat(
+    options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0
+) -> Chat:
     """Loads a model and opens one chat on it; closing the chat closes the model, too.
 
-    on_evict is called with all that is evicted. Raises as `load` and `Model.chat`.
+    on_evict, wait_s: as in `Model.chat`. Raises as `load` and `Model.chat`.
     """
     options = options or Options()
     policy = from_spec(options.policy)
@@ -58,7 +60,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     try:
         model = Model(found, options, options.budget if policy.evicts else None)
         try:
-            chat = model._open(options, on_evict=on_evict, trace=trace)
+            chat = model._open(options, on_evict=on_evict, trace=trace, wait_s=wait_s)
         except BaseException:
             model.close()
             raise
@@ -108,13 +110,15 @@ class Model:
 
     # ---- what it gives -------------------------------------------------------------------------
 
-    def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, **options: Any) -> Chat:
+    def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0, **options: Any) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
 
         options: fields of `Options` that say how one talks (budget, policy, positions, system, max_tokens,
         temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, trace); what is not given is as in `load`.
-        on_evict is called with all that is evicted. Raises ConfigError for an unknown option, BudgetError for a budget
-        that memory or the model does not have, CapabilityError, SessionError if the model is closed.
+        on_evict is called with all that is evicted; it may look at the chat and close it. wait_s: how many seconds a
+        call waits while another thread's is at work on the chat, or a stream of its open; then, and by default at once,
+        it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
+        model does not have, CapabilityError, SessionError if the model is closed.
         """
         self._check_open()
         if of_loading := [name for name in options if name in _OF_LOADING]:
@@ -122,7 +126,7 @@ class Model:
         merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
         trace = None if merged.trace is None else Trace(merged.trace)
         try:
-            return self._open(merged, on_evict=on_evict, trace=trace)
+            return self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s)
         except BaseException:
             if trace is not None:
                 trace.close()
@@ -156,7 +160,7 @@ class Model:
     def release(self, engine: Engine) -> None:
         """Frees a context that `open_engine` gave; the last one of `open_chat` takes the model along."""
         engine.close()
-        self._engines.discard(engine)  # type: ignore[arg-type]
+        self._engines.discard(engine)
         if self._closes_with_its_chat and not self._engines:
             self.close()
 
@@ -176,7 +180,9 @@ class Model:
 
     # ---- helpers -------------------------------------------------------------------------------
 
-    def _open(self, options: Options, *, on_evict: Callable[[Eviction], None] | None, trace: Trace | None) -> Chat:
+    def _open(
+        self, options: Options, *, on_evict: Callable[[Eviction], None] | None, trace: Trace | None, wait_s: float
+    ) -> Chat:
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
@@ -196,6 +202,7 @@ class Model:
                 on_evict=on_evict,
                 host=self,
                 trace=trace,
+                wait_s=wait_s,
             )
         except BaseException:
             self.release(engine)

@@ -52,7 +52,8 @@ class Conversation:
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
     pinned. on_evict: called with what was evicted. host: gave the engine, gets it back on `close`, and has larger ones
     for `set_budget`; without one the engine is the caller's. trace: gets a record of all that comes and goes, with
-    every score. Raises BudgetError if the system prompt leaves no room.
+    every score. wait_s: how many seconds a call waits while another thread's is at work, or a stream of its open; then,
+    and by default at once, it raises SessionError. Raises BudgetError if the system prompt leaves no room.
     """
 
     system_turn = 0  # where the system prompt stands
@@ -77,6 +78,7 @@ class Conversation:
         on_evict: Callable[[Eviction], None] | None = None,
         host: Host | None = None,
         trace: Trace | None = None,
+        wait_s: float = 0.0,
     ) -> None:
         self.codec = codec
         self.template = template
@@ -99,6 +101,7 @@ class Conversation:
             journal=trace,
         )
         self.owner = self.session.owner
+        self.owner.wait_s = wait_s
         self.on_evict = on_evict
         self.trace = trace
         self._host = host

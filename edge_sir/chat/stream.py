@@ -1,5 +1,6 @@
 """A reply as it comes: an iterator of pieces, which has the whole reply afterwards."""
 
+import inspect
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TypeVar
@@ -75,7 +76,7 @@ class ReplyStream:
 
     def close(self) -> None:
         """Stops the reply, if it was begun; a second call does nothing."""
-        if self._pieces.gi_frame is not None and not self._owner.is_forked:
+        if inspect.getgeneratorstate(self._pieces) != inspect.GEN_CLOSED and not self._owner.is_forked:
             self._drive(self._pieces.close)
 
     def __enter__(self) -> "ReplyStream":
