@@ -5,6 +5,7 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
-    from edge_sir.llama.engine import LlamaEngine
+    from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
@@ -43,7 +44,7 @@ def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
     if name_or_path is not None:
         options["model"] = str(name_or_path)
     chosen = Options(**options)
-    return Model(ensure_model(chosen.model, quiet=chosen.quiet), chosen)
+    return _with_template(Model(ensure_model(chosen.model, quiet=chosen.quiet), chosen))
 
 
 def open_chat(
@@ -58,7 +59,7 @@ def open_chat(
     found = ensure_model(options.model, quiet=options.quiet)
     trace = None if options.trace is None else Trace(options.trace)
     try:
-        model = Model(found, options, options.budget if policy.evicts else None)
+        model = _with_template(Model(found, options, options.budget if policy.evicts else None))
         try:
             chat = model._open(options, on_evict=on_evict, trace=trace, wait_s=wait_s)
         except BaseException:
@@ -75,9 +76,9 @@ def open_chat(
 class Model:
     """A loaded model: its weights, its text side, and the contexts that were opened on it.
 
-    Chats on one model share its weights; each has a context of its own. codec, template: text to tokens, and the chat
-    template. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it
-    is loaded. Its chats may run in threads of their own.
+    Chats on one model share its weights; each has a context of its own. codec: text to tokens. loaded: what memory that
+    took. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it is
+    loaded. Its chats may run in threads of their own.
     """
 
     def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
@@ -92,23 +93,37 @@ class Model:
         self.shift_test = admit(self.header, gpu_layers=options.gpu_layers, threads=options.threads)
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
             # llama.cpp takes half a second to import; nothing but a loaded model needs it.
-            from edge_sir.llama.native import NativeModel
+            from edge_sir.llama.footprint import load_measured
             from edge_sir.llama.text import LlamaText
 
-            self.native = NativeModel(found.path, gpu_layers=options.gpu_layers, header=self.header)
-        try:
-            text = LlamaText(self.native)
-            self.codec: TextCodec = text
-            self.template = _template(found, self.header.chat_template, text, options.chat_template)
-        except BaseException:
-            self.native.close()
-            raise
+            self.native, self.loaded = load_measured(found.path, gpu_layers=options.gpu_layers, header=self.header)
+        self.codec: TextCodec = LlamaText(self.native)
+        self._template_source = found.chat_template or self.header.chat_template
         self._stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
         self._closes_with_its_chat = False
 
     # ---- what it gives -------------------------------------------------------------------------
+
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template: the chosen one, else the manifest's, else the file's own.
+
+        Raises TemplateError, also for a model that has none, and ConfigError for a file that cannot be read.
+        """
+        chosen = self.options.chat_template
+        source = self._template_source if chosen is None else _read_template(chosen)
+        if not source:
+            raise TemplateError(f"{self.path} has no chat template; give one with --chat-template FILE")
+        return ChatTemplate(source, bos=self.codec.bos_text, eos=self.codec.eos_text)
+
+    def engine_options(self, n_seq_max: int = 1) -> "EngineOptions":
+        """How contexts for `n_seq_max` sequences are made on this model."""
+        from edge_sir.llama.engine import EngineOptions
+
+        names = ("threads", "kv_k", "kv_v", "flash_attn", "chunk")
+        return EngineOptions(n_seq_max=n_seq_max, **{name: getattr(self.options, name) for name in names})
 
     def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0, **options: Any) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
@@ -137,19 +152,11 @@ class Model:
 
         Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
         """
-        from edge_sir.llama.engine import EngineOptions, LlamaEngine
+        from edge_sir.llama.engine import LlamaEngine
         from edge_sir.llama.memory import check_memory
 
         self._check_open()
-        o = self.options
-        made_with = EngineOptions(
-            threads=o.threads,
-            kv_k=o.kv_k,
-            kv_v=o.kv_v,
-            flash_attn=o.flash_attn,
-            chunk=o.chunk,
-            n_seq_max=n_seq_max,
-        )
+        made_with = self.engine_options(n_seq_max)
         check_memory(self.header, n_cells, made_with)
         with shield():
             engine = LlamaEngine(self.native, n_cells, made_with, shift_test=self.shift_test)
@@ -232,19 +239,22 @@ def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
     return models.resolve(name_or_path)
 
 
-def _template(found: models.ResolvedModel, of_file: str | None, codec: TextCodec, chosen: Path | None) -> ChatTemplate:
-    """The template that was chosen, else the manifest's, else the model's own. Raises ConfigError, TemplateError."""
-    if chosen is not None:
-        try:
-            source: str | None = chosen.expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise ConfigError(f"cannot read the chat template {chosen}: {reason}") from None
-    else:
-        source = found.chat_template or of_file
-    if not source:
-        raise TemplateError(f"{found.path} has no chat template; give one with --chat-template FILE")
-    return ChatTemplate(source, bos=codec.bos_text, eos=codec.eos_text)
+def _with_template(model: Model) -> Model:
+    """The model, which can hold a conversation; else it is closed. Raises as `Model.template`."""
+    try:
+        _ = model.template
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _read_template(file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the chat template {file}: {reason}") from None
 
 
 def _sampling(options: Options) -> SamplingParams:
