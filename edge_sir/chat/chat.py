@@ -155,6 +155,8 @@ class Chat(Conversation):
         if self.session.turn != of:
             raise SessionError(f"the conversation went on after turn {of}; ask for another reply again")
         tries = self._tries + 1
+        n_freed = self.session.n_pending + int((self.session.ledger["turn"] >= of).sum())
+        self._check_room(self._encoded(said, of > 1), self._encoder.reply_opening(), n_freed)
         with shield():  # what was said is in the transcript or unsent, never in neither
             note(self.undo())
             self._unsent += said
@@ -195,6 +197,8 @@ class Chat(Conversation):
         Raises ConfigError for an unknown one, BudgetError if the pins leave it no room.
         """
         policy = from_spec(spec)
+        self._check_open()
+        self._close_open_reply()  # by the policy that made room for it
         self.session.set_policy(policy)
         ledger = self.session.ledger
         return max((int(np.isnan(ledger[name][1:]).sum()) for name in policy.needs), default=0)

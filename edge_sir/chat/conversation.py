@@ -17,7 +17,7 @@ from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError
+from edge_sir.errors import ConfigError, EdgeSirError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
 from edge_sir.policies import to_spec
@@ -105,7 +105,7 @@ class Conversation:
         self.on_evict = on_evict
         self.trace = trace
         self._host = host
-        self._memory = MemoryControl(self.session, codec)
+        self._memory = MemoryControl(self.session, codec, lambda: None if self.system is None else self.system_turn)
         self._figures = Figures(self.session)
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
@@ -164,7 +164,7 @@ class Conversation:
 
         role: system, user, assistant or tool. A user message starts a turn, and so does what follows a system prompt;
         a system message is always pinned. Raises BudgetError, with nothing changed, for a pinned message that does not
-        fit.
+        fit, and for any where the policy never evicts.
         """
         self._check_open()
         if role not in _MESSAGE_ROLES:
@@ -174,6 +174,7 @@ class Conversation:
         parts = self._encoder.message(role, text, first=not self._spoken)
         if pinned:
             self.session.room.check_pins(_n_tokens(parts), f"this {role} message")
+        self.session.room.check_incoming(self.session.n_pending + _n_tokens(parts))
         with shield():
             # A system prompt has its turn for itself: neither undo nor forget reaches it.
             if role == "user" or (role != "system" and self.session.turn == self.system_turn):
@@ -273,9 +274,14 @@ class Conversation:
         n_evicted = session.stats.evicted
         # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
         n_reply = min(terms.max_tokens, session.budget.n_cells // 4) + len(encoder.assistant_close)
-        # A long paste takes a while to encode; stopped there, it is still unsent and nothing else has changed.
-        said = [(t, encoder.message("user", t, first=not (i or spoken))) for i, t in enumerate(self._unsent)]
-        opening = encoder.reply_opening()
+        try:
+            # A long paste takes a while to encode; stopped there, it is still unsent and nothing else has changed.
+            said = self._encoded(self._unsent, spoken)
+            opening = encoder.reply_opening()
+            self._check_room(said, opening)
+        except EdgeSirError:  # what is refused now would be refused again with the next message
+            self._unsent.clear()
+            raise
         with shield():
             self._begin_turn(n_reply)
             for text, parts in said:
@@ -295,6 +301,15 @@ class Conversation:
             )
             self.owner.hold(self._turn)
         return self._turn
+
+    def _encoded(self, texts: Sequence[str], spoken: bool) -> list[tuple[str, list[Part]]]:
+        """User messages with their parts. spoken: something was said before them."""
+        return [(t, self._encoder.message("user", t, first=not (i or spoken))) for i, t in enumerate(texts)]
+
+    def _check_room(self, said: Sequence[tuple[str, list[Part]]], opening: Sequence[Part], n_freed: int = 0) -> None:
+        """Raises BudgetError where the policy never evicts and no reply to this, of one token, would fit."""
+        n = sum(_n_tokens(parts) for _, parts in said) + _n_tokens(opening) + 1 + len(self._encoder.assistant_close)
+        self.session.room.check_incoming(self.session.n_pending + n, n_freed=n_freed)
 
     def _settle(self, turn: Turn) -> None:
         """Ends a reply that was begun with its marker, however it ended, and lets its thoughts go."""
@@ -366,6 +381,7 @@ class Conversation:
         parts = [] if system is None else encoder.message("system", system, first=False)
         old = self._memory.system_rows(self.system_turn)
         self.session.room.check_pins(_n_tokens(parts), "this system prompt", n_freed=len(old))
+        self.session.room.check_incoming(self.session.n_pending + _n_tokens(parts), n_freed=len(old))
         with shield():
             self._encoder, self.system, self.system_turn = encoder, system, 0
             self.session.forget(old)
@@ -424,7 +440,7 @@ def _prompt(text: str | None) -> str | None:
 def _check_opening(encoder: MessageEncoder, policy: Policy, budget: int, system: str | None) -> None:
     n = _n_tokens(encoder.opening())
     whose = ("", "") if system is None else (f"the system prompt ({n} cells)", "shorten it")
-    check_fit(policy, budget, n, *whose)
+    check_fit(policy, budget, n, *whose, alone=True)
 
 
 def _n_tokens(parts: Sequence[Part]) -> int:

@@ -24,8 +24,9 @@ from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
 from edge_sir.core.plan import EvictionPlan, runs_of
 from edge_sir.core.policy import Policy
-from edge_sir.core.records import Carry, Eviction, SessionStats
+from edge_sir.core.records import Eviction, SessionStats
 from edge_sir.core.room import Room
+from edge_sir.core.scores import Carry
 from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
 from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StateError
 from edge_sir.policies import to_spec
