@@ -56,10 +56,11 @@ class Owner:
 
     # ---- going in ------------------------------------------------------------------------------
 
-    def enter(self, holder: object = None, *, looks: bool = False) -> None:
+    def enter(self, holder: object = None, *, looks: bool = False, waits: bool = True) -> None:
         """Goes in; `leave` must follow. Raises SessionError in a forked process, or if another thread is in.
 
         holder: for whom, see `hold`. looks: nothing will be changed, so neither a holder nor a report is in the way.
+        waits: for `wait_s`.
         """
         self._check_process()
         me = threading.get_ident()
@@ -70,7 +71,7 @@ class Owner:
             return
         with self._lock:
             if not self._is_free(me, holder, looks):
-                self._wait(lambda: self._is_free(me, holder, looks))
+                self._wait(lambda: self._is_free(me, holder, looks), self.wait_s if waits else 0)
             if self._shared and self.over:
                 raise SessionError(self.over)
             self._thread = me
@@ -86,10 +87,10 @@ class Owner:
             return True
         return self._last not in {thread.ident for thread in threading.enumerate()}  # its thread has ended
 
-    def _wait(self, is_free: Callable[[], bool]) -> None:
+    def _wait(self, is_free: Callable[[], bool], limit_s: float) -> None:
         self._n_waiting += 1
         try:
-            if not self._changed.wait_for(is_free, min(self.wait_s, threading.TIMEOUT_MAX)):
+            if not self._changed.wait_for(is_free, min(limit_s, threading.TIMEOUT_MAX)):
                 raise SessionError(f"another call drives this {self._what}")
         finally:
             self._n_waiting -= 1
@@ -187,7 +188,7 @@ class Owner:
 
 
 def owned(*looks: str, alone: tuple[str, ...] = ()) -> Callable[[T], T]:
-    """Every public method of a class goes in to the object's `owner`. looks: those that change nothing.
+    """Every public method of a class goes in to the object's `owner`. looks: those that change nothing, properties too.
 
     alone: those that are left as they are: they go in themselves, or need not.
     """
@@ -196,6 +197,8 @@ def owned(*looks: str, alone: tuple[str, ...] = ()) -> Callable[[T], T]:
         for name, method in list(vars(cls).items()):
             if isfunction(method) and not name.startswith("_") and name not in alone:
                 setattr(cls, name, _owned(method, name in looks))
+            elif isinstance(method, property) and name in looks and method.fget is not None:
+                setattr(cls, name, property(_owned(method.fget, True)))
         return cls
 
     return wrap

@@ -52,7 +52,7 @@ class RegeneratedStream(ReplyStream):
         self.undone = undone
 
 
-@owned("memory", "find", "matches", "n_evicted")
+@owned("memory", "has_pins", "find", "matches", "n_evicted")
 class Chat(Conversation):
     """A conversation without end, as `Conversation`, with all that a person may ask of its memory."""
 

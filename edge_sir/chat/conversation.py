@@ -189,9 +189,10 @@ class Conversation:
     def truncate(self, turn: int) -> int:
         """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
         self._check_open()
+        if turn > self.session.turn:
+            return 0
         with shield():  # cells, turn and transcript tell the same story, or the next message is read into another
-            if turn <= self.session.turn:
-                self._drop_turn("its turn was taken back")
+            self._drop_turn("its turn was taken back")
             n = self.session.truncate(turn)
             self._memory.truncate(turn)
             self._spoken = self.session.turn > 0

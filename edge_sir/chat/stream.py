@@ -1,5 +1,6 @@
 """A reply as it comes: an iterator of pieces, which has the whole reply afterwards."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Generator
 from types import TracebackType
@@ -51,12 +52,15 @@ class ReplyStream:
             return
         if self._is_in:
             settle()
-        elif not owner.is_used:  # nobody holds the stream any more
-            self._drive(settle)
-        # Garbage collection comes in the middle of whatever its thread does, and that ends the reply.
+            return
+        # Nobody holds the stream any more. Garbage collection comes in the middle of whatever its thread does: if that
+        # is a call on this chat, or another thread's is at work, the next call ends the reply.
+        if not owner.is_used:
+            with contextlib.suppress(SessionError):
+                self._drive(settle, waits=False)
 
-    def _drive(self, call: Callable[[], T]) -> T:
-        self._owner.enter(self._turn)
+    def _drive(self, call: Callable[[], T], *, waits: bool = True) -> T:
+        self._owner.enter(self._turn, waits=waits)
         try:
             if self._is_in:
                 raise SessionError("another call drives this reply")

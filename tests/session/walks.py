@@ -353,7 +353,7 @@ class Walk:
             resident = b"".join(self.chat.codec.piece(int(t)) for t in ledger["token"][rows])
             message = texts.get(number)
             if message is None:
-                own = self.twin.system is None and ledger["turn"][rows[0]] == 0  # the template's own prompt
+                own = ledger["turn"][rows[0]] == 0  # the template's own prompt, or what its sinks hold of it
                 assert own or not resident or self.stream is not None, f"message {number} was not said: {resident!r}"
                 continue
             assert message.turn == int(ledger["turn"][rows[0]])
