@@ -59,7 +59,7 @@ class Session:
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
     what decay counts. After each commit the engine's largest position equals the ledger's, or the
     session is poisoned and says so at every further call. also_score: score columns that are filled
-    although the policy does not need them. journal: is told of every change. owner: who may go on with it.
+    although the policy does not need them. journal: gets every change. owner: who may go on with it.
     """
 
     def __init__(
