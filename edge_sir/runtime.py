@@ -4,6 +4,7 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
                  └──open_engine()──> Engine, for whoever plays dialogues otherwise
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cached_property
@@ -17,7 +18,7 @@ from edge_sir.chat import Chat
 from edge_sir.core.budget import Budget
 from edge_sir.core.records import Eviction
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError, TemplateError
+from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
@@ -26,6 +27,8 @@ from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
@@ -89,6 +92,8 @@ class Model:
         self.options = options
         self.path = found.path
         self.header = check_model_file(found.path)
+        if self.header.warning:
+            _log.warning("%s %s", found.path.name, self.header.warning)
         if n_cells is not None:  # before minutes of loading, and before memory is taken for it
             Budget(n_cells).check_trained_length(self.header.n_ctx_train, found.path.name)
         self.shift_test = admit(self.header, gpu_layers=options.gpu_layers, threads=options.threads)
@@ -154,13 +159,10 @@ class Model:
         Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
         """
         from edge_sir.llama.engine import LlamaEngine
-        from edge_sir.llama.ram import check_memory
 
         self._check_open()
-        made_with = self.engine_options(n_seq_max)
-        check_memory(self.header, n_cells, made_with)
         with shield():
-            engine = LlamaEngine(self.native, n_cells, made_with, shift_test=self.shift_test)
+            engine = LlamaEngine(self.native, n_cells, self.engine_options(n_seq_max), shift_test=self.shift_test)
         self._engines.add(engine)
         self._close_if_late(engine)
         return engine
@@ -194,7 +196,12 @@ class Model:
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
-        engine = self.open_engine(n_cells)
+        try:
+            engine = self.open_engine(n_cells)
+        except BudgetError as error:
+            if policy.evicts:
+                raise
+            raise BudgetError(f"{error}; keep-all takes the model's whole length: use --policy sir") from None
         try:
             chat = Chat(
                 engine,

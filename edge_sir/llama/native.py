@@ -120,7 +120,10 @@ class NativeModel:
         self.handle = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
             reason = LOG.errors[0] if LOG.errors else LOG.last_error()  # the later ones only say that it failed
-            raise ModelFileError(f"llama.cpp could not load {path}: {reason}; download the file again or use another")
+            remedy = "download the file again or use another"
+            if "unknown pre-tokenizer" in reason:
+                remedy = "it needs a newer llama.cpp: update edge-sir (pip install -U edge-sir), or use another file"
+            raise ModelFileError(f"llama.cpp could not load {path}: {reason}; {remedy}")
         if lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle):
             self.close()
             raise ModelFileError(

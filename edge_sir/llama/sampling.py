@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_sir._owner import Owner, owned
 from edge_sir.core.chance import Chance, pick
 from edge_sir.engine import Row, SamplingParams
-from edge_sir.errors import ComputeError
+from edge_sir.errors import BatchError, ComputeError
 from edge_sir.llama.native import lib
 
 __all__ = ["LlamaSampler"]
@@ -48,6 +48,8 @@ class LlamaSampler:
 
     def sample(self, logits: Row) -> int:
         self.owner.check()
+        if logits.shape != self._ids.shape:
+            raise BatchError(f"a row of logits holds {len(self._ids)} values, not {logits.size}")
         if not np.isfinite(logits.max()):  # llama.cpp's sorting ends the process on such a row
             raise ComputeError("the model's logits are no finite numbers; its file, or the memory, is damaged")
         ids = self._worth_a_look(logits)

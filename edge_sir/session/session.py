@@ -375,7 +375,10 @@ class Session:
     def fork(
         self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
     ) -> "Session":
-        """A session of its own that goes on from here; what it does never changes this one. As `from_state`."""
+        """A session of its own that goes on from here; what it does never changes this one. As `from_state`.
+
+        Whoever listens to this one hears nothing of it: give it an `on_evict` of its own.
+        """
         return Session.from_state(
             self.state(),
             engine,
@@ -383,7 +386,6 @@ class Session:
             budget,
             seq=seq,
             borders=self._borders,
-            on_evict=self.on_evict,
             also_score=also_score,
         )
 
