@@ -39,8 +39,8 @@ class Owner:
     where they come back to it.
     """
 
-    def __init__(self, what: str, *, shared: bool = False) -> None:
-        self.wait_s = 0.0
+    def __init__(self, what: str, *, shared: bool = False, wait_s: float = 0.0) -> None:
+        self.wait_s = wait_s
         self.over = ""  # why nobody may go on, once it is closed
         self._what, self._shared = what, shared
         self._lock = threading.RLock()

@@ -146,7 +146,10 @@ class Chat(Conversation):
         if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
         terms, turn = self._terms(sampling, max_tokens, stop), self.session.turn
-        begin = lambda note: self._again(turn, said, terms, note)  # noqa: E731
+
+        def begin(note: Callable[[Undone], None]) -> Turn:
+            return self._again(turn, said, terms, note)
+
         return RegeneratedStream(self.owner, lambda: self.engine, begin, self._settle)
 
     def _again(self, of: int, said: Sequence[str], terms: Terms, note: "Callable[[Undone], None]") -> Turn:

@@ -1,6 +1,7 @@
 """llama.cpp behind the Engine protocol."""
 
 import ctypes
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -69,7 +70,7 @@ class EngineOptions:
 
 @owned(alone=("close",))
 class LlamaEngine:
-    """One llama_context on a model. Two threads cannot be at work in it: the second gets a SessionError.
+    """One llama_context on a model. Two threads cannot be at work in it: the second waits for the step of the first.
 
     n_cells is rounded up to 256. owns_model: free the model with the engine. shift_test: what the trial of
     this file found. verdict: instead of the gate's; for trials, which must move what is not proven yet.
@@ -89,7 +90,7 @@ class LlamaEngine:
     ) -> None:
         options = (options or EngineOptions()).on(model.n_vocab)
         check_memory(model.header, n_cells, options)
-        self.owner = Owner("engine")
+        self.owner = Owner("engine", wait_s=math.inf)  # no call is longer than a step, and none calls back
         self._closing = ExitStack()  # last in, first out: the context before its model
         if owns_model:
             self._closing.callback(model.close)

@@ -311,14 +311,12 @@ def test_a_model_is_freed_after_its_contexts_and_refuses_new_ones(tiny_llama_pat
 
 def test_two_threads_in_one_engine(kind: Kind) -> None:
     """Below a chat, where nobody asks who drives it."""
-    engine, wrong, refused = kind.make(), [], []
+    engine, wrong = kind.make(), []
 
     def work(seq: int) -> None:
         for i in range(40):
             try:
                 engine.decode([piece(seq, [3 + i], engine.pos_range(seq)[1] + 1)])
-            except SessionError as error:
-                refused.append(str(error))
             except BaseException as error:
                 wrong.append(error)
 
@@ -327,7 +325,7 @@ def test_two_threads_in_one_engine(kind: Kind) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not wrong and set(refused) <= {"another call drives this engine"}
+    assert not wrong and all(engine.pos_range(seq)[1] == 39 for seq in range(4))
     assert np.isfinite(read(engine, 0, [5])).all()
 
 
