@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_sir._owner import owned
 from edge_sir._shield import shield
 from edge_sir.engine import Engine, SamplingParams, Slice, SliceResult, TextCodec, Tokens
 from edge_sir.errors import SessionError
@@ -33,6 +34,7 @@ class Terms:
     stop: tuple[str, ...] = ()
 
 
+@owned(alone=("refuse",))
 class Turn:
     """One turn of `session`, into which what was said and the opening of the reply are fed already.
 
@@ -54,6 +56,7 @@ class Turn:
         given: Callable[[], Tokens] | None = None,
     ) -> None:
         self.number = session.turn
+        self.owner = session.owner
         self.phase: Phase = "reading"
         self.finish: Finish = "cancelled"
         self._session, self._codec, self._terms, self._close = session, codec, terms, close
@@ -87,8 +90,11 @@ class Turn:
     def commit(self, result: SliceResult) -> list[Piece]:
         """Takes what the engine returned for the slice, and returns what can be shown now.
 
-        In the end the reply's next token is drawn already: it is shown before it is decoded.
+        In the end the reply's next token is drawn already: it is shown before it is decoded. Raises SessionError if
+        another call ended this turn.
         """
+        if self._over:
+            raise SessionError(self._over)
         with shield():  # a token that was drawn is in the text and in what is decoded next, or in neither
             self._session.commit(result, n_generated=self._n_undecoded)
             self._n_undecoded = 0
@@ -120,6 +126,7 @@ class Turn:
     def refuse(self, why: str) -> None:
         """From now on whoever asks for the next slice gets a SessionError that says why."""
         self._over = why
+        self.owner.release(self)
         if self.phase != "done":
             self._session.end_sampler()
 
@@ -181,6 +188,7 @@ class Turn:
         with shield():
             session.end_turn()
             self.phase = "done"
+            self.owner.release(self)
             self._reply = Reply(
                 turn=self.number,
                 text=self._text.text,

@@ -122,6 +122,7 @@ def _describe(model: Model) -> Report:
         "n_vocab": model.native.n_vocab,
         "n_layer": header.n_layer,
         "fingerprint": header.fingerprint,
+        "warning": header.warning,
     }
 
 
@@ -172,6 +173,8 @@ def _print(report: Report) -> None:
     model, gate, speed = (report[part] for part in ("model", "gate", "speed"))
     about = f"{model['architecture']}, {_size(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
     print(f"\n{Path(model['path']).name}: {about}, trained on {model['n_ctx_train']:,} positions")
+    if model["warning"]:
+        print(f"  warning: it {model['warning']}")
     print(f"  positions: {gate['mode']}, since {gate['why']}")
     print("  types of K and V, and the positions that go with them:")
     for row in gate["kv_types"]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from edge_sir._owner import owned
 from edge_sir.engine import THINK_TAGS, Tokens
 from edge_sir.errors import CapabilityError, EngineError
 from edge_sir.llama.deep_stack import on_deep_stack
@@ -18,6 +19,7 @@ _LONGEST_PIECE = 64  # bytes; longer ones are asked for again
 _MOST_BYTES = 2**31 - 1  # llama_tokenize counts in int32
 
 
+@owned()
 class LlamaText:
     """Tokens of a model's vocabulary.
 
@@ -28,6 +30,7 @@ class LlamaText:
     """
 
     def __init__(self, model: NativeModel) -> None:
+        self.owner = model.owner
         self._vocab, self._n_vocab = model.vocab, model.n_vocab
         kind = model.header.tokenizer_model, model.header.text("tokenizer.ggml.pre", "")
         self._limits, self._recursive = limits_of(*kind), recurses(*kind)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_sir._owner import Owner
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
@@ -58,7 +59,7 @@ class Session:
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
     what decay counts. After each commit the engine's largest position equals the ledger's, or the
     session is poisoned and says so at every further call. also_score: score columns that are filled
-    although the policy does not need them. journal: gets every change.
+    although the policy does not need them. journal: gets every change. owner: who may go on with it.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Session:
         journal: Journal | None = None,
     ) -> None:
         check_context(budget, engine)
+        self.owner = Owner("chat")
         self.engine = engine
         self.policy = policy
         self.budget = budget
@@ -373,7 +375,10 @@ class Session:
     def fork(
         self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
     ) -> "Session":
-        """A session of its own that goes on from here; what it does never changes this one. As `from_state`."""
+        """A session of its own that goes on from here; what it does never changes this one. As `from_state`.
+
+        Whoever listens to this one hears nothing of it: give it an `on_evict` of its own.
+        """
         return Session.from_state(
             self.state(),
             engine,
@@ -381,7 +386,6 @@ class Session:
             budget,
             seq=seq,
             borders=self._borders,
-            on_evict=self.on_evict,
             also_score=also_score,
         )
 
@@ -534,6 +538,7 @@ class Session:
             self._in_flight = None
 
     def _check_usable(self) -> None:
+        self.owner.check()
         if self._poison:
             raise PoisonedError(f"the session cannot go on: {self._poison}")
 
