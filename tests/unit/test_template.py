@@ -214,6 +214,13 @@ def test_templates_get_what_their_authors_test_with() -> None:
     assert ChatTemplate(extras + CHATML).preamble == '4{"a": "<é>"}1'
 
 
+def test_json_takes_the_arguments_of_transformers() -> None:
+    source = "{{ {'b': 'é', 'a': [1]} | tojson(ensure_ascii=True, sort_keys=True, separators=(',', ':')) }}"
+    assert ChatTemplate(source + "{{ 'é' | tojson(ensure_ascii=False) }}" + CHATML).preamble == (
+        '{"a":[1],"b":"\\u00e9"}"é"'
+    )
+
+
 def test_what_the_sandbox_hides_renders_as_nothing() -> None:
     assert ChatTemplate("{{ '{0.__globals__}'.format(raise_exception) }}" + CHATML).preamble == ""
 
