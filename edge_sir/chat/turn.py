@@ -157,7 +157,8 @@ class Turn:
         pieces = text.push(self._codec.piece(token) if shown is None else shown)
         if text.stopped:
             session.rewind(max(0, text.n_after_stop - 1))  # the last token was not decoded
-            session.feed(self._codec.encode(text.before_stop, special=False), "assistant")
+            left = text.written.removesuffix(text.before_stop)
+            session.feed(self._encoder.continue_reply(left, text.before_stop), "assistant")
             return pieces + self._finish("stop")
         apart = text.thinking or text.leading
         if apart and not was_apart:  # the tag took several tokens, or all of it was a thought

@@ -16,6 +16,8 @@ from edge_sir.text.thoughts import KNOWN_TAGS, ThoughtTags
 
 __all__ = ["MessageEncoder", "Part", "ReplyForm"]
 
+_AT_SEAM = 64  # characters that can change the token before them
+
 Part = tuple[str, Tokens]
 """A role of the ledger, and tokens of that role."""
 
@@ -86,6 +88,10 @@ class MessageEncoder:
         blanks = written[len(written.rstrip()) :]
         return self._codec.encode(close.removeprefix(blanks), special=True)
 
+    def continue_reply(self, written: str, text: str) -> Tokens:
+        """Tokens of `text` in the middle of a reply, behind what was `written` of it."""
+        return self._after(written[-1:], text)
+
     def control_token(self, text: str) -> int | None:
         """The control token that is spelled so, None if it is none or more than that."""
         return next(iter(self._special_in(text))) if text and self._codec.split(text) == ["", text, ""] else None
@@ -122,9 +128,9 @@ class MessageEncoder:
         head = "".join(opening)
         lead = self._without_eaten_blanks(head, lead)
         tail = "" if opening else self._tail(before)
-        tokens = self._after(tail, lead + said + trail)
+        tokens = self._after(tail, lead + said + trail, goes_on=not closing)
         n_lead = _n_common(tokens, self._after(tail, lead))
-        last = self._after((lead + said)[-1:], trail)
+        last = self._after((lead + said)[-1:], trail, goes_on=not closing)
         n_trail = min(len(tokens) - n_lead, _n_common(tokens[::-1], last[::-1]))
         stop = len(tokens) - n_trail
         return [
@@ -143,14 +149,21 @@ class MessageEncoder:
         """The text behind the last control token, of which a tokenizer takes notice; what was said is like a point."""
         return "" if before is None else self._codec.split(before)[-1] if before else "."
 
-    def _after(self, tail: str, text: str) -> Tokens:
-        """Tokens of `text` behind the text `tail`."""
+    def _after(self, tail: str, text: str, *, goes_on: bool = False) -> Tokens:
+        """Tokens of `text` behind the text `tail`. goes_on: a word comes next, without a control token before it."""
         codec = self._codec
+        if goes_on and text.endswith("\n"):  # many a tokenizer keeps the last of several line breaks for the next word
+            tokens = self._after(tail, text + "A")
+            return tokens[:-1] if codec.piece(int(tokens[-1])) == b"A" else self._after(tail, text)
         if not tail or not text:
             return codec.encode(text, special=False)
         for lead in (tail, "\n", "."):  # with another one where the text would change the last token
-            expected, tokens = codec.encode(lead, special=False), codec.encode(lead + text, special=False)
-            if np.array_equal(tokens[: len(expected)], expected):
+            expected = codec.encode(lead, special=False)
+            for shown in (text[:_AT_SEAM], text):  # a long text is not tokenized for nothing
+                tokens = codec.encode(lead + shown, special=False)
+                if not np.array_equal(tokens[: len(expected)], expected):
+                    break
+            else:
                 return tokens[len(expected) :]
         return codec.encode(text, special=False)
 
