@@ -4,7 +4,8 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
                  └──open_engine()──> Engine, for whoever plays dialogues otherwise
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
+
+_log = logging.getLogger(__name__)
 
 
 _OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
@@ -197,7 +200,7 @@ class Model:
             chat = Chat(
                 engine,
                 self.codec,
-                self.template,
+                self._with_arguments(options.template_args),
                 policy,
                 n_cells,
                 sampling=_sampling(options),
@@ -215,6 +218,13 @@ class Model:
         self._chats = [other for other in self._chats if not other.is_closed]
         self._chats.append(chat)
         return chat
+
+    def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
+        unknown = sorted(set(arguments) - self.template.asks_for)
+        if unknown:
+            known = ", ".join(sorted(self.template.asks_for)) or "nothing"
+            _log.warning("the chat template does not ask for %s; it asks for %s", ", ".join(unknown), known)
+        return self.template.with_arguments(arguments)
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -138,7 +138,8 @@ class Turn:
     def _begin_writing(self) -> None:
         session = self._session
         if not session.policy.evicts:
-            n_free = session.budget.n_cells - len(session.ledger) - len(self._encoder.assistant_close)
+            n_after = len(self._encoder.assistant_close) + len(self._form.history)
+            n_free = session.budget.n_cells - len(session.ledger) - n_after
             self._n_most = min(self._n_most, n_free)
         session.start_sampler(self._terms.sampling)
         self.phase = "writing"
@@ -214,6 +215,9 @@ class Turn:
     def _read_again(self) -> None:
         """Reads the answer once more behind what history has before it, unless a part of it was evicted."""
         session = self._session
+        if not self._n_answer:
+            session.feed(self._form.history, "frame")
+            return
         rows = self._rows("assistant")
         n_resident, waiting = len(rows), session.pending_tokens
         if n_resident + len(waiting) != self._n_answer or (n_resident and rows[0] != len(session.ledger) - n_resident):

@@ -117,10 +117,15 @@ def _template(model: Model) -> Report:
     try:
         template = model.template
     except TemplateError as error:
-        return {"problem": str(error), "differences": [], "thoughts": None}
+        return {"problem": str(error), "differences": [], "thoughts": None, "asks_for": []}
     tags = template.thoughts
     thoughts = None if tags is None else {"open": tags.open, "close": tags.close}
-    return {"problem": None, "differences": list(template.differences), "thoughts": thoughts}
+    return {
+        "problem": None,
+        "differences": list(template.differences),
+        "thoughts": thoughts,
+        "asks_for": sorted(template.asks_for),
+    }
 
 
 def _describe(model: Model) -> Report:
@@ -205,6 +210,8 @@ def _print_template(template: Report) -> None:
         print(f"    {difference}")
     if template["thoughts"] is not None:
         print(f"    thoughts stand between {template['thoughts']['open']!r} and {template['thoughts']['close']!r}")
+    if template["asks_for"]:
+        print(f"    it asks for (--template-arg): {', '.join(template['asks_for'])}")
 
 
 def _room_on(device: Report) -> str:

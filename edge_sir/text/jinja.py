@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -34,8 +34,8 @@ class _Missing(jinja2.Undefined):
     __radd__ = __add__
 
 
-def compile_template(source: str) -> jinja2.Template:
-    """The template, sandboxed. Raises TemplateError if it does not compile."""
+def compile_template(source: str) -> tuple[jinja2.Template, frozenset[str]]:
+    """The template, sandboxed, and all names that it asks for. Raises TemplateError if it does not compile."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Inert], undefined=_Missing
     )
@@ -43,7 +43,8 @@ def compile_template(source: str) -> jinja2.Template:
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     environment.filters["tojson"] = _to_json
     try:
-        return environment.from_string(source)
+        names = frozenset(meta.find_undeclared_variables(environment.parse(source)))
+        return environment.from_string(source), names - environment.globals.keys()
     except Exception as error:  # a template is somebody's program: whatever happens is its fault
         raise TemplateError(f"the chat template does not compile: {one_line(error)}") from None
 

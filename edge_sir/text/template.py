@@ -72,12 +72,12 @@ class Markers:
 class ChatTemplate:
     """The markers of a Jinja chat template.
 
-    arguments: names that the template may ask for, such as `enable_thinking`. preamble: what it writes before the
-    first message when there is no system prompt (often a default one). generation: what opens a reply. after_reply:
-    all that history has between a reply and the next user message. thoughts: what surrounds a thought, None if the
-    template does not say. differences: where a conversation put together message by message is not what the template
-    renders, one line each. Raises TemplateError for a template that does not compile, drops what is said, or rewrites
-    earlier turns.
+    arguments: names that the template may ask for, such as `enable_thinking`. asks_for: all such names. preamble:
+    what it writes before the first message when there is no system prompt (often a default one). generation: what
+    opens a reply. after_reply: all that history has between a reply and the next user message. thoughts: what
+    surrounds a thought, None if the template does not say. differences: where a conversation put together message by
+    message is not what the template renders, one line each. Raises TemplateError for a template that does not compile,
+    drops what is said, or rewrites earlier turns.
     """
 
     def __init__(
@@ -86,7 +86,8 @@ class ChatTemplate:
         self._source, self._bos, self._eos = source, bos, eos
         self.arguments: Mapping[str, Any] = dict(arguments or {})
         self._constants = {"bos_token": bos, "eos_token": eos}
-        self._template = compile_template(source)
+        self._template, names = compile_template(source)
+        self.asks_for = names - {"messages", "add_generation_prompt", *_AS_TRANSFORMERS, *self._constants}
         start, *_, between, self.after_reply, generation = self._choose_form()
         alone, generation_alone = self._around("user", generate=True)
         if start != alone:

@@ -80,14 +80,16 @@ def test_the_chat_template_is_told_of(run_cli: Callable, write_model: Callable, 
 
     text, report = asked(talker_path)
     assert "chat template: followed to the letter" in text
-    assert report == {"problem": None, "differences": [], "thoughts": None}
+    assert report == {"problem": None, "differences": [], "thoughts": None, "asks_for": []}
     text, report = asked(write_model("moves", chat_template=MOVES_ITS_SYSTEM_PROMPT))
     assert "chat template: followed, with differences" in text
     assert report["differences"][0] in text and "in the order" in text
     text, report = asked(write_model("drops", chat_template="{{ messages[0].content }}"))
     assert "drops or repeats a message" in report["problem"] and report["problem"] in text
-    _, report = asked(write_model("thinks", chat_template=KINDS["a thought is opened"]))
+    source = KINDS["a thought is opened"] + "{% if enable_thinking %}{% endif %}"
+    text, report = asked(write_model("thinks", chat_template=source))
     assert report["thoughts"] == {"open": "<think>", "close": "</think>"}
+    assert report["asks_for"] == ["enable_thinking"] and "(--template-arg): enable_thinking" in text
 
 
 def test_mistakes_are_one_line(run_cli: Callable, talker_path: Path, workdir: Path) -> None:

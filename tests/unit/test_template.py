@@ -251,3 +251,25 @@ def test_a_template_that_cannot_be_used_is_refused_in_one_line(source: str, mess
     with pytest.raises(TemplateError, match=message) as error:
         ChatTemplate(source)
     assert "\n" not in str(error.value)
+
+
+# ---- arguments ---------------------------------------------------------------------------------
+
+ASKS = (
+    CHATML.replace(
+        "assistant\n{% endif %}",
+        "assistant\n{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}{% endif %}",
+    )
+    + "{% if effort is defined and tools %}{{ namespace(n=1).n }}{% endif %}"
+)
+
+
+def test_arguments_are_in_force_in_a_template_of_their_own() -> None:
+    template = ChatTemplate(ASKS)
+    thinks = template.with_arguments({"enable_thinking": True})
+    assert template.generation.endswith("<think>\n\n</think>\n\n") and thinks.generation.endswith(
+        "assistant\n<think>\n"
+    )
+    assert thinks.with_arguments({"effort": "low"}).arguments == {"enable_thinking": True, "effort": "low"}
+    assert template.with_arguments({}) is template
+    assert template.asks_for == {"enable_thinking", "effort"}
