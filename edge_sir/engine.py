@@ -211,6 +211,12 @@ class TextCodec(Protocol):
     def encode(self, text: str, *, special: bool) -> Tokens:
         """Tokens of `text`, nothing added. Without `special`, no text can become a control token."""
 
+    def split(self, text: str) -> list[str]:
+        """`text` cut at its control tokens: what is between them at even places, they at odd ones.
+
+        Only what is between them is tokenized; put together, the parts are the text.
+        """
+
     def piece(self, token: int) -> bytes:
         """The bytes of one token, empty for a control token. A character may span tokens."""
 

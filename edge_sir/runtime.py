@@ -5,7 +5,7 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,9 @@ from edge_sir.trace.record import Trace
 if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
-_log = logging.getLogger(__name__)
-
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
+
+_log = logging.getLogger(__name__)
 
 
 _OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
@@ -206,7 +206,7 @@ class Model:
             chat = Chat(
                 engine,
                 self.codec,
-                self.template,
+                self._with_arguments(options.template_args),
                 policy,
                 n_cells,
                 sampling=_sampling(options),
@@ -226,6 +226,13 @@ class Model:
         self._chats.add(chat)
         self._close_if_late(chat)
         return chat
+
+    def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
+        unknown = sorted(set(arguments) - self.template.asks_for)
+        if unknown:
+            known = ", ".join(sorted(self.template.asks_for)) or "nothing"
+            _log.warning("the chat template does not ask for %s; it asks for %s", ", ".join(unknown), known)
+        return self.template.with_arguments(arguments)
 
     def _check_open(self) -> None:
         self.native.owner.check()

@@ -295,8 +295,8 @@ class Conversation:
                 session,
                 self.codec,
                 replace(terms, sampling=self._seeded(terms.sampling)),
-                encoder.assistant_close,
-                thinking=opening[-1][0] == "thought",
+                encoder,
+                reply_id,
                 n_evicted_before=n_evicted,
                 on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat, ReplyStream
 from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
-from edge_sir.cli._counts import many
+from edge_sir.cli._counts import cut
 from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
@@ -202,9 +202,9 @@ def _note_cut(chat: Chat, stream: ReplyStream | None) -> None:
     if stream is None or not stream.is_finished:
         return
     reply = stream.reply
-    if reply.finish == "length":
-        why = "--max-tokens" if reply.n_generated >= chat.max_tokens else "no cell is left"
-        _dim(f"(cut at {many(reply.n_generated, 'token')}; {why})")
+    where, why = cut(reply, chat.max_tokens)
+    if where:
+        _dim(f"({where}; {why})")
     elif reply.finish == "cancelled":
         _dim("(stopped)")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sir.cli._flags import flag_arguments
 from edge_sir.cli._options import CliOptions
-from edge_sir.errors import CapabilityError, ConfigError
+from edge_sir.errors import CapabilityError, ConfigError, TemplateError
 from edge_sir.models import ResolvedModel
 from edge_sir.options import Options, config_file, gather
 from edge_sir.runtime import Model, ensure_model
@@ -93,6 +93,7 @@ def _examine(found: ResolvedModel, options: Options, limit: int | None, *, speed
         return {
             "model": _describe(model),
             "gate": gate,
+            "template": _template(model),
             "memory": _memory(need, options.budget, limit, model.header.n_ctx_train),
             "speed": None if rates is None else asdict(rates),
         }
@@ -108,6 +109,22 @@ def _gate(model: Model, engine: "LlamaEngine", options: Options, backends: list[
         "why": spec.why,
         "trial": None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed},
         "kv_types": _kv_types(model.header, options, backends, can_pack=f16.can_pack),
+    }
+
+
+def _template(model: Model) -> Report:
+    """How the model's own chat template is followed. problem: why it cannot be."""
+    try:
+        template = model.template
+    except TemplateError as error:
+        return {"problem": str(error), "differences": [], "thoughts": None, "asks_for": []}
+    tags = template.thoughts
+    thoughts = None if tags is None else {"open": tags.open, "close": tags.close}
+    return {
+        "problem": None,
+        "differences": list(template.differences),
+        "thoughts": thoughts,
+        "asks_for": sorted(template.asks_for),
     }
 
 
@@ -180,9 +197,24 @@ def _print(report: Report) -> None:
     for row in gate["kv_types"]:
         note = f"  {row['note']}" if row["note"] else ""
         print(f"    {row['k']:>5} {row['v']:>5}  {row['bytes_per_cell']:10,.0f} bytes per cell  {row['allowed']}{note}")
+    _print_template(report["template"])
     _print_memory(report["memory"], model["n_vocab"])
     if speed is not None:
         print(f"  speed: reads {speed['read_per_s']:.1f} and writes {speed['write_per_s']:.1f} tokens per second")
+
+
+def _print_template(template: Report) -> None:
+    if template["problem"] is not None:
+        print(f"  chat template: {template['problem']}")
+        return
+    differences = template["differences"]
+    print(f"  chat template: {'followed, with differences' if differences else 'followed to the letter'}")
+    for difference in differences:
+        print(f"    {difference}")
+    if template["thoughts"] is not None:
+        print(f"    thoughts stand between {template['thoughts']['open']!r} and {template['thoughts']['close']!r}")
+    if template["asks_for"]:
+        print(f"    it asks for (--template-arg): {', '.join(template['asks_for'])}")
 
 
 def _room_on(device: Report) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sir.core.budget import Budget, Need
-from edge_sir.core.ledger import TokenLedger
+from edge_sir.core.ledger import ROLES, TokenLedger
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
 from edge_sir.errors import BudgetError, SessionError, StalePlanError
@@ -14,6 +14,8 @@ __all__ = ["MIN_TURN", "Room", "check_fit"]
 
 MIN_TURN = 32
 """Cells that must stay free of sinks and pins, or no turn could pass."""
+
+_THOUGHT = ROLES.index("thought")
 
 _CHUNK_CELLS = 32  # room made at once where a policy makes it exactly, so that not every token evicts
 
@@ -131,11 +133,18 @@ class Room:
     def _protected(self, need: Need, turn_now: int, n_incoming: int) -> Mask:
         """Fixed rows and the running turn; of a turn of over half the cells, its markers and its newest part.
 
-        A long paste would otherwise push out all that was said before it, ahead of its own first lines.
+        A long paste would otherwise push out all that was said before it, ahead of its own first lines. A thought
+        leaves when the turn ends: what is older than its newest part goes before anything that was said.
         """
         fixed = self.fixed()
         running: Mask = self.ledger["turn"] == turn_now
-        protect: Mask = fixed | running
+        protect: Mask
+        thought = np.flatnonzero(running & ~fixed & (self.ledger["role"] == _THOUGHT))
+        if len(thought) - need.n_must >= self.budget.n_cells // 4:
+            protect = np.ones(len(self.ledger), np.bool_)
+            protect[thought[: min(need.n_may, len(thought) - self.budget.n_cells // 4)]] = False
+            return protect
+        protect = fixed | running
         is_long = int(running.sum()) + n_incoming > self.budget.n_cells // 2
         if int((~protect).sum()) >= need.n_must and not is_long:
             return protect

@@ -1,6 +1,7 @@
 """llama.cpp's tokenizer behind the TextCodec protocol."""
 
 import ctypes
+import re
 from functools import cache
 from itertools import pairwise
 
@@ -108,6 +109,13 @@ class LlamaText:
             wanted |= lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
         ids = (i for i in range(self._n_vocab) if lib.llama_vocab_get_attr(self._vocab, i) & wanted)
         return frozenset(name for i in ids if (name := self._name(i)))
+
+    def split(self, text: str) -> list[str]:
+        wanted = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        used = set(self.encode(text, special=True).tolist())
+        names = {self._name(t) for t in used if lib.llama_vocab_get_attr(self._vocab, t) & wanted} - {""}
+        longest_first = sorted(names, key=len, reverse=True)
+        return re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if names else [text]
 
     def piece(self, token: int) -> bytes:
         if token in self._tags:

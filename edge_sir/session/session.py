@@ -132,6 +132,12 @@ class Session:
         """Tokens fed but not decoded yet."""
         return len(self._pending)
 
+    @property
+    def pending_tokens(self) -> NDArray[np.int32]:
+        """Those tokens, int32 [n_pending]."""
+        tokens: NDArray[np.int32] = self._pending.head(len(self._pending))["token"].copy()
+        return tokens
+
     def discard_pending(self) -> int:
         """Forgets what was fed but not decoded, and returns how many tokens that were."""
         n = len(self._pending)
@@ -271,9 +277,9 @@ class Session:
         if len(rows):
             self.evict(EvictionPlan(rows, self.ledger.epoch, "thought"))
 
-    def relabel(self, n: int, role: str) -> None:
-        """Gives the `n` newest resident tokens another role."""
-        self.ledger.update("role", slice(len(self.ledger) - n, None), ROLES.index(role))
+    def relabel(self, rows: NDArray[np.intp], role: str) -> None:
+        """Gives ledger `rows` another role."""
+        self.ledger.update("role", rows, ROLES.index(role))
 
     def pin(self, turn: int, pinned: bool = True) -> int:
         """Pins what is resident of `turn` (or unpins it) and returns how many tokens that are.

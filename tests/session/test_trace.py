@@ -40,7 +40,7 @@ def talk(session: Session, n_turns: int = 14) -> None:
         for j, token in enumerate(words(9, 100 + i)):
             session.feed([token], "thought" if j < 2 and i % 3 == 0 else "assistant")
             session.step(n_generated=1)
-        session.relabel(1, "frame")
+        session.relabel(np.array([len(session.ledger) - 1]), "frame")
         session.end_turn()
         if i == 4:
             session.rewind(5)

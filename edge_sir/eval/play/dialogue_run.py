@@ -19,7 +19,7 @@ from edge_sir.eval.records import Row
 from edge_sir.eval.task import Ask, Read, Say
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
-from edge_sir.text.encoder import Part
+from edge_sir.text.encoder import GivenReply, Part
 
 __all__ = ["DialogueRun"]
 
@@ -172,7 +172,7 @@ class DialogueRun:
         session = self.session
         session.begin_turn(n_reply)
         self._feed(parts)
-        turn = Turn(session, self.dialogue.codec, _TERMS, close, given=reply)
+        turn = Turn(session, self.dialogue.codec, _TERMS, GivenReply(close), 0, given=reply)
         for _ in drive(turn, session.engine):
             pass
 

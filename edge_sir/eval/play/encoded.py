@@ -114,13 +114,13 @@ class EncodedDialogue:
         for role, tokens in parts:
             if role != "frame":
                 text = step.user if role == "user" else step.assistant
-                ranges += [(before + a, before + b) for a, b in self._spans(text, step.gold)]
+                ranges += [(before + a, before + b) for a, b in self._spans(text, tokens, step.gold)]
             before += len(tokens)
         return EncodedStep(step, parts, gold=tuple(ranges))
 
-    def _spans(self, text: str, gold: tuple[str, ...]) -> list[tuple[int, int]]:
-        """Ranges of tokens of `text` that spell the gold substrings (whole words), from the text's first token."""
-        pieces = [self.codec.piece(int(token)) for token in self.codec.encode(text, special=False)]
+    def _spans(self, text: str, tokens: Tokens, gold: tuple[str, ...]) -> list[tuple[int, int]]:
+        """Ranges of `tokens`, those of `text`, that spell the gold substrings (whole words)."""
+        pieces = [self.codec.piece(int(token)) for token in tokens]
         ends = np.cumsum([len(piece) for piece in pieces])
         # A tokenizer may put a blank before the first word.
         shift = max(0, b"".join(pieces).find(text.encode()))
