@@ -19,6 +19,7 @@ from edge_sir.runtime import ensure_model
 if TYPE_CHECKING:
     from edge_sir.llama.footprint import MemoryNeed
     from edge_sir.llama.gguf.header import GGUFHeader
+    from edge_sir.llama.kshift.gate import RestoreTest, ShiftTest
     from edge_sir.llama.native import NativeModel
 
 __all__ = ["add_parser", "parse_bytes", "run"]
@@ -90,24 +91,32 @@ def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, ba
 
     header = check_model_file(path)
     Budget(options.budget).check_trained_length(header.n_ctx_train, path.name)
-    test = admit(header, gpu_layers=options.gpu_layers, threads=options.threads)
+    trials = admit(
+        header,
+        gpu_layers=options.gpu_layers,
+        threads=options.threads,
+        kv_k=options.kv_k,
+        kv_v=options.kv_v,
+        flash_attn=options.flash_attn,
+    )
     made_with = EngineOptions(
         options.threads, options.kv_k, options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
     )
     model, loaded = load_measured(path, gpu_layers=options.gpu_layers, header=header)
     try:
-        engine = LlamaEngine(model, options.budget, made_with, shift_test=test)
+        engine = LlamaEngine(model, options.budget, made_with, trials=trials)
         try:
             spec = engine.spec
-            f16 = packing_verdict(header, spec.n_ctx, spec.n_swa, engine.can_shift, test=test)
+            f16 = packing_verdict(header, spec.n_ctx, spec.n_swa, engine.can_shift, test=trials.shift)
             rates = measure_speed(engine, _SPEED_S) if speed else None
         finally:
             engine.close()
         gate = {
             "mode": "packed" if spec.can_pack else "gaps",
             "why": spec.why,
-            "trial": None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed},
-            "kv_types": _kv_types(header, options, backends, can_pack=f16.can_pack),
+            "trial": _outcome(trials.shift),
+            "restore": {"allowed": spec.can_restore, "why": spec.why_restore, "trial": _outcome(trials.restore)},
+            "kv_types": _kv_types(header, options, backends, can_pack=f16.allowed),
         }
         memory = _memory(measure_memory(model, loaded, made_with), options.budget, limit, header.n_ctx_train)
         return {
@@ -118,6 +127,10 @@ def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, ba
         }
     finally:
         model.close()
+
+
+def _outcome(test: "ShiftTest | RestoreTest | None") -> Report | None:
+    return None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed}
 
 
 def _describe(header: "GGUFHeader", model: "NativeModel") -> Report:
@@ -181,6 +194,8 @@ def _print(report: Report) -> None:
     about = f"{model['architecture']}, {_size(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
     print(f"\n{Path(model['path']).name}: {about}, trained on {model['n_ctx_train']:,} positions")
     print(f"  positions: {gate['mode']}, since {gate['why']}")
+    restored = "put back without reading them again" if gate["restore"]["allowed"] else "read again from their text"
+    print(f"  evicted cells: {restored}, since {gate['restore']['why']}")
     print("  types of K and V, and the positions that go with them:")
     for row in gate["kv_types"]:
         note = f"  {row['note']}" if row["note"] else ""
