@@ -114,10 +114,10 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or not self.temperature >= 0 or not self.repeat_penalty > 0:
+        if min(self.seed, self.repeat_last_n) < 0 or not self.temperature >= 0 or not self.repeat_penalty > 0:
             raise ConfigError(
-                f"seed {self.seed}, temperature {self.temperature} and repeat_penalty {self.repeat_penalty}: the first "
-                "two must not be negative, the third must be positive"
+                f"seed {self.seed}, repeat_last_n {self.repeat_last_n}, temperature {self.temperature} and "
+                f"repeat_penalty {self.repeat_penalty}: the first three must not be negative, the last must be positive"
             )
 
 

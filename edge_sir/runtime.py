@@ -5,6 +5,8 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
 """
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -23,7 +25,7 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
-    from edge_sir.llama.engine import LlamaEngine
+    from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
@@ -43,7 +45,7 @@ def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
     if name_or_path is not None:
         options["model"] = str(name_or_path)
     chosen = Options(**options)
-    return Model(ensure_model(chosen.model, quiet=chosen.quiet), chosen)
+    return _with_template(Model(ensure_model(chosen.model, quiet=chosen.quiet), chosen))
 
 
 def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None) -> Chat:
@@ -56,7 +58,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     found = ensure_model(options.model, quiet=options.quiet)
     trace = None if options.trace is None else Trace(options.trace)
     try:
-        model = Model(found, options, options.budget if policy.evicts else None)
+        model = _with_template(Model(found, options, options.budget if policy.evicts else None))
         try:
             chat = model._open(options, on_evict=on_evict, trace=trace)
         except BaseException:
@@ -73,9 +75,9 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
 class Model:
     """A loaded model: its weights, its text side, and the contexts that were opened on it.
 
-    Chats on one model share its weights; each has a context of its own. codec, template: text to tokens, and the chat
-    template. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it
-    is loaded. Not for use from two threads at once.
+    Chats on one model share its weights; each has a context of its own. codec: text to tokens. loaded: what memory that
+    took. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it is
+    loaded. Not for use from two threads at once.
     """
 
     def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
@@ -97,17 +99,12 @@ class Model:
         )
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
             # llama.cpp takes half a second to import; nothing but a loaded model needs it.
-            from edge_sir.llama.native import NativeModel
+            from edge_sir.llama.footprint import load_measured
             from edge_sir.llama.text import LlamaText
 
-            self.native = NativeModel(found.path, gpu_layers=options.gpu_layers, header=self.header)
-        try:
-            text = LlamaText(self.native)
-            self.codec: TextCodec = text
-            self.template = _template(found, self.header.chat_template, text, options.chat_template)
-        except BaseException:
-            self.native.close()
-            raise
+            self.native, self.loaded = load_measured(found.path, gpu_layers=options.gpu_layers, header=self.header)
+        self.codec: TextCodec = LlamaText(self.native)
+        self._template_source = found.chat_template or self.header.chat_template
         self._stop = () if options.chat_template else found.stop
         self._engines: list[LlamaEngine] = []
         self._chats: list[Chat] = []
@@ -116,11 +113,30 @@ class Model:
 
     # ---- what it gives -------------------------------------------------------------------------
 
+    @cached_property
+    def template(self) -> ChatTemplate:
+        """The chat template: the chosen one, else the manifest's, else the file's own.
+
+        Raises TemplateError, also for a model that has none, and ConfigError for a file that cannot be read.
+        """
+        chosen = self.options.chat_template
+        source = self._template_source if chosen is None else _read_template(chosen)
+        if not source:
+            raise TemplateError(f"{self.path} has no chat template; give one with --chat-template FILE")
+        return ChatTemplate(source, bos=self.codec.bos_text, eos=self.codec.eos_text)
+
+    def engine_options(self, n_seq_max: int = 1) -> "EngineOptions":
+        """How contexts for `n_seq_max` sequences are made on this model."""
+        from edge_sir.llama.engine import EngineOptions
+
+        names = ("threads", "kv_k", "kv_v", "flash_attn", "chunk")
+        return EngineOptions(n_seq_max=n_seq_max, **{name: getattr(self.options, name) for name in names})
+
     def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, **options: Any) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
 
         options: fields of `Options` that say how one talks (budget, policy, positions, system, max_tokens,
-        temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, trace); what is not given is as in `load`.
+        those of `SamplingParams`, stop, trace); what is not given is as in `load`.
         on_evict is called with all that is evicted. Raises ConfigError for an unknown option, BudgetError for a budget
         that memory or the model does not have, CapabilityError, SessionError if the model is closed.
         """
@@ -141,19 +157,11 @@ class Model:
 
         Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
         """
-        from edge_sir.llama.engine import EngineOptions, LlamaEngine
-        from edge_sir.llama.memory import check_memory
+        from edge_sir.llama.engine import LlamaEngine
+        from edge_sir.llama.ram import check_memory
 
         self._check_open()
-        o = self.options
-        made_with = EngineOptions(
-            threads=o.threads,
-            kv_k=o.kv_k,
-            kv_v=o.kv_v,
-            flash_attn=o.flash_attn,
-            chunk=o.chunk,
-            n_seq_max=n_seq_max,
-        )
+        made_with = self.engine_options(n_seq_max)
         check_memory(self.header, n_cells, made_with)
         with shield():
             engine = LlamaEngine(self.native, n_cells, made_with, trials=self.trials)
@@ -230,27 +238,23 @@ def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
     return models.resolve(name_or_path)
 
 
-def _template(found: models.ResolvedModel, of_file: str | None, codec: TextCodec, chosen: Path | None) -> ChatTemplate:
-    """The template that was chosen, else the manifest's, else the model's own. Raises ConfigError, TemplateError."""
-    if chosen is not None:
-        try:
-            source: str | None = chosen.expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise ConfigError(f"cannot read the chat template {chosen}: {reason}") from None
-    else:
-        source = found.chat_template or of_file
-    if not source:
-        raise TemplateError(f"{found.path} has no chat template; give one with --chat-template FILE")
-    return ChatTemplate(source, bos=codec.bos_text, eos=codec.eos_text)
+def _with_template(model: Model) -> Model:
+    """The model, which can hold a conversation; else it is closed. Raises as `Model.template`."""
+    try:
+        _ = model.template
+    except BaseException:
+        model.close()
+        raise
+    return model
+
+
+def _read_template(file: Path) -> str:
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"cannot read the chat template {file}: {reason}") from None
 
 
 def _sampling(options: Options) -> SamplingParams:
-    return SamplingParams(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repeat_penalty=options.repeat_penalty,
-        seed=options.seed,
-    )
+    return SamplingParams(**{field.name: getattr(options, field.name) for field in fields(SamplingParams)})

@@ -276,7 +276,8 @@ class ToySampler:
 
     def _draw(self, logits: NDArray[np.float64], u: float) -> int:
         params = self._params
-        recent, counts = np.unique(np.array(self._drawn[-params.repeat_last_n :], np.intp), return_counts=True)
+        past = self._drawn[max(0, len(self._drawn) - params.repeat_last_n) :]
+        recent, counts = np.unique(np.array(past, np.intp), return_counts=True)
         penalty = params.repeat_penalty
         logits[recent] = np.where(logits[recent] > 0, logits[recent] / penalty, logits[recent] * penalty)
         logits[recent] -= counts * params.frequency_penalty + params.presence_penalty

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sir.cli._flags import flag_arguments
 from edge_sir.cli._options import CliOptions
-from edge_sir.core.budget import Budget
 from edge_sir.errors import CapabilityError, ConfigError
+from edge_sir.models import ResolvedModel
 from edge_sir.options import Options, config_file, gather
-from edge_sir.runtime import ensure_model
+from edge_sir.runtime import Model, ensure_model
 
 if TYPE_CHECKING:
+    from edge_sir.llama.engine import LlamaEngine
     from edge_sir.llama.footprint import MemoryNeed
     from edge_sir.llama.gguf.header import GGUFHeader
     from edge_sir.llama.kshift.gate import RestoreTest, ShiftTest
-    from edge_sir.llama.native import NativeModel
 
 __all__ = ["add_parser", "parse_bytes", "run"]
 
@@ -55,13 +55,13 @@ def run(args: argparse.Namespace) -> int:
     given = {name: value for name in _OPTIONS if (value := getattr(args, name)) is not None}
     options = gather(CliOptions, given, file=config_file(args.config)).options
     limit = None if args.memory is None else parse_bytes(args.memory)
-    path = None if args.model is None else ensure_model(args.model, quiet=args.as_json).path
+    found = None if args.model is None else ensure_model(args.model, quiet=args.as_json)
     from edge_sir.llama import survey
 
     machine = {"llama_cpp": survey.system_info(), "devices": [asdict(device) for device in survey.devices()]}
     report: Report = {"machine": machine}
-    if path is not None:
-        report |= _examine(path, options, limit, speed=not args.no_speed, backends=_backends(machine))
+    if found is not None:
+        report |= _examine(found, options, limit, speed=not args.no_speed, backends=_backends(machine))
     if args.as_json:
         print(json.dumps(report, indent=2))
     else:
@@ -81,66 +81,51 @@ def _backends(machine: Report) -> list[str]:
     return [device["backend"] for device in machine["devices"]]
 
 
-def _examine(path: Path, options: Options, limit: int | None, *, speed: bool, backends: list[str]) -> Report:
-    from edge_sir.llama.engine import EngineOptions, LlamaEngine
-    from edge_sir.llama.footprint import load_measured, measure_memory
-    from edge_sir.llama.gguf.check import check_model_file
-    from edge_sir.llama.kshift.admission import admit
-    from edge_sir.llama.kshift.gate import packing_verdict
+def _examine(found: ResolvedModel, options: Options, limit: int | None, *, speed: bool, backends: list[str]) -> Report:
+    from edge_sir.llama.footprint import measure_memory
     from edge_sir.llama.survey import measure_speed
 
-    header = check_model_file(path)
-    Budget(options.budget).check_trained_length(header.n_ctx_train, path.name)
-    trials = admit(
-        header,
-        gpu_layers=options.gpu_layers,
-        threads=options.threads,
-        kv_k=options.kv_k,
-        kv_v=options.kv_v,
-        flash_attn=options.flash_attn,
-    )
-    made_with = EngineOptions(
-        options.threads, options.kv_k, options.kv_v, flash_attn=options.flash_attn, chunk=options.chunk
-    )
-    model, loaded = load_measured(path, gpu_layers=options.gpu_layers, header=header)
-    try:
-        engine = LlamaEngine(model, options.budget, made_with, trials=trials)
-        try:
-            spec = engine.spec
-            f16 = packing_verdict(header, spec.n_ctx, spec.n_swa, engine.can_shift, test=trials.shift)
-            rates = measure_speed(engine, _SPEED_S) if speed else None
-        finally:
-            engine.close()
-        gate = {
-            "mode": "packed" if spec.can_pack else "gaps",
-            "why": spec.why,
-            "trial": _outcome(trials.shift),
-            "restore": {"allowed": spec.can_restore, "why": spec.why_restore, "trial": _outcome(trials.restore)},
-            "kv_types": _kv_types(header, options, backends, can_pack=f16.allowed),
-        }
-        memory = _memory(measure_memory(model, loaded, made_with), options.budget, limit, header.n_ctx_train)
+    with Model(found, options, options.budget) as model:
+        engine = model.open_engine(options.budget)
+        rates = measure_speed(engine, _SPEED_S) if speed else None
+        gate = _gate(model, engine, options, backends)
+        model.release(engine)
+        need = measure_memory(model.native, model.loaded, model.engine_options())
         return {
-            "model": _describe(header, model),
+            "model": _describe(model),
             "gate": gate,
-            "memory": memory,
+            "memory": _memory(need, options.budget, limit, model.header.n_ctx_train),
             "speed": None if rates is None else asdict(rates),
         }
-    finally:
-        model.close()
+
+
+def _gate(model: Model, engine: "LlamaEngine", options: Options, backends: list[str]) -> Report:
+    from edge_sir.llama.kshift.gate import packing_verdict
+
+    spec, trials = engine.spec, model.trials
+    f16 = packing_verdict(model.header, spec.n_ctx, spec.n_swa, engine.can_shift, test=trials.shift)
+    return {
+        "mode": "packed" if spec.can_pack else "gaps",
+        "why": spec.why,
+        "trial": _outcome(trials.shift),
+        "restore": {"allowed": spec.can_restore, "why": spec.why_restore, "trial": _outcome(trials.restore)},
+        "kv_types": _kv_types(model.header, options, backends, can_pack=f16.allowed),
+    }
 
 
 def _outcome(test: "ShiftTest | RestoreTest | None") -> Report | None:
     return None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed}
 
 
-def _describe(header: "GGUFHeader", model: "NativeModel") -> Report:
+def _describe(model: Model) -> Report:
+    header = model.header
     return {
         "path": str(header.path),
         "name": header.name,
         "architecture": header.architecture,
         "size_bytes": header.size_bytes,
         "n_ctx_train": header.n_ctx_train,
-        "n_vocab": model.n_vocab,
+        "n_vocab": model.native.n_vocab,
         "n_layer": header.n_layer,
         "fingerprint": header.fingerprint,
     }

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from edge_sir.core.chance import Chance, pick
 from edge_sir.engine import Row, SamplingParams
+from edge_sir.errors import ComputeError
 from edge_sir.llama.native import lib
 
 __all__ = ["LlamaSampler"]
 
 _DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
+_GROUP = 64  # logits of which the largest is looked at first
 
 
 class LlamaSampler:
@@ -29,6 +31,7 @@ class LlamaSampler:
         self._params = params
         self._drawn = [int(token) for token in drawn]
         self._chance = Chance(params.seed, len(self._drawn))
+        self._penalizes = _penalties(params) != (1, 0, 0) and params.repeat_last_n > 0
         self._ids = ids
         self._candidates = np.empty(len(ids), _DATA)
         self._array = lib.llama_token_data_array()
@@ -41,18 +44,41 @@ class LlamaSampler:
             lib.llama_sampler_accept(self._chain, token)
 
     def sample(self, logits: Row) -> int:
+        if not np.isfinite(logits.max()):  # llama.cpp's sorting ends the process on such a row
+            raise ComputeError("the model's logits are no finite numbers; its file, or the memory, is damaged")
+        ids = self._worth_a_look(logits)
         # Samplers sort and shorten the array in place, so it starts afresh each time. Field by field, because numpy
         # copies whole structures one by one: 0.4 ms instead of 0.03 ms for 49,152 of them.
-        self._candidates["id"], self._candidates["logit"], self._candidates["p"] = self._ids, logits, 0
+        candidates = self._candidates[: len(ids)]
+        candidates["id"], candidates["logit"], candidates["p"] = ids, logits[ids], 0
         array = self._array
-        array.data = ctypes.cast(self._candidates.ctypes.data, lib.llama_token_data_p)
-        array.size, array.selected, array.sorted = len(self._candidates), -1, False
+        array.data = ctypes.cast(candidates.ctypes.data, lib.llama_token_data_p)
+        array.size, array.selected, array.sorted = len(ids), -1, False
         lib.llama_sampler_apply(self._chain, ctypes.byref(array))
         u = self._chance.next()
         token = int(array.data[array.selected if array.selected >= 0 else self._pick(array.size, u)].id)
         self._drawn.append(token)
         lib.llama_sampler_accept(self._chain, token)
         return token
+
+    def _worth_a_look(self, logits: Row) -> NDArray[np.integer]:
+        """The tokens that the chain can leave over, in order; all where it keeps more than a few.
+
+        Penalties change the recent tokens alone. So what is among the best k afterwards was among the best
+        k + n_recent before, or is recent itself. The chain takes .3 ms for 49,152 candidates, and this .02.
+        """
+        params = self._params
+        recent = list({*self._drawn[-params.repeat_last_n :]}) if self._penalizes else []
+        n_best = (1 if params.temperature <= 0 else params.top_k or len(logits)) + len(recent)
+        n_groups = len(logits) // _GROUP
+        if n_best > n_groups:
+            return self._ids
+        # So many groups hold a value of at least this, so that at least as many tokens do.
+        best = logits[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
+        least = np.partition(best, n_groups - n_best)[n_groups - n_best]
+        wanted = logits >= least
+        wanted[recent] = True
+        return np.flatnonzero(wanted)
 
     def _pick(self, n: int, u: float) -> int:
         """Draws among the first `n` candidates, which are those that the chain left."""
@@ -68,9 +94,14 @@ class LlamaSampler:
             self._chain = None
 
 
+def _penalties(params: SamplingParams) -> tuple[float, float, float]:
+    return params.repeat_penalty, params.frequency_penalty, params.presence_penalty
+
+
 def _links(params: SamplingParams, n_vocab: int) -> list[object]:
+    """The chain. A new step stands behind top-k, since `_worth_a_look` leaves out what that would."""
     links = []
-    penalties = (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
+    penalties = _penalties(params)
     if penalties != (1, 0, 0):
         links.append(lib.llama_sampler_init_penalties(n_vocab, params.repeat_last_n, *penalties))
     if params.temperature <= 0:

@@ -13,7 +13,7 @@ __all__ = ["Borders", "Boundaries", "PendingTokens", "no_borders"]
 
 _NAMES = ("token", "role", "pinned", "message", "sentence", "word", "turn")
 _NUMBERING = ("message", "sentence", "sentence_over", "word", "word_length")
-_DTYPES = dict(COLUMNS)
+_ROW = np.dtype([(name, dtype) for name, dtype in COLUMNS if name in _NAMES])
 _WORD_TOKENS = 16  # a longer run of letters (a hash, a picture in base 64) is cut, so that it need not go at once
 
 
@@ -58,20 +58,19 @@ class PendingTokens:
     """A queue of tokens. It numbers messages, sentences and words as they come in."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, NDArray[Any]] = {}
+        self._rows = np.empty(0, _ROW)
         self._message = 0
         self._sentence = 0
         self._sentence_over = False
         self._word = 0
         self._word_length = 0  # tokens of the running word so far; 0: the next token begins one
-        self.clear()
 
     def __len__(self) -> int:
-        return len(self._columns["token"])
+        return len(self._rows)
 
     def clear(self) -> None:
         """Forgets what is waiting."""
-        self._columns = {name: np.empty(0, _DTYPES[name]) for name in _NAMES}
+        self._rows = self._rows[:0]
 
     def start_message(self) -> int:
         """What is fed next belongs to a new message; returns its number, which no other gets."""
@@ -83,20 +82,12 @@ class PendingTokens:
 
     def feed(self, tokens: ArrayLike, role: int, turn: int, pinned: bool, borders: Borders) -> None:
         """Queues `tokens` int [n]."""
-        token = np.asarray(tokens, np.int32)
-        new = {
-            "token": token,
-            "role": np.full(len(token), role),
-            "pinned": np.full(len(token), pinned),
-            "message": np.full(len(token), self._message),
-            "sentence": self._sentences(role, borders),
-            "word": self._words(role, borders.word_starts),
-            "turn": np.full(len(token), turn),
-        }
+        new = np.empty(len(borders.word_starts), _ROW)
+        new["token"], new["role"], new["pinned"], new["turn"] = tokens, role, pinned, turn
+        new["message"] = self._message
+        new["sentence"], new["word"] = self._sentences(role, borders), self._words(role, borders.word_starts)
         # One assignment, so that an interrupted feed queues nothing.
-        self._columns = {
-            name: np.concatenate([column, new[name].astype(column.dtype)]) for name, column in self._columns.items()
-        }
+        self._rows = np.concatenate([self._rows, new]) if len(self._rows) else new
 
     def _sentences(self, role: int, borders: Borders) -> NDArray[np.int64]:
         # A closing marker belongs to the sentence before it, so a sentence starts with its first content; and with a
@@ -139,13 +130,13 @@ class PendingTokens:
 
     def head(self, n: int) -> dict[str, NDArray[Any]]:
         """The first `n` tokens' columns."""
-        return {name: column[:n] for name, column in self._columns.items()}
+        return {name: self._rows[name][:n] for name in _NAMES}
 
     def drop(self, n: int) -> None:
         """Takes the first `n` tokens off the queue."""
-        self._columns = {name: column[n:] for name, column in self._columns.items()}
+        self._rows = self._rows[n:]
 
     def targets(self, n: int) -> NDArray[np.int32]:
         """The token after each of the first `n`, int32 [n]; -1 where it is not known yet."""
-        following = self._columns["token"][1 : n + 1]
+        following = self._rows["token"][1 : n + 1]
         return np.concatenate([following, np.full(n - len(following), -1, np.int32)])
