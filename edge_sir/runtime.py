@@ -108,7 +108,14 @@ class Model:
             _log.warning("%s %s", found.path.name, self.header.warning)
         if n_cells is not None:  # before minutes of loading, and before memory is taken for it
             Budget(n_cells).check_trained_length(self.header.n_ctx_train, found.path.name)
-        self.shift_test = admit(self.header, gpu_layers=options.gpu_layers, threads=options.threads)
+        self.trials = admit(
+            self.header,
+            gpu_layers=options.gpu_layers,
+            threads=options.threads,
+            kv_k=options.kv_k,
+            kv_v=options.kv_v,
+            flash_attn=options.flash_attn,
+        )
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
             # llama.cpp takes half a second to import; nothing but a loaded model needs it.
             from edge_sir.llama.footprint import load_measured
@@ -175,7 +182,7 @@ class Model:
 
         self._check_open()
         with shield():
-            engine = LlamaEngine(self.native, n_cells, self.engine_options(n_seq_max), shift_test=self.shift_test)
+            engine = LlamaEngine(self.native, n_cells, self.engine_options(n_seq_max), trials=self.trials)
         self._engines.add(engine)
         self._close_if_late(engine)
         return engine
