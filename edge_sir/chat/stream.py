@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import sys
 from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import TypeVar
@@ -48,7 +49,7 @@ class ReplyStream:
 
     def _settle(self, settle: Callable[[], None]) -> None:
         owner = self._owner
-        if owner.over or owner.is_forked:
+        if owner.over or owner.is_forked or sys.is_finalizing():
             return
         if self._is_in:
             settle()
