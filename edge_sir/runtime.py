@@ -4,9 +4,7 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
                  └──open_engine()──> Engine, for whoever plays dialogues otherwise
 """
 
-import atexit
 import logging
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
@@ -36,16 +34,6 @@ _log = logging.getLogger(__name__)
 
 
 _OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
-
-
-_OPEN: "weakref.WeakSet[Model]" = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """While Python can still import: what a stream that was left open does at its end needs that."""
-    for model in list(_OPEN):
-        model.close()
 
 
 def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
@@ -125,7 +113,6 @@ class Model:
         self.codec: TextCodec = LlamaText(self.native)
         self._template_source = found.chat_template or self.header.chat_template
         self._stop = () if options.chat_template else found.stop
-        _OPEN.add(self)
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
         self._closes_with_its_chat = False
