@@ -219,7 +219,7 @@ class Chat(Conversation):
             if self._host is None:
                 raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
             self._move_to(self._host.open_engine(n_cells), self._host)
-        with self._memory.lowering():
+        with self.evictions.lowering():
             return self.session.set_budget(n_cells)
 
     def _move_to(self, engine: Engine, host: Host) -> None:

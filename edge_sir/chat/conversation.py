@@ -20,7 +20,6 @@ from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
-from edge_sir.policies import to_spec
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import MessageEncoder, Part
@@ -110,7 +109,7 @@ class Conversation:
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
-            trace.start(policy=to_spec(policy), budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
+            trace.start(policy=policy.spec, budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
         self._open()
         self._drain()
 
@@ -397,7 +396,7 @@ class Conversation:
         self.owner.check()
 
     def _note(self, event: Eviction) -> None:
-        self._memory.note(event)
+        self._memory.evictions.note(event, self.session.policy)
         if self.on_evict is not None:
             with self.owner.reporting():
                 self.on_evict(event)

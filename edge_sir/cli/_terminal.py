@@ -14,7 +14,6 @@ from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
-from edge_sir.policies import to_spec
 from edge_sir.text.reply import Piece
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
     reader: _Reader = rich_reader(chat) or PlainReader()
     if not quiet:
         cells, mode = chat.session.budget.n_cells, chat.session.mode  # why this mode: `edge-sir doctor`
-        _dim(f"{chat.engine.spec.model}, {cells} cells, {to_spec(chat.session.policy)}, positions {mode}")
+        _dim(f"{chat.engine.spec.model}, {cells} cells, {chat.session.policy.spec}, positions {mode}")
         _dim("Ctrl-C stops a reply, Ctrl-D leaves, /help shows what else there is")
     while (text := _ask(reader)) is not None:
         if not text.strip():

@@ -1,15 +1,13 @@
 """What a conversation remembers: look at it, find, pin and forget by turn or by text."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir._shield import shield
 from edge_sir.core.ledger import FRAME, ROLES, TokenLedger
-from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.memory.evictions import EvictionLog, Forgotten
@@ -37,24 +35,10 @@ class MemoryControl:
         self._codec = codec
         self._prompt = prompt
         self.evictions = EvictionLog()
-        self._lowering = False
-
-    def note(self, event: Eviction) -> None:
-        """An eviction listener."""
-        self.evictions.note(event, self._session.policy, lowered=self._lowering)
 
     @property
     def _said(self) -> Said:
         return Said(self._session.ledger, self.evictions, self._codec)
-
-    @contextmanager
-    def lowering(self) -> Iterator[None]:
-        """What makes room in here does so for a lower budget."""
-        self._lowering = True
-        try:
-            yield
-        finally:
-            self._lowering = False
 
     def view(self) -> Memory:
         """What is resident, what left the cache and why, by turn."""

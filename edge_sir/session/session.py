@@ -29,7 +29,6 @@ from edge_sir.core.room import Room
 from edge_sir.core.scores import Carry
 from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
 from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StateError
-from edge_sir.policies import to_spec
 from edge_sir.session.pending import Boundaries, PendingTokens, no_borders
 from edge_sir.session.positions import (
     PositionEpochs,
@@ -404,7 +403,7 @@ class Session:
             "born": self._born,
             "positions": self.mode,
             "budget": self.budget.n_cells,
-            "policy": to_spec(self.policy),
+            "policy": self.policy.spec,
             "fingerprint": self.engine.spec.fingerprint,
             "needs": sorted(self._needs),
             "numbering": self._pending.numbering,
@@ -539,11 +538,11 @@ class Session:
         Scores that were not computed so far stay unknown; those that were go on being computed.
         """
         room = Room(self.ledger, policy, self.budget)
-        room.check_pins(0, f"policy {to_spec(policy)}", "unpin something")
+        room.check_pins(0, f"policy {policy.spec}", "unpin something")
         self.policy, self.room = policy, room
         self._needs = self._needs | policy.needs
         if self.ledger.journal is not None:
-            self.ledger.journal.changed("policy", to_spec(policy), self.turn)
+            self.ledger.journal.changed("policy", policy.spec, self.turn)
 
     def set_budget(self, n_cells: int) -> int:
         """Changes the budget, and evicts at once what no longer fits, no more; returns how many tokens that are.

@@ -98,7 +98,7 @@ def test_examples_with_a_model_run(smollm2_path: Path, monkeypatch: pytest.Monke
 def test_the_policy_of_the_page_is_found_by_its_name(written: None) -> None:
     assert "user-first" in policies.names()
     policy = policies.from_spec("user-first:bonus=6,decay=0.98")
-    assert policies.to_spec(policy) == "user-first:decay=0.98,bonus=6.0"
+    assert policy.spec == "user-first:decay=0.98,bonus=6.0"
 
 
 def test_the_task_of_the_page_is_played_and_its_fact_followed(written: None) -> None:

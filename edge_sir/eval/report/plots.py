@@ -17,7 +17,7 @@ from edge_sir.eval.report.drawing import Level, Line, Panel, Point, chart, figur
 from edge_sir.eval.report.markdown import span, words
 from edge_sir.eval.report.stats import wilson
 from edge_sir.eval.report.summary import Entry, Share, Summary
-from edge_sir.policies import from_spec, names, to_spec
+from edge_sir.policies import from_spec, names
 
 __all__ = [
     "decay_entries",
@@ -259,7 +259,7 @@ def _decay(spec: str) -> tuple[str, float] | None:
         return None
     policy = from_spec(spec)
     default = type(policy)().decay
-    return to_spec(replace(policy, decay=default)), policy.decay
+    return replace(policy, decay=default).spec, policy.decay
 
 
 def _groups(distances: Sequence[int], n_most: int) -> list[list[int]]:
