@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat, ReplyStream
 from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
-from edge_sir.cli._counts import cut
+from edge_sir.cli._counts import cut, empty
 from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
@@ -197,13 +197,14 @@ def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
 
 
 def _note_cut(chat: Chat, stream: ReplyStream | None) -> None:
-    """Says so if the reply did not end by itself."""
+    """Says so if the reply did not end by itself, or if all that was shown of it was a thought, which does not stay."""
     if stream is None or not stream.is_finished:
         return
     reply = stream.reply
-    where, why = cut(reply, chat.max_tokens)
-    if where:
-        _dim(f"({where}; {why})")
+    nothing = empty(reply) if reply.n_thought and reply.finish != "cancelled" else ""
+    notes = [part for part in (nothing, *cut(reply, chat.max_tokens)) if part]
+    if notes:
+        _dim(f"({'; '.join(notes)})")
     elif reply.finish == "cancelled":
         _dim("(stopped)")
 
