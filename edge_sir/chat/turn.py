@@ -168,9 +168,7 @@ class Turn:
         shown = self._form.shown.get(token) if text.is_open else None
         pieces = text.push(self._codec.piece(token) if shown is None else shown)
         if text.stopped:
-            session.rewind(max(0, text.n_after_stop - 1))  # the last token was not decoded
-            left = text.written.removesuffix(text.before_stop)
-            session.feed(self._encoder.continue_reply(left, text.before_stop), "assistant")
+            self._cut_at_stop()
             return pieces + self._finish("stop")
         apart = text.thinking or text.leading
         if apart and not was_apart:  # the tag took several tokens, or all of it was a thought
@@ -180,6 +178,15 @@ class Turn:
         session.feed([token], "thought" if apart else "assistant")
         self._n_undecoded = 1
         return pieces
+
+    def _cut_at_stop(self) -> None:
+        """Takes back the tokens that the stop string reaches into, and feeds what the first of them said before it."""
+        text, session, n_before = self._text, self._session, len(self._rows("assistant"))
+        session.rewind(text.n_after_stop + bool(text.before_stop) - 1)  # the last one was not decoded
+        left = text.written.removesuffix(text.before_stop)
+        said = self._encoder.continue_reply(left, text.before_stop)
+        session.feed(said, "assistant")
+        self._n_answer += len(said) + len(self._rows("assistant")) - n_before
 
     def _write_given(self, tokens: Tokens) -> list[Piece]:
         self.phase = "writing"

@@ -111,8 +111,13 @@ class ReplyText:
 
     @property
     def before_stop(self) -> str:
-        """What the last token said before the stop string that begins inside it."""
-        return self._raw[self._starts[-1] : self._end] if self._end is not None else ""
+        """What the token inside of which the stop string begins said of the answer before it; empty without one."""
+        if self._end is None:
+            return ""
+        starts = [*self._starts, len(self._raw)]
+        after = len(self._starts) - self.n_after_stop
+        is_cut = after > 0 and starts[after] > self._end
+        return self._raw[max(starts[after - 1], self._answer_at or 0) : self._end] if is_cut else ""
 
     @property
     def text(self) -> str:

@@ -117,6 +117,19 @@ def test_a_reply_that_is_stopped_stands_as_history_has_it(kind: str, n_pieces: i
     assert agrees(chat.session)
 
 
+@pytest.mark.parametrize("written", ["It is Ada.STOP", "STOP"])
+@pytest.mark.parametrize("kind", ["history has an empty thought", "history has a word"])
+def test_a_reply_that_a_stop_string_ends_stands_as_history_has_it(kind: str, written: str) -> None:
+    template = ChatTemplate(KINDS[kind], bos=BOS, eos=EOS)
+    chat = speak(KINDS[kind], f"{written}<|end|>", stop=("STOP",))
+    reply = chat.reply("Hi")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": reply.text}]
+    history = template.render([*messages, {"role": "user", "content": "And?"}], generate=True)
+    chat.add("user", "And?")
+    assert resident(chat) + template.generation == history
+    assert agrees(chat.session)
+
+
 def test_a_reply_says_how_long_its_thought_was() -> None:
     [cut] = [make_chat(["<think>Let me see"], max_tokens=7).reply("Hi")]
     assert (cut.text, cut.finish, cut.n_generated, cut.n_thought) == ("", "length", 7, 7)

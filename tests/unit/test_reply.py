@@ -158,6 +158,23 @@ def test_tokens_behind_the_stop_are_counted(tokens: list[bytes], after: int) -> 
     assert reply.n_after_stop == after
 
 
+@pytest.mark.parametrize(
+    ("tokens", "before"),
+    [
+        ([b"go ", b"ST", b"OP"], ""),
+        ([b"go STOP"], "go "),
+        ([b"go S", b"T", b"OP!"], "go "),
+        ([b"<think>hm</think>Yes. ST", b"OP"], "Yes. "),
+        ([b"STOP"], ""),
+        ([b"go", b""], ""),
+    ],
+)
+def test_what_the_first_token_of_a_stop_said_before_it(tokens: list[bytes], before: str) -> None:
+    reply = ReplyText(["STOP"])
+    push_all(reply, tokens, finish=False)
+    assert reply.before_stop == before
+
+
 def test_after_a_stop_nothing_is_shown() -> None:
     reply = ReplyText(["STOP"])
     assert push_all(reply, [b"go STOP no", b" no"]) == ("", "go ")
