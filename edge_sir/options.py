@@ -125,7 +125,13 @@ class Options(BaseModel):
     @field_validator("template_args", mode="before")
     @classmethod
     def _arguments_are_named(cls, value: object) -> object:
-        given = value if isinstance(value, dict) else _arguments([value] if isinstance(value, str) else value)
+        texts = [value] if isinstance(value, str) else value
+        if isinstance(value, dict):
+            given = value
+        elif isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
+            given = _arguments(texts)
+        else:
+            raise ValueError(f"{value!r} is no table of arguments; write KEY=VALUE")
         for name in given:
             if not name.isidentifier() or name in _OF_TEMPLATES:
                 raise ValueError(f"{name!r} is no argument of a chat template; write KEY=VALUE")
@@ -137,14 +143,16 @@ class Options(BaseModel):
         return {field.alias or name: name for name, field in cls.model_fields.items()}
 
 
-def _arguments(texts: Any) -> dict[str, Any]:
+def _arguments(texts: Iterable[str]) -> dict[str, Any]:
     """`KEY=VALUE` texts; a value is JSON where it can be read as that, else text."""
     found: dict[str, Any] = {}
     for text in texts:
-        name, _, value = str(text).partition("=")
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} gives {text} no value; write KEY=VALUE")
         try:
             found[name.strip()] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name.strip()] = value
     return found
 
