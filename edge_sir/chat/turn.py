@@ -196,7 +196,7 @@ class Turn:
 
     def _is_end(self, token: int) -> bool:
         """Whether the token ends the reply. What begins the end of a thought may be what ends a message elsewhere."""
-        if self._text.thinking and token == self._form.thought_end:
+        if self._text.in_thought and token == self._form.thought_end:
             return False
         return token in self._ends or self._codec.is_end(token)
 

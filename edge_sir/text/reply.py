@@ -80,6 +80,11 @@ class ReplyText:
         )
 
     @property
+    def in_thought(self) -> bool:
+        """Whether a thought was begun and its closing tag is not complete."""
+        return self._thought_at is not None and self._thought_end is None
+
+    @property
     def leading(self) -> bool:
         """Whether the last token pushed stands before an answer that something came before: a blank, or a lead."""
         return bool(self._answer_at) and not self._raw[self._answer_at :].strip()

@@ -51,10 +51,11 @@ def test_a_stop_string_that_is_one_control_token_stops_on_it() -> None:
     assert "<|over|>" not in resident(chat)
 
 
-def test_a_token_that_ends_a_channel_ends_no_reply_inside_a_thought() -> None:
-    written = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|end|>No."
-    reply = speak(KINDS["channels"], written).reply("Hi")
-    assert (reply.thought, reply.text, reply.finish) == ("Hm.", "Yes.", "stop")
+@pytest.mark.parametrize("answer", ["Yes.", ""])
+def test_a_token_that_ends_a_channel_ends_no_reply_inside_a_thought(answer: str) -> None:
+    thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
+    reply = speak(KINDS["channels"], f"{thought}{answer}<|end|>No.<|end|>").reply("Hi")
+    assert (reply.thought, reply.text, reply.finish) == ("Hm.", answer, "stop")
 
 
 def test_a_renamed_end_of_a_real_vocabulary_ends_a_reply(tmp_path: Path) -> None:
