@@ -206,11 +206,15 @@ class Turn:
         return np.flatnonzero((ledger["message"] == self._message) & (ledger["role"] == ROLES.index(role)))
 
     def _finish(self, finish: Finish) -> list[Piece]:
-        with shield():  # an answer that the cells hold and the transcript does not would be nobody's
+        pieces: list[Piece] = []
+        with shield():  # an answer that the cells hold is in the transcript, too
             written = self.phase == "writing"
             self._session.end_sampler()
             self.finish, self.phase = finish, "closing"
-            pieces = self._text.finish() if finish != "cancelled" and not self._text.stopped else []
+            if finish == "cancelled":
+                self._text.cancel()
+            elif not self._text.stopped:
+                pieces = self._text.finish()
             if written:
                 self._as_in_history()
             self._session.feed(self._encoder.close_reply(self._text.written), "frame")

@@ -147,6 +147,10 @@ class ReplyText:
         self._raw += self._decoder.decode(b"", True)
         return self._advance(True)
 
+    def cancel(self) -> None:
+        """No more will come, and nothing more is shown: the beginning of a tag that did not come is text."""
+        self._advance(True)
+
     def _advance(self, final: bool) -> list[Piece]:
         pieces: list[Piece] = []
         if self._answer_at is None and self._thought_at is None:
