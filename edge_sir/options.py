@@ -47,7 +47,7 @@ class Options(BaseModel):
         ge=1,
         description="most KV-cache cells ever occupied",
     )
-    policy: str = Field(default="sir", description=f"what to forget: name[:key=value,...] of {', '.join(names())}")
+    policy: str = Field(default="sir", description=f"what to evict: name[:key=value,...] of {', '.join(names())}")
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"
     )

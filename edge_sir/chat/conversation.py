@@ -190,7 +190,7 @@ class Conversation:
         self._check_open()
         if turn > self.session.turn:
             return 0
-        with shield():  # cells, turn and transcript tell the same story, or the next message is read into another
+        with shield():  # cells, turn and transcript agree, or the next message is read into another turn
             self._drop_turn("its turn was taken back")
             n = self.session.truncate(turn)
             self._memory.truncate(turn)
@@ -312,7 +312,7 @@ class Conversation:
         self.session.room.check_incoming(self.session.n_pending + n, n_freed=n_freed)
 
     def _settle(self, turn: Turn) -> None:
-        """Ends a reply that was begun with its marker, however it ended, and lets its thoughts go."""
+        """Ends a reply that was begun with its marker, however it ended, and evicts its thoughts."""
         if turn.is_open:
             turn.cancel()
             for _ in drive(turn, self.engine):

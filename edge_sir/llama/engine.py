@@ -396,7 +396,7 @@ def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> 
     params.n_threads = params.n_threads_batch = options.threads or default_threads()
     params.flash_attn_type = flash_attention_type(options)
     params.type_k, params.type_v = KV_TYPES[options.kv_k][0], KV_TYPES[options.kv_v][0]
-    # One pool for all sequences (rows come back in batch order), and no cell recycled behind our back.
+    # One pool for all sequences (rows come back in batch order), and no cell that llama.cpp reuses by itself.
     params.kv_unified = params.swa_full = True
     params.no_perf = True
     return params

@@ -283,7 +283,7 @@ class Session:
         self._carry = _carry(piece, result)
 
     def end_turn(self) -> None:
-        """Lets the running turn's thoughts go; what was said stays."""
+        """Evicts the running turn's thoughts; what was said stays."""
         thought = self.ledger["role"] == ROLES.index("thought")
         rows = np.flatnonzero(thought & (self.ledger["turn"] == self.turn))
         if len(rows):
@@ -437,10 +437,10 @@ class Session:
         The caller has put the cells into `seq` of `engine` (Engine.copy, or dump and load). Raises StateError for a
         state of another model or one that does not fit its cells, BudgetError if what is resident exceeds the budget.
         """
-        told = state.scalars
-        if missing := {"fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"} - told.keys():
+        scalars = state.scalars
+        if missing := {"fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"} - scalars.keys():
             raise StateError(f"this is no saved session: it lacks {', '.join(sorted(missing))}")
-        if engine.spec.fingerprint != told["fingerprint"]:
+        if engine.spec.fingerprint != scalars["fingerprint"]:
             raise StateError(f"{engine.spec.model} is not the model that this session was saved with")
         rows = state.ledger
         if len(rows["token"]) > budget.n_cells:
@@ -452,24 +452,24 @@ class Session:
             policy,
             budget,
             seq=seq,
-            positions=told["positions"],
-            borders=borders.after(told["tail"]),
+            positions=scalars["positions"],
+            borders=borders.after(scalars["tail"]),
             on_evict=on_evict,
             also_score=also_score,
             journal=journal,
         )
         other.ledger.append(rows["token"], rows)
-        other.stats = SessionStats(**told["stats"])
-        other.turn, other._born = told["turn"], told["born"]
+        other.stats = SessionStats(**scalars["stats"])
+        other.turn, other._born = scalars["turn"], scalars["born"]
         logits = state.arrays.get("carry.logits")
-        carry = told["carry"]
+        carry = scalars["carry"]
         other._carry = Carry(dict(carry["scores"]), carry["target"], None if logits is None else logits.copy())
-        other._turn_born, other._turn_max_repeat = told["turn_born"], told["turn_max_repeat"]
-        other._reserve = told["reserve"]
-        other._pending.go_on(told["numbering"])
-        other._epochs = PositionEpochs(**told["epochs"])
-        if told["sampler"] is not None:
-            other._sampler = engine.sampler(SamplingParams(**told["sampler"]["params"]), told["sampler"]["drawn"])
+        other._turn_born, other._turn_max_repeat = scalars["turn_born"], scalars["turn_max_repeat"]
+        other._reserve = scalars["reserve"]
+        other._pending.go_on(scalars["numbering"])
+        other._epochs = PositionEpochs(**scalars["epochs"])
+        if scalars["sampler"] is not None:
+            other._sampler = engine.sampler(SamplingParams(**scalars["sampler"]["params"]), scalars["sampler"]["drawn"])
         other._check_agreement()
         return other
 

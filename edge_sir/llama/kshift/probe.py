@@ -1,4 +1,4 @@
-"""The child process that meets a model file first: `python -m edge_sir.llama.kshift.probe '{"path": ...}'`.
+"""The child process that loads a model file first: `python -m edge_sir.llama.kshift.probe '{"path": ...}'`.
 
 It prints one JSON object per stage that it survived, so that its parent knows what ended it.
 """
