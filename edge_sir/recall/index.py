@@ -9,7 +9,7 @@ import math
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from edge_sir.memory.transcript import Message
 from edge_sir.recall.terms import is_prefix, terms
@@ -54,15 +54,13 @@ class Match:
 
 @dataclass(slots=True)
 class _Candidate:
+    """words: of the whole turn. held: the stems of the message that it states or answers with."""
+
     turn: int
     score: float
-    columns: tuple[frozenset[str], ...]
+    words: frozenset[str]
     held: frozenset[str] = frozenset()
     coverage: float = 0.0
-    stems: frozenset[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.stems = frozenset().union(*self.columns)
 
 
 class TurnIndex:
@@ -105,7 +103,9 @@ class TurnIndex:
         self._db.execute("DELETE FROM turns WHERE rowid = ?", (turn,))
         self._known.pop(turn, None)
         if said:
-            self._db.execute("INSERT INTO turns(rowid, statement, question, reply) VALUES (?, ?, ?, ?)", (turn, *_split(said)))
+            self._db.execute(
+                "INSERT INTO turns(rowid, statement, question, reply) VALUES (?, ?, ?, ?)", (turn, *_split(said))
+            )
             self._known[turn] = said
 
     def search(self, text: str, skip: frozenset[int] = frozenset()) -> list[Match]:
@@ -115,11 +115,12 @@ class TurnIndex:
             return []
         stems = self._stems(wanted)
         weights = self._rarity(set(stems.values()))
-        found = {c.turn: c for c in self._candidates([term for term, stem in stems.items() if stem in weights])}
+        asked = {stem: word for word, stem in stems.items() if stem in weights}
+        found = {c.turn: c for c in self._candidates(list(asked.values()))}
+        holding = {stem: self._holding(word) for stem, word in asked.items()}
         whole = sum(weights.values())
         for candidate in found.values():
-            statement, _, reply = candidate.columns
-            candidate.held = _within(weights, statement | reply)
+            candidate.held = frozenset(stem for stem, turns in holding.items() if candidate.turn in turns)
             candidate.coverage = sum(weights[stem] for stem in candidate.held) / whole
         scores = self._with_neighbours({turn: c.score for turn, c in found.items()})
         good = [c for c in found.values() if c.turn not in skip and c.coverage >= self._settings.coverage]
@@ -147,22 +148,22 @@ class TurnIndex:
         return min(int(n or 0), len(self._known))
 
     def _candidates(self, words: Sequence[str]) -> list[_Candidate]:
-        query = " OR ".join(f'"{word}"{"*" if is_prefix(word) else ""}' for word in words)
         rows = self._db.execute(
             f"SELECT rowid, bm25(turns, {', '.join(map(str, _WEIGHTS))}) AS rank, {', '.join(_COLUMNS)} FROM turns "
             "WHERE turns MATCH ? ORDER BY rank LIMIT ?",
-            (query, _CANDIDATES),
-        ).fetchall()
-        return [
-            _Candidate(turn, -rank, tuple(frozenset(self._stems(t.split()).values()) for t in texts))
-            for turn, rank, *texts in rows
-        ]
+            (" OR ".join(map(_phrase, words)), _CANDIDATES),
+        )
+        return [_Candidate(turn, -rank, frozenset(" ".join(texts).split())) for turn, rank, *texts in rows]
+
+    def _holding(self, word: str) -> set[int]:
+        """The turns that hold it beside their questions."""
+        query = f"{{statement reply}} : {_phrase(word)}"
+        return {int(row[0]) for row in self._db.execute("SELECT rowid FROM turns WHERE turns MATCH ?", (query,))}
 
     def _with_neighbours(self, scores: Mapping[int, float]) -> dict[int, float]:
         share = self._settings.neighbours
-        return {
-            turn: score + share * (scores.get(turn - 1, 0.0) + scores.get(turn + 1, 0.0)) for turn, score in scores.items()
-        }
+        beside = {turn: scores.get(turn - 1, 0.0) + scores.get(turn + 1, 0.0) for turn in scores}
+        return {turn: score + share * beside[turn] for turn, score in scores.items()}
 
     def _ranked(self, good: Sequence[_Candidate], scores: Mapping[int, float]) -> list[_Candidate]:
         """Best first; of turns that hold the same of the message the newest first, of turns that say the same one."""
@@ -171,7 +172,7 @@ class TurnIndex:
             best[candidate.held] = max(best.get(candidate.held, 0.0), scores[candidate.turn])
         ranked: list[_Candidate] = []
         for candidate in sorted(good, key=lambda c: (-best[c.held], -c.turn)):
-            if not any(_alike(candidate.stems, other.stems) >= self._settings.duplicates for other in ranked):
+            if not any(_alike(candidate.words, other.words) >= self._settings.duplicates for other in ranked):
                 ranked.append(candidate)
         return ranked
 
@@ -190,8 +191,8 @@ def _split(said: Sequence[Message]) -> tuple[str, str, str]:
     return statement, question, reply
 
 
-def _within(stems: Iterable[str], held: frozenset[str]) -> frozenset[str]:
-    return frozenset(s for s in stems if s in held or (is_prefix(s) and any(h.startswith(s) for h in held)))
+def _phrase(word: str) -> str:
+    return f'"{word}"{"*" if is_prefix(word) else ""}'
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> float:

@@ -97,9 +97,7 @@ def test_letters_scripts_and_endings_are_matched_alike(said: str, asked: str) ->
 
 def test_neighbours_of_a_match_raise_each_other() -> None:
     plain = index_of(("Rita plays the oboe.", "OK."), *CHATTER, ("Rita plays the oboe on Fridays.", "OK."))
-    beside = index_of(
-        ("Rita plays the oboe.", "OK."), ("The oboe of Rita needs a new reed.", "OK."), *CHATTER
-    )
+    beside = index_of(("Rita plays the oboe.", "OK."), ("The oboe of Rita needs a new reed.", "OK."), *CHATTER)
     assert beside.search("Rita oboe")[0].score > plain.search("Rita oboe")[0].score
 
 
@@ -117,7 +115,17 @@ def test_turns_may_be_left_out() -> None:
 
 def test_text_is_never_a_query_of_the_database() -> None:
     index = index_of(*CHATTER, FACT)
-    for text in ('"', "'; DROP TABLE turns; --", "statement : Ida", "NEAR(Ida school)", "Ida*", "a OR b", "(", "\0", "🐝"):
+    for text in (
+        '"',
+        "'; DROP TABLE turns; --",
+        "statement : Ida",
+        "NEAR(Ida school)",
+        "Ida*",
+        "a OR b",
+        "(",
+        "\0",
+        "🐝",
+    ):
         index.search(text)
     assert found(index, "Ida school") == [7]
 

@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trace": {"core", "errors", "policies"},
     "text": {"core", "engine", "errors", "session"},
     "memory": {"_shield", "core", "engine", "errors", "policies", "session", "text"},
+    "recall": {"_shield", "core", "engine", "errors", "memory", "session", "text"},
     "chat": {"_shield", "core", "engine", "errors", "memory", "policies", "session", "text", "trace"},
     "batch": {"core", "engine", "errors", "session", "text", "trace"},
 }
