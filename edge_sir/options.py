@@ -1,6 +1,9 @@
 """Every option once: its name, type, range, default and help. Flags, environment and TOML keys follow from here.
 
 What the command line alone has (`edge_sir/cli/_options.py`) is no part of the library's.
+
+pydantic-settings (2.16) was tried in place of `gather`: it ignores an unknown EDGE_SIR_ variable, splits the text of
+--stop at its commas, wants JSON in EDGE_SIR_STOP, and does not tell where a value came from.
 """
 
 import difflib
@@ -58,6 +61,18 @@ class Options(BaseModel):
     )
     repeat_penalty: float = Field(
         default=_SAMPLING.repeat_penalty, gt=0, le=10, description="make recent tokens less likely; 1 for off"
+    )
+    frequency_penalty: float = Field(
+        default=_SAMPLING.frequency_penalty,
+        ge=-10,
+        le=10,
+        description="make recent tokens less likely, the more the oftener they came; 0 for off",
+    )
+    presence_penalty: float = Field(
+        default=_SAMPLING.presence_penalty, ge=-10, le=10, description="make recent tokens less likely; 0 for off"
+    )
+    repeat_last_n: int = Field(
+        default=_SAMPLING.repeat_last_n, ge=0, lt=2**31, description="how many generated tokens are recent; 0 for none"
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of all draws; equal seeds give equal replies")
     stop: tuple[str, ...] = Field(default=(), description="end a reply before this text; may be given several times")

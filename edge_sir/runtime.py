@@ -5,6 +5,7 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -128,7 +129,7 @@ class Model:
         """Opens a chat in a context of its own. Close it, or the model.
 
         options: fields of `Options` that say how one talks (budget, policy, positions, system, max_tokens,
-        temperature, top_k, top_p, min_p, repeat_penalty, seed, stop, trace); what is not given is as in `load`.
+        those of `SamplingParams`, stop, trace); what is not given is as in `load`.
         on_evict is called with all that is evicted. Raises ConfigError for an unknown option, BudgetError for a budget
         that memory or the model does not have, CapabilityError, SessionError if the model is closed.
         """
@@ -150,7 +151,7 @@ class Model:
         Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
         """
         from edge_sir.llama.engine import LlamaEngine
-        from edge_sir.llama.memory import check_memory
+        from edge_sir.llama.ram import check_memory
 
         self._check_open()
         made_with = self.engine_options(n_seq_max)
@@ -249,11 +250,4 @@ def _read_template(file: Path) -> str:
 
 
 def _sampling(options: Options) -> SamplingParams:
-    return SamplingParams(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repeat_penalty=options.repeat_penalty,
-        seed=options.seed,
-    )
+    return SamplingParams(**{field.name: getattr(options, field.name) for field in fields(SamplingParams)})

@@ -84,7 +84,7 @@ def _memory(chat: Chat, rest: str) -> Outcome:
 def _pin(chat: Chat, rest: str) -> Outcome:
     pinned = commands.pin(chat, _what(chat, rest, "/pin TEXT|TURN"))
     n, outcome = pinned.n_evicted, _affected("pinned", pinned)
-    outcome.document["n_gone"] = n
+    outcome.document["n_evicted"] = n
     if n and any(p.role != "system" for p in pinned.passages):  # a system prompt is whole, or was replaced
         were, them = ("was", "it") if n == 1 else ("were", "them")
         evicted = f"{many(n, 'more token')} of it {were} evicted already, and a pin cannot bring {them} back"
@@ -101,7 +101,7 @@ def _forget(chat: Chat, rest: str) -> Outcome:
     forgotten = commands.forget(chat, _what(chat, rest, "/forget TEXT|TURN"))
     n, n_pinned = forgotten.n_resident, forgotten.n_pinned
     outcome = _affected("forgotten", forgotten, forgotten.n_evicted)
-    outcome.document["n_gone"] = forgotten.n_evicted
+    outcome.document["n_evicted"] = forgotten.n_evicted
     if not n:  # at most template tokens
         view = View("it was not in memory any more; the transcript has lost it, too")
         return replace(outcome, view=view)
@@ -133,7 +133,7 @@ def _match_document(match: Match) -> dict[str, Any]:
     """Under the names of the JSON format, in which tokens are those of the sentence as it was said."""
     passage = match.passage
     facts = {"turn": passage.turn, "role": passage.role, "said": passage.said, "resident": passage.text}
-    counts = {"n_tokens": passage.n_tokens, "n_gone": passage.n_evicted}
+    counts = {"n_tokens": passage.n_tokens, "n_evicted": passage.n_evicted}
     return facts | {"words": match.words, "state": match.state} | counts
 
 

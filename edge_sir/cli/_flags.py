@@ -33,7 +33,7 @@ def nearest_flag(word: str) -> str:
 
 
 def flag_arguments(field: FieldInfo) -> dict[str, Any]:
-    """What argparse is told of an option."""
+    """What argparse needs to know of an option."""
     default = field.get_default()
     shown = "" if default is None or default is False or default == () else f" (default: {default})"
     settings: dict[str, Any] = {"help": f"{field.description}{shown}".replace("%", "%%"), "default": None}

@@ -112,7 +112,7 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
     not what every policy ranks by.
     """
     turns = memory.turns if last is None else memory.turns[-last:] if last else ()
-    n_known = sum(t.state != "gone" for t in memory if t.turn)
+    n_known = sum(t.state != "none" for t in memory if t.turn)
     n_whole = sum(t.state == "whole" for t in memory if t.turn)
     said = sum(1 for t in memory if t.turn)
     title = f"{memory.n_resident} of {memory.budget} cells hold {n_known} of {said} turns"
@@ -122,7 +122,7 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
     view = View(f"{title}; {memory.policy} evicts" + (f", ranking by {memory.ranks_by}" if scores else ""))
     if turns:
         view.rows.append(Row(("TURN", "TOKENS", *(["MEAN SURPRISAL"] if scores else []), "WHO"), dim=True))
-    for dropped, group in groupby(turns, key=lambda t: t.state == "gone"):
+    for dropped, group in groupby(turns, key=lambda t: t.state == "none"):
         if dropped:
             view.rows.append(_folded(list(group)))
         else:
@@ -198,7 +198,7 @@ def find_view(found: Found) -> View:
         view = View(f"no, “{text}” is not in memory any more: say it again, and /pin it")
     for match, loss in zip(matches, found.lost, strict=True):
         passage, who = match.passage, WHO[match.passage.role]
-        if match.state == "gone":
+        if match.state == "none":
             said = _excerpt(passage.said, [text])
             cells = str(passage.turn), f"evicted in {loss.when}" if loss else "dropped"
             view.rows.append(Row(cells, ((f"{who}: {said}", ""),), dim=True))

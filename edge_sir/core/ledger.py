@@ -46,7 +46,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
 
 
 class Journal(Protocol):
-    """Is told of every change of what is resident, in order, and what it was for. It must not raise."""
+    """Gets every change of what is resident, in order, and what it was for. It must not raise."""
 
     def asked(self, n: int, turn_now: int, n_whole_turn: int | None) -> None:
         """Room is about to be made for `n` tokens, with the arguments of `Room.plan`."""
@@ -77,7 +77,7 @@ class TokenLedger:
     """Columns of equal length with room for `capacity` rows.
 
     `epoch` counts the changes of what is resident; an eviction plan carries the epoch it was made for.
-    journal: is told of the changes, if there is one.
+    journal: gets the changes, if there is one.
     """
 
     def __init__(self, capacity: int, journal: Journal | None = None) -> None:

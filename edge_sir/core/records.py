@@ -1,15 +1,12 @@
 """What a session tells about itself: its counts, and each loss as a value."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.scores import surprisal
-
-__all__ = ["Carry", "Eviction", "SessionStats"]
+__all__ = ["Eviction", "SessionStats"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,31 +69,3 @@ class SessionStats:
         self.max_resident = max(self.max_resident, n_resident)
         self.tokens_in += n_read
         self.tokens_out += n_generated
-
-
-@dataclass(frozen=True, slots=True)
-class Carry:
-    """The last decoded row: it scores the token that comes next, once that is known.
-
-    scores: the row's scores by name. target: the token its surprisal was computed for, -1 for none.
-    logits: the row itself, float32 [n_vocab], where nothing was waiting behind it.
-    """
-
-    scores: dict[str, float]
-    target: int
-    logits: NDArray[np.float32] | None
-
-    def score(self, name: str, token: int) -> float:
-        """Score `name` of `token` if it comes next; NaN where it cannot be known."""
-        if name != "surprisal":
-            return self.scores.get(name, np.nan)
-        if self.target == token:
-            return self.scores.get(name, np.nan)
-        return float(surprisal(self.logits[None], [token])[0]) if self.logits is not None else np.nan
-
-    def shifted(self, scores: Mapping[str, NDArray[np.float32]], first: int) -> dict[str, NDArray[np.float32]]:
-        """Scores of tokens from those of rows: row t scores token t + 1, and this row the token `first` after it."""
-        return {
-            name: np.concatenate([[self.score(name, first)], rows[:-1]]).astype(np.float32)
-            for name, rows in scores.items()
-        }

@@ -10,15 +10,17 @@ A row of a large vocabulary is 200 KB to 1 MB: `reduce_rows` walks the matrix in
 the L2 cache, which is over ten times faster than whole-array expressions and needs no copy of it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SCORE_NAMES", "entropy", "published", "reduce_rows", "surprisal"]
+__all__ = ["SCORE_NAMES", "Carry", "entropy", "published", "reduce_rows", "surprisal"]
 
 SCORE_NAMES = ("surprisal", "entropy", "self_repeat")
+_OF_THE_NEXT = frozenset({"surprisal"})  # known only with the token that comes next
 
 _BLOCK_VALUES = 65_536  # float32 values per block: 256 KB, and at least one row
 
@@ -35,8 +37,8 @@ def reduce_rows(logits: Floats, tokens: ArrayLike, targets: ArrayLike, names: Co
     n, n_vocab = logits.shape
     token_ids, target_ids = np.asarray(tokens, np.intp), np.asarray(targets, np.intp)
     out = {name: np.full(n, np.nan, logits.dtype) for name in names}
-    # A generated token is scored once its successor is known (records.Carry), not here as well.
-    if n == 0 or not out.keys() - ({"surprisal"} if np.all(target_ids < 0) else set()):
+    # A generated token is scored once its successor is known (`Carry`), not here as well.
+    if n == 0 or not out.keys() - (_OF_THE_NEXT if np.all(target_ids < 0) else frozenset()):
         return out
     block = min(n, max(1, _BLOCK_VALUES // n_vocab))
     shifted = np.empty((block, n_vocab), logits.dtype)
@@ -85,3 +87,31 @@ def published(logits: ArrayLike, token_ids: ArrayLike) -> Floats:
     """
     gathered = surprisal(logits, token_ids)
     return np.concatenate([gathered.max(keepdims=True), gathered[:-1]]) if len(gathered) else gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """The last decoded row: it scores the token that comes next, once that is known.
+
+    scores: the row's scores by name. target: the token its surprisal was computed for, -1 for none.
+    logits: the row itself, float32 [n_vocab], where nothing was waiting behind it.
+    """
+
+    scores: dict[str, float]
+    target: int
+    logits: NDArray[np.float32] | None
+
+    def score(self, name: str, token: int) -> float:
+        """Score `name` of `token` if it comes next; NaN where it cannot be known."""
+        if name not in _OF_THE_NEXT or self.target == token:
+            return self.scores.get(name, np.nan)
+        if self.logits is None:
+            return np.nan
+        return float(reduce_rows(self.logits[None], [token], [token], (name,))[name][0])
+
+    def shifted(self, scores: Mapping[str, NDArray[np.float32]], first: int) -> dict[str, NDArray[np.float32]]:
+        """Scores of tokens from those of rows: row t scores token t + 1, and this row the token `first` after it."""
+        return {
+            name: np.concatenate([[self.score(name, first)], rows[:-1]]).astype(np.float32)
+            for name, rows in scores.items()
+        }

@@ -99,6 +99,7 @@ def _penalties(params: SamplingParams) -> tuple[float, float, float]:
 
 
 def _links(params: SamplingParams, n_vocab: int) -> list[object]:
+    """The chain. A new step stands behind top-k, since `_worth_a_look` leaves out what that would."""
     links = []
     penalties = _penalties(params)
     if penalties != (1, 0, 0):

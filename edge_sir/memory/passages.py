@@ -63,7 +63,7 @@ class Match:
 
     passage: Passage
     words: tuple[str, ...]
-    state: Literal["whole", "partly", "gone"]
+    state: Literal["whole", "partly", "none"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +197,7 @@ def match_of(tokens: PassageTokens, text: str, pinned: NDArray[np.bool_]) -> Mat
     whole = np.logical_and.reduceat(here, starts) if said else here
     places = [match.span() for match in pattern_of(text).finditer(said)] or [(0, len(said))]
     found, n_words = max((_words_at(said, whole, *place) for place in places), key=lambda pair: len(pair[0]))
-    state: Literal["whole", "partly", "gone"] = "whole" if len(found) == n_words else "partly" if found else "gone"
+    state: Literal["whole", "partly", "none"] = "whole" if len(found) == n_words else "partly" if found else "none"
     return Match(tokens.passage(pinned), found, state)
 
 

@@ -55,9 +55,9 @@ class TurnMemory:
         return self.n_content - self.n_content_dropped
 
     @property
-    def state(self) -> Literal["whole", "partly", "gone"]:
+    def state(self) -> Literal["whole", "partly", "none"]:
         """How much of what was said is resident; template tokens do not count."""
-        return "whole" if not self.n_content_dropped else "partly" if self.n_content_resident else "gone"
+        return "whole" if not self.n_content_dropped else "partly" if self.n_content_resident else "none"
 
     @property
     def text(self) -> str:
@@ -67,7 +67,13 @@ class TurnMemory:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON, under the names of its format; `state` goes by the counts of content beside it."""
         spans = [
-            {"role": p.role, "text": p.text, "n_tokens": p.n_resident, "pinned": p.pinned, "n_gone": p.n_before}
+            {
+                "role": p.role,
+                "text": p.text,
+                "n_tokens": p.n_resident,
+                "pinned": p.pinned,
+                "n_dropped_before": p.n_before,
+            }
             for p in self.passages
         ]
         return {
@@ -78,7 +84,7 @@ class TurnMemory:
             "n_resident": self.n_resident,
             "n_pinned": self.n_pinned,
             "n_content": self.n_content,
-            "n_content_gone": self.n_content_dropped,
+            "n_content_dropped": self.n_content_dropped,
             "score": self.score,
             "losses": [asdict(loss) for loss in self.losses],
             "state": self.state,

@@ -48,16 +48,16 @@ class Units(Policy):
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:
         taken: list[Rows] = []
         worth: list[float] = []
-        n_gone, cut = 0, None
+        n_dropped, cut = 0, None
         for value, unit in self._worst_first(view, self.candidates(protect, n_drop)):
-            if n_gone >= view.n_must:
+            if n_dropped >= view.n_must:
                 cut = value if cut is None else cut
                 break
-            if n_gone + len(unit) > n_drop:
-                unit, cut = _thin(view, unit, n_drop - n_gone), value
+            if n_dropped + len(unit) > n_drop:
+                unit, cut = _thin(view, unit, n_drop - n_dropped), value
             taken.append(unit)
             worth.append(value)
-            n_gone += len(unit)
+            n_dropped += len(unit)
         rows = np.concatenate(taken) if taken else np.empty(0, np.intp)
         values = np.repeat(np.asarray(worth, np.float64), [len(unit) for unit in taken])
         order = np.argsort(rows)

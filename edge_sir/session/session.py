@@ -23,8 +23,9 @@ from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
 from edge_sir.core.plan import EvictionPlan, runs_of
 from edge_sir.core.policy import Policy
-from edge_sir.core.records import Carry, Eviction, SessionStats
+from edge_sir.core.records import Eviction, SessionStats
 from edge_sir.core.room import Room
+from edge_sir.core.scores import Carry
 from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
 from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StateError
 from edge_sir.policies import to_spec
@@ -57,7 +58,7 @@ class Session:
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
     what decay counts. After each commit the engine's largest position equals the ledger's, or the
     session is poisoned and says so at every further call. also_score: score columns that are filled
-    although the policy does not need them. journal: is told of every change.
+    although the policy does not need them. journal: gets every change.
     """
 
     def __init__(

@@ -3,8 +3,9 @@
     session.state() ──> SessionState ──Session.from_state(engine, ...)──> a session that goes on from there
                              └──dump()──> bytes ──load()──> SessionState
 
-The cells go their own way (`Engine.copy`, or `Engine.dump` and `load`). Arrays and scalars are kept apart, so that
-whoever stores a state needs to know neither.
+Which fields there are is said in `Session.state` and `Session.from_state`. The cells go their own way (`Engine.copy`,
+or `Engine.dump` and `load`). Arrays and scalars are kept apart, so that whoever stores a state needs to know neither.
+`/save` writes what was said (memory/transcript.py), not this.
 """
 
 import io

@@ -1,5 +1,6 @@
 """`load`: one model, several chats, and what is refused before llama.cpp is asked."""
 
+import dataclasses
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 import edge_sir
+from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, ConfigError, SessionError
-from edge_sir.llama import memory
+from edge_sir.llama import ram
 
 TERMS: dict[str, Any] = {"threads": 1, "quiet": True, "max_tokens": 8, "temperature": 0}
 SAYINGS = ("My name is Ada.", "What grows in a garden in May?", "And who am I?", "Name a colour.")
@@ -101,11 +103,11 @@ def test_a_closed_chat_leaves_the_model_to_others(model: edge_sir.Model) -> None
 def test_memory_that_is_not_there_is_refused_before_llama_cpp_is_asked(
     model: edge_sir.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needed = memory.context_bytes(model.header, 512, memory_options())
-    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+    needed = ram.context_bytes(model.header, 512, memory_options())
+    monkeypatch.setattr(ram, "available_bytes", lambda: needed)
     with pytest.raises(BudgetError, match=r"takes \d+ MB, \d+ MB are free"):
         model.chat(budget=512)
-    monkeypatch.setattr(memory, "available_bytes", lambda: needed + memory._SPARE)
+    monkeypatch.setattr(ram, "available_bytes", lambda: needed + ram._SPARE)
     model.chat(budget=512).close()
 
 
@@ -118,12 +120,29 @@ def memory_options() -> Any:
 def test_what_is_available_knows_the_limit_of_the_address_space() -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_AS)
-    free = memory.available_bytes()
+    free = ram.available_bytes()
     assert free > 2**20
     try:
         import psutil
 
         resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 10**9, before[1]))
-        assert memory.available_bytes() <= 10**9
+        assert ram.available_bytes() <= 10**9
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_every_sampling_option_reaches_the_sampler(model: edge_sir.Model) -> None:
+    chosen = {
+        "temperature": 0.5,
+        "top_k": 3,
+        "top_p": 0.5,
+        "min_p": 0.25,
+        "seed": 7,
+        "repeat_penalty": 2.0,
+        "frequency_penalty": 0.5,
+        "presence_penalty": -0.5,
+        "repeat_last_n": 5,
+    }
+    assert {*chosen} == {field.name for field in dataclasses.fields(SamplingParams)}
+    with model.chat(budget=128, **chosen) as chat:
+        assert chat.sampling == SamplingParams(**chosen)

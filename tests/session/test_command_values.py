@@ -55,7 +55,7 @@ def test_what_is_pinned_or_forgotten_is_counted() -> None:
     forgotten = commands.forget(chat, 1)
     assert forgotten.n_pinned == pinned.n_pinned < forgotten.n_resident and forgotten.n_evicted == 6
     assert [p.role for p in forgotten.passages] == ["user", "assistant"]
-    assert commands.losses(chat)[-1].state == "gone" and agrees(chat.session)
+    assert commands.losses(chat)[-1].state == "none" and agrees(chat.session)
     with pytest.raises(ConfigError, match="no turn 7; this conversation has turns 0 to 1"):
         commands.why(chat, 7)
 

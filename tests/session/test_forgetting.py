@@ -87,7 +87,7 @@ def test_forget_a_turn() -> None:
     assert "First" not in transcript(chat) and "One." not in transcript(chat)
     assert transcript(chat).startswith("<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nSecond.")
     turn = chat.memory().turn(1)
-    assert turn is not None and (turn.said, turn.state) == ((), "gone")
+    assert turn is not None and (turn.said, turn.state) == ((), "none")
     assert turn.losses[0].why == "forgotten" and "First" not in json.dumps(chat.memory().as_dict())
     assert agrees(chat.session)
 
@@ -213,7 +213,7 @@ def test_what_was_gone_before_an_undo_or_a_new_conversation_is_not_found() -> No
     [
         (" is", "Ada", "whole", ("Ada",)),
         (" is", "name is  ADA", "partly", ("name", "Ada")),
-        ("Ada", "Ada", "gone", ()),
+        ("Ada", "Ada", "none", ()),
         ("da", "name is Ada", "partly", ("name", "is")),
         ("x", "Ada", "whole", ("Ada",)),
     ],

@@ -33,7 +33,7 @@ def test_the_view_adds_up(policy: str) -> None:
         if turn.state == "whole" and turn.turn:
             assert [p.text for p in turn.passages] == [m.text for m in turn.said]
     assert memory.turn(1).state == "whole"  # type: ignore[union-attr]
-    assert {t.state for t in memory} >= {"whole", "gone"} or {t.state for t in memory} >= {"whole", "partly"}
+    assert {t.state for t in memory} >= {"whole", "none"} or {t.state for t in memory} >= {"whole", "partly"}
     assert (memory.budget, memory.policy, memory.turn_now) == (256, policy, 9)
 
 
@@ -90,14 +90,14 @@ def test_the_view_is_plain_json() -> None:
     plain = json.loads(json.dumps(chat.memory().as_dict(), allow_nan=False))
     for turn in plain["turns"]:  # one unit: what the state says is what the counts beside it say
         assert turn["state"] == _state(turn["n_content"], turn["n_content_resident"])
-        assert turn["n_content_resident"] + turn["n_content_gone"] == turn["n_content"]
-        assert "n_gone" not in turn
+        assert turn["n_content_resident"] + turn["n_content_dropped"] == turn["n_content"]
+        assert "n_dropped_before" not in turn
     first = chat.transcript.of(6)[0]
     assert plain["turns"][-1]["said"][0] == {"turn": 6, "role": "user", "text": FILLER, "id": first.id}
 
 
 def _state(n: int, n_resident: int) -> str:
-    return "whole" if n_resident == n else "partly" if n_resident else "gone"
+    return "whole" if n_resident == n else "partly" if n_resident else "none"
 
 
 def test_a_character_cut_in_two_is_left_out() -> None:

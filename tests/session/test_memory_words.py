@@ -23,7 +23,7 @@ def test_forget_and_pin_say_how_much_was_still_there() -> None:
     title, *rows = told(thinned(), "/pin My name is Ada")
     assert re.fullmatch(r"pinned: \d+ tokens", title)
     assert "6 more tokens of it were evicted already, and a pin cannot bring them back" in rows[-1]
-    assert perform(thinned(), "/pin My name is Ada").document["n_gone"] == 6
+    assert perform(thinned(), "/pin My name is Ada").document["n_evicted"] == 6
     assert "6 more" in told(thinned(), "/pin 1")[-1]
     assert "evicted" not in "".join(told(thinned(), "/pin Hello there"))
     assert told(thinned(), "/forget My name is Ada")[0].startswith(f"forgotten: {N_TOKENS - 6} of {N_TOKENS} tokens")
@@ -93,7 +93,7 @@ def test_what_was_forgotten_before_is_not_missed() -> None:
     assert told(chat, "/pin 1")[0] == f"pinned: {n} tokens" and "evicted" not in "".join(told(chat, "/pin 1"))
     evict(chat, (chat.session.ledger["role"] != ROLES.index("frame")) & (chat.session.ledger["turn"] == 1))
     outcome = perform(chat, "/forget 1")  # of which there were only markers
-    assert outcome.view.title.startswith("it was not in memory any more") and outcome.document["n_gone"] == n
+    assert outcome.view.title.startswith("it was not in memory any more") and outcome.document["n_evicted"] == n
 
 
 def test_forget_says_that_it_was_pinned() -> None:

@@ -10,12 +10,12 @@ RETIRED = {
     r"l(et|ets|etting) go": "evict",
     r"nobody's words": "template tokens, no content",
     r"person's hands": "say what one can do",
-    r"(is|are|was|were|be|been) gone": "evicted, or dropped",
-    r"tokens gone": "tokens evicted",
+    r"\bgone\b|_gone\b": "evicted, or dropped",
     r"lets? (it )?loose": "unpin",
     r"forgets by": "evicts by",
     r"loss ?book": "the log of evictions",
     r"\bstretch(es)?\b": "passage",
+    r"\btold for\b|\bis told\b": "kept for, or gets",
 }
 # What other people say, and what the evaluation's dialogues are made of.
 SPOKEN = ("eval/tasks/_paper/", "eval/_chatter", "eval/_words")

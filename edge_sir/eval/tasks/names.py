@@ -22,7 +22,7 @@ _FACTS = (
 
 
 class Names(FactTask):
-    """What somebody's sister, boss, ... is called; often another name is told in the same breath."""
+    """What somebody's sister, boss, ... is called; often another name follows in the same sentence."""
 
     def plot(self, r: random.Random) -> Plot:
         right, second, *others = r.sample(_NAMES, 5)

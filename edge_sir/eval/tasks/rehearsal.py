@@ -1,4 +1,4 @@
-"""A fact that is told more than once."""
+"""A fact that is said more than once."""
 
 import random
 
@@ -21,7 +21,7 @@ _FACTS = (
 
 
 class Rehearsal(FactTask):
-    """A fact that is told three times, in other words."""
+    """A fact that is said three times, in other words."""
 
     def plot(self, r: random.Random) -> Plot:
         right, *wrong = r.sample(_PLACES, 4)

@@ -1,4 +1,7 @@
-"""How much memory is left, and whether a context fits: llama.cpp ends the process where an allocation fails late."""
+"""How much memory is left, and whether a context fits: llama.cpp ends the process where an allocation fails late.
+
+What a model really takes, measured, is footprint.py; what a conversation remembers is edge_sir/memory.
+"""
 
 import contextlib
 from pathlib import Path
