@@ -21,7 +21,7 @@ _COLUMNS = ("statement", "question", "reply")
 _WEIGHTS = (1.0, 0.1, 0.4)
 _CANDIDATES = 64
 _MOST_TERMS = 64  # of a long message those that fewest turns hold
-_SENTENCE = re.compile(r"[^.!?。！？\n]*[.!?。！？\n]*")
+_CLAUSE = re.compile(r"[^,;:.!?，。！？\n]*[,;:.!?，。！？\n]*")  # "She is called Ida, did you know?" states something
 _ASKS = re.compile(
     r"\W*(?:what|which|when|where|who|whom|whose|why|how|is|are|was|were|do|does|did|can|could|will|would|should|may"
     r"|was|welche\w*|wann|wo|wohin|woher|wer|wem|wen|wessen|warum|wie|ist|sind|hat|habe|kannst|weißt)\b",
@@ -34,11 +34,12 @@ class Terms:
     """How much must match, and what counts how much.
 
     coverage: least share of the message's terms, weighted by how rare they are, that a turn must hold to be a match,
-    0 to 1. neighbours: share of the score of the turn before and the one after. duplicates: share of terms in common
-    from which on two turns say the same.
+    0 to 1. unknown: what a term that no turn holds counts for in that. neighbours: share of the score of the turn before
+    and the one after. duplicates: share of terms in common from which on two turns say the same.
     """
 
-    coverage: float = 0.35
+    coverage: float = 0.2
+    unknown: float = 0.5
     neighbours: float = 0.3
     duplicates: float = 0.8
 
@@ -139,7 +140,11 @@ class TurnIndex:
         n_turns = len(self._known)
         counts = {stem: self._n_turns(stem) for stem in stems}
         rarest = sorted(counts, key=lambda stem: (counts[stem] == 0, counts[stem], stem))[:_MOST_TERMS]
-        return {stem: math.log(1 + (n_turns - counts[stem] + 0.5) / (counts[stem] + 0.5)) for stem in rarest}
+        return {
+            stem: math.log(1 + (n_turns - counts[stem] + 0.5) / (counts[stem] + 0.5))
+            * (1 if counts[stem] else self._settings.unknown)
+            for stem in rarest
+        }
 
     def _n_turns(self, stem: str) -> int:
         """How many turns hold it; of the terms that a single character begins, all together at most."""
@@ -184,9 +189,9 @@ def _split(said: Sequence[Message]) -> tuple[str, str, str]:
         if message.role != "user":
             parts["reply"] += terms(message.text)
             continue
-        for sentence in _SENTENCE.findall(message.text):
-            asks = sentence.rstrip().endswith(("?", "？")) or _ASKS.match(sentence)
-            parts["question" if asks else "statement"] += terms(sentence)
+        for clause in _CLAUSE.findall(message.text):
+            asks = clause.rstrip().endswith(("?", "？")) or _ASKS.match(clause)
+            parts["question" if asks else "statement"] += terms(clause)
     statement, question, reply = (" ".join(parts[name]) for name in _COLUMNS)
     return statement, question, reply
 

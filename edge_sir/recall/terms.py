@@ -11,22 +11,23 @@ _FOLDED = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŋ": "n", "ß": "ss"}
 )
 _ENDING = re.compile("(?:n't|'[a-z]{0,2})$")  # Ada's, don't, we're
+_GERMAN_ENDING = re.compile(r"(?<=\w{3})en$")  # kaufe, kaufen; the index stems English, and leaves this
 _NO_SPACES = re.compile("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)")
 """Scripts that put no spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese)."""
 
 # Function words of English and German. Those of another language are in most texts, so they weigh little.
 _COMMON_WORDS = """
-a about after again all also always am an and any anything are as at back be because been before being but by can cannot
-could did do does doing don done else ever every for from get give go got had has have having he her here hers him his
-how i if in into is it its just know let like many may me mine more most much must my never no not now of off ok okay on
-once one only or other our out over please put really said say says shall she should so some something still such tell
-than thank thanks that the their them then there these they thing this those to told too up us very want was way we well
-were what when where which while who whom whose why will with would yes yet you your yours
+a about after again all also am an and any are as at be because been before being but by can cannot could did do does
+doing don done else ever every for from get had has have having he her here hers him his how i if in into is it its just
+let many may me mine more most much must my no not now of off ok okay on once one only or other our out over please
+really said say says shall she should so some something still such tell than thank thanks that the their them then there
+these they thing this those to told too up us very was way we well were what when where which while who whom whose why
+will with would yes yet you your yours
 aber alle als also am an auch auf aus bei bin bis bist bitte da danke dann das dass dein deine dem den der des dich die
-dir doch du ein eine einem einen einer eines er es etwas euch fur gib habe haben hast hat hatte ich ihm ihn ihr im in
-ist ja jetzt kann kannst kein keine mal man mehr mein meine meinem meinen meiner mich mir mit nach nein nicht noch nur
-oder ob ohne sag schon sehr sein seine sich sie sind so uber um und uns unser von vor war waren warum was weil welche
-welchem welchen welcher welches wenn wer wie wieder will wir wird wo wohin zu zum zur
+dir doch du ein eine einem einen einer eines er es etwas euch fur habe haben hast hat hatte ich ihm ihn ihr im in ist ja
+jetzt kann kannst kein keine mal man mehr mein meine meinem meinen meiner mich mir mit nach nein nicht noch nur oder ob
+ohne sag schon sehr sein seine sich sie sind so uber um und uns unser von vor war waren warum was weil welche welchem
+welchen welcher welches wenn wer wie wieder wir wird wo wohin zu zum zur
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 
@@ -59,4 +60,4 @@ def _split(word: str) -> Iterator[str]:
         if _NO_SPACES.match(part):
             yield from (part[i : i + 2] for i in range(len(part)))
         elif part:
-            yield part
+            yield _GERMAN_ENDING.sub("", part)
