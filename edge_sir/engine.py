@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from edge_sir.core.plan import Move
 from edge_sir.errors import ConfigError
 
 __all__ = [
@@ -38,7 +39,8 @@ class EngineSpec:
 
     n_ctx: cells. n_batch: most tokens in one decode. n_ctx_train: the trained length in positions, 0 if
     unknown. n_swa: sliding window, 0 for none. can_pack: whether moving cells to other positions is
-    known to be right, and `why`. kv_bytes: size of the K and V caches. fingerprint: of the model file.
+    known to be right, and `why`. can_restore: whether cells can be saved and put back, and `why_restore`.
+    kv_bytes: size of the K and V caches. fingerprint: of the model file.
     """
 
     model: str
@@ -50,6 +52,8 @@ class EngineSpec:
     n_swa: int
     can_pack: bool
     why: str
+    can_restore: bool
+    why_restore: str
     kv_bytes: int
     fingerprint: str
 
@@ -179,6 +183,24 @@ class Engine(Protocol):
 
     def load(self, seq: int, state: bytes) -> None:
         """Replaces the sequence by a dumped one; raises StateError and leaves it empty if refused."""
+
+    def save(self, seq: int, p0: int, p1: int) -> bytes:
+        """The cells with positions [p0, p1), flushed first, with a checksum and what they depend on; for `restore`.
+
+        Raises CapabilityError where `spec.can_restore` is false, StateError if there are none.
+        """
+
+    def restore(
+        self, seq: int, blob: bytes, pos: ArrayLike, to: ArrayLike | None = None, moves: Sequence[Move] = ()
+    ) -> None:
+        """Puts saved cells back into the sequence, with no decode.
+
+        pos: which of the saved cells, by the positions they were saved at, int [n], ascending. to: the positions that
+        they get, int [n], ascending; None for those. moves: shifts of the sequence's own cells that make place, applied
+        in this order; the caller sees to it that `to` is free then. Where anything moves, keys follow at the next
+        decode. Raises StateError for a blob that is damaged, of another model or context, or lacks these cells, and
+        where there are not as many free cells; CapabilityError as `save` and `shift`. Then nothing has changed.
+        """
 
     def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> Sampler:
         """A new sampler chain, which has drawn the tokens `drawn` already: it goes on as one that really did."""

@@ -89,7 +89,14 @@ class Model:
         self.header = check_model_file(found.path)
         if n_cells is not None:  # before minutes of loading, and before memory is taken for it
             Budget(n_cells).check_trained_length(self.header.n_ctx_train, found.path.name)
-        self.shift_test = admit(self.header, gpu_layers=options.gpu_layers, threads=options.threads)
+        self.trials = admit(
+            self.header,
+            gpu_layers=options.gpu_layers,
+            threads=options.threads,
+            kv_k=options.kv_k,
+            kv_v=options.kv_v,
+            flash_attn=options.flash_attn,
+        )
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
             # llama.cpp takes half a second to import; nothing but a loaded model needs it.
             from edge_sir.llama.footprint import load_measured
@@ -157,7 +164,7 @@ class Model:
         made_with = self.engine_options(n_seq_max)
         check_memory(self.header, n_cells, made_with)
         with shield():
-            engine = LlamaEngine(self.native, n_cells, made_with, shift_test=self.shift_test)
+            engine = LlamaEngine(self.native, n_cells, made_with, trials=self.trials)
         self._engines.append(engine)
         return engine
 

@@ -12,10 +12,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.chance import Chance, pick
+from edge_sir.core.plan import Move, check_places
 from edge_sir.core.scores import reduce_rows
+from edge_sir.core.sealed import seal, unseal
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, Row, SamplingParams, Slice, SliceResult, Tokens
 from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
@@ -76,6 +78,7 @@ class ToyEngine:
         n_seq_max: int = 4,
         n_ctx_train: int = 4096,
         can_pack: bool = True,
+        can_restore: bool = True,
         seed: int = 0,
         script: Sequence[int] = (),
     ) -> None:
@@ -89,13 +92,15 @@ class ToyEngine:
             n_swa=0,
             can_pack=can_pack,
             why="the toy's logits depend on relative positions alone" if can_pack else "switched off",
+            can_restore=can_restore,
+            why_restore="the toy's cells are plain numbers" if can_restore else "switched off",
             kv_bytes=n_ctx * _FEATURES * 8,
             fingerprint=f"toy-{n_vocab}-{seed}",
         )
         self.times = EngineTimes()
         self.script = list(script)
         self.fail_next: Exception | None = None
-        """Raised by the next decode, which then changes nothing."""
+        """Raised by the next decode or restore, which then changes nothing."""
         self._sharing = Sharing()
         rng = np.random.default_rng(seed)
         self._embed = rng.normal(size=(n_vocab, _FEATURES))
@@ -106,9 +111,7 @@ class ToyEngine:
         self._member = np.zeros((n_ctx, n_seq_max), bool)
 
     def decode(self, slices: Sequence[Slice]) -> list[SliceResult]:
-        if self.fail_next is not None:
-            error, self.fail_next = self.fail_next, None
-            raise error
+        self._fail()
         started = time.perf_counter()
         self._check(slices)
         self._key_pos[:] = self._pos
@@ -125,6 +128,11 @@ class ToyEngine:
             results.append(self._evaluate(piece))
         self.times.decode_s += time.perf_counter() - started
         return results
+
+    def _fail(self) -> None:
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
 
     def _check(self, slices: Sequence[Slice]) -> None:
         n_tokens = sum(len(s.tokens) for s in slices)
@@ -159,10 +167,14 @@ class ToyEngine:
         self._sharing.remove(seq, p0, p1)
 
     def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
+        self._check_may_move(seq, [(p0, p1, delta)])
+        self._pos[self._cells(seq, p0, p1)] += delta
+
+    def _check_may_move(self, seq: int, moves: Sequence[Move]) -> None:
         if not self.spec.can_pack:
             raise CapabilityError(f"this model cannot move cells: {self.spec.why}")
-        self._sharing.check_may_shift(seq, p0, p1)
-        self._pos[self._cells(seq, p0, p1)] += delta
+        for p0, p1, _ in moves:
+            self._sharing.check_may_shift(seq, p0, p1)
 
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
         cells = self._cells(src, p0, p1)
@@ -203,6 +215,41 @@ class ToyEngine:
         self._token[cells] = token
         self._pos[cells] = self._key_pos[cells] = pos
         self._member[cells, seq] = True
+
+    def save(self, seq: int, p0: int, p1: int) -> bytes:
+        cells = self._cells(seq, p0, p1)
+        self._check_can_restore()
+        if not cells.any():
+            raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")
+        self.flush(seq)
+        saved = np.stack([self._token[cells].astype(np.int64), self._pos[cells]])
+        return seal("toy's cells", {"model": self.spec.fingerprint}, saved.astype("<i8").tobytes())
+
+    def restore(
+        self, seq: int, blob: bytes, pos: ArrayLike, to: ArrayLike | None = None, moves: Sequence[Move] = ()
+    ) -> None:
+        self._cells(seq, 0, 0)
+        self._check_can_restore()
+        payload = unseal(blob, "toy's cells", {"model": self.spec.fingerprint})
+        token, saved_at = np.frombuffer(payload, "<i8").reshape(2, -1)
+        wanted = np.asarray(pos, np.int64)
+        places = wanted if to is None else np.asarray(to, np.int64)
+        check_places(saved_at, wanted, places)
+        if moves or not np.array_equal(wanted, places):
+            self._check_may_move(seq, moves)
+        cells = np.flatnonzero(~self._member.any(axis=1))[: len(wanted)]
+        if len(cells) < len(wanted):
+            raise StateError(f"{len(wanted)} cells are to be restored, {len(cells)} are free")
+        self._fail()
+        for p0, p1, delta in moves:
+            self.shift(seq, p0, p1, delta)
+        self._token[cells] = token[np.searchsorted(saved_at, wanted)]
+        self._pos[cells], self._key_pos[cells] = places, wanted
+        self._member[cells, seq] = True
+
+    def _check_can_restore(self) -> None:
+        if not self.spec.can_restore:
+            raise CapabilityError(f"cells of this model cannot be restored: {self.spec.why_restore}")
 
     def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> "ToySampler":
         return ToySampler(params, self.script, drawn)

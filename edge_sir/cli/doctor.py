@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge_sir.llama.engine import LlamaEngine
     from edge_sir.llama.footprint import MemoryNeed
     from edge_sir.llama.gguf.header import GGUFHeader
+    from edge_sir.llama.kshift.gate import RestoreTest, ShiftTest
 
 __all__ = ["add_parser", "parse_bytes", "run"]
 
@@ -101,14 +102,19 @@ def _examine(found: ResolvedModel, options: Options, limit: int | None, *, speed
 def _gate(model: Model, engine: "LlamaEngine", options: Options, backends: list[str]) -> Report:
     from edge_sir.llama.kshift.gate import packing_verdict
 
-    spec, test = engine.spec, model.shift_test
-    f16 = packing_verdict(model.header, spec.n_ctx, spec.n_swa, engine.can_shift, test=test)
+    spec, trials = engine.spec, model.trials
+    f16 = packing_verdict(model.header, spec.n_ctx, spec.n_swa, engine.can_shift, test=trials.shift)
     return {
         "mode": "packed" if spec.can_pack else "gaps",
         "why": spec.why,
-        "trial": None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed},
-        "kv_types": _kv_types(model.header, options, backends, can_pack=f16.can_pack),
+        "trial": _outcome(trials.shift),
+        "restore": {"allowed": spec.can_restore, "why": spec.why_restore, "trial": _outcome(trials.restore)},
+        "kv_types": _kv_types(model.header, options, backends, can_pack=f16.allowed),
     }
+
+
+def _outcome(test: "ShiftTest | RestoreTest | None") -> Report | None:
+    return None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed}
 
 
 def _describe(model: Model) -> Report:
@@ -173,6 +179,8 @@ def _print(report: Report) -> None:
     about = f"{model['architecture']}, {_size(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
     print(f"\n{Path(model['path']).name}: {about}, trained on {model['n_ctx_train']:,} positions")
     print(f"  positions: {gate['mode']}, since {gate['why']}")
+    restored = "put back without reading them again" if gate["restore"]["allowed"] else "read again from their text"
+    print(f"  evicted cells: {restored}, since {gate['restore']['why']}")
     print("  types of K and V, and the positions that go with them:")
     for row in gate["kv_types"]:
         note = f"  {row['note']}" if row["note"] else ""

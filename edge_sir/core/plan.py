@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_sir.errors import SessionError
+from edge_sir.errors import SessionError, StateError
 
-__all__ = ["EvictionPlan", "Move", "Run", "packing_moves", "runs_of"]
+__all__ = ["EvictionPlan", "Move", "Run", "check_places", "moves_between", "packing_moves", "runs_of"]
 
 Run = tuple[int, int]
 """Half-open range of positions [p0, p1)."""
@@ -58,12 +58,31 @@ def runs_of(rows: ArrayLike, pos: NDArray[np.integer]) -> list[Run]:
 
 
 def packing_moves(pos: NDArray[np.integer], first: int = 0) -> list[Move]:
-    """Moves that renumber the sorted positions `pos` to first, first + 1, ..., in the order they must be applied.
+    """Moves that renumber the sorted positions `pos` to first, first + 1, ..., in the order they must be applied."""
+    return moves_between(pos, first + np.arange(len(pos)))
 
-    Ascending, with deltas that only fall: a moved run lands below every run not yet moved, so
-    no cell is caught twice (llama_memory_seq_add; several calls cost one K-shift).
+
+def moves_between(old: NDArray[np.integer], new: NDArray[np.integer]) -> list[Move]:
+    """Moves from the sorted positions `old` to the sorted `new`, [n] each, in the order they must be applied.
+
+    Those down in ascending order, then those up in descending order: a run lands beside every run not yet moved, so no
+    cell is caught twice (llama_memory_seq_add; several calls cost one K-shift).
     """
-    delta = first + np.arange(len(pos)) - pos
+    delta = np.asarray(new, np.int64) - np.asarray(old, np.int64)
     borders = np.flatnonzero(np.diff(delta)) + 1
-    parts = np.split(np.arange(len(pos)), borders) if len(pos) else []
-    return [(int(pos[p[0]]), int(pos[p[-1]]) + 1, int(delta[p[0]])) for p in parts if delta[p[0]]]
+    parts = np.split(np.arange(len(delta)), borders) if len(delta) else []
+    moves = [(int(old[p[0]]), int(old[p[-1]]) + 1, int(delta[p[0]])) for p in parts]
+    return [m for m in moves if m[2] < 0] + [m for m in reversed(moves) if m[2] > 0]
+
+
+def check_places(saved: NDArray[np.integer], pos: NDArray[np.integer], to: NDArray[np.integer]) -> None:
+    """Raises StateError unless the cells `pos` [n] are among those `saved`, and `to` [n] has a place for each in order.
+
+    All are sorted positions, and n is at least one.
+    """
+    if not len(pos) or not np.isin(pos, saved).all():
+        raise StateError(
+            f"{len(np.setdiff1d(pos, saved))} of {len(pos)} wanted cells are not among the {len(saved)} saved"
+        )
+    if len(to) != len(pos) or any(np.any(np.diff(p) <= 0) or p[0] < 0 or p[-1] >= 2**31 for p in (pos, to)):
+        raise StateError(f"{len(pos)} cells cannot be put in order to the positions {to}")

@@ -1,6 +1,7 @@
 """llama.cpp behind the Engine protocol."""
 
 import ctypes
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -8,9 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from edge_sir.core.plan import Move, check_places, moves_between
 from edge_sir.core.scores import reduce_rows
+from edge_sir.core.sealed import seal, unseal
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
 from edge_sir.errors import (
@@ -24,14 +27,26 @@ from edge_sir.errors import (
     StateError,
 )
 from edge_sir.llama.batch import Batch
-from edge_sir.llama.kshift.gate import KV_TYPES, KVType, ShiftTest, Verdict, check_kv_types, packing_verdict
+from edge_sir.llama.kshift.admission import build_id
+from edge_sir.llama.kshift.gate import (
+    KV_TYPES,
+    KVType,
+    Trials,
+    Verdict,
+    check_kv_types,
+    packing_verdict,
+    restore_verdict,
+)
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
 from edge_sir.llama.sampling import LlamaSampler
+from edge_sir.llama.state import CellState
 from edge_sir.llama.text import LlamaText
 
 __all__ = ["EngineOptions", "LlamaEngine", "chunk_for", "context_params", "flash_attention_type", "make_context"]
 
+_CELLS = "passage of llama.cpp's cells"
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
+_MOST_SEQ = 256  # LLAMA_MAX_SEQ
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 # llama.cpp holds the logits of a chunk twice. With a vocabulary of 151,936 a chunk of 128 takes 156 MB for them and
 # reads 143 tokens a second (0.5B, two threads), 64 take 78 MB and read 135, 32 take 39 MB and read 124, 16 take 19 MB
@@ -64,8 +79,8 @@ class EngineOptions:
 class LlamaEngine:
     """One llama_context on a model. Not for use from two threads at once.
 
-    n_cells is rounded up to 256. owns_model: free the model with the engine. shift_test: what the trial of
-    this file found. verdict: instead of the gate's; for trials, which must move what is not proven yet.
+    n_cells is rounded up to 256. owns_model: free the model with the engine. trials: what the trials of
+    this file found. verdict: instead of the gate's; for trials, which must do what is not proven yet.
     Raises CapabilityError for options that exclude each other, LoadError
     if llama.cpp cannot make the context.
     """
@@ -77,7 +92,7 @@ class LlamaEngine:
         options: EngineOptions | None = None,
         *,
         owns_model: bool = False,
-        shift_test: ShiftTest | None = None,
+        trials: Trials | None = None,
         verdict: Verdict | None = None,
     ) -> None:
         options = (options or EngineOptions()).on(model.n_vocab)
@@ -92,7 +107,6 @@ class LlamaEngine:
             raise
         self._closing.callback(lib.llama_free, self._handle)
         self.model = model
-        self.shift_test = shift_test
         self.text = LlamaText(model)
         self.times = EngineTimes()
         self._memory = lib.llama_get_memory(self._handle)
@@ -102,12 +116,19 @@ class LlamaEngine:
         self._sharing = Sharing()
         self._shift_pending = False
         self._wrong_keys = ""  # why the cache is wrong, once it is
-        self.spec = self._spec(options, shift_test, verdict)
+        self._scratch = options.n_seq_max  # a sequence beyond those that callers see, empty between calls
+        self._terms = _terms(model, options)
+        self.spec = self._spec(options, trials or Trials(), verdict)
 
-    def _spec(self, options: EngineOptions, test: ShiftTest | None, verdict: Verdict | None) -> EngineSpec:
+    def _spec(self, options: EngineOptions, trials: Trials, verdict: Verdict | None) -> EngineSpec:
         header, n_ctx = self.model.header, int(lib.llama_n_ctx(self._handle))
         n_swa = int(lib.llama_model_n_swa(self.model.handle))
-        verdict = verdict or packing_verdict(header, n_ctx, n_swa, self.can_shift, kv_k=options.kv_k, test=test)
+        restore = verdict or restore_verdict(header, trials.restore)
+        if not _has_scratch(options):
+            restore = Verdict(
+                False, f"a chunk of {options.chunk} leaves no sequence beside the {options.n_seq_max} in use"
+            )
+        pack = verdict or packing_verdict(header, n_ctx, n_swa, self.can_shift, kv_k=options.kv_k, test=trials.shift)
         return EngineSpec(
             model=header.path.name,
             n_ctx=n_ctx,
@@ -116,8 +137,10 @@ class LlamaEngine:
             n_vocab=self.model.n_vocab,
             n_seq_max=options.n_seq_max,
             n_swa=n_swa,
-            can_pack=verdict.can_pack,
-            why=verdict.why,
+            can_pack=pack.allowed,
+            why=pack.why,
+            can_restore=restore.allowed,
+            why_restore=restore.why,
             kv_bytes=round(n_ctx * header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])),
             fingerprint=header.fingerprint,
         )
@@ -174,11 +197,19 @@ class LlamaEngine:
 
     def shift(self, seq: int, p0: int, p1: int, delta: int) -> None:
         self._check_seq(seq)
+        self._check_may_move(seq, [(p0, p1, delta)])
+        self._add(seq, [(p0, p1, delta)])
+
+    def _check_may_move(self, seq: int, moves: Sequence[Move]) -> None:
         if not self.spec.can_pack:
             raise CapabilityError(f"{self.spec.model} cannot pack: {self.spec.why}; use --positions gaps")
-        self._sharing.check_may_shift(seq, p0, p1)
-        lib.llama_memory_seq_add(self._memory, seq, p0, p1, delta)
-        self._shift_pending = True
+        for p0, p1, _ in moves:
+            self._sharing.check_may_shift(seq, p0, p1)
+
+    def _add(self, seq: int, moves: Sequence[Move]) -> None:
+        for p0, p1, delta in moves:
+            lib.llama_memory_seq_add(self._memory, seq, p0, p1, delta)
+            self._shift_pending = True
 
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
         self._check_seq(src)
@@ -216,18 +247,77 @@ class LlamaEngine:
     def dump(self, seq: int) -> bytes:
         self._check_seq(seq)
         self.flush(seq)
-        size = lib.llama_state_seq_get_size(self._handle, seq)
-        buffer = (ctypes.c_uint8 * size)()
-        n = lib.llama_state_seq_get_data(self._handle, buffer, size, seq)
-        return bytes(memoryview(buffer)[:n])
+        return bytes(self._get_state(seq))
 
     def load(self, seq: int, state: bytes) -> None:
         self._check_seq(seq)
         self.remove(seq, 0, -1)
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        if not state or lib.llama_state_seq_set_data(self._handle, buffer, len(state), seq) == 0:
+        if not state or not self._set_state(seq, state):
             self.remove(seq, 0, -1)  # a damaged blob may have been restored in part
             raise StateError(f"llama.cpp refused the saved state: {LOG.last_error()}")
+
+    def _get_state(self, seq: int) -> memoryview:
+        size = lib.llama_state_seq_get_size(self._handle, seq)
+        buffer = (ctypes.c_uint8 * size)()
+        n = lib.llama_state_seq_get_data(self._handle, buffer, size, seq)
+        return memoryview(buffer).cast("B")[:n]
+
+    def _set_state(self, seq: int, state: bytes) -> bool:
+        pointer = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # llama.cpp only reads from it
+        return bool(lib.llama_state_seq_set_data(self._handle, pointer, len(state), seq))
+
+    # ---- saving and restoring cells --------------------------------------------------------------
+
+    def save(self, seq: int, p0: int, p1: int) -> bytes:
+        """As the protocol says: llama_memory_seq_cp to the scratch sequence, llama_state_seq_get_data of that one.
+
+        The flush comes first, since llama.cpp would store new positions with old keys.
+        """
+        self._check_seq(seq)
+        self._check_can_restore()
+        self.flush(seq)
+        self._refuse_wrong_keys()
+        lib.llama_memory_seq_cp(self._memory, seq, self._scratch, p0, p1)
+        try:
+            state = self._get_state(self._scratch)
+        finally:
+            self._clear_scratch()
+        if not len(CellState(state).pos):
+            raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")
+        return seal(_CELLS, self._terms, state)
+
+    def restore(
+        self, seq: int, blob: bytes, pos: ArrayLike, to: ArrayLike | None = None, moves: Sequence[Move] = ()
+    ) -> None:
+        """As the protocol says: llama_state_seq_set_data into the scratch sequence, which alone can fail, is first.
+
+        Then llama_memory_seq_add for what moves, llama_memory_seq_cp into the sequence and llama_memory_seq_rm of the
+        scratch one. Its cells are nobody else's, so that they may be shifted.
+        """
+        self._check_seq(seq)
+        self._check_can_restore()
+        saved = CellState(unseal(blob, _CELLS, self._terms))
+        wanted = np.asarray(pos, np.int64)
+        places = wanted if to is None else np.asarray(to, np.int64)
+        check_places(saved.pos, wanted, places)
+        own_moves = moves_between(wanted, places)
+        if own_moves or moves:
+            self._check_may_move(seq, moves)
+        try:
+            if not self._set_state(self._scratch, saved.chosen(wanted)):
+                raise StateError(f"llama.cpp did not restore {len(wanted)} cells: {LOG.last_error()}")
+            self._add(self._scratch, own_moves)
+            self._add(seq, moves)
+            lib.llama_memory_seq_cp(self._memory, self._scratch, seq, -1, -1)
+        finally:
+            self._clear_scratch()
+
+    def _check_can_restore(self) -> None:
+        if not self.spec.can_restore:
+            raise CapabilityError(f"cells of {self.spec.model} cannot be restored: {self.spec.why_restore}")
+
+    def _clear_scratch(self) -> None:
+        lib.llama_memory_seq_rm(self._memory, self._scratch, -1, -1)
 
     def _check_seq(self, seq: int) -> None:
         self._check_open()
@@ -270,12 +360,12 @@ def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> 
     """llama.cpp's parameters of a context (llama_context_params). Raises CapabilityError as `LlamaEngine`."""
     options = options.on(model.n_vocab)
     check_kv_types(model.header, options.kv_k, options.kv_v, options.flash_attn)
-    if not 0 < options.n_seq_max <= min(options.chunk, 256):  # llama.cpp would end the process
+    if not 0 < options.n_seq_max <= min(options.chunk, _MOST_SEQ):  # llama.cpp would end the process
         raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
     params = lib.llama_context_default_params()
     params.n_ctx = -(-n_cells // _PAD) * _PAD
     params.n_batch = params.n_ubatch = options.chunk
-    params.n_seq_max = options.n_seq_max
+    params.n_seq_max = options.n_seq_max + _has_scratch(options)
     params.n_threads = params.n_threads_batch = options.threads or default_threads()
     params.flash_attn_type = flash_attention_type(options)
     params.type_k, params.type_v = KV_TYPES[options.kv_k][0], KV_TYPES[options.kv_v][0]
@@ -283,6 +373,23 @@ def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> 
     params.kv_unified = params.swa_full = True
     params.no_perf = True
     return params
+
+
+def _has_scratch(options: EngineOptions) -> bool:
+    """Whether there is room for one more sequence; llama.cpp wants a token of the chunk for each."""
+    return options.n_seq_max < min(options.chunk, _MOST_SEQ)
+
+
+def _terms(model: NativeModel, options: EngineOptions) -> dict[str, object]:
+    """What the bytes of a cell depend on, by names that go into a message."""
+    return {
+        "model": model.header.fingerprint,
+        "build of llama.cpp": build_id(),
+        "type of K": options.kv_k,
+        "type of V": options.kv_v,
+        "flash-attention setting": flash_attention_type(options),
+        "LLAMA_ATTN_ROT_DISABLE": os.environ.get("LLAMA_ATTN_ROT_DISABLE", ""),
+    }
 
 
 def make_context(model: NativeModel, params: Any) -> Any:

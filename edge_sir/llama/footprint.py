@@ -124,7 +124,7 @@ def measure_memory(model: NativeModel, loaded: LoadedBytes, options: EngineOptio
     """Makes contexts of some sizes and reads off llama.cpp's log what each takes.
 
     A compute buffer is as large as the graph's largest moment: that of the logits, which does not grow with the
-    context, or that of attention, which does. With one output row only the latter is left to be seen.
+    context, or that of attention, which does. With few output rows only the latter is left to be seen.
     """
     options = options.on(model.n_vocab)
     graph = buffers(model, _SMALL, options)["compute"]
@@ -146,10 +146,11 @@ def measure_memory(model: NativeModel, loaded: LoadedBytes, options: EngineOptio
 def buffers(model: NativeModel, n_cells: int, options: EngineOptions, *, n_outputs: int = 0) -> dict[str, float]:
     """Bytes of the K and V caches ("KV") and of the compute buffers ("compute"), of all devices together.
 
-    n_outputs: the most rows of logits of a decode, 0 for all. Raises LoadError if there is not enough memory.
+    n_outputs: the most rows of logits of a decode, 0 for all; one for each sequence at least. Raises LoadError if there
+    is not enough memory.
     """
     params = context_params(model, n_cells, options)
-    params.n_outputs_max = n_outputs
+    params.n_outputs_max = max(n_outputs, params.n_seq_max) if n_outputs else 0  # fewer would end the process
     sizes = {"KV": 0.0, "compute": 0.0}
     with _log_lines() as lines:
         lib.llama_free(make_context(model, params))

@@ -34,8 +34,8 @@ class Terms:
     """How much must match, and what counts how much.
 
     coverage: least share of the message's terms, weighted by how rare they are, that a turn must hold to be a match,
-    0 to 1. unknown: what a term that no turn holds counts for in that. neighbours: share of the score of the turn before
-    and the one after. duplicates: share of terms in common from which on two turns say the same.
+    0 to 1. unknown: what a term that no turn holds counts for in that. neighbours: share of the score of the turn
+    before and the one after. duplicates: share of terms in common from which on two turns say the same.
     """
 
     coverage: float = 0.2

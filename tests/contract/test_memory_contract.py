@@ -1,10 +1,25 @@
 """What every engine must do, toy or llama.cpp, with the cells of its cache: remove, shift, copy, save."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from engines import ALL, CHEAP, N_CTX, N_SEQ_MAX, PACKING, Kind, apart, kind_of, ranges, read, some_tokens
+from engines import (
+    ALL,
+    CHEAP,
+    N_BATCH,
+    N_CTX,
+    N_SEQ_MAX,
+    PACKING,
+    Kind,
+    apart,
+    kind_of,
+    piece,
+    ranges,
+    read,
+    some_tokens,
+)
 
 from edge_sir.core.plan import packing_moves
 from edge_sir.engine import Engine, EngineSpec
@@ -345,6 +360,270 @@ def test_an_empty_sequence_can_be_saved(kind: Kind) -> None:
     assert engine.pos_range(1) == (-1, -1)
 
 
+# ---- save and restore --------------------------------------------------------------------------
+
+PASSAGE = (8, 30)
+LOST = [p for p in range(*PASSAGE) if p % 3]
+
+
+def lose(engine: Engine, lost: list[int] = LOST, seq: int = 0) -> bytes:
+    """Reads N tokens, saves PASSAGE, removes words of it, and another sequence takes and leaves their cells."""
+    read(engine, seq, some_tokens(engine, N))
+    saved = engine.save(seq, *PASSAGE)
+    for p in lost:
+        engine.remove(seq, p, p + 1)
+    read(engine, 3, some_tokens(engine, 10, seed=5))
+    engine.remove(3, 4, -1)
+    return saved
+
+
+def untouched(kind: Kind, n: int = N) -> Engine:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, n))
+    return engine
+
+
+def test_what_was_saved_and_lost_comes_back(kind: Kind) -> None:
+    engine = kind.make()
+    engine.restore(0, lose(engine), LOST)
+    assert engine.pos_range(0) == (0, N - 1)
+    whole = untouched(kind)
+    assert apart(read(engine, 0, [77, 78]), read(whole, 0, [77, 78])) < kind.same
+
+
+@pytest.mark.parametrize("kind", CHEAP, indirect=True)
+def test_only_what_is_wanted_comes_back(kind: Kind) -> None:
+    engine, whole = kind.make(), untouched(kind)
+    engine.restore(0, lose(engine), LOST[3:7])
+    for p in (p for p in LOST if p not in LOST[3:7]):
+        whole.remove(0, p, p + 1)
+    assert apart(read(engine, 0, [77]), read(whole, 0, [77])) < kind.same
+    assert apart(read(engine, 0, [78]), read(untouched(kind), 0, [77, 78])) > 10 * kind.same
+
+
+def test_a_passage_comes_back_piece_by_piece_and_to_another_sequence(kind: Kind) -> None:
+    engine = kind.make()
+    saved = lose(engine)
+    for part in (LOST[::2], LOST[1::2]):
+        engine.restore(0, saved, part)
+    engine.restore(2, saved, range(*PASSAGE))
+    assert engine.pos_range(2) == (PASSAGE[0], PASSAGE[1] - 1)
+    assert apart(read(engine, 0, [77]), read(untouched(kind), 0, [77])) < kind.same
+    engine.remove(0, 0, -1)
+    other = untouched(kind)
+    other.remove(0, 0, PASSAGE[0])
+    other.remove(0, PASSAGE[1], -1)
+    assert apart(read(engine, 2, [77]), read(other, 0, [77])) < kind.same
+
+
+def test_a_full_cache_takes_back_as_many_cells_as_are_free(kind: Kind) -> None:
+    engine = kind.make()
+    saved = lose(engine)
+    read(engine, 2, some_tokens(engine, N_CTX - N - 4, seed=6), 0)
+    free = len(LOST)  # of the passage more are resident than that
+    with pytest.raises(StateError):
+        engine.restore(1, saved, range(*PASSAGE))
+    assert engine.pos_range(1) == (-1, -1)
+    assert free < PASSAGE[1] - PASSAGE[0]
+    engine.remove(2, N_CTX - N - 4 - free, -1)
+    engine.restore(0, saved, LOST)
+    assert engine.pos_range(0) == (0, N - 1)
+
+
+def test_packed_cells_make_place_for_what_comes_back(packing: Kind) -> None:
+    engine = packing.make()
+    lost = list(range(*PASSAGE))
+    saved = lose(engine, lost)
+    engine.shift(0, PASSAGE[1], -1, -len(lost))
+    engine.flush(0)
+    assert engine.pos_range(0) == (0, N - len(lost) - 1)
+    engine.restore(0, saved, lost, None, [(PASSAGE[0], N - len(lost), len(lost))])
+    assert engine.pos_range(0) == (0, N - 1)
+    assert apart(read(engine, 0, [77, 78]), read(untouched(packing), 0, [77, 78])) < packing.moved
+
+
+def test_a_passage_moves_as_a_shift_moves_it(packing: Kind) -> None:
+    """Two routes to the same cells at the same positions: by a blob, and by staying."""
+    engine, stayed = packing.make(), packing.make()
+    lost = list(range(*PASSAGE))
+    saved = lose(engine, lost)
+    engine.restore(0, saved, lost, [p + 50 for p in lost], [(PASSAGE[1], N, 100)])
+    read(stayed, 0, some_tokens(stayed, N))
+    stayed.shift(0, PASSAGE[1], -1, 100)
+    stayed.shift(0, *PASSAGE, 50)
+    assert engine.pos_range(0) == stayed.pos_range(0) == (0, N + 99)
+    assert apart(read(engine, 0, [77, 78]), read(stayed, 0, [77, 78])) < packing.moved
+
+
+def test_what_is_saved_after_a_shift_has_moved_keys(packing: Kind) -> None:
+    engine, whole = packing.make(), packing.make()
+    for one in (engine, whole):
+        read(one, 0, some_tokens(one, N))
+        one.shift(0, 0, -1, 7)
+    saved = engine.save(0, 17, 27)
+    engine.remove(0, 17, 27)
+    engine.restore(0, saved, range(17, 27))
+    assert apart(read(engine, 0, [77, 78]), read(whole, 0, [77, 78])) < packing.moved
+
+
+def test_a_restored_cell_is_nobody_elses(packing: Kind) -> None:
+    engine = packing.make()
+    engine.restore(0, lose(engine), LOST)
+    engine.shift(0, 0, -1, 5)
+    assert engine.shared_until(0) == 0 and engine.pos_range(0) == (5, N + 4)
+    assert apart(read(engine, 0, [77]), read(untouched(packing), 0, [77])) < packing.moved
+
+
+def test_shared_cells_do_not_move_for_a_passage(packing: Kind) -> None:
+    engine = packing.make()
+    saved = lose(engine, list(range(*PASSAGE)))
+    engine.copy(0, 1)
+    with pytest.raises(CapabilityError, match="shares cells"):
+        engine.restore(0, saved, [8, 9], [50, 51], [(30, -1, 22)])
+    assert ranges(engine)[:3] == [(0, N - 1), (0, N - 1), (-1, -1)]
+    engine.restore(0, saved, range(*PASSAGE))
+    assert apart(read(engine, 0, [77]), read(untouched(packing), 0, [77])) < packing.same
+
+
+BLOBS: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "half": lambda blob: blob[: len(blob) // 2],
+    "without its last byte": lambda blob: blob[:-1],
+    "a byte more": lambda blob: blob + b"x",
+    "another beginning": lambda blob: b"\x00" * 8 + blob[8:],
+    "a bit of a key": lambda blob: blob[:-100] + bytes([blob[-100] ^ 1]) + blob[-99:],
+    "another label": lambda blob: blob.replace(b'"model": "', b'"model": "x', 1),
+}
+
+
+@pytest.mark.parametrize("damage", BLOBS)
+def test_a_damaged_blob_is_refused_and_changes_nothing(kind: Kind, damage: str) -> None:
+    engine = kind.make()
+    saved = lose(engine)
+    with pytest.raises(StateError):
+        engine.restore(0, BLOBS[damage](saved), LOST)
+    assert engine.pos_range(0) == (0, N - 1)
+    engine.restore(0, saved, LOST)
+    assert apart(read(engine, 0, [77]), read(untouched(kind), 0, [77])) < kind.same
+
+
+WRONG: dict[str, tuple[list[int], list[int] | None]] = {
+    "cells that are not in it": ([*LOST, 31], None),
+    "no cells": ([], None),
+    "out of order": ([10, 9], None),
+    "twice": ([10, 10], None),
+    "fewer places": ([10, 11], [10]),
+    "places out of order": ([10, 11], [12, 11]),
+    "a negative place": ([10, 11], [-1, 0]),
+    "a place beyond all positions": ([10, 11], [10, 2**31]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_cells_and_places_that_cannot_be_are_refused(packing: Kind, wrong: str) -> None:
+    engine = packing.make()
+    saved = lose(engine)
+    with pytest.raises(StateError):
+        engine.restore(0, saved, *WRONG[wrong])
+    engine.restore(0, saved, LOST)
+    assert apart(read(engine, 0, [77]), read(untouched(packing), 0, [77])) < packing.same
+
+
+@pytest.mark.parametrize("name", ["toy", "tiny_gemma3"])
+def test_where_keys_must_not_move_cells_return_to_their_old_positions(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    if name == "toy":
+        engine: Engine = ToyEngine(can_pack=False)
+    else:
+        engine = request.getfixturevalue("make_llama_engine")(request.getfixturevalue(name), threads=1)
+    read(engine, 0, some_tokens(engine, N))
+    saved = engine.save(0, *PASSAGE)
+    engine.remove(0, *PASSAGE)
+    with pytest.raises(CapabilityError, match=engine.spec.why):
+        engine.restore(0, saved, LOST, [p + 1 for p in LOST])
+    engine.restore(0, saved, LOST)
+    assert engine.pos_range(0)[1] == N - 1
+
+
+def test_nothing_is_no_passage(kind: Kind) -> None:
+    engine = kind.make()
+    with pytest.raises(StateError, match="no cells"):
+        engine.save(0, 0, -1)
+    read(engine, 0, some_tokens(engine, N))
+    with pytest.raises(StateError, match="no cells"):
+        engine.save(0, N, -1)
+    assert len(engine.save(0, 0, -1)) > len(engine.save(0, 5, -1)) > 0
+    assert ranges(engine) == [(0, N - 1)] + [(-1, -1)] * 3
+
+
+def test_where_cells_cannot_be_restored_that_is_said(make_llama_engine: Callable[..., Engine], tiny_llama: Any) -> None:
+    small = make_llama_engine(tiny_llama, 256, threads=1, chunk=2, n_seq_max=2)  # a sequence takes a token of the chunk
+    for engine in (small, ToyEngine(can_restore=False)):
+        engine.decode([piece(0, [65, 66], 0)])
+        assert not engine.spec.can_restore
+        for call in (lambda e=engine: e.save(0, 0, -1), lambda e=engine: e.restore(0, b"", [0])):
+            with pytest.raises(CapabilityError, match=f"cannot be restored: {engine.spec.why_restore}"):
+                call()
+
+
+def test_a_blob_of_another_model_or_context_is_refused(make_llama_engine: Callable[..., Engine], request: Any) -> None:
+    tiny = request.getfixturevalue("tiny_gemma3_wide")
+
+    def made(model: Any, **options: Any) -> tuple[Engine, bytes]:
+        engine = make_llama_engine(model, 256, threads=1, **options)
+        read(engine, 0, some_tokens(engine, N))
+        return engine, engine.save(0, *PASSAGE)
+
+    engine, own = made(tiny)
+    engine.remove(0, *PASSAGE)
+    others = {
+        "model": made(request.getfixturevalue("tiny_llama"))[1],
+        "type of K": made(tiny, kv_k="q8_0")[1],
+        "type of V": made(tiny, kv_v="q8_0", flash_attn="on")[1],
+        "flash-attention setting": made(tiny, flash_attn="on")[1],
+    }
+    for what, blob in others.items():
+        with pytest.raises(StateError, match=f"was made with another .*{what}"):
+            engine.restore(0, blob, LOST)
+    with pytest.raises(StateError, match="are no passage"):
+        engine.restore(0, ToyEngine().dump(0), LOST)
+    engine.restore(0, own, range(*PASSAGE))
+    assert engine.pos_range(0) == (0, N - 1)
+
+
+def test_a_failure_of_llama_cpp_itself_leaves_the_cache_as_it_was(
+    make_llama_engine: Callable[..., Engine], tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_sir.llama.engine import lib
+
+    kind = Kind("tiny_llama", lambda: make_llama_engine(tiny_llama, N_CTX, threads=1, n_seq_max=4), 0.01, 0.05)
+    engine = kind.make()
+    saved = lose(engine)
+    real = lib.llama_state_seq_set_data
+
+    def half(context: Any, data: Any, n: int, seq: int) -> int:
+        real(context, data, n, seq)  # as where the second cache of a sliding window finds no room
+        return 0
+
+    monkeypatch.setattr(lib, "llama_state_seq_set_data", half)
+    with pytest.raises(StateError, match="did not restore"):
+        engine.restore(0, saved, LOST[:4], [p + 60 for p in LOST[:4]], [(30, -1, 100)])
+    monkeypatch.undo()
+    assert ranges(engine) == [(0, N - 1), (-1, -1), (-1, -1), (0, 3)]
+    engine.restore(0, saved, LOST)
+    assert apart(read(engine, 0, [77]), read(untouched(kind), 0, [77])) < kind.same
+
+
+def test_the_toy_fails_on_request() -> None:
+    engine = ToyEngine(N_CTX, n_batch=N_BATCH)
+    saved = lose(engine)
+    engine.fail_next = StateError("made up")
+    with pytest.raises(StateError, match="made up"):
+        engine.restore(0, saved, LOST, LOST, [(30, -1, 5)])
+    assert engine.pos_range(0) == (0, N - 1)
+
+
 # ---- what does not exist -----------------------------------------------------------------------
 
 CALLS: dict[str, Callable[[Engine, int], object]] = {
@@ -355,6 +634,8 @@ CALLS: dict[str, Callable[[Engine, int], object]] = {
     "pos_range": lambda engine, seq: engine.pos_range(seq),
     "dump": lambda engine, seq: engine.dump(seq),
     "load": lambda engine, seq: engine.load(seq, engine.dump(0)),
+    "save": lambda engine, seq: engine.save(seq, 0, -1),
+    "restore": lambda engine, seq: engine.restore(seq, engine.save(0, 0, -1), [5]),
 }
 
 
@@ -372,5 +653,6 @@ def test_the_spec_says_what_was_asked_for(kind: Kind) -> None:
     spec: EngineSpec = kind.make().spec
     assert (spec.n_ctx, spec.n_seq_max) == (N_CTX, N_SEQ_MAX)
     assert spec.can_pack == (kind.name != "tiny_gemma3")
+    assert spec.can_restore and spec.why_restore
     assert spec.why and spec.model and spec.fingerprint
     assert spec.kv_bytes > 0

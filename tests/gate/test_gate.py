@@ -1,9 +1,13 @@
 """What the gate decides, family by family, in the way a user's model is let in: header, child process, engine."""
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,19 +15,21 @@ from tiny_families import FAMILIES, N_CTX_TRAIN, Family
 from tiny_gguf import hyperparameters, tokenizer, write_gguf, write_llama
 
 from edge_sir.core.budget import Budget
+from edge_sir.engine import Slice
 from edge_sir.errors import CapabilityError, ModelFileError
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
 from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.llama.gguf.header import GGUFHeader
 from edge_sir.llama.kshift.admission import ChildReport, _stages, admit, build_id, judge, run_probe
-from edge_sir.llama.kshift.gate import ShiftTest, packing_verdict
-from edge_sir.llama.kshift.trial import read_plainly, shift_test, trial_options
+from edge_sir.llama.kshift.gate import KV_TYPES, RestoreTest, ShiftTest, Trials, check_kv_types, packing_verdict
+from edge_sir.llama.kshift.trial import read_plainly, restore_test, shift_test, trial_options
 from edge_sir.llama.kshift.verdicts import VerdictStore
 from edge_sir.llama.native import NativeModel
 from edge_sir.policies import from_spec
 from edge_sir.session import Session
 
 BUDGET = 256
+DONE = {"done": True, "moved": 0.0, "rounding": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +52,9 @@ def families(*modes: str) -> pytest.MarkDecorator:
 def engine(family: Family, tiny_folder: Path, shared_cache: None) -> Iterator[LlamaEngine]:
     """The engine that a user of the family's file would get."""
     header = check_model_file(family.file(tiny_folder))
-    test = admit(header, threads=1)
+    trials = admit(header, threads=1, kv_k=family.type_k)
     options = EngineOptions(threads=1, chunk=64, kv_k=family.type_k)  # type: ignore[arg-type]
-    made = LlamaEngine(NativeModel(header.path, header=header), BUDGET, options, owns_model=True, shift_test=test)
+    made = LlamaEngine(NativeModel(header.path, header=header), BUDGET, options, owns_model=True, trials=trials)
     yield made
     made.close()
 
@@ -73,6 +79,13 @@ def test_each_family_gets_its_mode_and_a_reason(family: Family, engine: LlamaEng
     assert REASONS.get(family.name, "within the 0.00") in engine.spec.why
 
 
+@families("packed", "gaps")
+def test_cells_of_each_family_can_be_restored(family: Family, engine: LlamaEngine) -> None:
+    """Also where keys must not move: at its old position a cell's key is as it was."""
+    assert engine.spec.can_restore, engine.spec.why_restore
+    assert re.fullmatch(r"restoring cells moved logits by \S+ sd, within the \S+ of rounding", engine.spec.why_restore)
+
+
 @families("gaps")
 def test_packing_is_refused_with_the_reason(family: Family, engine: LlamaEngine) -> None:
     with pytest.raises(CapabilityError, match="use --positions gaps"):
@@ -89,18 +102,18 @@ def test_recurrent_memory_is_refused_in_one_line(family: Family, tiny_folder: Pa
 def test_a_window_that_holds_the_budget_packs_and_a_smaller_one_does_not(tiny_gemma3_wide_path: Path) -> None:
     header = check_model_file(tiny_gemma3_wide_path)
     passed = ShiftTest(moved=0.001, rounding=0.001)
-    assert packing_verdict(header, 512, 512, True, test=passed).can_pack
-    assert not packing_verdict(header, 768, 512, True, test=passed).can_pack
+    assert packing_verdict(header, 512, 512, True, test=passed).allowed
+    assert not packing_verdict(header, 768, 512, True, test=passed).allowed
 
 
 def test_metadata_and_llama_cpp_overrule_a_passed_trial(tmp_path: Path) -> None:
     header = check_model_file(write_llama(tmp_path / "yarn.gguf", rope_scaling=("yarn", 1.5)))
     passed = ShiftTest(moved=0.0, rounding=0.001)
-    assert not packing_verdict(header, 256, 0, True, test=passed).can_pack
+    assert not packing_verdict(header, 256, 0, True, test=passed).allowed
     plain = check_model_file(write_llama(tmp_path / "plain.gguf"))
-    assert packing_verdict(plain, 256, 0, True, test=passed).can_pack
-    assert not packing_verdict(plain, 256, 0, False, test=passed).can_pack
-    assert not packing_verdict(plain, 256, 0, True, kv_k="q8_0", test=passed).can_pack
+    assert packing_verdict(plain, 256, 0, True, test=passed).allowed
+    assert not packing_verdict(plain, 256, 0, False, test=passed).allowed
+    assert not packing_verdict(plain, 256, 0, True, kv_k="q8_0", test=passed).allowed
 
 
 @pytest.mark.parametrize(
@@ -108,7 +121,7 @@ def test_metadata_and_llama_cpp_overrule_a_passed_trial(tmp_path: Path) -> None:
 )
 def test_a_failed_trial_means_gaps_even_for_a_llama(tiny_llama_path: Path, test: ShiftTest) -> None:
     verdict = packing_verdict(check_model_file(tiny_llama_path), 256, 0, True, test=test)
-    assert (verdict.can_pack, verdict.why) == (False, str(test))
+    assert (verdict.allowed, verdict.why) == (False, str(test))
 
 
 @pytest.mark.parametrize("kinds", [("q8_0", "f16", "K"), ("f16", "q4_0", "V")])
@@ -125,6 +138,77 @@ def test_the_trial_finds_silent_harm_without_metadata(name: str, tiny_folder: Pa
     test = shift_test(model, read_plainly(model, options)[0], options)
     model.close()
     assert test.moved > 20 * test.tolerance and not test.passed
+
+
+# ---- restoring -----------------------------------------------------------------------------------
+
+SETTINGS = [(k, v, flash) for k in KV_TYPES for v in KV_TYPES for flash in ("off", "on")]
+
+
+def settings_of(model: NativeModel) -> list[EngineOptions]:
+    """The contexts of a trial with all types of K and V that llama.cpp takes for the model."""
+    found = []
+    for kv_k, kv_v, flash_attn in SETTINGS:
+        with suppress(CapabilityError):
+            check_kv_types(model.header, kv_k, kv_v, flash_attn)
+            found.append(replace(trial_options(1), kv_k=kv_k, kv_v=kv_v, flash_attn=flash_attn))  # type: ignore[arg-type]
+    return found
+
+
+@families("packed", "gaps")
+def test_restored_cells_leave_logits_alone_and_lost_ones_do_not(family: Family, tiny_folder: Path) -> None:
+    """Sliding windows within and beyond the text, all types of K and V, flash attention on and off."""
+    model = NativeModel(family.file(tiny_folder))
+    try:
+        settings = settings_of(model)
+        assert len(settings) in (2, 12)
+        for options in settings:
+            test, lost = restore_test(model, options), restore_test(model, options, restore=False)
+            assert test.passed, (options, test)
+            assert lost.moved > 5 * lost.tolerance, (options, lost)
+    finally:
+        model.close()
+
+
+def test_a_context_that_cannot_be_made_is_a_reason(tiny_llama_path: Path) -> None:
+    header = check_model_file(tiny_llama_path)
+    trials = judge(header, run_probe(header, threads=1, kv_k="q8_0"))
+    assert trials.shift is not None and trials.shift.passed
+    assert trials.restore is not None and not trials.restore.passed
+    assert "could not be restored" in str(trials.restore) and "use --kv-k f16" in str(trials.restore)
+
+
+def test_a_failed_trial_of_restoring_means_text(tiny_llama: NativeModel) -> None:
+    failed = RestoreTest(moved=0.5, rounding=0.001)
+    engine = LlamaEngine(tiny_llama, 256, EngineOptions(threads=1), trials=Trials(restore=failed))
+    assert (engine.spec.can_restore, engine.spec.why_restore) == (False, str(failed))
+    read = engine.text.encode("Once upon a time", special=False)
+    engine.decode([Slice(0, read, 0, np.full(len(read), -1, np.int32))])
+    with pytest.raises(CapabilityError, match=r"beyond the 0\.002"):
+        engine.save(0, 0, 2)
+    engine.close()
+
+
+def test_another_type_or_setting_is_tried_anew(header: GGUFHeader, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[dict[str, Any]] = []
+    done = ChildReport(0, [{"loaded": True}, {"read": True}, {"restored": 0.5, "restore_rounding": 0.1}, DONE], "")
+    monkeypatch.setattr("edge_sir.llama.kshift.admission.run_probe", lambda _, **how: tried.append(how) or done)
+    for _ in range(2):
+        for how in ({}, {"kv_v": "q8_0"}, {"kv_k": "q8_0"}, {"flash_attn": "on"}):
+            assert admit(header, **how) == Trials(ShiftTest(0.0, 0.1), RestoreTest(0.5, 0.1))  # type: ignore[arg-type]
+    assert [(t["kv_k"], t["kv_v"], t["flash_attn"]) for t in tried] == [
+        ("f16", "f16", "auto"),
+        ("f16", "q8_0", "auto"),
+        ("q8_0", "f16", "auto"),
+        ("f16", "f16", "on"),
+    ]
+
+
+def test_a_death_while_restoring_says_no_to_both(header: GGUFHeader) -> None:
+    trials = judge(header, ChildReport(-6, [LOADED, READ], ABORTED))
+    assert trials.restore is not None and "GGML_ASSERT" in str(trials.restore)
+    restored = {"restored": 0.0, "restore_rounding": 0.1}
+    assert judge(header, ChildReport(-6, [LOADED, READ, restored], ABORTED)).restore == RestoreTest(0.0, 0.1)
 
 
 # ---- endless generation --------------------------------------------------------------------------
@@ -184,7 +268,7 @@ def header(tiny_llama_path: Path) -> GGUFHeader:
 
 def test_a_file_is_tried_once(header: GGUFHeader, monkeypatch: pytest.MonkeyPatch) -> None:
     first = admit(header, threads=1)
-    assert first is not None and first.passed
+    assert first.shift is not None and first.shift.passed
     monkeypatch.setattr("edge_sir.llama.kshift.admission.run_probe", lambda *_, **__: pytest.fail("a second child"))
     assert admit(header, threads=1) == first
 
@@ -194,7 +278,7 @@ def test_another_file_build_or_offload_is_another_verdict(
     header: GGUFHeader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu_layers: int
 ) -> None:
     children = []
-    done = ChildReport(0, [{"loaded": True}, {"read": True}, {"done": True, "moved": 0.0, "rounding": 0.1}], "")
+    done = ChildReport(0, [{"loaded": True}, {"read": True}, DONE], "")
     monkeypatch.setattr("edge_sir.llama.kshift.admission.run_probe", lambda h, **_: children.append(h.path) or done)
     admit(header, gpu_layers=gpu_layers)
     admit(header, gpu_layers=gpu_layers)
@@ -220,20 +304,19 @@ DAMAGED += ['{"key": "k", "test": {"moved": 0, "rounding": 1, "died": 7}}']
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_verdict_is_ignored_and_replaced(text: str) -> None:
     store = VerdictStore("k")
-    store.write(None)
-    remembered = store.read()
-    assert remembered is not None and remembered.test is None
+    store.write(Trials())
+    assert store.read() == Trials()
     store.path.write_text(text)
     assert store.read() is None
-    store.write(ShiftTest(0.1, 0.2))
-    remembered = store.read()
-    assert remembered is not None and remembered.test == ShiftTest(0.1, 0.2)
+    trials = Trials(ShiftTest(0.1, 0.2), RestoreTest(0.3, 0.4, "why"))
+    store.write(trials)
+    assert store.read() == trials
     assert [p.name for p in store.path.parent.iterdir()] == [store.path.name]
 
 
 def test_bytes_that_are_no_text_are_ignored() -> None:
     store = VerdictStore("k")
-    store.write(None)
+    store.write(Trials())
     store.path.write_bytes(b"\xff\xfe\x00")
     assert store.read() is None
 
@@ -244,7 +327,7 @@ def test_a_cache_that_cannot_be_written_costs_a_second_try_only(
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     first, second = admit(header, threads=1), admit(header, threads=1)
-    assert first == second and first is not None and first.passed
+    assert first == second and first.shift is not None and first.shift.passed
 
 
 def test_modules_in_the_working_folder_are_not_run(
@@ -297,12 +380,12 @@ def test_a_death_while_reading_is_one_clear_line(header: GGUFHeader) -> None:
 
 
 def test_a_death_while_moving_keys_means_gaps(header: GGUFHeader) -> None:
-    test = judge(header, ChildReport(-6, [LOADED, READ], ABORTED))
+    test = judge(header, ChildReport(-6, [LOADED, READ], ABORTED)).shift
     assert test is not None and not test.passed and "GGML_ASSERT" in str(test)
 
 
 def test_an_error_while_moving_keys_means_gaps(header: GGUFHeader) -> None:
-    test = judge(header, ChildReport(0, [LOADED, READ, {"refused": "a K-shift failed"}], ""))
+    test = judge(header, ChildReport(0, [LOADED, READ, {"refused": "a K-shift failed"}], "")).shift
     assert test is not None and not test.passed and "a K-shift failed" in str(test)
 
 
@@ -319,7 +402,7 @@ def test_only_what_would_happen_again_is_remembered(
     report = ChildReport(status, [LOADED, READ], ABORTED)
     monkeypatch.setattr("edge_sir.llama.kshift.admission.run_probe", lambda *_, **__: children.append(1) or report)
     for _ in range(2):
-        test = admit(header)
+        test = admit(header).shift
         assert test is not None and not test.passed
     assert len(children) == (1 if kept else 2)
 
@@ -329,7 +412,7 @@ def test_where_no_process_can_be_started_gaps_are_right(
     header: GGUFHeader, monkeypatch: pytest.MonkeyPatch, executable: str
 ) -> None:
     monkeypatch.setattr("sys.executable", executable)
-    test = admit(header)
+    test = admit(header).shift
     assert test is not None and not test.passed and "not tried" in str(test)
 
 

@@ -22,6 +22,7 @@ def test_without_a_model_it_tells_of_the_machine(run_cli: Callable) -> None:
 def test_a_model_is_reported_for_people(run_cli: Callable, talker_path: Path) -> None:
     text = run_cli("doctor", talker_path, "--budget", "256", "--memory", "200M", "--no-speed").succeeded().out.decode()
     assert "positions: packed, since moving keys moved logits by 0.0" in text
+    assert "evicted cells: put back without reading them again, since restoring cells moved logits by " in text
     assert "cells, 256 bytes each" in text and "a budget of 256 cells takes" in text
     assert "the logits of 128 tokens at once (--chunk)" in text
     assert "200.0 MB hold a budget of " in text and "speed" not in text
@@ -61,6 +62,11 @@ def test_a_model_is_reported_for_programs(run_cli: Callable, write_model: Callab
     gate, memory = report["gate"], report["memory"]
     assert gate["mode"] == "gaps" and "sliding window of 32" in gate["why"]
     assert gate["trial"]["passed"] and gate["trial"]["moved"] < gate["trial"]["tolerance"]
+    assert gate["restore"]["allowed"] and "restoring cells moved" in gate["restore"]["why"]
+    assert (
+        gate["restore"]["trial"]["passed"]
+        and gate["restore"]["trial"]["moved"] <= gate["restore"]["trial"]["tolerance"]
+    )
     assert {(row["k"], row["v"], row["allowed"]) for row in gate["kv_types"]} >= {("f16", "f16", "gaps")}
     assert (memory["budget"], memory["chunk"]) == (256, 128)
     process = memory["vocabulary_bytes"] + memory["python_bytes"]

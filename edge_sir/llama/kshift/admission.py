@@ -1,7 +1,7 @@
 """Lets a model file in: what was found out about it once is remembered, and a stranger meets a child process first.
 
-    header ──cached?──> ShiftTest
-       └──no──> python -m edge_sir.llama.kshift.probe ──stages──> judge ──> ShiftTest, cached; or ModelFileError
+    header ──cached?──> Trials
+       └──no──> python -m edge_sir.llama.kshift.probe ──stages──> judge ──> Trials, cached; or ModelFileError
 
 llama.cpp ends the process on some files that its loader did not foresee. In a child that costs one clear line.
 Nothing here imports llama_cpp.
@@ -23,14 +23,14 @@ from typing import Any
 
 from edge_sir.errors import ModelFileError
 from edge_sir.llama.gguf.header import AGAIN, OTHER, GGUFHeader
-from edge_sir.llama.kshift.gate import ShiftTest
+from edge_sir.llama.kshift.gate import RestoreTest, ShiftTest, Trials
 from edge_sir.llama.kshift.verdicts import VerdictStore, digest
 
 __all__ = ["ChildReport", "admit", "build_id", "judge", "run_probe"]
 
 _log = logging.getLogger(__name__)
 
-_GATE = 1  # raise it when what a trial does changes, so that old verdicts are forgotten
+_GATE = 2  # raise it when what a trial does changes, so that old verdicts are forgotten
 _ANNOUNCE_AFTER_S = 5.0
 _CRASHES = (signal.SIGABRT, signal.SIGSEGV, signal.SIGILL, signal.SIGFPE, getattr(signal, "SIGBUS", signal.SIGSEGV))
 _LEAST_PATIENCE_S, _BYTES_PER_S = 300.0, 5e6  # a slow card must not look like a hang
@@ -54,51 +54,73 @@ class ChildReport:
         return next((line[stage] for line in self.stages if stage in line), None)
 
 
-def admit(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0) -> ShiftTest | None:
-    """What moving keys does to the model of this file; None where it was not tried because harm is known.
+def admit(
+    header: GGUFHeader,
+    *,
+    gpu_layers: int = -1,
+    threads: int = 0,
+    kv_k: str = "f16",
+    kv_v: str = "f16",
+    flash_attn: str = "auto",
+) -> Trials:
+    """What moving keys and restoring cells do to the model of this file.
 
-    The first time, a child process loads it (once per file, llama.cpp build and gpu_layers). Raises
-    ModelFileError for a file that cannot be loaded or used, even if it ended the child.
+    The first time, a child process loads it: once per file, llama.cpp build, gpu_layers, types of K and V and
+    flash-attention setting. Raises ModelFileError for a file that cannot be loaded or used, even if it ended the child.
     """
-    store = VerdictStore(f"{_GATE}-{header.fingerprint}-{build_id()}-{gpu_layers}")
+    context = {"kv_k": kv_k, "kv_v": kv_v, "flash_attn": flash_attn}
+    store = VerdictStore("-".join((f"{_GATE}-{header.fingerprint}-{build_id()}-{gpu_layers}", *context.values())))
     known = store.read()
     if known is not None:
-        return known.test
+        return known
     try:
-        report = run_probe(header, gpu_layers=gpu_layers, threads=threads)
+        report = run_probe(header, gpu_layers=gpu_layers, threads=threads, **context)
     except OSError as error:  # no process can be started here: then nothing is proven, and gaps are always right
         _log.warning("%s could not be tried in a process of its own: %s", header.path.name, error)
-        return ShiftTest(died=f"not tried: {error}")
-    test = judge(header, report)
+        return Trials(ShiftTest(died=f"not tried: {error}"), RestoreTest(died=f"not tried: {error}"))
+    trials = judge(header, report)
     if report.reached("done") or report.crashed:  # not a kill for want of memory, which may not happen again
-        store.write(test)
-    return test
+        store.write(trials)
+    return trials
 
 
-def judge(header: GGUFHeader, report: ChildReport) -> ShiftTest | None:
-    """The trial's outcome from a child's report. Raises ModelFileError where the child could not use the file."""
+def judge(header: GGUFHeader, report: ChildReport) -> Trials:
+    """The trials' outcome from a child's report. Raises ModelFileError where the child could not use the file."""
     refusal = report.reached("refused")
-    if refusal is not None and report.reached("read"):
-        return ShiftTest(died=refusal)
-    if refusal is not None:
+    if refusal is not None and not report.reached("read"):
         raise ModelFileError(refusal)
+    restore = _restore_test(report)
+    if refusal is not None:
+        return Trials(ShiftTest(died=refusal), restore)
     if report.reached("done"):
         last = report.stages[-1]
-        return ShiftTest(last["moved"], last["rounding"]) if "moved" in last else None
+        return Trials(ShiftTest(last["moved"], last["rounding"]) if "moved" in last else None, restore)
     end = _how_it_ended(report)
     if report.reached("read"):
-        return ShiftTest(died=end)
+        return Trials(ShiftTest(died=end), restore or RestoreTest(died=end))
     if report.status == -getattr(signal, "SIGKILL", 9):
         raise header.error("was being tried when the process was killed, as for want of memory", "use a smaller model")
     doing = "reading a text with it" if report.reached("loaded") else "loading it"
     raise header.error(f"{doing} ends llama.cpp ({end})", OTHER if report.reached("loaded") else AGAIN)
 
 
-def run_probe(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0) -> ChildReport:
-    """Has a child process load and try the file. Raises OSError where none can be started."""
+def _restore_test(report: ChildReport) -> RestoreTest | None:
+    if report.reached("not_restored") is not None:
+        return RestoreTest(died=report.reached("not_restored"))
+    if report.reached("restored") is None:
+        return None
+    return RestoreTest(report.reached("restored"), report.reached("restore_rounding"))
+
+
+def run_probe(header: GGUFHeader, *, gpu_layers: int = -1, threads: int = 0, **context: str) -> ChildReport:
+    """Has a child process load and try the file. context: kv_k, kv_v, flash_attn, as `EngineOptions` has them.
+
+    Raises OSError where none can be started.
+    """
     if not sys.executable or getattr(sys, "frozen", False):
         raise OSError("there is no Python interpreter to run")
-    request = json.dumps({"path": str(header.path.absolute()), "gpu_layers": gpu_layers, "threads": threads})
+    what = {"path": str(header.path.absolute()), "gpu_layers": gpu_layers, "threads": threads}
+    request = json.dumps(what | context)
     # Not -m: that would put the working folder before the packages of this process.
     run = "import runpy; runpy.run_module('edge_sir.llama.kshift.probe', {}, '__main__')"
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {run}", request]

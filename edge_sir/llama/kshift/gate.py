@@ -4,11 +4,14 @@
 quantized keys), and for some it ends the process. So packing is allowed only where metadata knows of no harm and
 a trial moved keys without moving logits (trial.py, run once per file by admission.py). Everything else runs in
 gap mode, which never touches a key and is right for every model with plain attention.
+
+Whether cells may be saved, evicted and restored is decided by a trial as well, for the types of K and V and the
+flash-attention setting in use. At their old positions no key is touched, so that models that cannot pack can restore.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edge_sir.errors import CapabilityError
 from edge_sir.llama.gguf.header import GGUFHeader
@@ -16,12 +19,15 @@ from edge_sir.llama.gguf.header import GGUFHeader
 __all__ = [
     "KV_TYPES",
     "KVType",
+    "RestoreTest",
     "ShiftTest",
+    "Trials",
     "Verdict",
     "backend_note",
     "check_kv_types",
     "known_harm",
     "packing_verdict",
+    "restore_verdict",
 ]
 
 KVType = Literal["f16", "q8_0", "q4_0"]
@@ -50,24 +56,27 @@ _LEAST_TOLERANCE = 0.002  # where both ways to attend round alike
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether packing is right for a model in a context, and why."""
+    """Whether something is right for a model in a context, and why."""
 
-    can_pack: bool
+    allowed: bool
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class ShiftTest:
-    """What a trial found. RoPE is relative, so moving all cells alike must not change a logit.
+class _Trial:
+    """Something was done to cells that must not change a logit.
 
-    moved: root mean square change of logits after moving keys five times, in standard deviations of the logits.
-    rounding: their change when the same attention is summed in another order. died: why there is no result, as
-    how llama.cpp ended the process; empty if there is one.
+    moved: root mean square change of logits, in standard deviations of the logits. rounding: their change when the same
+    attention is summed in another order. died: why there is no result, as how llama.cpp ended the process; empty if
+    there is one.
     """
 
     moved: float = 0.0
     rounding: float = 0.0
     died: str = ""
+
+    _failed: ClassVar[str] = ""
+    _done: ClassVar[str] = ""
 
     @property
     def tolerance(self) -> float:
@@ -80,9 +89,35 @@ class ShiftTest:
 
     def __str__(self) -> str:
         if self.died:
-            return f"keys could not be moved ({self.died})"
+            return f"{self._failed} ({self.died})"
         compared = "within" if self.passed else "beyond"
-        return f"moving keys moved logits by {self.moved:.2g} sd, {compared} the {self.tolerance:.2g} of rounding"
+        return f"{self._done} moved logits by {self.moved:.2g} sd, {compared} the {self.tolerance:.2g} of rounding"
+
+
+class ShiftTest(_Trial):
+    """All keys were moved alike, five times. RoPE is relative, so that this must not change a logit."""
+
+    __slots__ = ()
+    _failed = "keys could not be moved"
+    _done = "moving keys"
+
+
+class RestoreTest(_Trial):
+    """Cells were saved and removed, another sequence took and left theirs, and they were put back."""
+
+    __slots__ = ()
+    _failed = "cells could not be restored"
+    _done = "restoring cells"
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What was found out about a file. shift: None where it was not tried because harm is known. restore: None where
+    it was not tried.
+    """
+
+    shift: ShiftTest | None = None
+    restore: RestoreTest | None = None
 
 
 def known_harm(header: GGUFHeader) -> str | None:
@@ -119,6 +154,17 @@ def packing_verdict(
     if header.architecture not in _PROVEN or not plain:
         return Verdict(False, f"shifting keys was not tried for this file of architecture '{header.architecture}'")
     return Verdict(True, f"plain RoPE ({header.architecture}), f16 keys")
+
+
+def restore_verdict(header: GGUFHeader, test: RestoreTest | None) -> Verdict:
+    """Whether cells may be saved and restored in a context of the kind that was tried; without a trial, only those of
+    architectures that are proven.
+    """
+    if test is not None:
+        return Verdict(test.passed, str(test))
+    if header.architecture not in _PROVEN:
+        return Verdict(False, f"restoring cells was not tried for this file of architecture '{header.architecture}'")
+    return Verdict(True, f"a plain cache of K and V ({header.architecture})")
 
 
 def check_kv_types(header: GGUFHeader, kv_k: str, kv_v: str, flash_attn: str) -> None:

@@ -7,23 +7,19 @@ import logging
 import math
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
 import platformdirs
 
-from edge_sir.llama.kshift.gate import ShiftTest
+from edge_sir.llama.kshift.gate import RestoreTest, ShiftTest, Trials
 
-__all__ = ["Remembered", "VerdictStore", "digest"]
+__all__ = ["VerdictStore", "digest"]
+
+Test = TypeVar("Test", ShiftTest, RestoreTest)
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """A cached outcome; `test` is None where keys were not moved because harm is known."""
-
-    test: ShiftTest | None
 
 
 class VerdictStore:
@@ -33,24 +29,20 @@ class VerdictStore:
         self.key = key
         self.path = Path(platformdirs.user_cache_dir("edge-sir")) / "gate" / f"{digest(key)}.json"
 
-    def read(self) -> Remembered | None:
+    def read(self) -> Trials | None:
         """What was written last; None if nothing was, or if it cannot be trusted."""
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             if found["key"] != self.key:
                 return None
-            test = found["test"]
-            if test is None:
-                return Remembered(None)
-            moved, rounding, died = float(test["moved"]), float(test["rounding"]), test["died"]
+            return Trials(_trial(found["test"], ShiftTest), _trial(found["restore"], RestoreTest))
         except (OSError, ValueError, TypeError, KeyError):  # ValueError: no UTF-8, no JSON, no number
             return None
-        sound = isinstance(died, str) and math.isfinite(rounding) and rounding >= 0
-        return Remembered(ShiftTest(moved, rounding, died)) if sound else None
 
-    def write(self, test: ShiftTest | None) -> None:
+    def write(self, trials: Trials) -> None:
         """Replaces the file at once, so that nobody reads half of it."""
-        text = json.dumps({"key": self.key, "test": test and asdict(test)})
+        shift, restore = (None if test is None else asdict(test) for test in (trials.shift, trials.restore))
+        text = json.dumps({"key": self.key, "test": shift, "restore": restore})
         part = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +55,16 @@ class VerdictStore:
             if part is not None:
                 with contextlib.suppress(OSError):
                     Path(part).unlink()
+
+
+def _trial(found: Any, kind: type[Test]) -> Test | None:
+    """Raises ValueError, TypeError or KeyError for anything but what was written."""
+    if found is None:
+        return None
+    moved, rounding, died = float(found["moved"]), float(found["rounding"]), found["died"]
+    if not (isinstance(died, str) and math.isfinite(rounding) and rounding >= 0):
+        raise ValueError("no outcome of a trial")
+    return kind(moved, rounding, died)
 
 
 def digest(text: str) -> str:

@@ -1,0 +1,155 @@
+"""The state of one sequence as llama.cpp writes it (llama_state_seq_get_data), and a choice of its cells.
+
+    magic, sequence | n_stream = 1, n_cells | per cell: pos, 1, [12 bytes more], sequence
+                    | v_trans, n_layer | per layer, K: type, row size, rows | per layer, V: the same,
+                    | or transposed: type, element size, n_embd, [n_embd, n_cells] elements
+
+All but the first two once more for the second cache of a model with sliding windows (llama_kv_cache_iswa). The layout
+is that of llama_kv_cache::state_write. To have llama.cpp choose the cells, by restoring all and removing some, would
+take free cells for all of them; a full cache has none to spare.
+"""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.errors import StateError
+
+__all__ = ["CellState"]
+
+Ints = NDArray[np.int64]
+
+_EXTRA = (0, 12)  # bytes per cell beside pos and sequence: M-RoPE keeps x, y and the token (llama_kv_cell_ext)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Values by cell: rows, uint8 [n_cells, size], or transposed, uint8 [n_embd, n_cells, size]."""
+
+    head: bytes
+    values: NDArray[np.uint8]
+
+    def chosen(self, cells: Ints) -> list[bytes]:
+        return [self.head, self.values[..., cells, :].tobytes()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """One cache's cells. meta: uint8 [n_cells, size], of which the first four bytes are the position."""
+
+    meta: NDArray[np.uint8]
+    layers: bytes
+    rows: tuple[_Rows, ...]
+
+    @property
+    def pos(self) -> NDArray[np.int32]:
+        pos: NDArray[np.int32] = self.meta[:, :4].copy().view("<i4").ravel()
+        return pos
+
+    def chosen(self, pos: Ints) -> list[bytes]:
+        cells = np.flatnonzero(np.isin(self.pos, pos))
+        parts = [struct.pack("<II", 1, len(cells))]
+        if len(cells):
+            parts += [self.meta[cells].tobytes(), self.layers]
+            parts += [part for rows in self.rows for part in rows.chosen(cells)]
+        return parts
+
+
+class CellState:
+    """A parsed state. Raises StateError for bytes of another layout, which a newer llama.cpp may have."""
+
+    def __init__(self, state: "bytes | memoryview") -> None:
+        self._state = memoryview(state)
+        try:
+            reader = _Reader(self._state)
+            self._head = reader.take(8)
+            self._caches = [reader.cache()]
+            while reader.left:
+                self._caches.append(reader.cache())
+        except (struct.error, ValueError) as error:
+            raise StateError(f"llama.cpp wrote a state of an unknown layout: {error}") from None
+
+    @property
+    def pos(self) -> Ints:
+        """The positions in it, sorted, int64 [n]. A sliding window's own cache may hold fewer of them."""
+        return np.sort(self._caches[0].pos).astype(np.int64)
+
+    def chosen(self, pos: Ints) -> bytes:
+        """A state of the cells at `pos` alone, for llama_state_seq_set_data."""
+        if len(pos) == len(self._caches[0].meta):
+            return bytes(self._state)
+        return b"".join([self._head, *(part for cache in self._caches for part in cache.chosen(pos))])
+
+
+class _Reader:
+    def __init__(self, state: memoryview) -> None:
+        self._state, self._at = state, 0
+
+    @property
+    def left(self) -> int:
+        return len(self._state) - self._at
+
+    def take(self, n: int) -> bytes:
+        return bytes(self._view(n))
+
+    def _view(self, n: int) -> memoryview:
+        if not 0 <= n <= self.left:
+            raise ValueError(f"{n} bytes were expected and {self.left} are left")
+        self._at += n
+        return self._state[self._at - n : self._at]
+
+    def _array(self, *shape: int) -> NDArray[np.uint8]:
+        return np.frombuffer(self._view(int(np.prod(shape))), np.uint8).reshape(shape)
+
+    def _peek(self, form: str) -> tuple[int, ...]:
+        values: tuple[int, ...] = struct.unpack_from(form, self._state, self._at)
+        return values
+
+    def cache(self) -> _Cache:
+        n_stream, n = self._peek("<II")
+        self.take(8)
+        if n_stream != 1:
+            raise ValueError(f"it has {n_stream} streams")
+        if n == 0:
+            return _Cache(np.empty((0, 12), np.uint8), b"", ())
+        meta = self._meta(n)
+        v_trans, n_layer = self._peek("<II")
+        layers = self.take(8)
+        if v_trans > 1 or not 0 < n_layer <= 4096:
+            raise ValueError(f"it has {n_layer} layers, V of kind {v_trans}")
+        rows = [self._rows(n) for _ in range(n_layer)]
+        if self.left:
+            rows += self._values(n, n_layer, transposed=bool(v_trans))
+        return _Cache(meta, layers, tuple(rows))
+
+    def _values(self, n: int, n_layer: int, *, transposed: bool) -> list[_Rows]:
+        """V of all layers; none where the next cache follows at once, since MLA keeps no V."""
+        at = self._at
+        try:
+            return [self._transposed(n) if transposed else self._rows(n) for _ in range(n_layer)]
+        except (struct.error, ValueError):
+            self._at = at
+            return []
+
+    def _meta(self, n: int) -> NDArray[np.uint8]:
+        at = self._at
+        for extra in _EXTRA:
+            self._at = at
+            meta = self._array(n, 12 + extra)
+            counts = meta[:, 4:8].copy().view("<u4")
+            sequences = meta[:, 8 + extra :].copy().view("<i4")
+            if (counts == 1).all() and (sequences == sequences[0]).all() and 0 <= sequences[0] < 256:
+                return meta
+        raise ValueError("its cells are described in another way")
+
+    def _rows(self, n: int) -> _Rows:
+        _, size = self._peek("<iQ")
+        head = self.take(12)
+        return _Rows(head, self._array(n, size))
+
+    def _transposed(self, n: int) -> _Rows:
+        _, size, n_embd = self._peek("<iII")
+        head = self.take(12)
+        return _Rows(head, self._array(n_embd, n, size))
