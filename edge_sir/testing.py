@@ -217,11 +217,12 @@ class ToyEngine:
         self._member[cells, seq] = True
 
     def save(self, seq: int, p0: int, p1: int) -> bytes:
-        cells = self._cells(seq, p0, p1)
+        cells = np.flatnonzero(self._cells(seq, p0, p1))
         self._check_can_restore()
-        if not cells.any():
+        if not len(cells):
             raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")
         self.flush(seq)
+        cells = cells[np.argsort(self._pos[cells])]
         saved = np.stack([self._token[cells].astype(np.int64), self._pos[cells]])
         return seal("toy's cells", {"model": self.spec.fingerprint}, saved.astype("<i8").tobytes())
 

@@ -7,7 +7,7 @@ from Python, in a context of the same settings.
     bench.py          arguments, the host, the order      bench_context.py  prefill, overflow, re-reading
     bench_rig.py      bare llama.cpp, clock, text         bench_chat.py     generation, many turns, memory
     bench_stats.py    figures, spread, table, JSON        bench_eval.py     a played dialogue
-                                                          bench_text.py     a megabyte of text
+    bench_restore.py  saved cells that come back          bench_text.py     a megabyte of text
 """
 
 import argparse
@@ -26,6 +26,7 @@ from typing import Any
 import bench_chat
 import bench_context
 import bench_eval
+import bench_restore
 import bench_text
 from bench_rig import Setup, clock_of, copy_bytes_per_s, say
 from bench_stats import Figure, report, table
@@ -84,6 +85,7 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
         taken = bench_context.prefill(model, setup, 2048, setup.pick(1, 6))
         figures.append(bench_context.prefill_figure("prefill_scored_ratio", model, taken))
         figures += bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
+        figures += bench_restore.restoring(model, setup, setup.pick(15, 60))
         figures.append(bench_text.encoding(model, setup, setup.pick(3, 10)))
     finally:
         model.close()
@@ -111,17 +113,19 @@ def _half(setup: Setup, copy_speed: float) -> list[Figure]:
     """What a person notices, on a model of half a billion parameters, where it is here already."""
     path = _here(_HALF)
     keys = [f"{name}_0.5b" for name in ("decode_vs_bare", "prefill_scored_ratio", "reread_over_overflow")]
+    restore_keys = [f"{name}_0.5b" for name in bench_restore.KEYS]
     if path is None:
-        return [_missing(key, _HALF) for key in keys]
+        return [_missing(key, _HALF) for key in keys + restore_keys]
     figures = [bench_chat.generation(replace(setup, model=str(path)), setup.pick(2, 8), copy_speed, key=keys[0])]
     model = NativeModel(path)
     try:
         taken = bench_context.prefill(model, setup, setup.pick(1024, 2048), setup.pick(1, 3))
         figures.append(bench_context.prefill_figure(keys[1], model, taken))
         _, reread = bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
+        restored = bench_restore.restoring(model, setup, setup.pick(15, 60), restore_keys)
     finally:
         model.close()
-    return [*figures, replace(reread, key=keys[2])]
+    return [*figures, replace(reread, key=keys[2]), *restored]
 
 
 def _here(name: str) -> Path | None:

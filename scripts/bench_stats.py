@@ -38,6 +38,10 @@ TARGETS = {
     "prefill_scored_ratio_0.5b": ("", 0.0),
     "reread_over_overflow_0.5b": (">=", 100.0),
     "encode_vs_bare": ("<=", 1.05),
+    "restore_vs_reread": (">=", 8.0),
+    "archive_bytes_per_token": ("", 0.0),
+    "restore_vs_reread_0.5b": (">=", 8.0),
+    "archive_bytes_per_token_0.5b": ("", 0.0),
 }
 """Which way and how far each figure should be; "" for one that is only shown."""
 

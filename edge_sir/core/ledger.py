@@ -69,6 +69,9 @@ class Journal(Protocol):
     def dropped(self, born: Column) -> None:
         """The rows with these born numbers were removed."""
 
+    def restored(self, rows: Mapping[str, Column]) -> None:
+        """Rows that had left are back, each at its place in the order of birth; all their columns."""
+
     def forgotten(self, born: Column) -> None:
         """The user asked for these to be forgotten, resident or not: which tokens they were must not be kept."""
 
@@ -129,6 +132,31 @@ class TokenLedger:
         self._n = stop
         if self.journal is not None:
             self.journal.appended({name: column[start:stop] for name, column in self._columns.items()})
+
+    def insert(self, rows: Mapping[str, ArrayLike], pos: ArrayLike) -> None:
+        """Puts rows that had left back, each at its place in the order of birth.
+
+        rows: all columns, [n] each, in that order. pos: the position of every row afterwards, int [len(self) + n].
+        Raises SessionError, with nothing changed, for rows that do not fit or are resident, or positions out of order.
+        """
+        new = {name: np.asarray(rows[name], dtype) for name, dtype in COLUMNS}
+        born, places = self["born"], np.asarray(pos)
+        stop = self._n + len(new["born"])
+        if stop > self.capacity:
+            raise SessionError(f"{stop} rows do not fit a ledger of {self.capacity}; evict first")
+        if np.isin(new["born"], born).any() or np.any(np.diff(new["born"]) <= 0):
+            raise SessionError("rows that are to be inserted must not be resident, and stand in the order of birth")
+        if len(places) != stop or np.any(np.diff(places) <= 0):
+            raise SessionError("positions must grow along the ledger")
+        at = np.searchsorted(born, new["born"])
+        merged = {name: np.insert(column[: self._n], at, new[name]) for name, column in self._columns.items()}
+        merged["pos"] = places
+        for name, column in self._columns.items():
+            column[:stop] = merged[name]
+        self.epoch += 1
+        self._n = stop
+        if self.journal is not None:
+            self.journal.restored(new)
 
     def update(self, name: str, rows: NDArray[Any] | slice, value: ArrayLike) -> None:
         """Overwrites column `name` at `rows` (int or bool index, or a slice). What is resident does not change."""

@@ -34,7 +34,8 @@ class SessionStats:
     """Counts of one conversation, from its start. `evicted` counts tokens, `evictions` plans, `kshifts` graph runs.
 
     tokens_in: decoded but not generated, template tokens included. rewound: tokens taken back (a stop string,
-    truncate); what came in less what was evicted and rewound is resident. packs and rereads: how often gap mode
+    truncate). restored: evicted tokens that were put back. What came in and was restored, less what was evicted and
+    rewound, is resident. packs and rereads: how often gap mode
     reached the trained length and renumbered by K-shift or by decoding the survivors again.
     """
 
@@ -45,6 +46,7 @@ class SessionStats:
     resident_sum: int = 0
     evicted: int = 0
     rewound: int = 0
+    restored: int = 0
     evictions: int = 0
     kshifts: int = 0
     packs: int = 0

@@ -2,10 +2,12 @@
 
 session.py    the step machine, and the only place where memory is lost      state.py      all of it as one value
 pending.py    what was fed and not decoded yet                               positions.py  packed, or with gaps
+saved.py      rows with their cells, which outlive their eviction
 """
 
 from edge_sir.session.positions import PositionMode, Positions
+from edge_sir.session.saved import SavedRows
 from edge_sir.session.session import Session, check_context
 from edge_sir.session.state import SessionState
 
-__all__ = ["PositionMode", "Positions", "Session", "SessionState", "check_context"]
+__all__ = ["PositionMode", "Positions", "SavedRows", "Session", "SessionState", "check_context"]

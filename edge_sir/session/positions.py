@@ -4,16 +4,26 @@ Removing cells leaves holes. Packed, the survivors are renumbered and llama.cpp 
 gaps, positions keep growing and keys are never touched, until the trained length is reached.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_sir.core.ledger import TokenLedger
 from edge_sir.core.plan import packing_moves
 from edge_sir.engine import Engine, Slice
-from edge_sir.errors import CapabilityError
+from edge_sir.errors import CapabilityError, StateError
 
-__all__ = ["PositionMode", "Positions", "pack", "read_again", "resolve_positions"]
+__all__ = [
+    "PositionEpochs",
+    "PositionMode",
+    "Positions",
+    "pack",
+    "places_among",
+    "read_again",
+    "resolve_positions",
+]
 
 Positions = Literal["packed", "gaps", "auto"]
 PositionMode = Literal["packed", "gaps"]
@@ -26,6 +36,59 @@ def resolve_positions(wanted: Positions, engine: Engine) -> PositionMode:
     if wanted == "auto":
         return "packed" if engine.spec.can_pack else "gaps"
     return wanted
+
+
+class PositionEpochs:
+    """Which positions belong to other tokens than they did before, with gaps.
+
+    That begins where survivors are renumbered or read again, and where tokens are decoded at positions that others had
+    (after a rewind, or the eviction of the newest). Each time is an epoch. What was saved in an earlier one keeps its
+    positions below all that was given away since.
+    """
+
+    def __init__(self, now: int = 0, end: int = 0, given: Sequence[tuple[int, int]] = ()) -> None:
+        self.now = now
+        self._end = end  # of the positions in use in this epoch
+        self._given = [(int(epoch), int(p0)) for epoch, p0 in given]  # both grow: an earlier, higher one adds nothing
+
+    def decoded(self, p0: int, n: int) -> None:
+        """`n` new tokens stand at positions p0, p0 + 1, ..., behind all others."""
+        if p0 < self._end:
+            self.give(p0, p0)
+        self._end = p0 + n
+
+    def give(self, p0: int, end: int) -> None:
+        """Positions from `p0` on belong to others; those of them in use end before `end`."""
+        self.now += 1
+        self._given = [(epoch, p) for epoch, p in self._given if p < p0] + [(self.now, p0)]
+        self._end = end
+
+    def still_own(self, epoch: int, last: int) -> bool:
+        """Whether positions up to `last` mean the same as they did in `epoch`."""
+        return epoch <= self.now and all(last < p0 for since, p0 in self._given if since > epoch)
+
+    def state(self) -> dict[str, Any]:
+        """The arguments of one that goes on from here."""
+        return {"now": self.now, "end": self._end, "given": [list(pair) for pair in self._given]}
+
+
+def places_among(pos: NDArray[np.integer], at: NDArray[np.intp], first: int, *, packed: bool) -> NDArray[np.int64]:
+    """Positions of all rows, int64 [len(pos) + len(at)], when new rows come in before the rows `at` (sorted).
+
+    packed: all from `first` on stand together; else what need not move stays. Cells before position `first` must not
+    move: raises StateError where new rows belong among them.
+    """
+    n_still = int(np.searchsorted(pos, first))
+    if len(at) and at[0] < n_still:
+        raise StateError("the place of these cells is among cells that another sequence shares; read their text again")
+    wanted = np.insert(np.asarray(pos, np.int64), at, 0)
+    index = np.arange(len(wanted))
+    if packed:
+        wanted[n_still:] = first + np.arange(len(wanted) - n_still)
+        return wanted
+    # Each row stands behind the one before it, and no earlier than where it was.
+    places: NDArray[np.int64] = np.maximum.accumulate(wanted - index) + index
+    return places
 
 
 def pack(engine: Engine, seq: int, ledger: TokenLedger) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
-from edge_sir.core.plan import EvictionPlan, runs_of
+from edge_sir.core.plan import EvictionPlan, moves_between, runs_of
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction, SessionStats
 from edge_sir.core.room import Room
@@ -30,7 +30,16 @@ from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
 from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StateError
 from edge_sir.policies import to_spec
 from edge_sir.session.pending import Boundaries, PendingTokens, no_borders
-from edge_sir.session.positions import PositionMode, Positions, pack, read_again, resolve_positions
+from edge_sir.session.positions import (
+    PositionEpochs,
+    PositionMode,
+    Positions,
+    pack,
+    places_among,
+    read_again,
+    resolve_positions,
+)
+from edge_sir.session.saved import SavedRows
 from edge_sir.session.state import SessionState
 
 __all__ = ["Session", "check_context"]
@@ -90,6 +99,7 @@ class Session:
         self._needs = policy.needs | also_score
         self._pending = PendingTokens()
         self._born = 0
+        self._epochs = PositionEpochs()
         self._carry = _NOTHING
         self._in_flight: Slice | None = None
         self._sampler: Sampler | None = None
@@ -173,6 +183,7 @@ class Session:
             columns |= {"pos": piece.p0 + np.arange(n), "born": self._born + np.arange(n)}
             self.ledger.append(token, columns | self._carry.shifted(result.scores, int(token[0])))
             self._pending.drop(n)
+            self._note_positions(piece.p0, n)
             self._carry = _carry(piece, result)
             self._note_repeats(result)
             self._born += n
@@ -259,6 +270,8 @@ class Session:
         unknown = np.full(1, -1, np.int32)
         piece = Slice(self.seq, token, self.ledger.next_pos, unknown, self._needs, True)
         result = self.engine.decode([piece])[0]
+        if piece.p0 != int(row["pos"][0]):
+            self._note_positions(piece.p0, 1)
         self.ledger.append(token, row | {"pos": piece.p0})
         self._carry = _carry(piece, result)
 
@@ -287,6 +300,87 @@ class Session:
         self.ledger.update("pinned", rows, pinned)
         return len(rows)
 
+    # ---- what is saved, and what comes back ------------------------------------------------------
+
+    def save_rows(self, rows: ArrayLike) -> SavedRows:
+        """The ledger `rows` (sorted neighbours, int [n]) with their cells, for `restore` after they were evicted.
+
+        Raises CapabilityError where the engine cannot restore cells (`EngineSpec.why_restore`).
+        """
+        self.make_ready()
+        index = np.asarray(rows, np.intp)
+        if not len(index) or np.any(np.diff(index) != 1) or index[0] < 0 or index[-1] >= len(self.ledger):
+            raise SessionError(f"{len(index)} rows of a ledger of {len(self.ledger)} are no passage to save")
+        columns = {name: column[index].copy() for name, column in self.ledger.columns().items()}
+        with shield():  # a pending K-shift is applied by a decode
+            cells = self.engine.save(self.seq, int(columns["pos"][0]), int(columns["pos"][-1]) + 1)
+        return SavedRows(columns, self._epochs.now, cells)
+
+    def restore(self, saved: SavedRows, rows: ArrayLike | None = None, *, place: Literal["own", "last"] = "own") -> int:
+        """Makes those of the saved rows resident again that are not, with no decode; returns how many those are.
+
+        rows: which of them, sorted int [n]; None for all. place: "own" is the one in the order of birth (packed:
+        among the survivors, which move up; with gaps: at the old positions, or between its neighbours if those belong
+        to others by now); "last" is behind all that is resident, so right before a message that was fed and not decoded
+        yet: there they are tokens of the running turn, born anew. The last decoded row stays as it was. Rows of turns
+        that were taken back are the caller's to leave out, and so is making room.
+        Raises SessionError if they do not fit the budget, StateError where their text must be read instead: the cells
+        are damaged, of another model or context, or must move and cannot. Then nothing has changed.
+        """
+        self.make_ready()
+        chosen = np.arange(len(saved)) if rows is None else np.asarray(rows, np.intp)
+        missing = chosen[~np.isin(saved.columns["born"][chosen], self.ledger["born"])]
+        if not len(missing):
+            return 0
+        if len(self.ledger) + len(missing) > self.budget.n_cells:
+            n = len(self.ledger) + len(missing) - self.budget.n_cells
+            raise SessionError(f"{len(missing)} rows do not fit beside {len(self.ledger)}: evict {n} first")
+        columns = {name: column[missing].copy() for name, column in saved.columns.items()}
+        if place == "last":
+            columns |= {"born": self._born + np.arange(len(missing)), "turn": np.full(len(missing), self.turn)}
+        at = np.searchsorted(self.ledger["born"], columns["born"])
+        places = self._places(columns["pos"], at, saved.epoch if place == "own" else -1)
+        self._put_back(saved.cells, columns, at, places)
+        return len(missing)
+
+    def _places(self, pos: NDArray[Any], at: NDArray[np.intp], epoch: int) -> NDArray[np.int64]:
+        """The position of every row when rows from positions `pos`, saved in `epoch`, come in before the rows `at`."""
+        own: NDArray[np.int64] = np.insert(self.ledger["pos"].astype(np.int64), at, pos)
+        spec, is_own = self.engine.spec, epoch >= 0 and self._epochs.still_own(epoch, int(pos[-1]))
+        if self.mode == "gaps" and is_own and np.all(np.diff(own) > 0):
+            return own
+        if not spec.can_pack:
+            raise StateError(
+                f"the positions of these cells belong to others, and keys of {spec.model} cannot move ({spec.why}); "
+                "read their text again"
+            )
+        first = self.engine.shared_until(self.seq)
+        places = places_among(self.ledger["pos"], at, first, packed=self.mode == "packed")
+        if 0 < spec.n_ctx_train <= places[-1]:
+            places = places_among(self.ledger["pos"], at, first, packed=True)
+        return places
+
+    def _put_back(
+        self, cells: bytes, columns: dict[str, NDArray[Any]], at: NDArray[np.intp], places: NDArray[np.int64]
+    ) -> None:
+        new = at + np.arange(len(at))
+        moves = moves_between(self.ledger["pos"], np.delete(places, new))
+        is_moved = bool(moves) or not np.array_equal(places[new], columns["pos"])
+        with shield():
+            self.engine.restore(self.seq, cells, columns["pos"], places[new], moves)
+            with self._atomically():
+                if self.ledger.journal is not None:
+                    self.ledger.journal.asked(len(new), self.turn, None)
+                self.ledger.insert(columns, places)
+                if self.mode == "gaps" and is_moved:
+                    self._epochs.give(min([int(places[new[0]]), *(p0 for p0, _, _ in moves)]), self.ledger.next_pos)
+                n_anew = int((columns["born"] >= self._born).sum())
+                self._turn_born += n_anew if self._turn_born >= self._born else 0
+                self._born += n_anew
+                self.stats.restored += len(new)
+                self.stats.kshifts += is_moved
+            self._check_agreement()
+
     # ---- the session as a value ----------------------------------------------------------------
 
     def state(self) -> SessionState:
@@ -306,6 +400,7 @@ class Session:
             "fingerprint": self.engine.spec.fingerprint,
             "needs": sorted(self._needs),
             "numbering": self._pending.numbering,
+            "epochs": self._epochs.state(),
             "tail": self._borders.tail,
             "carry": {"scores": self._carry.scores, "target": self._carry.target},
             "turn_born": self._turn_born,
@@ -336,7 +431,7 @@ class Session:
         state of another model or one that does not fit its cells, BudgetError if what is resident exceeds the budget.
         """
         told = state.scalars
-        if missing := {"fingerprint", "positions", "numbering", "carry", "stats", "sampler"} - told.keys():
+        if missing := {"fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"} - told.keys():
             raise StateError(f"this is no saved session: it lacks {', '.join(sorted(missing))}")
         if engine.spec.fingerprint != told["fingerprint"]:
             raise StateError(f"{engine.spec.model} is not the model that this session was saved with")
@@ -365,6 +460,7 @@ class Session:
         other._turn_born, other._turn_max_repeat = told["turn_born"], told["turn_max_repeat"]
         other._reserve = told["reserve"]
         other._pending.go_on(told["numbering"])
+        other._epochs = PositionEpochs(**told["epochs"])
         if told["sampler"] is not None:
             other._sampler = engine.sampler(SamplingParams(**told["sampler"]["params"]), told["sampler"]["drawn"])
         other._check_agreement()
@@ -511,6 +607,7 @@ class Session:
             else:
                 read_again(self.engine, self.seq, self.ledger)
                 self.stats.rereads += 1
+            self._epochs.give(0, self.ledger.next_pos)
 
     # ---- bookkeeping ---------------------------------------------------------------------------
 
@@ -519,6 +616,10 @@ class Session:
         self._check_usable()
         self._undo_in_flight()
         self._check_agreement()
+
+    def _note_positions(self, p0: int, n: int) -> None:
+        if self.mode == "gaps":  # packed, every eviction gives positions to others, and what comes back moves anyway
+            self._epochs.decoded(p0, n)
 
     def _note_repeats(self, result: SliceResult) -> None:
         """The released code gives the first token of a chunk, here the turn, the chunk's maximum."""

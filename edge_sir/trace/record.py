@@ -9,8 +9,9 @@ The file's records, one a line, are objects with a `kind`:
 
 A conversation that was cleared ends, and the next one starts in the same file: a part from start to end for each.
 
-`ops` are what happened to the ledger in order: append, redo (a token decoded again after a rewind), update, rewind,
-ask (room was asked for and nothing came of it), policy and budget (changed by the user). Columns go by name and hold
+`ops` are what happened to the ledger in order: append, redo (a token decoded again after a rewind), restore (rows that
+had left are back), update, rewind, ask (room was asked for and nothing came of it), policy and budget (changed by the
+user). Columns go by name and hold
 raw facts only: scores are not decayed, and positions, which depend on what was evicted, are left out. What the user has
 forgotten on request is still counted, but which tokens it was is not kept: token is -1 there.
 """
@@ -118,6 +119,11 @@ class Trace:
             return
         op = {"op": "append", "turn": turn, "whole": whole, "asked": told, "slices": [n], "columns": columns}
         self._ops.append(op)
+
+    def restored(self, rows: Mapping[str, NDArray[Any]]) -> None:
+        turn = 0 if self._ask is None else self._ask[1]
+        self._ask = None
+        self._ops.append({"op": "restore", "turn": turn, "columns": {name: _plain(rows[name]) for name in TRACED}})
 
     def updated(self, name: str, born: NDArray[Any], value: ArrayLike) -> None:
         values = np.broadcast_to(np.asarray(value), np.shape(born)).astype(dict(COLUMNS)[name])

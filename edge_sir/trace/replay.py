@@ -146,6 +146,7 @@ class _Run:
         self._planned: list[tuple[int, ...]] = []
         self._resident_sum = self._n_slices = 0
         self._stream = _Stream()
+        self._repeated: list[int] = []  # restored for a turn that is about to begin
 
     def _check_scores(self) -> None:
         missing = self._policy.needs - self._scores
@@ -215,6 +216,21 @@ class _Run:
     def _redo(self, op: Mapping[str, Any]) -> None:
         """Changes nothing: `take` had the rewind leave this token where it was."""
 
+    def _restore(self, op: Mapping[str, Any]) -> None:
+        columns = columns_of(op)
+        self._stream.restore(columns)
+        missing = ~np.isin(columns["born"], self._ledger["born"])  # another policy may hold them still
+        rows = {name: column[missing] for name, column in columns.items()}
+        n = int(missing.sum())
+        if len(self._ledger) + n > self._room.budget.n_cells:  # another policy may have more fixed
+            n = min(n, self._room.slice_limit())
+        if n:
+            self._make_room(n, op["turn"], None)
+            rows = {name: column[-n:] for name, column in rows.items()}
+            self._repeated += rows["born"].tolist()
+            self._ledger.insert(rows, np.union1d(self._ledger["born"], rows["born"]))
+            self.out.max_resident = max(self.out.max_resident, len(self._ledger))
+
     def _ask(self, op: Mapping[str, Any]) -> None:
         self._make_room(op["n"], op["turn"], op["whole"])
 
@@ -238,6 +254,7 @@ class _Run:
         {
             "append": _append,
             "redo": _redo,
+            "restore": _restore,
             "update": _update,
             "rewind": _rewind,
             "ask": _ask,
@@ -252,7 +269,9 @@ class _Run:
         self._now(turn)
         if whole is not None:  # the turn begins
             self._stream.begin(turn)
-            self._ledger.drop(np.flatnonzero(self._ledger["turn"] >= turn), self._ledger.epoch)
+            stale = (self._ledger["turn"] >= turn) & ~np.isin(self._ledger["born"], self._repeated)
+            self._ledger.drop(np.flatnonzero(stale), self._ledger.epoch)
+            self._repeated = []
         plan = self._room.plan(n, turn, whole)
         if plan is None:
             return
@@ -287,7 +306,7 @@ class _Stream:
 
     def __init__(self) -> None:
         self._said: dict[int, set[int]] = {}  # turn to born numbers
-        self._held: dict[int, int] = {}  # born number to turn, in the order of the stream
+        self._held: dict[int, int] = {}  # born number to turn
 
     def said(self) -> dict[int, int]:
         """How many tokens were said in each turn, less what was taken back."""
@@ -302,6 +321,10 @@ class _Stream:
             self._held[born] = turn
             if role not in UNSPOKEN:
                 self._said.setdefault(turn, set()).add(born)
+
+    def restore(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """The record holds these again. They were said before, or are repeated and not said."""
+        self._held |= dict(zip(columns["born"].tolist(), columns["turn"].tolist(), strict=True))
 
     def relabel(self, born: Iterable[int], roles: Iterable[int]) -> None:
         for one, role in zip(born, roles, strict=True):
@@ -320,7 +343,7 @@ class _Stream:
         dropped = [one for one in self._held if one >= born]
         if not dropped:
             return None
-        turn = self._held[dropped[0]]
+        turn = self._held[min(dropped)]
         for one in dropped:
             del self._held[one]
         if turn not in self._held.values():  # all of the turn, with what was evicted before

@@ -10,6 +10,7 @@ import pytest
 from driving import EVICTING, drain, make_session, say, words
 
 from edge_sir.core.budget import KEPT_PERCENT, Budget
+from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.records import Eviction
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import ComputeError, ConfigError
@@ -369,3 +370,64 @@ def test_a_score_that_was_not_recorded_is_missed(tmp_path: Path) -> None:
     trace.close()
     with pytest.raises(ConfigError, match="needs entropy"):
         replay(read_trace(tmp_path / "t"), from_spec("entropy"))
+
+
+# ---- what comes back -----------------------------------------------------------------------------
+
+
+def talk_and_recall(session: Session) -> int:
+    """A conversation in which passages are saved, displaced for others, and come back; returns how many tokens did."""
+    archive, n_back = [], 0
+    for i in range(16):
+        session.begin_turn(8)
+        session.start_message()
+        if i > 3:
+            saved = archive[i % 3]
+            rows = np.flatnonzero(~np.isin(saved.columns["born"], session.ledger["born"]))[:12]
+            loose = np.flatnonzero((session.ledger["turn"] < session.turn - 2) & (np.arange(len(session.ledger)) >= 4))
+            session.evict(EvictionPlan(loose[: len(rows)], session.ledger.epoch, "displaced"))
+            n_back += session.restore(saved, rows, place="last" if i == 9 else "own")
+        session.feed(words(15 + 7 * (i % 3), i), "user")
+        drain(session, 16)
+        archive.append(session.save_rows(np.flatnonzero(session.ledger["turn"] == session.turn)))
+        if i == 10:
+            session.rewind(4)
+        if i == 12:
+            session.truncate(12)
+    return n_back
+
+
+@pytest.mark.parametrize("positions", ["packed", "gaps"])
+@pytest.mark.parametrize("policy", ["sir", "sirllm", "streaming", "units"])
+def test_what_came_back_comes_back_in_the_replay(tmp_path: Path, policy: str, positions: Any) -> None:
+    session, trace = record(tmp_path / "t.jsonl", policy, [], positions=positions)
+    n_back = talk_and_recall(session)
+    trace.close()
+    again = replay(read_trace(tmp_path / "t.jsonl"))
+    assert n_back == session.stats.restored > 50
+    assert again.as_recorded and again.refused == ""
+    assert again.kept == set(session.ledger["born"].tolist())
+    assert again.max_resident <= 96
+
+
+@pytest.mark.parametrize("policy", EVICTING)
+def test_other_policies_make_room_for_what_came_back(tmp_path: Path, policy: str) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "streaming", [])
+    talk_and_recall(session)
+    trace.close()
+    for budget in (None, 60, 300):
+        out = replay(read_trace(tmp_path / "t.jsonl"), from_spec(policy), budget)
+        assert out.refused == "" and 0 < out.max_resident <= (budget or 96)
+
+
+def test_what_is_forgotten_is_blanked_in_what_came_back(tmp_path: Path) -> None:
+    session, trace = record(tmp_path / "t.jsonl", "streaming", [])
+    talk_and_recall(session)
+    trace.forgotten(np.arange(0, 60))
+    trace.close()
+    ops = [op for line in read_trace(tmp_path / "t.jsonl") for op in line.get("ops", ())]
+    restored = [op for op in ops if op["op"] == "restore"]
+    born = [b for op in restored for b in op["columns"]["born"]]
+    token = [t for op in restored for t in op["columns"]["token"]]
+    assert min(born) < 60 <= max(born)
+    assert all((t == -1) == (b < 60) for b, t in zip(born, token, strict=True))

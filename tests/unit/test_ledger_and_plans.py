@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import COLUMNS, ROLES, TokenLedger
@@ -234,3 +235,51 @@ def test_need_is_what_a_loop_would_find(n_cells: int, n_resident: int, n_incomin
 def test_a_budget_holds_something(n_cells: int) -> None:
     with pytest.raises(BudgetError, match=str(n_cells)):
         Budget(n_cells)
+
+
+# ---- what comes back -----------------------------------------------------------------------------
+
+
+def columns_at(ledger: TokenLedger, rows: list[int]) -> dict[str, NDArray[Any]]:
+    return {name: column[rows].copy() for name, column in ledger.columns().items()}
+
+
+def varied(n: int, capacity: int) -> TokenLedger:
+    ledger = TokenLedger(capacity)
+    at = np.arange(n)
+    ledger.append(at + 100, {"pos": at, "born": at, "turn": at // 3, "pinned": at % 2 == 0, "surprisal": at / 2})
+    return ledger
+
+
+def test_rows_come_back_to_their_place_in_the_order_of_birth() -> None:
+    ledger = varied(10, 12)
+    before = columns_at(ledger, list(range(10)))
+    lost = columns_at(ledger, [0, 4, 5, 9])
+    ledger.drop([0, 4, 5, 9], ledger.epoch)
+    epoch = ledger.epoch
+    ledger.insert(lost, range(10))
+    assert ledger.epoch == epoch + 1 and len(ledger) == 10
+    for name, column in before.items():
+        np.testing.assert_array_equal(ledger[name], column, err_msg=name)
+    ledger.drop([3], ledger.epoch)
+    ledger.insert({name: column[3:4] for name, column in before.items()}, np.arange(10) * 5)
+    assert ledger["pos"].tolist() == list(range(0, 50, 5)) and ledger["born"].tolist() == list(range(10))
+
+
+def test_rows_that_cannot_be_inserted_change_nothing() -> None:
+    ledger = varied(10, 12)
+    lost = columns_at(ledger, [4, 5, 6])
+    ledger.drop([4, 5], ledger.epoch)
+    before, epoch = columns_at(ledger, list(range(8))), ledger.epoch
+    two = {name: column[:2] for name, column in lost.items()}
+    for rows, pos, problem in (
+        (lost, range(11), "must not be resident"),
+        ({name: column[::-1] for name, column in two.items()}, range(10), "order of birth"),
+        (two, range(9), "must grow"),
+        (two, [*range(9), 8], "must grow"),
+        ({name: np.repeat(column[:1], 5) for name, column in lost.items()}, range(13), "do not fit"),
+    ):
+        with pytest.raises(SessionError, match=problem):
+            ledger.insert(rows, pos)
+        np.testing.assert_equal(columns_at(ledger, list(range(8))), before)
+    assert ledger.epoch == epoch
