@@ -1,8 +1,8 @@
 """Rows that make room for recalled ones: saved with their cells, they return when the turn ends.
 
-    resident    a b c d e f          what is in the cells before the turn
-    recalled    a b   R R   e f      c and d are displaced while R is there
-    standing    a b c d e f          what would be resident without the recall: room is made in this
+resident    a b c d e f          what is in the cells before the turn
+recalled    a b   R R   e f      c and d are displaced while R is there
+standing    a b c d e f          what would be resident without the recall: room is made in this
 """
 
 from collections.abc import Iterator
