@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
 
+RECALL = False
 _OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
 
 
@@ -214,6 +215,7 @@ class Model:
                 positions=options.positions,
                 on_evict=on_evict,
                 host=self,
+                recall=RECALL,
                 trace=trace,
             )
         except BaseException:

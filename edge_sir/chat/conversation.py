@@ -20,6 +20,8 @@ from edge_sir.errors import ConfigError, SessionError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
 from edge_sir.policies import to_spec
+from edge_sir.recall.archive import Archive
+from edge_sir.recall.recall import Recall, Recalled
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import MessageEncoder, Part
@@ -76,6 +78,7 @@ class Conversation:
         on_evict: Callable[[Eviction], None] | None = None,
         host: Host | None = None,
         trace: Trace | None = None,
+        recall: bool = False,
     ) -> None:
         self.codec = codec
         self.template = template
@@ -102,6 +105,8 @@ class Conversation:
         self._host = host
         self._memory = MemoryControl(self.session, codec)
         self._figures = Figures(self.session)
+        self._recall = Recall(self.session, codec, self._memory.transcript, Archive(self.session)) if recall else None
+        self.recalled: tuple[Recalled, ...] = ()
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
@@ -182,6 +187,8 @@ class Conversation:
                 self._drop_turn("its turn was taken back")
             n = self.session.truncate(turn)
             self._memory.truncate(turn)
+            if self._recall is not None:
+                self._recall.archive.truncate(turn)
             self._spoken = self.session.turn > 0
             if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
                 self._put_system(self._encoder, self.system)
@@ -282,6 +289,7 @@ class Conversation:
                 n_evicted_before=n_evicted,
                 on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
             )
+        self.recalled = self._recall.begin("\n".join(text for text, _ in said)) if self._recall is not None else ()
         return self._turn
 
     def _settle(self, turn: Turn) -> None:
@@ -326,6 +334,8 @@ class Conversation:
         """
         self.session.reset()
         self._memory.clear()
+        if self._recall is not None:
+            self._recall.archive.clear()
         self._began.clear()
         self._drop_turn("the conversation was begun anew")
         self._spoken, self.system_turn = False, 0

@@ -160,6 +160,7 @@ class Turn:
         with shield():  # an answer that the cells hold and the transcript does not would be nobody's
             written = self.phase == "writing"
             self._session.end_sampler()
+            self._session.end_recall()
             self._session.feed(self._close, "frame")
             self.finish, self.phase = finish, "closing"
             pieces = self._text.finish() if finish != "cancelled" and not self._text.stopped else []

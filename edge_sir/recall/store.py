@@ -60,6 +60,10 @@ class ByteStore:
                 self._blobs.move_to_end(key)
             return self._blobs.get(key)
 
+    def size(self, key: int) -> int:
+        """Bytes of the blob, 0 if it has left."""
+        return len(self._blobs.get(key, b""))
+
     def __contains__(self, key: int) -> bool:
         return key in self._blobs
 
