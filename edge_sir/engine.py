@@ -4,8 +4,9 @@
 one contract suite (tests/contract) runs on both.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,8 @@ __all__ = [
 
 THINK_TAGS = ("<think>", "</think>")
 """What surrounds the thought part of a reasoning model's reply."""
+
+_MOST_LOOKED_BACK = 2**20
 
 Tokens = NDArray[np.int32]
 Row = NDArray[np.float32]
@@ -114,6 +117,11 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        numbers = [value for value in asdict(self).values() if isinstance(value, int | float)]
+        if not all(math.isfinite(value) and abs(value) < 2**32 for value in numbers) or self.top_k >= 2**31:
+            raise ConfigError(f"a sampling parameter is no number, or too large: {self}")
+        if self.repeat_last_n > _MOST_LOOKED_BACK:  # llama.cpp takes memory for all of them
+            raise ConfigError(f"repeat_last_n {self.repeat_last_n} is more than {_MOST_LOOKED_BACK}")
         if min(self.seed, self.repeat_last_n) < 0 or not self.temperature >= 0 or not self.repeat_penalty > 0:
             raise ConfigError(
                 f"seed {self.seed}, repeat_last_n {self.repeat_last_n}, temperature {self.temperature} and "
@@ -224,6 +232,12 @@ class TextCodec(Protocol):
 
     def encode(self, text: str, *, special: bool) -> Tokens:
         """Tokens of `text`, nothing added. Without `special`, no text can become a control token."""
+
+    def split(self, text: str) -> list[str]:
+        """`text` cut at its control tokens: what is between them at even places, they at odd ones.
+
+        Only what is between them is tokenized; put together, the parts are the text.
+        """
 
     def piece(self, token: int) -> bytes:
         """The bytes of one token, empty for a control token. A character may span tokens."""

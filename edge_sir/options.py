@@ -7,7 +7,9 @@ pydantic-settings (2.16) was tried in place of `gather`: it ignores an unknown E
 """
 
 import difflib
+import json
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ __all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest
 ENV_PREFIX = "EDGE_SIR_"
 _SAMPLING = SamplingParams()
 _PLAIN = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
+_OF_TEMPLATES = ("messages", "add_generation_prompt", "bos_token", "eos_token")  # set by edge-sir itself
 _OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
 
 
@@ -90,6 +94,11 @@ class Options(BaseModel):
         description="most tokens decoded at once; 0 chooses by the size of the vocabulary",
     )
     chat_template: Path | None = Field(default=None, description="file with a Jinja chat template")
+    template_args: dict[str, Any] = Field(
+        default={},
+        description="what the chat template may ask for, KEY=VALUE: enable_thinking=true, reasoning_effort=low; "
+        "may be given several times",
+    )
     trace: Path | None = Field(default=None, description="new file that records evictions, for `edge-sir replay`")
     quiet: bool = Field(default=False, description="only replies and errors")
 
@@ -113,10 +122,31 @@ class Options(BaseModel):
     def _one_stop_is_a_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("template_args", mode="before")
+    @classmethod
+    def _arguments_are_named(cls, value: object) -> object:
+        given = value if isinstance(value, dict) else _arguments([value] if isinstance(value, str) else value)
+        for name in given:
+            if not name.isidentifier() or name in _OF_TEMPLATES:
+                raise ValueError(f"{name!r} is no argument of a chat template; write KEY=VALUE")
+        return given
+
     @classmethod
     def names(cls) -> dict[str, str]:
         """Field name by public name: as in TOML and, with dashes, on the command line."""
         return {field.alias or name: name for name, field in cls.model_fields.items()}
+
+
+def _arguments(texts: Any) -> dict[str, Any]:
+    """`KEY=VALUE` texts; a value is JSON where it can be read as that, else text."""
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = str(text).partition("=")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)
@@ -155,8 +185,9 @@ def gather(
     """
     values: dict[str, Any] = {}
     sources = dict.fromkeys(kind.names(), "default")
+    file_layer = _from_toml(file)
     for source, layer in (
-        (str(file), _from_toml(file)),
+        (str(file), file_layer),
         ("environment", _from_environment(environ)),
         ("flag", flags),
     ):
@@ -164,13 +195,27 @@ def gather(
             name = key.replace("-", "_")
             if name not in sources:
                 raise ConfigError(f"unknown option '{key}' ({source}){nearest(name, sources)}")
-            values[name], sources[name] = value, source
+            typed = name == "stop" and layer is not file_layer  # on a command line, where a line break cannot be typed
+            values[name], sources[name] = _unescaped(value) if typed else value, source
     try:
         return Sourced(kind.model_validate(values), sources)
     except ConfigError as error:
         if isinstance(error.__cause__, ValidationError):
             raise ConfigError(_one_line(error.__cause__, sources)) from None
         raise
+
+
+def _unescaped(value: Any) -> Any:
+    r"""With \n, \r, \t, \\ and \uXXXX read as in TOML; other backslashes stay."""
+    if isinstance(value, list):
+        return [_unescaped(text) for text in value]
+    if not isinstance(value, str):
+        return value
+
+    def read(match: re.Match[str]) -> str:
+        return _ESCAPES.get(match[1]) or chr(int(match[1][1:], 16))
+
+    return re.sub(r"\\([nrt\\]|u[0-9a-fA-F]{4})", read, value)
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -4,7 +4,8 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
                  └──open_engine()──> Engine, for whoever plays dialogues otherwise
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from edge_sir.chat import Chat
 from edge_sir.core.budget import Budget
 from edge_sir.core.records import Eviction
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError, SessionError, TemplateError
+from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
+
+_log = logging.getLogger(__name__)
 
 
 RECALL = False
@@ -49,10 +52,12 @@ def load(name_or_path: str | Path | None = None, **options: Any) -> "Model":
     return _with_template(Model(ensure_model(chosen.model, quiet=chosen.quiet), chosen))
 
 
-def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None) -> Chat:
+def open_chat(
+    options: Options | None = None, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0
+) -> Chat:
     """Loads a model and opens one chat on it; closing the chat closes the model, too.
 
-    on_evict is called with all that is evicted. Raises as `load` and `Model.chat`.
+    on_evict, wait_s: as in `Model.chat`. Raises as `load` and `Model.chat`.
     """
     options = options or Options()
     policy = from_spec(options.policy)
@@ -61,7 +66,7 @@ def open_chat(options: Options | None = None, *, on_evict: Callable[[Eviction], 
     try:
         model = _with_template(Model(found, options, options.budget if policy.evicts else None))
         try:
-            chat = model._open(options, on_evict=on_evict, trace=trace)
+            chat = model._open(options, on_evict=on_evict, trace=trace, wait_s=wait_s)
         except BaseException:
             model.close()
             raise
@@ -78,7 +83,7 @@ class Model:
 
     Chats on one model share its weights; each has a context of its own. codec: text to tokens. loaded: what memory that
     took. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it is
-    loaded. Not for use from two threads at once.
+    loaded. Its chats may run in threads of their own.
     """
 
     def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
@@ -88,6 +93,8 @@ class Model:
         self.options = options
         self.path = found.path
         self.header = check_model_file(found.path)
+        if self.header.warning:
+            _log.warning("%s %s", found.path.name, self.header.warning)
         if n_cells is not None:  # before minutes of loading, and before memory is taken for it
             Budget(n_cells).check_trained_length(self.header.n_ctx_train, found.path.name)
         self.trials = admit(
@@ -107,10 +114,9 @@ class Model:
         self.codec: TextCodec = LlamaText(self.native)
         self._template_source = found.chat_template or self.header.chat_template
         self._stop = () if options.chat_template else found.stop
-        self._engines: list[LlamaEngine] = []
-        self._chats: list[Chat] = []
+        self._engines: set[LlamaEngine] = set()
+        self._chats: set[Chat] = set()
         self._closes_with_its_chat = False
-        self._is_open = True
 
     # ---- what it gives -------------------------------------------------------------------------
 
@@ -133,13 +139,15 @@ class Model:
         names = ("threads", "kv_k", "kv_v", "flash_attn", "chunk")
         return EngineOptions(n_seq_max=n_seq_max, **{name: getattr(self.options, name) for name in names})
 
-    def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, **options: Any) -> Chat:
+    def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0, **options: Any) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
 
         options: fields of `Options` that say how one talks (budget, policy, positions, system, max_tokens,
         those of `SamplingParams`, stop, trace); what is not given is as in `load`.
-        on_evict is called with all that is evicted. Raises ConfigError for an unknown option, BudgetError for a budget
-        that memory or the model does not have, CapabilityError, SessionError if the model is closed.
+        on_evict is called with all that is evicted; it may look at the chat and close it. wait_s: how many seconds a
+        call waits while another thread's is at work on the chat, or a stream of its open; then, and by default at once,
+        it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
+        model does not have, CapabilityError, SessionError if the model is closed.
         """
         self._check_open()
         if of_loading := [name for name in options if name in _OF_LOADING]:
@@ -147,7 +155,7 @@ class Model:
         merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
         trace = None if merged.trace is None else Trace(merged.trace)
         try:
-            return self._open(merged, on_evict=on_evict, trace=trace)
+            return self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s)
         except BaseException:
             if trace is not None:
                 trace.close()
@@ -159,34 +167,28 @@ class Model:
         Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
         """
         from edge_sir.llama.engine import LlamaEngine
-        from edge_sir.llama.ram import check_memory
 
         self._check_open()
-        made_with = self.engine_options(n_seq_max)
-        check_memory(self.header, n_cells, made_with)
         with shield():
-            engine = LlamaEngine(self.native, n_cells, made_with, trials=self.trials)
-        self._engines.append(engine)
+            engine = LlamaEngine(self.native, n_cells, self.engine_options(n_seq_max), trials=self.trials)
+        self._engines.add(engine)
+        self._close_if_late(engine)
         return engine
 
     def release(self, engine: Engine) -> None:
         """Frees a context that `open_engine` gave; the last one of `open_chat` takes the model along."""
         engine.close()
-        self._engines = [other for other in self._engines if other is not engine]
+        self._engines.discard(engine)
         if self._closes_with_its_chat and not self._engines:
             self.close()
 
     def close(self) -> None:
         """Closes its chats, frees all contexts and then the weights; a second call does nothing."""
-        if not self._is_open:
-            return
-        self._is_open = False
-        for chat in self._chats:
-            chat.close()
-        for engine in self._engines:
-            engine.close()
-        self._engines.clear()
-        self.native.close()
+        self.native.close()  # nobody gets in any more; it is freed with the last context
+        while self._chats:
+            self._chats.pop().close()
+        while self._engines:
+            self._engines.pop().close()
 
     def __enter__(self) -> "Model":
         return self
@@ -196,16 +198,23 @@ class Model:
 
     # ---- helpers -------------------------------------------------------------------------------
 
-    def _open(self, options: Options, *, on_evict: Callable[[Eviction], None] | None, trace: Trace | None) -> Chat:
+    def _open(
+        self, options: Options, *, on_evict: Callable[[Eviction], None] | None, trace: Trace | None, wait_s: float
+    ) -> Chat:
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
-        engine = self.open_engine(n_cells)
+        try:
+            engine = self.open_engine(n_cells)
+        except BudgetError as error:
+            if policy.evicts:
+                raise
+            raise BudgetError(f"{error}; keep-all takes the model's whole length: use --policy sir") from None
         try:
             chat = Chat(
                 engine,
                 self.codec,
-                self.template,
+                self._with_arguments(options.template_args),
                 policy,
                 n_cells,
                 sampling=_sampling(options),
@@ -217,17 +226,31 @@ class Model:
                 host=self,
                 recall=RECALL,
                 trace=trace,
+                wait_s=wait_s,
             )
         except BaseException:
             self.release(engine)
             raise
-        self._chats = [other for other in self._chats if not other.is_closed]
-        self._chats.append(chat)
+        self._chats.difference_update([other for other in tuple(self._chats) if other.is_closed])
+        self._chats.add(chat)
+        self._close_if_late(chat)
         return chat
 
+    def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
+        unknown = sorted(set(arguments) - self.template.asks_for)
+        if unknown:
+            known = ", ".join(sorted(self.template.asks_for)) or "nothing"
+            _log.warning("the chat template does not ask for %s; it asks for %s", ", ".join(unknown), known)
+        return self.template.with_arguments(arguments)
+
     def _check_open(self) -> None:
-        if not self._is_open:
-            raise SessionError("the model is closed")
+        self.native.owner.check()
+
+    def _close_if_late(self, opened: "Chat | LlamaEngine") -> None:
+        """Closes what was opened while another thread closed the model. Raises SessionError then."""
+        if self.native.owner.over:
+            opened.close()
+            self._check_open()
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:

@@ -6,6 +6,7 @@ positions at once and keys only at the next decode, and logits depend on relativ
 """
 
 import io
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -52,6 +53,9 @@ class ByteTokenizer:
                 at += len(self.SPECIALS[index])
             text = text[at:]
         return np.array(out, np.int32)
+
+    def split(self, text: str) -> list[str]:
+        return re.split(f"({'|'.join(map(re.escape, self.SPECIALS))})", text)
 
     def piece(self, token: int) -> bytes:
         if token < 256:

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,13 @@ from bench_rig import Bare, Setup, Tokens, parameters, prose, say
 from bench_stats import Figure, bootstrap, head_flop_ratio
 from numpy.typing import NDArray
 
-from edge_sir.engine import Engine, Slice, SliceResult
+from edge_sir.engine import Engine, Slice, SliceResult, TextCodec
 from edge_sir.eval import task as tasks
-from edge_sir.eval.runner import arms_of, play_dialogue
-from edge_sir.eval.script import Script
-from edge_sir.eval.stage import Stage, open_stage
+from edge_sir.eval.play.arms import arms_of, play_dialogue
+from edge_sir.eval.play.contexts import Contexts, LoadedModel, open_contexts
+from edge_sir.eval.play.encoded import EncodedDialogue
 from edge_sir.llama.native import NativeModel
+from edge_sir.text.template import ChatTemplate
 
 __all__ = ["evaluation"]
 
@@ -73,21 +74,21 @@ def evaluation(setup: Setup, path: Path) -> Figure:
     The figure is about `sir`, for which every token is scored; beside it stands `streaming`, which needs no scores.
     """
     n = setup.pick(1, 3)
-    stage = open_stage(str(path), threads=setup.threads, quiet=True)
+    contexts = open_contexts(str(path), threads=setup.threads, quiet=True)
     model = NativeModel(path)
     try:
-        n_batch = stage.engine(_BUDGET).spec.n_batch
-        filler = prose(stage.codec, n_batch)
+        n_batch = contexts.engine(_BUDGET).spec.n_batch
+        filler = prose(contexts.model.codec, n_batch)
         with Bare(model, _N_CELLS, n_batch, setup.threads) as bare:
             bare.prefill(filler)  # warm
             played = {policy: _Beside(bare, setup, filler) for policy in ("sir", "streaming")}
             for index in range(n):
                 say(f"evaluation, dialogue {index + 1} of {n}")
                 for policy, beside in played.items():
-                    _play(stage, beside, policy, index)
+                    _play(contexts, beside, policy, index)
         n_body, n_head, _ = parameters(model)
     finally:
-        stage.close()
+        contexts.close()
         model.close()
     scored, unscored = played["sir"], played["streaming"]
     low, high = bootstrap(len(scored.eval_s), scored.ratio)
@@ -108,17 +109,37 @@ def evaluation(setup: Setup, path: Path) -> Figure:
     )
 
 
-def _play(stage: Stage, beside: _Beside, policy: str, index: int) -> None:
-    dialogue = tasks.task("numbers").dialogue(tasks.Setup(stage.count_tokens, n_tokens=_N_TOKENS), index)
-    script = Script(dialogue, stage.codec, stage.template, "rank")
-    watched = replace(  # with contexts of its own, on a model that is not its to free
-        stage,
-        open_engine=lambda *sizes: beside.watch(stage.open_engine(*sizes)),
-        on_close=lambda: None,
-        _engines=OrderedDict(),
-    )
+@dataclass(frozen=True)
+class _Watched:
+    """A model whose contexts are watched; it is another's to free."""
+
+    model: LoadedModel
+    beside: _Beside
+
+    @property
+    def codec(self) -> TextCodec:
+        return self.model.codec
+
+    @property
+    def template(self) -> ChatTemplate:
+        return self.model.template
+
+    def open_engine(self, n_cells: int, *, n_seq_max: int) -> Engine:
+        return self.beside.watch(self.model.open_engine(n_cells, n_seq_max=n_seq_max))
+
+    def release(self, engine: Engine) -> None:
+        self.model.release(engine)
+
+    def close(self) -> None:
+        pass
+
+
+def _play(contexts: Contexts, beside: _Beside, policy: str, index: int) -> None:
+    dialogue = tasks.task("numbers").dialogue(tasks.Setup(contexts.count_tokens, n_tokens=_N_TOKENS), index)
+    encoded = EncodedDialogue(dialogue, contexts.model.codec, contexts.model.template, "rank")
+    watched = replace(contexts, model=_Watched(contexts.model, beside), _engines=OrderedDict())
     try:
         beside.since = beside.clock()
-        list(play_dialogue(watched, script, arms_of([policy], [_BUDGET])))
+        list(play_dialogue(watched, encoded, arms_of([policy], [_BUDGET])))
     finally:
         watched.close()

@@ -63,7 +63,7 @@ def _cell_bytes(model: NativeModel) -> float:
 def _measure(
     model: NativeModel, setup: Setup, n_rounds: int, flash_attn: Literal["on", "off"]
 ) -> tuple[Floats | None, int, str]:
-    """Seconds [n_rounds, 5] of restoring, the K-shift, saving, re-reading and a decode step; bytes of what was saved."""
+    """Seconds [n_rounds, 5]: restoring, its K-shift, saving, re-reading, a decode step. Bytes saved. Why not, if so."""
     engine = LlamaEngine(model, _N_CELLS, EngineOptions(threads=setup.threads, flash_attn=flash_attn))
     try:
         if not engine.spec.can_restore or not engine.spec.can_pack:

@@ -1,33 +1,39 @@
-"""Plays the evaluations of docs/results, resumably, makes its page from the rows, and packs the rows.
+"""Plays the evaluations of docs/results, resumably, makes its pages from the rows, and packs the rows.
 
-Every piece is what one `edge-sir eval` command would play (`--list` prints them); here they are cut into chunks of
-a few dialogues, which several processes with one thread each take in turn, the main table's first. Killed or
-stopped by --minutes, the next run goes on. The model is the default one with its weights spelled out as 32-bit
-floats: the same weights, which a CPU reads faster.
+Every piece is one `edge-sir eval` command (`--list` prints them); several run at a time with one thread each, the main
+table's first. Killed or stopped by --minutes, the next run goes on. The model is the default one with its weights
+spelled out as 32-bit floats: the same weights, which a CPU reads faster.
 """
 
 import argparse
-import itertools
 import json
-import multiprocessing
-import signal
+import shlex
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import standing
-
 from edge_sir.errors import EdgeSirError, UserError
-from edge_sir.eval.evaluate import Request, drop_stale, evaluate
-from edge_sir.eval.folder import load_all, write_reports
-from edge_sir.eval.runner import Arm, arms_of
-from edge_sir.eval.stage import Stage, open_stage
+from edge_sir.eval.report.comparisons import KEEP_ALL
+from edge_sir.eval.report.folder import Loaded, load_all, write_reports
+from edge_sir.eval.report.markdown import signed
+from edge_sir.eval.report.runs import Run, find
+from edge_sir.eval.report.standing import (
+    Aim,
+    Measured,
+    accuracy,
+    aims_table,
+    compared,
+    decay_table,
+    pair_table,
+    retentions,
+    rival_tables,
+)
+from edge_sir.eval.report.stats import Estimate, estimate_mean
 from edge_sir.eval.store import pack_rows
 from edge_sir.llama.requantize import to_f32
 from edge_sir.runtime import ensure_model
@@ -40,18 +46,7 @@ PAPER_FILE = "grocery_keys.jsonl"
 ROCK = "rps_dominant_rock.jsonl"
 LICENCE = "/usr/share/common-licenses/GPL-3"  # of Debian and its kin; a text that people wrote
 
-ALL = (
-    "keep-all",
-    "sir",
-    "units",
-    "sirllm",
-    "sirllm-published",
-    "entropy",
-    "streaming",
-    "streaming:n_sink=40",
-    "random",
-    "interval",
-)
+ALL = ("keep-all sir units sirllm sirllm-published entropy streaming streaming:n_sink=40 random interval").split()
 
 
 PLOTS = (
@@ -64,140 +59,97 @@ PLOTS = (
 )
 """What the page shows. The tables have all figures; `edge-sir eval report` draws every plot."""
 
+TWELVE_TASKS = "twelve tasks"
+CHOOSING = "choosing"
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """One evaluation of the page.
 
-    data: a file below --data, or of the system; where it is not there such a piece is left out. chunk: dialogues (or
-    what --n counts) played at a time. apart: every policy on its own, where the beginning of a dialogue, which they
-    share, is the least of it.
+    asks: the task and the options of `edge-sir eval` that say what is asked. data: a file below --data, or of the
+    system; where it is not there such a piece is left out. group: what a mean counts together.
     """
 
     name: str
-    request: Request
-    policies: tuple[str, ...]
-    budgets: tuple[int, ...]
+    asks: str
+    policies: Sequence[str]
+    budgets: Sequence[int]
     data: str = ""
-    chunk: int = 2
-    apart: bool = False
-
-    def command(self) -> str:
-        """The command that plays the same."""
-        r = self.request
-        words = ["edge-sir eval", r.task, f"--model models/{QUICK}"]
-        words += [f"--policy {spec}" for spec in self.policies] + [f"--budget {n}" for n in self.budgets]
-        words += [f"--n {r.n}", *([f"--offset {r.offset}"] if r.offset else [])]
-        words += [f"--seed {r.seed}"] if r.seed else []
-        words += [f"--lead {r.lead}"] if r.lead is not None else []
-        shown = self.data if self.of_the_system else "PATH"
-        words += [f"--metric {m}" for m in r.metrics] + ([f"--data {shown}"] if self.data else [])
-        words += [f"--tokens {r.n_tokens}"] if r.n_tokens is not None else []
-        words += [f"--answer {r.answer}"] if r.answer != "rank" else []
-        words += [f"--positions {r.positions}"] if r.positions != "auto" else []
-        return " ".join([*words, f"--out docs/results/{self.name}"])
+    group: str = ""
 
     @property
     def of_the_system(self) -> bool:
         """Whether its data lies where every machine has it, not where --data says."""
         return Path(self.data).is_absolute()
 
-    def chunks(self) -> Iterator["Piece"]:
-        """The same in parts of `chunk` dialogues."""
-        first, n = self.request.offset, self.request.n or 1
-        for start in range(first, first + n, self.chunk):
-            part = replace(self.request, offset=start, n=min(self.chunk, first + n - start))
-            for policies in [(spec,) for spec in self.policies] if self.apart else [self.policies]:
-                yield replace(self, request=part, policies=policies)
+    def words(self, data: str) -> list[str]:
+        """The command that plays it."""
+        words = ["edge-sir", "eval", *self.asks.split(), "--model", f"models/{QUICK}"]
+        words += [word for spec in self.policies for word in ("--policy", spec)]
+        words += [word for n in self.budgets for word in ("--budget", str(n))]
+        words += ["--data", data] if self.data else []
+        return [*words, "--out", f"docs/results/{self.name}"]
+
+    def located(self, data: Path | None) -> Path:
+        """Where its data lies."""
+        if self.of_the_system or data is None:
+            return Path(self.data)
+        return data / self.data if data.is_dir() else data
 
 
 def _main(lead: int) -> Piece:
-    request = Request("grocery", n=100, lead=lead, metrics=("recall",), group="main table")
-    return Piece(f"grocery-lead{lead}", request, ALL, (256, 512, 1024), PAPER_FILE)
+    asks = f"grocery --n 100 --lead {lead} --metric recall"
+    return Piece(f"grocery-lead{lead}", asks, ALL, [256, 512, 1024], PAPER_FILE, "main table")
 
 
 def _generated(name: str) -> Piece:
     """A task of our own at a quarter of its length. Seed 1 is what policies are chosen on, seed 2 is held out."""
-    group = standing.TWELVE if name in TWELVE else ""
-    request = Request(name, n=8, seed=2, metrics=("recall",), group=group)
-    return Piece(f"task-{name}", request, ("keep-all", "sir", "units", "sirllm", "streaming"), (300,), chunk=1)
+    group = TWELVE_TASKS if name in TWELVE else ""
+    return Piece(f"task-{name}", f"{name} --n 8 --seed 2 --metric recall", FEW, [300], group=group)
 
 
 TWELVE = (
-    "single-item",
-    "item-list",
-    "numbers",
-    "names",
-    "appointments",
-    "correction",
-    "preference",
-    "instruction",
-    "order",
-    "never-mentioned",
-    "rehearsal",
-    "identifiers",
-)
+    "single-item item-list numbers names appointments correction preference instruction order never-mentioned "
+    "rehearsal identifiers"
+).split()
 
 ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
-OVER_ETA = ("keep-all", "streaming", "sir", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS))
-FEW = ("keep-all", "sir", "units", "sirllm", "streaming")
-SHOTS = tuple(f"few-shot:rounds={n}" for n in (1, 2, 3))
+OVER_ETA = ["keep-all", "streaming", "sir", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS)]
+FEW = "keep-all sir units sirllm streaming".split()
+SHOTS = [f"few-shot:rounds={n}" for n in (1, 2, 3)]
 
-RECENT = ("sir:recent=0", "sir:recent=0.25")
+RECENT = ["sir:recent=0", "sir:recent=0.25"]
 CANDIDATES = (
-    *("keep-all", "sir", "sir:power=0.1", "sir:power=0.5", "sir:power=1", "sir:reply_weight=1", "sir:decay=1"),
-    *("sir:length_power=0", "sir:length_power=1", "sir:recent=0", "sir:recent=0.125", "sir:recent=0.25"),
-    *("units", "units:unit=message", "units:unit=sentence", "sirllm:n_recent=48"),
-)
+    "keep-all sir sir:power=0.1 sir:power=0.5 sir:power=1 sir:reply_weight=1 sir:decay=1 sir:length_power=0 "
+    "sir:length_power=1 sir:recent=0 sir:recent=0.125 sir:recent=0.25 units units:unit=message units:unit=sentence "
+    "sirllm:n_recent=48"
+).split()
 """What the default was chosen from, on seed 1 and on the paper's dialogues from number 300 on; others are held out."""
 
 
-FIRST = (_main(0), _main(10), *map(_generated, (*TWELVE, "single-item-german")))
+CHOICE_GROCERY = "grocery --n 8 --offset 300 --lead 10 --metric recall"
+MANY = "keep-all sir units sirllm sirllm-published streaming random".split()
 PIECES = (
-    *FIRST,
-    Piece(
-        "single-item",
-        Request("single-item", n=8, seed=3, metrics=("recall",)),
-        ("keep-all", "sir", "units", "sirllm", "sirllm-published", "streaming", "random"),
-        (256, 512),
-        chunk=1,
-    ),
-    Piece(
-        "choice-names",
-        Request("names", n=8, seed=1, metrics=("recall",), group=standing.CHOOSING),
-        CANDIDATES,
-        (300,),
-        chunk=1,
-    ),
-    Piece(
-        "choice-grocery",
-        Request("grocery", n=8, offset=300, lead=10, metrics=("recall",), group=standing.CHOOSING),
-        CANDIDATES,
-        (256,),
-        PAPER_FILE,
-        chunk=1,
-    ),
-    Piece("decay-forgetting", Request("forgetting", n=8, seed=2), OVER_ETA, (128, 256), chunk=1),
-    Piece("decay-short", Request("short", n=10, seed=2), (*OVER_ETA, "random", "entropy"), (64, 96)),
-    Piece("mix", Request("mix", n=24, seed=2), (*FEW, "random", "entropy"), (256,)),
-    Piece("perplexity", Request("perplexity", n=20, seed=2), (*FEW[1:], *RECENT), (256, 512), chunk=20, apart=True),
-    Piece(
-        "perplexity-licence",
-        Request("perplexity", n=6),
-        (*FEW[1:], *RECENT),
-        (256, 512),
-        LICENCE,
-        chunk=6,
-        apart=True,
-    ),
-    Piece("long-3k", Request("long", n=8, seed=2, n_tokens=3000), FEW, (512,), chunk=1),
-    Piece("long", Request("long", n=1, seed=2), FEW[1:], (512,), chunk=1, apart=True),
-    Piece("rps-few-shot", Request("rps", n=60, seed=2), (*FEW[1:], *SHOTS), (1024,), chunk=60),
-    Piece("grocery-both", Request("grocery", n=8, offset=100), (*FEW, *SHOTS), (512,), PAPER_FILE),
-    Piece("grocery-letters", Request("grocery", n=8, offset=100, answer="first-token"), FEW, (512,), PAPER_FILE),
-    Piece("grocery-gaps", Request("grocery", n=8, lead=10, positions="gaps"), FEW, (256,), PAPER_FILE),
-    Piece("dailydialog", Request("dailydialog", n=20), FEW, (96, 256), "dailydialog.jsonl"),
-    Piece("rps", Request("rps", n=2100), ("sir", "streaming"), (1024,), ROCK, chunk=2100, apart=True),
+    _main(0),
+    _main(10),
+    *map(_generated, (*TWELVE, "single-item-german")),
+    Piece("single-item", "single-item --n 8 --seed 3 --metric recall", MANY, [256, 512]),
+    Piece("choice-names", "names --n 8 --seed 1 --metric recall", CANDIDATES, [300], group=CHOOSING),
+    Piece("choice-grocery", CHOICE_GROCERY, CANDIDATES, [256], PAPER_FILE, CHOOSING),
+    Piece("decay-forgetting", "forgetting --n 8 --seed 2", OVER_ETA, [128, 256]),
+    Piece("decay-short", "short --n 10 --seed 2", [*OVER_ETA, "random", "entropy"], [64, 96]),
+    Piece("mix", "mix --n 24 --seed 2", [*FEW, "random", "entropy"], [256]),
+    Piece("perplexity", "perplexity --n 20 --seed 2", [*FEW[1:], *RECENT], [256, 512]),
+    Piece("perplexity-licence", "perplexity --n 6", [*FEW[1:], *RECENT], [256, 512], LICENCE),
+    Piece("long-3k", "long --n 8 --seed 2 --tokens 3000", FEW, [512]),
+    Piece("long", "long --n 1 --seed 2", FEW[1:], [512]),
+    Piece("rps-few-shot", "rps --n 60 --seed 2", [*FEW[1:], *SHOTS], [1024]),
+    Piece("grocery-both", "grocery --n 8 --offset 100", [*FEW, *SHOTS], [512], PAPER_FILE),
+    Piece("grocery-letters", "grocery --n 8 --offset 100 --answer first-token", FEW, [512], PAPER_FILE),
+    Piece("grocery-gaps", "grocery --n 8 --lead 10 --positions gaps", FEW, [256], PAPER_FILE),
+    Piece("dailydialog", "dailydialog --n 20", FEW, [96, 256], "dailydialog.jsonl"),
+    Piece("rps", "rps --n 2100", ["sir", "streaming"], [1024], ROCK),
 )
 
 
@@ -207,93 +159,152 @@ PIECES = (
 def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) -> bool:
     """Plays until all is there or the time is up; whether all is there."""
     model = ensure_model(MODEL, quiet=False).path
-    quick = to_f32(model, model.with_name(QUICK))
-    _drop_stale(pieces, data, quick)
-    chunks: list[Piece] = []
-    for first in (True, False):
-        # Chunks of pieces that stand side by side are taken in turn, so that a table fills evenly.
-        rounds = itertools.zip_longest(*(piece.chunks() for piece in pieces if (piece in FIRST) == first))
-        chunks += [chunk for group in rounds for chunk in group if chunk is not None]
+    to_f32(model, ROOT / "models" / QUICK)
     deadline = time.monotonic() + 60 * minutes
-    work = [(chunk, _located(chunk, data)) for chunk in chunks]
-    context = multiprocessing.get_context("spawn")
-    done = 0
-    with ProcessPoolExecutor(jobs, context, _open, (str(quick), deadline)) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
+        done = [pool.submit(_play, piece, data, deadline) for piece in pieces]
         try:
-            for future in as_completed([pool.submit(_play_chunk, item) for item in work]):
-                name, played = future.result()
-                done += played
-                print(f"[{done}/{len(work)}] {name}", file=sys.stderr, flush=True)
-        except BrokenProcessPool:
-            why = "a worker ended: what is said above is why, or else it was killed, as for lack of memory"
-            raise UserError(f"{why}; run it again to go on") from None
+            results = [one.result() for one in done]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
             raise
-    return done == len(work)
+    return all(results)
 
 
-def _drop_stale(pieces: Sequence[Piece], data: Path | None, model: Path) -> None:
-    """Throws away what older code or older texts gave, so that no table mixes the two."""
-    with closing(open_stage(str(model), threads=1, quiet=True)) as stage:
-        for piece in pieces:
-            out = RESULTS / piece.name
-            request = replace(piece.request, data=_located(piece, data), out=out)
-            if n := drop_stale(stage, _arms(piece), request):
-                print(f"{piece.name}: {n} rows are of an older policy or text and are played again", file=sys.stderr)
+def _play(piece: Piece, data: Path | None, deadline: float) -> bool:
+    """Runs the piece's command, which leaves only rows that are its own; False if the time was up."""
+    minutes = (deadline - time.monotonic()) / 60
+    if minutes <= 0:
+        return False
+    command = [sys.executable, "-m", "edge_sir", *piece.words(str(piece.located(data)))[1:]]
+    command += ["--prune", "--threads", "1", "--minutes", str(minutes), "--quiet"]
+    code = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    if code:
+        why = f"{piece.name} ended with {code}: what is said above is why, or else it was killed"
+        raise UserError(f"{why}; run it again to go on")
+    in_time = time.monotonic() < deadline
+    print(f"{piece.name}: {'done' if in_time else 'the time is up'}", file=sys.stderr)
+    return in_time
 
 
-def _located(piece: Piece, data: Path | None) -> Path | None:
-    """Where a piece's data lies; None for one that has none."""
-    if piece.of_the_system:
-        return Path(piece.data)
-    if not piece.data or data is None:
+# ---- the pages -------------------------------------------------------------------------------------
+
+OURS = "sir"
+RIVALS = ("units", "sirllm", "sirllm-published", "entropy", "streaming", "random", "interval")
+
+_INTRODUCTION = f"""# Where `{OURS}` stands
+
+Made by `scripts/results --report` from the rows of the folders beside it. [README](README.md) says what each of them
+asks and how to read it."""
+
+_AIMS = """## Aims
+
+The verdict is about the figure; where its 95 % interval reaches across the bound, or where there is none, it says
+so."""
+
+_WIN = """the paired 95 % interval leaves zero out; *tie*: it does not; *open*: too few dialogues for an interval.
+Gold log-probability in nats (of plain text: of a token), on the same questions at the same budget. Not corrected for
+the number of comparisons."""
+
+_RIVALS = f"""## Against every other policy
+
+`{OURS}` less the other one. *win* and *loss*: {_WIN} Runs that the default was chosen on are left out, and so are
+those that this model cannot do even with everything in its cache. The mean of our tasks counts each of the rest
+of the twelve once; its interval says how much hangs on the choice of tasks."""
+
+_DECAY = """## Decay
+
+Retention (right answers over keep-all's) by decay per turn; 1: nothing fades. In `decay-forgetting` recall 20 asks for
+a fact that was told 20 rounds before, in `decay-short` recall 50 for one told 50 tokens before. Where all decays are
+alike there is no line. Intervals are in the reports of these folders; decay.png draws them."""
+
+_PAPER = f"""## The paper's definition against its released code
+
+`sirllm` ranks by the surprisal that the paper defines, `sirllm-published` by what its code computes. *win* and *loss*,
+of the definition over the code: {_WIN}"""
+
+
+def aims_of(runs: Sequence[Run], bench: Mapping[str, Any]) -> list[Aim]:
+    """The aims that the project set itself, in its order. bench: the figures of `scripts/bench --json`."""
+    main, after = find(runs, "grocery-lead10"), find(runs, "rps-few-shot", "win_after")
+    twelve = [run for run in runs if run.group == TWELVE_TASKS]
+    kept = retentions([run for run in twelve if run.summary.measurable], OURS)
+    least = min(kept, key=kept.__getitem__, default=None)
+    n = Measured(Estimate(sum(run.summary.measurable is True for run in twelve)), f"{len(twelve)} tasks", counted=True)
+    mean = Measured(estimate_mean(list(kept.values()), list(kept)), f"{len(kept)} tasks") if kept else None
+    gap = "paper's task, 10 exchanges before the fact, 256 cells: recall − keep-all's"
+    habit = "not measurable: always the same move" if after and after.summary.measurable is False else None
+    return [
+        Aim(gap, -0.02, compared(main, OURS, KEEP_ALL, 256, "accuracy")),
+        Aim(
+            "the same: gold log-probability − keep-all's",
+            -0.5,
+            compared(main, OURS, KEEP_ALL, 256, "gold_logprob"),
+            show=signed,
+        ),
+        Aim("our twelve tasks: how many this model can do", 8, n if twelve else None, show="{:.0f}".format),
+        Aim("those, in a quarter of the dialogue: mean retention", 0.95, mean),
+        Aim("those: least retention", 0.8, Measured(Estimate(kept[least]), f"`{least}`") if least else None),
+        *(_forgetting(runs, budget) for budget in (128, 256)),
+        Aim(
+            "rock-paper-scissors: wins after the player changed his favourite",
+            1 / 3,
+            habit or accuracy(after, OURS, 1024, "rounds"),
+        ),
+        *(
+            _perplexity(find(runs, name), text, budget)
+            for name, text in (("perplexity", "our own plain text"), ("perplexity-licence", "a licence"))
+            for budget in (256, 512)
+        ),
+        Aim("an evaluation's tokens per second over bare llama.cpp's", 0.9, _throughput(bench.get("eval_vs_bare"))),
+    ]
+
+
+def _forgetting(runs: Sequence[Run], budget: int) -> Aim:
+    found = compared(find(runs, "decay-forgetting", "recall_20"), OURS, KEEP_ALL, budget, "accuracy_ratio")
+    return Aim(f"a fact after 20 rounds, {budget} cells: retention", 0.95, found)
+
+
+def _perplexity(run: Run | None, text: str, budget: int) -> Aim:
+    says = f"{text}, {budget} cells: perplexity over `streaming`'s"
+    found = compared(run, OURS, "streaming", budget, "perplexity_ratio")
+    return Aim(says, 1.01, found, at_most=True, show="{:.3f}".format)
+
+
+def _throughput(figure: Mapping[str, float] | None) -> Measured | None:
+    if figure is None:
         return None
-    return data / piece.data if data.is_dir() else data
+    over = f"one run of `scripts/bench`; {figure['limit']:.2f} if only arithmetic counted"
+    return Measured(Estimate(figure["value"], (figure["low"], figure["high"])), over)
 
 
-_stage: Stage
-_deadline: float
-
-
-def _open(model: str, deadline: float) -> None:
-    global _stage, _deadline
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the parent, which ends its workers
-    _stage, _deadline = open_stage(model, threads=1, quiet=True), deadline
-
-
-def _play_chunk(work: tuple[Piece, Path | None]) -> tuple[str, bool]:
-    """Plays one chunk; False if the time was up."""
-    piece, data = work
-    label = f"{piece.name} {piece.request.offset}"
-    if time.monotonic() > _deadline:
-        return label + " left for the next run", False
-    request = replace(piece.request, data=data, out=RESULTS / piece.name)
-    evaluate(_stage, _arms(piece), request)
-    return label, True
-
-
-def _arms(piece: Piece) -> list[Arm]:
-    return arms_of(piece.policies, piece.budgets)
+def standing(loaded: Mapping[Path, Loaded], bench: Mapping[str, Any]) -> str:
+    """Where `sir` stands, as a page."""
+    runs = [run for place, found in loaded.items() for run in found.by_metric(place.name)]
+    held_out = [run for run in runs if run.group != CHOOSING]
+    rivals = rival_tables(held_out, OURS, RIVALS, (TWELVE_TASKS, "mean of our tasks"))
+    parts = [_INTRODUCTION, _AIMS, aims_table(aims_of(runs, bench)), _RIVALS, *rivals]
+    parts += [_DECAY, decay_table(held_out), _PAPER, pair_table(held_out, "sirllm", "sirllm-published")]
+    return "\n\n".join(parts) + "\n"
 
 
 def note_groups(folder: Path) -> None:
-    """Writes each piece's group into its run.json, so that pieces played under another one need not be played again."""
+    """Writes each piece's group into its run.json."""
     for piece in PIECES:
         file = folder / piece.name / "run.json"
         run = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        if run is not None and run.get("group", "") != piece.request.group:
-            run["group"] = piece.request.group
-            file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        if run is not None and run.get("group", "") != piece.group:
+            file.write_text(json.dumps(run | {"group": piece.group}, indent=2) + "\n", encoding="utf-8")
 
 
-def make_page(folder: Path) -> tuple[Path, Path]:
+def make_pages(folder: Path) -> tuple[Path, Path]:
     """Writes all reports and the plots of PLOTS, packs the rows; returns the paths of report.md and standing.md."""
     note_groups(folder)
     loaded = load_all(folder)
-    pages = write_reports(folder, loaded, only={folder / plot for plot in PLOTS}), standing.write(folder, loaded)
+    bench, page = folder / "bench.json", folder / "standing.md"
+    figures = json.loads(bench.read_text(encoding="utf-8"))["figures"] if bench.is_file() else {}
+    page.write_text(standing(loaded, figures), encoding="utf-8")
+    pages = write_reports(folder, loaded, only={folder / plot for plot in PLOTS}), page
     for place in loaded:
         pack_rows(place)
     return pages
@@ -313,10 +324,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         chosen = _choose(args.names, args.data)
         if args.list:
-            print(*(piece.command() for piece in chosen), sep="\n")
+            for piece in chosen:
+                print(shlex.join(piece.words(piece.data if piece.of_the_system else "PATH")))
             return 0
         complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
-        print(*make_page(RESULTS), sep="\n")
+        print(*make_pages(RESULTS), sep="\n")
         if not complete:
             print("results: the time is up; run it again to go on", file=sys.stderr)
         return 0

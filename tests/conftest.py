@@ -32,6 +32,14 @@ MakeEngine = Callable[..., "LlamaEngine"]
 _homes = itertools.count()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the random tests go on, and from which seed."""
+    parser.addoption("--toy-walks", type=int, default=400, help="random walks on the toy")
+    parser.addoption("--model-walks", type=int, default=4, help="random walks on SmolLM2")
+    parser.addoption("--walk-seed", type=int, default=0, help="seed of the first walk, and of the torture")
+    parser.addoption("--torture", type=float, default=5, help="seconds of thread torture on each engine")
+
+
 @pytest.fixture(autouse=True)
 def isolated_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test sees the user's files or EDGE_SIR_ variables, but for the folder where the weights lie."""

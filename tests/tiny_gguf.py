@@ -245,3 +245,42 @@ def block(
         yield "ffn_down", weight(rng, n_embd, n_ff)
 
     return {f"blk.{il}.{name}.weight": array for name, array in named()}
+
+
+def unigram_tokenizer(chat_template: str | None = CHATML) -> Metadata:
+    """A unigram tokenizer as T5 has it: the most likely split, blanks run together, one put before each text."""
+    kind = gguf.TokenType
+    texts, scores, kinds = vocabulary()
+    scores = [-12.0 if len(text.strip("▁")) < 2 else -2.0 * len(text) ** -0.5 for text in texts]
+    kinds = [int(kind.UNUSED) if k == kind.BYTE else k for k in kinds]  # it knows no bytes
+    return tokenizer(chat_template) | {
+        "tokenizer.ggml.model": "t5",
+        "tokenizer.ggml.scores": [float(s) for s in scores],
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.add_space_prefix": True,
+        "tokenizer.ggml.remove_extra_whitespaces": True,
+    }
+
+
+def wordpiece_tokenizer(chat_template: str | None = CHATML) -> Metadata:
+    """A WordPiece tokenizer as BERT has it: words apart from signs, the longest piece first, no blanks and no capitals.
+
+    Of such a file llama.cpp makes an encoder, so it is good for its vocabulary alone.
+    """
+    kind = gguf.TokenType
+    texts, _, kinds = vocabulary()
+    words = [text for text, k in zip(texts, kinds, strict=True) if k == kind.NORMAL and text.strip("▁")]
+    texts = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *CONTROL_TOKENS]
+    n_control = len(texts)
+    texts += list(dict.fromkeys([f"▁{w.strip('▁').lower()}" for w in words] + [w.strip("▁").lower() for w in words]))
+    texts += [f"<unused{i}>" for i in range(N_VOCAB - len(texts))]
+    kinds = [int(kind.CONTROL)] * n_control + [int(kind.NORMAL)] * (N_VOCAB - n_control)
+    entries = tokenizer(chat_template) | {
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": texts,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.eot_token_id": texts.index("<|im_end|>"),
+    }
+    return entries | {f"tokenizer.ggml.{name}": None for name in ("scores", "add_space_prefix")}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_sir._owner import Owner, owned
 from edge_sir._shield import shield
 from edge_sir.chat.conversation import Conversation, Host
 from edge_sir.chat.stream import ReplyStream
@@ -39,17 +40,19 @@ class RegeneratedStream(ReplyStream):
 
     def __init__(
         self,
+        owner: Owner,
         engine: Callable[[], Engine],
         begin: Callable[[Callable[[Undone], None]], Turn],
         settle: Callable[[Turn], None],
     ) -> None:
         self.undone: Undone | None = None
-        super().__init__(engine, lambda: begin(self._note), settle)
+        super().__init__(owner, engine, lambda: begin(self._note), settle)
 
     def _note(self, undone: Undone) -> None:
         self.undone = undone
 
 
+@owned("memory", "has_pins", "find", "matches", "n_evicted")
 class Chat(Conversation):
     """A conversation without end, as `Conversation`, with all that a person may ask of its memory."""
 
@@ -143,7 +146,11 @@ class Chat(Conversation):
         if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
         terms, turn = self._terms(sampling, max_tokens, stop), self.session.turn
-        return RegeneratedStream(lambda: self.engine, lambda note: self._again(turn, said, terms, note), self._settle)
+
+        def begin(note: Callable[[Undone], None]) -> Turn:
+            return self._again(turn, said, terms, note)
+
+        return RegeneratedStream(self.owner, lambda: self.engine, begin, self._settle)
 
     def _again(self, of: int, said: Sequence[str], terms: Terms, note: "Callable[[Undone], None]") -> Turn:
         if self._unsent:  # an error kept it from being answered at all
@@ -151,6 +158,8 @@ class Chat(Conversation):
         if self.session.turn != of:
             raise SessionError(f"the conversation went on after turn {of}; ask for another reply again")
         tries = self._tries + 1
+        n_freed = self.session.n_pending + int((self.session.ledger["turn"] >= of).sum())
+        self._check_room(self._encoded(said, of > 1), self._encoder.reply_opening(), n_freed)
         with shield():  # what was said is in the transcript or unsent, never in neither
             note(self.undo())
             self._unsent += said
@@ -191,6 +200,8 @@ class Chat(Conversation):
         Raises ConfigError for an unknown one, BudgetError if the pins leave it no room.
         """
         policy = from_spec(spec)
+        self._check_open()
+        self._close_open_reply()  # by the policy that made room for it
         self.session.set_policy(policy)
         ledger = self.session.ledger
         return max((int(np.isnan(ledger[name][1:]).sum()) for name in policy.needs), default=0)
@@ -208,7 +219,7 @@ class Chat(Conversation):
             if self._host is None:
                 raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
             self._move_to(self._host.open_engine(n_cells), self._host)
-        with self._memory.lowering():
+        with self.evictions.lowering():
             return self.session.set_budget(n_cells)
 
     def _move_to(self, engine: Engine, host: Host) -> None:

@@ -15,7 +15,7 @@ from edge_sir.memory.evictions import Forgotten, Loss
 from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message, read_transcript
 from edge_sir.memory.view import Memory, TurnMemory
-from edge_sir.policies import names, to_spec
+from edge_sir.policies import names
 
 __all__ = [
     "Affected",
@@ -220,7 +220,7 @@ class PolicyNow:
 def policy(chat: Chat, spec: str | None = None) -> PolicyNow:
     """Changes the policy, if one is given. Raises ConfigError for an unknown one, BudgetError."""
     n_unknown = 0 if spec is None else chat.set_policy(spec)
-    return PolicyNow(to_spec(chat.session.policy), tuple(names()), n_unknown)
+    return PolicyNow(chat.session.policy.spec, tuple(names()), n_unknown)
 
 
 @dataclass(frozen=True, slots=True)

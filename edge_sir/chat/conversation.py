@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from edge_sir._owner import owned
 from edge_sir._shield import shield
 from edge_sir.chat.stats import ChatStats, Figures
 from edge_sir.chat.stream import ReplyStream
@@ -16,10 +17,9 @@ from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError, SessionError
+from edge_sir.errors import ConfigError, EdgeSirError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
-from edge_sir.policies import to_spec
 from edge_sir.recall.archive import Archive
 from edge_sir.recall.recall import Recall, Recalled
 from edge_sir.session import Positions, Session
@@ -46,20 +46,21 @@ class Host(Protocol):
         """Takes an engine back."""
 
 
+@owned("stats", "run_stats", alone=("close", "reply"))
 class Conversation:
     """A conversation without end in `budget` cells.
 
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
     pinned. on_evict: called with what was evicted. host: gave the engine, gets it back on `close`, and has larger ones
     for `set_budget`; without one the engine is the caller's. trace: gets a record of all that comes and goes, with
-    every score. Raises BudgetError if the system prompt leaves no room.
+    every score. wait_s: how many seconds a call waits while another thread's is at work, or a stream of its open; then,
+    and by default at once, it raises SessionError. Raises BudgetError if the system prompt leaves no room.
     """
 
     system_turn = 0  # where the system prompt stands
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
     _turn: Turn | None = None  # the last one that was begun
-    is_closed = False
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Conversation:
         on_evict: Callable[[Eviction], None] | None = None,
         host: Host | None = None,
         trace: Trace | None = None,
+        wait_s: float = 0.0,
         recall: bool = False,
     ) -> None:
         self.codec = codec
@@ -100,17 +102,19 @@ class Conversation:
             also_score=frozenset({"surprisal"}) if trace is None else frozenset(SCORE_NAMES),
             journal=trace,
         )
+        self.owner = self.session.owner
+        self.owner.wait_s = wait_s
         self.on_evict = on_evict
         self.trace = trace
         self._host = host
-        self._memory = MemoryControl(self.session, codec)
+        self._memory = MemoryControl(self.session, codec, lambda: None if self.system is None else self.system_turn)
         self._figures = Figures(self.session)
         self._recall = Recall(self.session, codec, self._memory.transcript, Archive(self.session)) if recall else None
         self.recalled: tuple[Recalled, ...] = ()
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
-            trace.start(policy=to_spec(policy), budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
+            trace.start(policy=policy.spec, budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
         self._open()
         self._drain()
 
@@ -133,11 +137,17 @@ class Conversation:
     def close(self) -> None:
         """Ends the trace, and gives the engine back to its host; a second call does nothing.
 
-        A reply that is still streamed is over: its stream raises SessionError.
+        A reply that is still streamed is over: its stream raises SessionError. It may be called from everywhere: the
+        step that another thread is in is waited for.
         """
-        if self.is_closed:
-            return
-        self.is_closed = True
+        self.owner.close(self._end)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called: nothing goes on, and the memory can still be looked at."""
+        return bool(self.owner.over)
+
+    def _end(self) -> None:
         self._drop_turn("the chat is closed")
         if self.trace is not None:
             self.trace.close()
@@ -158,7 +168,7 @@ class Conversation:
 
         role: system, user, assistant or tool. A user message starts a turn, and so does what follows a system prompt;
         a system message is always pinned. Raises BudgetError, with nothing changed, for a pinned message that does not
-        fit.
+        fit, and for any where the policy never evicts.
         """
         self._check_open()
         if role not in _MESSAGE_ROLES:
@@ -168,6 +178,7 @@ class Conversation:
         parts = self._encoder.message(role, text, first=not self._spoken)
         if pinned:
             self.session.room.check_pins(_n_tokens(parts), f"this {role} message")
+        self.session.room.check_incoming(self.session.n_pending + _n_tokens(parts))
         with shield():
             # A system prompt has its turn for itself: neither undo nor forget reaches it.
             if role == "user" or (role != "system" and self.session.turn == self.system_turn):
@@ -182,9 +193,10 @@ class Conversation:
     def truncate(self, turn: int) -> int:
         """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
         self._check_open()
+        if turn > self.session.turn:
+            return 0
         with shield():  # cells, turn and transcript tell the same story, or the next message is read into another
-            if turn <= self.session.turn:
-                self._drop_turn("its turn was taken back")
+            self._drop_turn("its turn was taken back")
             n = self.session.truncate(turn)
             self._memory.truncate(turn)
             if self._recall is not None:
@@ -252,7 +264,7 @@ class Conversation:
         return bool(self._unsent) or unread
 
     def _stream(self, begin: Callable[[], Turn]) -> ReplyStream:
-        return ReplyStream(lambda: self.engine, begin, self._settle)
+        return ReplyStream(self.owner, lambda: self.engine, begin, self._settle)
 
     def _terms(self, sampling: SamplingParams | None, max_tokens: int | None, stop: Sequence[str] | None) -> Terms:
         return Terms(
@@ -269,9 +281,14 @@ class Conversation:
         n_evicted = session.stats.evicted
         # A paper policy reserves the reply's cells beforehand; a quarter of the budget at most.
         n_reply = min(terms.max_tokens, session.budget.n_cells // 4) + len(encoder.assistant_close)
-        # A long paste takes a while to encode; stopped there, it is still unsent and nothing else has changed.
-        said = [(t, encoder.message("user", t, first=not (i or spoken))) for i, t in enumerate(self._unsent)]
-        opening = encoder.reply_opening()
+        try:
+            # A long paste takes a while to encode; stopped there, it is still unsent and nothing else has changed.
+            said = self._encoded(self._unsent, spoken)
+            opening = encoder.reply_opening()
+            self._check_room(said, opening)
+        except EdgeSirError:  # what is refused now would be refused again with the next message
+            self._unsent.clear()
+            raise
         with shield():
             self._begin_turn(n_reply)
             for text, parts in said:
@@ -284,13 +301,23 @@ class Conversation:
                 session,
                 self.codec,
                 replace(terms, sampling=self._seeded(terms.sampling)),
-                encoder.assistant_close,
-                thinking=opening[-1][0] == "thought",
+                encoder,
+                reply_id,
                 n_evicted_before=n_evicted,
                 on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
             )
+            self.owner.hold(self._turn)
         self.recalled = self._recall.begin("\n".join(text for text, _ in said)) if self._recall is not None else ()
         return self._turn
+
+    def _encoded(self, texts: Sequence[str], spoken: bool) -> list[tuple[str, list[Part]]]:
+        """User messages with their parts. spoken: something was said before them."""
+        return [(t, self._encoder.message("user", t, first=not (i or spoken))) for i, t in enumerate(texts)]
+
+    def _check_room(self, said: Sequence[tuple[str, list[Part]]], opening: Sequence[Part], n_freed: int = 0) -> None:
+        """Raises BudgetError where the policy never evicts and no reply to this, of one token, would fit."""
+        n = sum(_n_tokens(parts) for _, parts in said) + _n_tokens(opening) + 1 + len(self._encoder.assistant_close)
+        self.session.room.check_incoming(self.session.n_pending + n, n_freed=n_freed)
 
     def _settle(self, turn: Turn) -> None:
         """Ends a reply that was begun with its marker, however it ended, and lets its thoughts go."""
@@ -364,6 +391,7 @@ class Conversation:
         parts = [] if system is None else encoder.message("system", system, first=False)
         old = self._memory.system_rows(self.system_turn)
         self.session.room.check_pins(_n_tokens(parts), "this system prompt", n_freed=len(old))
+        self.session.room.check_incoming(self.session.n_pending + _n_tokens(parts), n_freed=len(old))
         with shield():
             self._encoder, self.system, self.system_turn = encoder, system, 0
             self.session.forget(old)
@@ -375,13 +403,13 @@ class Conversation:
     # ---- helpers -------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
-        if self.is_closed:
-            raise SessionError("the chat is closed")
+        self.owner.check()
 
     def _note(self, event: Eviction) -> None:
-        self._memory.note(event)
+        self._memory.evictions.note(event, self.session.policy)
         if self.on_evict is not None:
-            self.on_evict(event)
+            with self.owner.reporting():
+                self.on_evict(event)
 
     def _begin_turn(self, n_reply: int = 0) -> None:
         self._began[self.session.turn + 1] = self.session.n_born
@@ -422,7 +450,7 @@ def _prompt(text: str | None) -> str | None:
 def _check_opening(encoder: MessageEncoder, policy: Policy, budget: int, system: str | None) -> None:
     n = _n_tokens(encoder.opening())
     whose = ("", "") if system is None else (f"the system prompt ({n} cells)", "shorten it")
-    check_fit(policy, budget, n, *whose)
+    check_fit(policy, budget, n, *whose, alone=True)
 
 
 def _n_tokens(parts: Sequence[Part]) -> int:

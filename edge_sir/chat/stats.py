@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from edge_sir.core.records import SessionStats
-from edge_sir.policies import to_spec
 from edge_sir.session import Session
 
 __all__ = ["ChatStats", "Figures"]
@@ -74,7 +73,7 @@ def _figures(
 ) -> ChatStats:
     spec, times = session.engine.spec, session.engine.times
     return ChatStats(
-        policy=to_spec(session.policy),
+        policy=session.policy.spec,
         position_mode=session.mode,
         budget=session.budget.n_cells,
         n_ctx=spec.n_ctx,

@@ -13,10 +13,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir._owner import owned
 from edge_sir._shield import shield
+from edge_sir.core.ledger import ROLES
 from edge_sir.engine import Engine, SamplingParams, Slice, SliceResult, TextCodec, Tokens
 from edge_sir.errors import SessionError
 from edge_sir.session import Session
+from edge_sir.text.encoder import ReplyEncoder
 from edge_sir.text.reply import Finish, Piece, Reply, ReplyText
 
 __all__ = ["Terms", "Turn", "drive"]
@@ -33,12 +39,13 @@ class Terms:
     stop: tuple[str, ...] = ()
 
 
+@owned(alone=("refuse",))
 class Turn:
     """One turn of `session`, into which what was said and the opening of the reply are fed already.
 
-    close: the template tokens that end a reply. thinking: the reply's opening begins a thought. n_evicted_before:
-    evicted tokens before this turn. on_written: called with the answer once no more of it will come. phase: what is
-    decoded at present.
+    encoder: knows the reply's form. message: the reply's number in the ledger. n_evicted_before: evicted tokens before
+    this turn. on_written: called with the answer once no more of it will come. given: gives the reply, once what was
+    said is read, where it is not drawn. phase: what is decoded at present.
     """
 
     def __init__(
@@ -46,18 +53,24 @@ class Turn:
         session: Session,
         codec: TextCodec,
         terms: Terms,
-        close: Tokens,
+        encoder: ReplyEncoder,
+        message: int,
         *,
-        thinking: bool = False,
         n_evicted_before: int = 0,
         on_written: Callable[[str], None] = lambda _: None,
+        given: Callable[[], Tokens] | None = None,
     ) -> None:
         self.number = session.turn
+        self.owner = session.owner
         self.phase: Phase = "reading"
         self.finish: Finish = "cancelled"
-        self._session, self._codec, self._terms, self._close = session, codec, terms, close
-        self._text = ReplyText(terms.stop, thinking=thinking)
-        self._on_written = on_written
+        self._session, self._codec, self._terms = session, codec, terms
+        self._encoder, self._form, self._message = encoder, encoder.reply_form, message
+        form = self._form
+        self._text = ReplyText(terms.stop, thinking=form.thinking, tags=form.tags, lead=form.lead)
+        self._ends = form.ends | {token for text in terms.stop if (token := encoder.control_token(text)) is not None}
+        self._n_answer = self._n_thought = 0
+        self._on_written, self._given = on_written, given
         self._n_most = terms.max_tokens
         self._n_drawn = self._n_undecoded = 0
         self._n_evicted_before = n_evicted_before
@@ -86,13 +99,18 @@ class Turn:
     def commit(self, result: SliceResult) -> list[Piece]:
         """Takes what the engine returned for the slice, and returns what can be shown now.
 
-        In the end the reply's next token is drawn already: it is shown before it is decoded.
+        In the end the reply's next token is drawn already: it is shown before it is decoded. Raises SessionError if
+        another call ended this turn.
         """
+        if self._over:
+            raise SessionError(self._over)
         with shield():  # a token that was drawn is in the text and in what is decoded next, or in neither
             self._session.commit(result, n_generated=self._n_undecoded)
             self._n_undecoded = 0
             if self._session.n_pending or self.phase in ("closing", "done"):
                 return []
+            if self.phase == "reading" and self._given is not None:
+                return self._write_given(self._given())
             if self.phase == "reading":
                 self._begin_writing()
             return self._write()
@@ -117,6 +135,7 @@ class Turn:
     def refuse(self, why: str) -> None:
         """From now on whoever asks for the next slice gets a SessionError that says why."""
         self._over = why
+        self.owner.release(self)
         if self.phase != "done":
             self._session.end_sampler()
 
@@ -130,7 +149,8 @@ class Turn:
     def _begin_writing(self) -> None:
         session = self._session
         if not session.policy.evicts:
-            n_free = session.budget.n_cells - len(session.ledger) - len(self._close)
+            n_after = len(self._encoder.assistant_close) + len(self._form.history)
+            n_free = session.budget.n_cells - len(session.ledger) - n_after
             self._n_most = min(self._n_most, n_free)
         session.start_sampler(self._terms.sampling)
         self.phase = "writing"
@@ -141,38 +161,97 @@ class Turn:
         if self._n_drawn >= self._n_most:
             return self._finish("length")
         token = session.sample()
-        if self._codec.is_end(token):
+        if self._is_end(token):
             return self._finish("stop")
         self._n_drawn += 1
-        was_thinking = text.thinking
-        pieces = text.push(self._codec.piece(token))
+        was_apart = text.thinking or text.leading
+        shown = self._form.shown.get(token) if text.is_open else None
+        pieces = text.push(self._codec.piece(token) if shown is None else shown)
         if text.stopped:
             session.rewind(max(0, text.n_after_stop - 1))  # the last token was not decoded
-            session.feed(self._codec.encode(text.before_stop, special=False), "assistant")
+            left = text.written.removesuffix(text.before_stop)
+            session.feed(self._encoder.continue_reply(left, text.before_stop), "assistant")
             return pieces + self._finish("stop")
-        if text.thinking and not was_thinking:
-            session.relabel(text.n_tokens - 1, "thought")  # the tag took several tokens
-        session.feed([token], "thought" if text.thinking else "assistant")
+        apart = text.thinking or text.leading
+        if apart and not was_apart:  # the tag took several tokens, or all of it was a thought
+            session.relabel(self._rows("assistant"), "thought")
+            self._n_thought, self._n_answer = self._n_thought + self._n_answer, 0
+        self._n_thought, self._n_answer = self._n_thought + apart, self._n_answer + (not apart)
+        session.feed([token], "thought" if apart else "assistant")
         self._n_undecoded = 1
         return pieces
+
+    def _write_given(self, tokens: Tokens) -> list[Piece]:
+        self.phase = "writing"
+        self._session.feed(tokens, "assistant")
+        pieces = [piece for token in tokens for piece in self._text.push(self._codec.piece(int(token)))]
+        return pieces + self._finish("stop")
+
+    def _is_end(self, token: int) -> bool:
+        """Whether the token ends the reply. What begins the end of a thought may be what ends a message elsewhere."""
+        if self._text.thinking and token == self._form.thought_end:
+            return False
+        return token in self._ends or self._codec.is_end(token)
+
+    def _rows(self, role: str) -> NDArray[np.intp]:
+        """Where the reply's resident tokens of a role are in the ledger."""
+        ledger = self._session.ledger
+        return np.flatnonzero((ledger["message"] == self._message) & (ledger["role"] == ROLES.index(role)))
 
     def _finish(self, finish: Finish) -> list[Piece]:
         with shield():  # an answer that the cells hold and the transcript does not would be nobody's
             written = self.phase == "writing"
             self._session.end_sampler()
             self._session.end_recall()
-            self._session.feed(self._close, "frame")
             self.finish, self.phase = finish, "closing"
             pieces = self._text.finish() if finish != "cancelled" and not self._text.stopped else []
             if written:
+                self._as_in_history()
+            self._session.feed(self._encoder.close_reply(self._text.written), "frame")
+            if written:
                 self._on_written(self._text.text)
         return pieces
+
+    def _as_in_history(self) -> None:
+        """Gives the reply's opening the form that history has: out of what was written, or by reading it once more."""
+        session, wanted = self._session, self._form.history
+        if not len(wanted):
+            return
+        thoughts = self._rows("thought")
+        kept = _last_in_order(session.ledger["token"][thoughts], wanted)
+        if len(kept) == len(wanted):
+            session.relabel(thoughts[kept], "frame")
+        elif self._form.lead.strip() or not self._begins_blank():
+            self._read_again()
+
+    def _begins_blank(self) -> bool:
+        """Whether the answer's first token, as it stays, begins with a blank, or there is none."""
+        rows, ledger = self._rows("assistant"), self._session.ledger
+        first = [*ledger["token"][rows[:1]], *self._session.pending_tokens][:1]
+        return not first or self._codec.piece(int(first[0]))[:1].isspace()
+
+    def _read_again(self) -> None:
+        """Reads the answer once more behind what history has before it, unless a part of it was evicted."""
+        session = self._session
+        if not self._n_answer:
+            session.feed(self._form.history, "frame")
+            return
+        rows = self._rows("assistant")
+        n_resident, waiting = len(rows), session.pending_tokens
+        if n_resident + len(waiting) != self._n_answer or (n_resident and rows[0] != len(session.ledger) - n_resident):
+            return
+        answer = np.concatenate([session.ledger["token"][rows], waiting])
+        session.discard_pending()
+        session.rewind(n_resident)
+        session.feed(self._form.history, "frame")
+        session.feed(answer, "assistant")
 
     def _end(self) -> None:
         session = self._session
         with shield():
             session.end_turn()
             self.phase = "done"
+            self.owner.release(self)
             self._reply = Reply(
                 turn=self.number,
                 text=self._text.text,
@@ -182,6 +261,7 @@ class Turn:
                 n_generated=session.stats.tokens_out - self._n_generated_before,
                 resident=len(session.ledger),
                 evicted=session.stats.evicted - self._n_evicted_before,
+                n_thought=self._n_thought,
             )
 
 
@@ -191,3 +271,16 @@ def drive(turn: Turn, engine: Engine) -> Iterator[Piece]:
         with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
             pieces = turn.commit(engine.decode([piece])[0])
         yield from pieces
+
+
+def _last_in_order(tokens: NDArray[np.int32], wanted: NDArray[np.int32]) -> list[int]:
+    """Indices in `tokens` of all `wanted` in their order, as late as possible; none if they are not all there."""
+    found: list[int] = []
+    at = len(tokens)
+    for token in wanted[::-1]:
+        hits = np.flatnonzero(tokens[:at] == token)
+        if not len(hits):
+            return []
+        at = int(hits[-1])
+        found.append(at)
+    return found[::-1]

@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 
-__all__ = ["many", "numbered"]
+from edge_sir.text.reply import Reply
+
+__all__ = ["cut", "many", "numbered", "shortcomings"]
 
 
 def many(n: int, what: str) -> str:
@@ -13,3 +15,21 @@ def many(n: int, what: str) -> str:
 def numbered(turns: Collection[int]) -> str:
     """Turns by number: turn 3; turns 3, 4."""
     return f"turn{'' if len(turns) == 1 else 's'} {', '.join(map(str, sorted(turns)))}"
+
+
+def cut(reply: Reply, max_tokens: int) -> tuple[str, str]:
+    """Where a reply was cut, and by what; both empty if it was not."""
+    if reply.finish != "length":
+        return "", ""
+    why = "--max-tokens" if reply.n_generated >= max_tokens else "no cell is left"
+    return f"cut at {many(reply.n_generated, 'token')}", why
+
+
+def shortcomings(reply: Reply, max_tokens: int) -> str:
+    """What a reader of a reply's text alone would not see: that it is cut, or empty after a thought; else nothing."""
+    empty = (
+        "" if reply.text else f"empty after {many(reply.n_thought, 'token')} of thought" if reply.n_thought else "empty"
+    )
+    where, why = cut(reply, max_tokens)
+    found = [empty] * bool(empty) + [f"{where} ({why})"] * bool(where)
+    return f"the reply of turn {reply.turn} is {' and '.join(found)}" if found else ""

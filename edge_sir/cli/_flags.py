@@ -17,7 +17,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds one flag per option, and --config. Values stay text: pydantic checks them all alike."""
     for public, name in CliOptions.names().items():
         field = CliOptions.model_fields[name]
-        parser.add_argument(f"--{public.replace('_', '-')}", dest=public, **flag_arguments(field))
+        flag = public.removesuffix("s") if _is_dict(field) else public  # one of them at a time
+        parser.add_argument(f"--{flag.replace('_', '-')}", dest=public, **flag_arguments(field))
     parser.add_argument("--config", metavar="FILE", help="TOML file with options")
 
 
@@ -35,11 +36,13 @@ def nearest_flag(word: str) -> str:
 def flag_arguments(field: FieldInfo) -> dict[str, Any]:
     """What argparse needs to know of an option."""
     default = field.get_default()
-    shown = "" if default is None or default is False or default == () else f" (default: {default})"
+    shown = "" if default is None or default is False or default in ((), {}) else f" (default: {default})"
     settings: dict[str, Any] = {"help": f"{field.description}{shown}".replace("%", "%%"), "default": None}
     kind = field.annotation
     if kind is bool:
         return settings | {"action": argparse.BooleanOptionalAction}
+    if _is_dict(field):
+        return settings | {"action": "append", "metavar": "KEY=VALUE"}
     if typing.get_origin(kind) is tuple:
         return settings | {"action": "append", "metavar": "TEXT"}
     if typing.get_origin(kind) is typing.Literal:
@@ -47,3 +50,7 @@ def flag_arguments(field: FieldInfo) -> dict[str, Any]:
     if isinstance(kind, types.UnionType):
         kind = typing.get_args(kind)[0]
     return settings | {"metavar": {int: "N", float: "X", str: "TEXT"}.get(typing.cast(type, kind), "FILE")}
+
+
+def _is_dict(field: FieldInfo) -> bool:
+    return typing.get_origin(field.annotation) is dict

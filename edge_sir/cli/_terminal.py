@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat, ReplyStream
 from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
-from edge_sir.cli._counts import many
+from edge_sir.cli._counts import cut
 from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
-from edge_sir.policies import to_spec
 from edge_sir.text.reply import Piece
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
     reader: _Reader = rich_reader(chat) or PlainReader()
     if not quiet:
         cells, mode = chat.session.budget.n_cells, chat.session.mode  # why this mode: `edge-sir doctor`
-        _dim(f"{chat.engine.spec.model}, {cells} cells, {to_spec(chat.session.policy)}, positions {mode}")
+        _dim(f"{chat.engine.spec.model}, {cells} cells, {chat.session.policy.spec}, positions {mode}")
         _dim("Ctrl-C stops a reply, Ctrl-D leaves, /help shows what else there is")
     while (text := _ask(reader)) is not None:
         if not text.strip():
@@ -202,9 +201,9 @@ def _note_cut(chat: Chat, stream: ReplyStream | None) -> None:
     if stream is None or not stream.is_finished:
         return
     reply = stream.reply
-    if reply.finish == "length":
-        why = "--max-tokens" if reply.n_generated >= chat.max_tokens else "no cell is left"
-        _dim(f"(cut at {many(reply.n_generated, 'token')}; {why})")
+    where, why = cut(reply, chat.max_tokens)
+    if where:
+        _dim(f"({where}; {why})")
     elif reply.finish == "cancelled":
         _dim("(stopped)")
 

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from edge_sir.chat import Chat, Reply
 from edge_sir.cli._commands import complaint, is_command, perform
+from edge_sir.cli._counts import shortcomings
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
 from edge_sir.cli._losses import Losses, shown
 from edge_sir.cli._options import CliOptions
@@ -84,7 +85,7 @@ def _answer_lines(chat: Chat, losses: Losses, options: CliOptions) -> int:
             if outcome.stream is not None:
                 for _ in outcome.stream:
                     pass
-                _print_reply(outcome.stream.reply, losses, options)
+                _print_reply(chat, outcome.stream.reply, losses, options)
             elif options.json_output or outcome.as_json:
                 document = outcome.document
                 if options.json_output:
@@ -95,23 +96,26 @@ def _answer_lines(chat: Chat, losses: Losses, options: CliOptions) -> int:
                 print_view(outcome.view)
         else:
             said = text[1:] if options.commands and text.startswith("//") else text
-            _print_reply(chat.reply(said), losses, options)
+            _print_reply(chat, chat.reply(said), losses, options)
         lost = losses.take()
         if lost and not options.quiet:
             print(lost, file=sys.stderr, flush=True)
     return code
 
 
-def _print_reply(reply: Reply, losses: Losses, options: CliOptions) -> None:
-    if not options.json_output:
+def _print_reply(chat: Chat, reply: Reply, losses: Losses, options: CliOptions) -> None:
+    if options.json_output:
+        record: dict[str, object] = {"turn": reply.turn, "text": reply.text}
+        record |= {"resident": reply.resident, "evicted": reply.evicted, "finish": reply.finish}
+        record["forgot"] = losses.listed()
+        if reply.thought:
+            record["thought"] = reply.thought
+        print(json.dumps(record, ensure_ascii=False), flush=True)
+    else:
         print(reply.text, flush=True)
-        return
-    record: dict[str, object] = {"turn": reply.turn, "text": reply.text}
-    record |= {"resident": reply.resident, "evicted": reply.evicted, "finish": reply.finish}
-    record["forgot"] = losses.listed()
-    if reply.thought:
-        record["thought"] = reply.thought
-    print(json.dumps(record, ensure_ascii=False), flush=True)
+    note = shortcomings(reply, chat.max_tokens)
+    if note and not options.quiet:
+        print(note, file=sys.stderr, flush=True)
 
 
 def _lines() -> Iterator[str]:

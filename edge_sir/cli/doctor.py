@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sir.cli._flags import flag_arguments
 from edge_sir.cli._options import CliOptions
-from edge_sir.errors import CapabilityError, ConfigError
+from edge_sir.errors import CapabilityError, ConfigError, TemplateError
 from edge_sir.models import ResolvedModel
 from edge_sir.options import Options, config_file, gather
 from edge_sir.runtime import Model, ensure_model
@@ -94,6 +94,7 @@ def _examine(found: ResolvedModel, options: Options, limit: int | None, *, speed
         return {
             "model": _describe(model),
             "gate": gate,
+            "template": _template(model),
             "memory": _memory(need, options.budget, limit, model.header.n_ctx_train),
             "speed": None if rates is None else asdict(rates),
         }
@@ -113,6 +114,22 @@ def _gate(model: Model, engine: "LlamaEngine", options: Options, backends: list[
     }
 
 
+def _template(model: Model) -> Report:
+    """How the model's own chat template is followed. problem: why it cannot be."""
+    try:
+        template = model.template
+    except TemplateError as error:
+        return {"problem": str(error), "differences": [], "thoughts": None, "asks_for": []}
+    tags = template.thoughts
+    thoughts = None if tags is None else {"open": tags.open, "close": tags.close}
+    return {
+        "problem": None,
+        "differences": list(template.differences),
+        "thoughts": thoughts,
+        "asks_for": sorted(template.asks_for),
+    }
+
+
 def _outcome(test: "ShiftTest | RestoreTest | None") -> Report | None:
     return None if test is None else asdict(test) | {"tolerance": test.tolerance, "passed": test.passed}
 
@@ -128,6 +145,7 @@ def _describe(model: Model) -> Report:
         "n_vocab": model.native.n_vocab,
         "n_layer": header.n_layer,
         "fingerprint": header.fingerprint,
+        "warning": header.warning,
     }
 
 
@@ -178,6 +196,8 @@ def _print(report: Report) -> None:
     model, gate, speed = (report[part] for part in ("model", "gate", "speed"))
     about = f"{model['architecture']}, {_size(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
     print(f"\n{Path(model['path']).name}: {about}, trained on {model['n_ctx_train']:,} positions")
+    if model["warning"]:
+        print(f"  warning: it {model['warning']}")
     print(f"  positions: {gate['mode']}, since {gate['why']}")
     restored = "put back without reading them again" if gate["restore"]["allowed"] else "read again from their text"
     print(f"  evicted cells: {restored}, since {gate['restore']['why']}")
@@ -185,9 +205,24 @@ def _print(report: Report) -> None:
     for row in gate["kv_types"]:
         note = f"  {row['note']}" if row["note"] else ""
         print(f"    {row['k']:>5} {row['v']:>5}  {row['bytes_per_cell']:10,.0f} bytes per cell  {row['allowed']}{note}")
+    _print_template(report["template"])
     _print_memory(report["memory"], model["n_vocab"])
     if speed is not None:
         print(f"  speed: reads {speed['read_per_s']:.1f} and writes {speed['write_per_s']:.1f} tokens per second")
+
+
+def _print_template(template: Report) -> None:
+    if template["problem"] is not None:
+        print(f"  chat template: {template['problem']}")
+        return
+    differences = template["differences"]
+    print(f"  chat template: {'followed, with differences' if differences else 'followed to the letter'}")
+    for difference in differences:
+        print(f"    {difference}")
+    if template["thoughts"] is not None:
+        print(f"    thoughts stand between {template['thoughts']['open']!r} and {template['thoughts']['close']!r}")
+    if template["asks_for"]:
+        print(f"    it asks for (--template-arg): {', '.join(template['asks_for'])}")
 
 
 def _room_on(device: Report) -> str:

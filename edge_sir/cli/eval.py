@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import math
 import sys
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +15,13 @@ from tqdm import tqdm
 from edge_sir.cli._options import CliOptions
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
-from edge_sir.eval.stats import require_scipy
+from edge_sir.eval.report.stats import require_scipy
 from edge_sir.options import gather
 
 if TYPE_CHECKING:
-    from edge_sir.eval.evaluate import Result
-    from edge_sir.eval.runner import Arm
-    from edge_sir.eval.stage import Stage
+    from edge_sir.eval.play.arms import Arm
+    from edge_sir.eval.play.contexts import Contexts
+    from edge_sir.eval.play.evaluate import Result
 
 __all__ = ["add_parser", "run"]
 
@@ -63,6 +65,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--metric", action="append", metavar="M", help="value these questions alone; may be repeated")
     parser.add_argument("--data", type=Path, metavar="PATH", help="the task's data; without, it generates its own")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep rows here; a killed run goes on from them")
+    parser.add_argument("--prune", action="store_true", help="first take rows out of --out that this command would not "
+                        "give: of other arms or dialogues, of an older policy or wording")  # fmt: skip
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N",
+                        help="begin no dialogue after so long; the same command with --out goes on")  # fmt: skip
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: chosen)")
     parser.add_argument("--quick", action="store_true", help="few short dialogues (by default one each, of "
                         f"{_QUICK_TOKENS} tokens, {', '.join(_QUICK_POLICIES)} at {_QUICK_BUDGET} cells)")  # fmt: skip
@@ -105,32 +111,43 @@ def _check(args: argparse.Namespace) -> None:
     for budget in args.budget or ():
         if budget < 1:
             raise ConfigError(f"--budget must be at least 1, not {budget}; without a limit it is --policy keep-all")
+    if args.prune and args.out is None:
+        raise ConfigError("--prune takes rows out of a folder; name it with --out")
     if args.data is not None and not args.data.exists():
         raise ConfigError(f"there is no {args.data}; --data names a file or folder that is there")
 
 
 def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[dict[str, Any]]:
     """Plays the tasks one after the other, prints each one's table, and returns their JSON documents."""
-    from edge_sir.eval.report import legend, run_table, verdict
-    from edge_sir.eval.runner import arms_of
-    from edge_sir.eval.stage import open_stage
-    from edge_sir.eval.summary import summarize_each, to_json
+    from edge_sir.eval.play.arms import arms_of
+    from edge_sir.eval.play.contexts import open_contexts
+    from edge_sir.eval.report.one_run import legend, run_table, verdict
+    from edge_sir.eval.report.summary import summarize, to_json
 
     given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
     options = gather(CliOptions, given).options
     specs = args.policy or (_QUICK_POLICIES if args.quick else _POLICIES)
     arms = arms_of(specs, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
-    stage = open_stage(options.model, threads=options.threads, quiet=args.quiet or args.json)
-    documents = []
+    contexts = open_contexts(options.model, threads=options.threads, quiet=args.quiet or args.json)
+    deadline, documents = time.monotonic() + 60 * args.minutes, []
     try:
         for name, task in chosen.items():
-            result = _play_one(args, name, task, stage, arms)
+            result = _play_one(args, name, task, contexts, arms, deadline)
             missing = [arm.spec for arm in arms if arm.spec not in {row.policy for row in result.rows}]
-            if missing:
+            if time.monotonic() > deadline:
+                print(f"edge-sir: {name}: the time is up; the same command goes on from --out", file=sys.stderr)
+            elif missing:
                 which = ", ".join(missing)
-                print(f"edge-sir: {name}: no context of {stage.model} holds a dialogue whole: {which}", file=sys.stderr)
-            summary, *further = summarize_each(
-                result.rows, task=name, model=stage.model, answer=args.answer, metrics=task.metrics, chance=task.chance
+                print(
+                    f"edge-sir: {name}: no context of {contexts.name} holds a dialogue whole: {which}", file=sys.stderr
+                )
+            summary, *further = summarize(
+                result.rows,
+                task=name,
+                model=contexts.name,
+                answer=args.answer,
+                metrics=task.metrics,
+                chance=task.chance,
             )
             documents.append(to_json(summary, further, result.config["scratch_cells"]))
             if not args.json:
@@ -138,12 +155,19 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
         if not args.json:
             print("", textwrap.fill(legend(summary, compared=False), 100), sep="\n")
     finally:
-        stage.close()
+        contexts.close()
     return documents
 
 
-def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Stage", arms: "Sequence[Arm]") -> "Result":
-    from edge_sir.eval.evaluate import Request, evaluate
+def _play_one(
+    args: argparse.Namespace,
+    name: str,
+    task: tasks.Task,
+    contexts: "Contexts",
+    arms: "Sequence[Arm]",
+    deadline: float,
+) -> "Result":
+    from edge_sir.eval.play.evaluate import Request, drop_stale, evaluate
 
     out = args.out / name if args.out is not None and args.task == "all" else args.out
     request = Request(
@@ -159,18 +183,20 @@ def _play_one(args: argparse.Namespace, name: str, task: tasks.Task, stage: "Sta
         data=args.data,
         out=out,
     )
+    if args.prune and (n := drop_stale(contexts, arms, request)):
+        print(f"edge-sir: {name}: {n} rows of other arms or dialogues were taken out", file=sys.stderr)
     with tqdm(desc=name, unit="run", disable=args.quiet or None, file=sys.stderr) as bar:
 
         def advance(rows: object) -> None:
             bar.update(1)
 
-        return evaluate(stage, arms, request, on_start=bar.reset, on_rows=advance)
+        return evaluate(contexts, arms, request, deadline=deadline, on_start=bar.reset, on_rows=advance)
 
 
 def _report(args: argparse.Namespace) -> int:
     """Tables and plots of what --out kept."""
-    from edge_sir.eval.folder import load_all, report_folder
-    from edge_sir.eval.summary import to_json
+    from edge_sir.eval.report.folder import load_all, report_folder
+    from edge_sir.eval.report.summary import to_json
 
     if args.folder is None:
         raise ConfigError("`eval report` needs the folder that --out made: edge-sir eval report DIR")

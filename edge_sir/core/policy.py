@@ -11,7 +11,8 @@ The author of a simple policy writes one expression, `score`; the base class own
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -76,6 +77,13 @@ class Policy(ABC):
         for name in ("n_sink", "n_recent", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, not {getattr(self, name)}")
+
+    @cached_property
+    def spec(self) -> str:
+        """`name[:key=value,...]` without defaults, from which `policies.from_spec` builds it; its file has the name."""
+        name = type(self).__module__.rpartition(".")[2].replace("_", "-")
+        changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]
+        return f"{name}:{','.join(changed)}" if changed else name
 
     @abstractmethod
     def plan(self, view: LedgerView, n_drop: int, protect: Mask) -> EvictionPlan:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_sir.core.budget import Budget, Need
-from edge_sir.core.ledger import TokenLedger
+from edge_sir.core.ledger import ROLES, TokenLedger
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.policy import FRAME, LedgerView, Mask, Policy
 from edge_sir.errors import BudgetError, SessionError, StalePlanError
@@ -15,16 +15,21 @@ __all__ = ["MIN_TURN", "Room", "check_fit"]
 MIN_TURN = 32
 """Cells that must stay free of sinks and pins, or no turn could pass."""
 
+_THOUGHT = ROLES.index("thought")
+
 _CHUNK_CELLS = 32  # room made at once where a policy makes it exactly, so that not every token evicts
 
 
-def check_fit(policy: Policy, n_cells: int, n_fixed: int, what: str = "", instead: str = "") -> None:
+def check_fit(
+    policy: Policy, n_cells: int, n_fixed: int, what: str = "", instead: str = "", *, alone: bool = False
+) -> None:
     """Raises BudgetError unless a short turn fits into `n_cells` beside `n_fixed` cells that never go.
 
     What a user asks for and has no room is refused here, before anything changes, so that all complaints name the same
-    least budget. what: whatever was tried, if not just a budget; instead: what else would help.
+    least budget. what: whatever was tried, if not just a budget; instead: what else would help. alone: nothing else is
+    resident, so that it is in the way of the next turn whether or not the policy evicts.
     """
-    n_fixed = max(n_fixed, policy.n_sink) if policy.evicts else policy.n_sink
+    n_fixed = max(n_fixed, policy.n_sink) if policy.evicts or alone else policy.n_sink
     least = n_fixed + MIN_TURN
     if n_cells < least:
         trouble = f"{what} does not fit into {n_cells} cells" if what else f"a budget of {n_cells} cells is too small"
@@ -51,6 +56,15 @@ class Room:
         size = f" ({n_more} cell{'s' * (n_more != 1)})" if n_more else ""  # not tokens: template tokens are no content
         n_fixed = self._n_fixed(max(0, n_more - n_freed))
         check_fit(self.policy, self.budget.n_cells, n_fixed, f"{what}{size}", instead)
+
+    def check_incoming(self, n: int, *, n_freed: int = 0) -> None:
+        """Raises the policy's BudgetError if it never evicts and `n` tokens find no free cells; `n_freed` will be free.
+
+        With all other policies the fixed cells alone can be in the way, and those are checked when they are fixed.
+        """
+        if not self.policy.evicts and len(self.ledger) - n_freed + n > self.budget.n_cells:
+            view = LedgerView(self.ledger.columns(), 0, self.ledger.epoch, n)
+            self.policy.plan(view, n, self.fixed())
 
     def _n_fixed(self, n_more: int) -> int:
         # What comes first may be sinks itself.
@@ -119,11 +133,18 @@ class Room:
     def _protected(self, need: Need, turn_now: int, n_incoming: int) -> Mask:
         """Fixed rows and the running turn; of a turn of over half the cells, its markers and its newest part.
 
-        A long paste would otherwise push out all that was said before it, ahead of its own first lines.
+        A long paste would otherwise push out all that was said before it, ahead of its own first lines. A thought
+        leaves when the turn ends: what is older than its newest part goes before anything that was said.
         """
         fixed = self.fixed()
         running: Mask = self.ledger["turn"] == turn_now
-        protect: Mask = fixed | running
+        protect: Mask
+        thought = np.flatnonzero(running & ~fixed & (self.ledger["role"] == _THOUGHT))
+        if len(thought) - need.n_must >= self.budget.n_cells // 4:
+            protect = np.ones(len(self.ledger), np.bool_)
+            protect[thought[: min(need.n_may, len(thought) - self.budget.n_cells // 4)]] = False
+            return protect
+        protect = fixed | running
         is_long = int(running.sum()) + n_incoming > self.budget.n_cells // 2
         if int((~protect).sum()) >= need.n_must and not is_long:
             return protect

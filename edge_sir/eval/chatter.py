@@ -7,13 +7,13 @@ most facts do.
 
 import random
 import re
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-import edge_sir.eval._chatter_de as _german
-import edge_sir.eval._chatter_en as _english
-import edge_sir.eval._chatter_en_long as _english_long
+from edge_sir.eval._words import words
 from edge_sir.eval.task import Say
+from edge_sir.eval.texts import read
 
 __all__ = ["MARKERS", "TEMPLATES", "Language", "chatter", "chatter_until", "has_word", "length"]
 
@@ -23,13 +23,20 @@ CountTokens = Callable[[str], int]
 MARKERS = 12
 """Tokens of a template's markers around the two messages of an exchange, about."""
 
+_TEXTS: dict[Language, dict[str, Any]] = {
+    "en": tomllib.loads(read("chatter_en.toml")),
+    "de": tomllib.loads(read("chatter_de.toml")),
+}
+
 TEMPLATES: dict[Language, tuple[tuple[str, str], ...]] = {
-    "en": _english.TEMPLATES + _english_long.TEMPLATES,
-    "de": _german.TEMPLATES,
+    language: tuple((user, assistant) for kind in text["exchanges"].values() for user, assistant in kind)
+    for language, text in _TEXTS.items()
 }
 """(user, assistant) by language; `{city}` and `{city2}` are two different words of the list `city`."""
 
-_WORDS: dict[Language, dict[str, tuple[str, ...]]] = {"en": _english.WORDS, "de": _german.WORDS}
+_WORDS = {
+    language: {kind: words(listed) for kind, listed in text["words"].items()} for language, text in _TEXTS.items()
+}
 
 _SHORT = 40  # tokens of an exchange that always fits
 _LETTERS = "BCDFGHJKLMNPQRSTVWXZ"

@@ -13,6 +13,8 @@ from edge_sir.llama.native import lib
 
 __all__ = ["Batch"]
 
+_MOST = 2**31 - 1  # llama_pos is an int32
+
 
 class Batch:
     """Up to `n_batch` tokens. llama.cpp writes past a batch that is too small without a word, so `fill` checks."""
@@ -48,7 +50,11 @@ class Batch:
         rows = []
         for piece, size in zip(slices, sizes, strict=True):
             at = slice(n, n + size)
-            if piece.p0 < 0 or piece.tokens.min() < 0 or max(piece.tokens.max(), piece.targets.max()) >= n_vocab:
+            if (
+                not 0 <= piece.p0 <= _MOST - size
+                or piece.tokens.min() < 0
+                or max(piece.tokens.max(), piece.targets.max()) >= n_vocab
+            ):
                 raise BatchError(f"sequence {piece.seq}: a token, target or position is out of range")
             self._token[at] = piece.tokens
             self._pos[at] = np.arange(piece.p0, piece.p0 + size)

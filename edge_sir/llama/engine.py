@@ -1,16 +1,19 @@
 """llama.cpp behind the Engine protocol."""
 
 import ctypes
+import math
 import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_sir._owner import Owner, owned
 from edge_sir.core.plan import Move, check_places, moves_between
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sealed import seal, unseal
@@ -18,11 +21,11 @@ from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, SamplingParams, Slice, SliceResult
 from edge_sir.errors import (
     BatchError,
+    BudgetError,
     CapabilityError,
     ComputeError,
     LoadError,
     NoSlotError,
-    SessionError,
     ShiftError,
     StateError,
 )
@@ -38,6 +41,7 @@ from edge_sir.llama.kshift.gate import (
     restore_verdict,
 )
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
+from edge_sir.llama.ram import check_memory
 from edge_sir.llama.sampling import LlamaSampler
 from edge_sir.llama.state import CellState
 from edge_sir.llama.text import LlamaText
@@ -46,6 +50,9 @@ __all__ = ["EngineOptions", "LlamaEngine", "chunk_for", "context_params", "flash
 
 _CELLS = "passage of llama.cpp's cells"
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
+_MOST = 2**31 - 1  # llama_pos is an int32
+_MOST_BATCH, _MOST_THREADS = 65_536, 512  # GGML_MAX_N_THREADS
+_CHECKSUM_BYTES = 4  # of a dumped state, at its end
 _MOST_SEQ = 256  # LLAMA_MAX_SEQ
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 # llama.cpp holds the logits of a chunk twice. With a vocabulary of 151,936 a chunk of 128 takes 156 MB for them and
@@ -76,12 +83,13 @@ class EngineOptions:
         return replace(self, chunk=chunk_for(n_vocab, self.n_seq_max, gpu=bool(lib.llama_supports_gpu_offload())))
 
 
+@owned(alone=("close",))
 class LlamaEngine:
-    """One llama_context on a model. Not for use from two threads at once.
+    """One llama_context on a model. Two threads cannot be at work in it: the second waits for the step of the first.
 
     n_cells is rounded up to 256. owns_model: free the model with the engine. trials: what the trials of
     this file found. verdict: instead of the gate's; for trials, which must do what is not proven yet.
-    Raises CapabilityError for options that exclude each other, LoadError
+    Raises CapabilityError for options that exclude each other, BudgetError where memory does not suffice, LoadError
     if llama.cpp cannot make the context.
     """
 
@@ -96,11 +104,14 @@ class LlamaEngine:
         verdict: Verdict | None = None,
     ) -> None:
         options = (options or EngineOptions()).on(model.n_vocab)
-        self._is_open = True
+        check_memory(model.header, n_cells, options)
+        self.owner = Owner("engine", wait_s=math.inf)  # no call is longer than a step, and none calls back
         self._closing = ExitStack()  # last in, first out: the context before its model
         if owns_model:
             self._closing.callback(model.close)
         try:
+            model.owner.enter()  # the model is not freed before its contexts are
+            self._closing.callback(model.owner.leave)
             self._handle = make_context(model, context_params(model, n_cells, options))
         except BaseException:
             self.close()
@@ -111,7 +122,7 @@ class LlamaEngine:
         self.times = EngineTimes()
         self._memory = lib.llama_get_memory(self._handle)
         self.can_shift = bool(lib.llama_memory_can_shift(self._memory))  # llama.cpp's word, not the gate's
-        self._batch = Batch(options.chunk)
+        self._batch = Batch(int(lib.llama_n_batch(self._handle)))  # never more than there are cells
         self._ids = np.arange(model.n_vocab, dtype=np.int32)
         self._sharing = Sharing()
         self._shift_pending = False
@@ -132,7 +143,7 @@ class LlamaEngine:
         return EngineSpec(
             model=header.path.name,
             n_ctx=n_ctx,
-            n_batch=options.chunk,
+            n_batch=int(lib.llama_n_batch(self._handle)),
             n_ctx_train=int(lib.llama_model_n_ctx_train(self.model.handle)),
             n_vocab=self.model.n_vocab,
             n_seq_max=options.n_seq_max,
@@ -176,7 +187,10 @@ class LlamaEngine:
         """The output rows, float32 [n_rows, n_vocab]: llama.cpp's own buffer, overwritten by the next decode."""
         if n_rows == 0:
             return np.empty((0, self.spec.n_vocab), np.float32)
-        return np.ctypeslib.as_array(lib.llama_get_logits(self._handle), shape=(n_rows, self.spec.n_vocab))
+        rows = lib.llama_get_logits(self._handle)
+        if not rows:
+            raise ComputeError("llama.cpp gave no logits")
+        return np.ctypeslib.as_array(rows, shape=(n_rows, self.spec.n_vocab))
 
     @staticmethod
     def _reduce(piece: Slice, logits: NDArray[np.float32]) -> SliceResult:
@@ -191,6 +205,7 @@ class LlamaEngine:
 
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._check_seq(seq)
+        _check_positions(p0, p1)
         if not lib.llama_memory_seq_rm(self._memory, seq, p0, p1):
             raise ComputeError(f"llama.cpp cannot remove positions {p0} to {p1} from this kind of cache")
         self._sharing.remove(seq, p0, p1)
@@ -203,7 +218,12 @@ class LlamaEngine:
     def _check_may_move(self, seq: int, moves: Sequence[Move]) -> None:
         if not self.spec.can_pack:
             raise CapabilityError(f"{self.spec.model} cannot pack: {self.spec.why}; use --positions gaps")
-        for p0, p1, _ in moves:
+        low, high = self.pos_range(seq)
+        for p0, p1, delta in moves:
+            _check_positions(p0, p1)
+            first, last = max(p0, low) + delta, min(p1 - 1 if p1 >= 0 else high, high) + delta
+            if low >= 0 and first <= last and not (first >= 0 and last <= _MOST):
+                raise BatchError(f"positions {p0} to {p1} cannot move by {delta}")
             self._sharing.check_may_shift(seq, p0, p1)
 
     def _add(self, seq: int, moves: Sequence[Move]) -> None:
@@ -217,6 +237,7 @@ class LlamaEngine:
         if src == dst:
             return
         self.remove(dst, 0, -1)
+        _check_positions(p0, p1)
         last = self.pos_range(src)[1]
         stop = last + 1 if p1 < 0 else min(p1, last + 1)
         if p0 < stop:
@@ -233,6 +254,7 @@ class LlamaEngine:
         return int(low), int(lib.llama_memory_seq_pos_max(self._memory, seq))
 
     def flush(self, seq: int) -> None:
+        self._check_seq(seq)
         # No call forces a K-shift: it runs inside the next llama_decode, even if that finds no slot.
         if not self._shift_pending:
             return
@@ -247,13 +269,18 @@ class LlamaEngine:
     def dump(self, seq: int) -> bytes:
         self._check_seq(seq)
         self.flush(seq)
-        return bytes(self._get_state(seq))
+        state = bytes(self._get_state(seq))
+        return state + crc32(state).to_bytes(_CHECKSUM_BYTES, "little")
 
     def load(self, seq: int, state: bytes) -> None:
         self._check_seq(seq)
         self.remove(seq, 0, -1)
-        if not state or not self._set_state(seq, state):
-            self.remove(seq, 0, -1)  # a damaged blob may have been restored in part
+        state, checksum = state[:-_CHECKSUM_BYTES], state[-_CHECKSUM_BYTES:]
+        # llama.cpp takes positions and values for what they seem to be, and cannot remove those below 0 again.
+        if not state or checksum != crc32(state).to_bytes(_CHECKSUM_BYTES, "little"):
+            raise StateError("the saved state is damaged or cut off")
+        if not self._set_state(seq, state):
+            self.remove(seq, 0, -1)  # it may have been restored in part
             raise StateError(f"llama.cpp refused the saved state: {LOG.last_error()}")
 
     def _get_state(self, seq: int) -> memoryview:
@@ -325,15 +352,14 @@ class LlamaEngine:
             raise BatchError(f"sequence {seq} is not one of {self.spec.n_seq_max}")
 
     def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> LlamaSampler:
+        self._check_open()
         return LlamaSampler(params, self._ids, drawn)
 
     def close(self) -> None:
-        self._is_open = False
-        self._closing.close()
+        self.owner.close(self._closing.close)
 
     def _check_open(self) -> None:
-        if not self._is_open:  # llama.cpp would read what was freed
-            raise SessionError("the engine is closed")
+        self.owner.check()  # llama.cpp would read what was freed
 
 
 def chunk_for(n_vocab: int, n_seq_max: int = 1, *, gpu: bool = False) -> int:
@@ -359,6 +385,11 @@ def flash_attention_type(options: EngineOptions) -> int:
 def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> Any:
     """llama.cpp's parameters of a context (llama_context_params). Raises CapabilityError as `LlamaEngine`."""
     options = options.on(model.n_vocab)
+    if not (0 < n_cells <= _MOST - _PAD and 0 < options.chunk <= _MOST_BATCH and 0 <= options.threads <= _MOST_THREADS):
+        raise CapabilityError(
+            f"{n_cells} cells, chunks of {options.chunk} tokens, {options.threads} threads: give at least one cell and "
+            f"one token, at most {_MOST_BATCH} tokens and {_MOST_THREADS} threads"
+        )
     check_kv_types(model.header, options.kv_k, options.kv_v, options.flash_attn)
     if not 0 < options.n_seq_max <= min(options.chunk, _MOST_SEQ):  # llama.cpp would end the process
         raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
@@ -373,6 +404,12 @@ def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> 
     params.kv_unified = params.swa_full = True
     params.no_perf = True
     return params
+
+
+def _check_positions(p0: int, p1: int) -> None:
+    """ctypes would cut a larger number to another position."""
+    if not (-1 <= p0 <= _MOST and -1 <= p1 <= _MOST):
+        raise BatchError(f"positions {p0} to {p1} are out of range")
 
 
 def _has_scratch(options: EngineOptions) -> bool:
@@ -393,8 +430,15 @@ def _terms(model: NativeModel, options: EngineOptions) -> dict[str, object]:
 
 
 def make_context(model: NativeModel, params: Any) -> Any:
-    """A context, to be freed by llama_free. Raises LoadError if llama.cpp cannot make it."""
-    handle = lib.llama_init_from_model(model.handle, params)
+    """A context, to be freed by llama_free.
+
+    Raises LoadError if llama.cpp cannot make it, BudgetError if that is for lack of memory.
+    """
+    LOG.errors.clear()
+    with model.owner:
+        handle = lib.llama_init_from_model(model.handle, params)
+    if not handle and any("alloc" in line for line in LOG.errors):
+        raise BudgetError(f"there is not enough memory for a context of {params.n_ctx} cells; take a smaller budget")
     if not handle:
         raise LoadError(f"llama.cpp could not make a context of {params.n_ctx} cells: {LOG.last_error()}")
     return handle

@@ -19,6 +19,7 @@ if platform.machine().lower() in ("x86_64", "amd64") and "OMP_WAIT_POLICY" not i
 
 from llama_cpp import llama_cpp as lib
 
+from edge_sir._owner import Owner
 from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, ModelFileError, NoSlotError
 from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.llama.gguf.header import GGUFHeader
@@ -42,16 +43,22 @@ class NativeLog:
         self._logger = logging.getLogger("llama.cpp")
         self._level = logging.DEBUG
         self._callback = lib.llama_log_callback(self._receive)  # referenced for as long as llama.cpp may call it
-        self._started = False
+        self._started: Owner | None = None
         self._lock = threading.Lock()
 
     def install(self) -> None:
-        """Starts llama.cpp and takes over its log, once per process."""
+        """Starts llama.cpp and takes over its log, once per process.
+
+        Raises SessionError in a process that was forked off one in which it ran: its threads are not there.
+        """
+        if self._started is not None:
+            self._started.check()
+            return
         with self._lock:
-            if not self._started:
+            if self._started is None:
                 lib.llama_log_set(self._callback, ctypes.c_void_p(0))
                 lib.llama_backend_init()
-                self._started = True
+                self._started = Owner("llama.cpp", shared=True)
 
     @property
     def kshift_failures(self) -> int:
@@ -96,7 +103,7 @@ def decode_error(status: int) -> EngineError:
 
 
 class NativeModel:
-    """A loaded model. One may serve several contexts; close them first.
+    """A loaded model, for several contexts and threads. owner: whoever is in keeps it from being freed.
 
     Raises ModelFileError for a file that is missing, damaged or cannot chat (checked before llama.cpp
     sees it) or that llama.cpp refuses. gpu_layers: layers to offload, -1 for all that fit. header: what
@@ -107,12 +114,16 @@ class NativeModel:
         self.header: GGUFHeader = header or check_model_file(path)
         LOG.install()
         LOG.errors.clear()
+        self.owner = Owner("model", shared=True)
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 2**31 - 1
         self.handle = lib.llama_model_load_from_file(os.fsencode(path), params)
         if not self.handle:
             reason = LOG.errors[0] if LOG.errors else LOG.last_error()  # the later ones only say that it failed
-            raise ModelFileError(f"llama.cpp could not load {path}: {reason}; download the file again or use another")
+            remedy = "download the file again or use another"
+            if "unknown pre-tokenizer" in reason:
+                remedy = "it needs a newer llama.cpp: update edge-sir (pip install -U edge-sir), or use another file"
+            raise ModelFileError(f"llama.cpp could not load {path}: {reason}; {remedy}")
         if lib.llama_model_is_recurrent(self.handle) or lib.llama_model_is_hybrid(self.handle):
             self.close()
             raise ModelFileError(
@@ -122,7 +133,9 @@ class NativeModel:
         self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocab))
 
     def close(self) -> None:
-        """Frees the model; a second call does nothing."""
-        if self.handle:
-            lib.llama_model_free(self.handle)
-            self.handle = None
+        """Frees the model, once its contexts are freed; a second call does nothing."""
+        self.owner.close(self._free)
+
+    def _free(self) -> None:
+        lib.llama_model_free(self.handle)
+        self.handle = None

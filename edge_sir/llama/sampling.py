@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sir._owner import Owner, owned
 from edge_sir.core.chance import Chance, pick
 from edge_sir.engine import Row, SamplingParams
-from edge_sir.errors import ComputeError
+from edge_sir.errors import BatchError, ComputeError
 from edge_sir.llama.native import lib
 
 __all__ = ["LlamaSampler"]
@@ -19,6 +20,7 @@ _DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  
 _GROUP = 64  # logits of which the largest is looked at first
 
 
+@owned(alone=("close",))
 class LlamaSampler:
     """penalties -> top-k -> top-p -> min-p -> temperature -> a draw of ours, or greedy at temperature 0.
 
@@ -28,6 +30,7 @@ class LlamaSampler:
     """
 
     def __init__(self, params: SamplingParams, ids: NDArray[np.int32], drawn: Sequence[int] = ()) -> None:
+        self.owner = Owner("sampler")
         self._params = params
         self._drawn = [int(token) for token in drawn]
         self._chance = Chance(params.seed, len(self._drawn))
@@ -44,6 +47,9 @@ class LlamaSampler:
             lib.llama_sampler_accept(self._chain, token)
 
     def sample(self, logits: Row) -> int:
+        self.owner.check()
+        if logits.shape != self._ids.shape:
+            raise BatchError(f"a row of logits holds {len(self._ids)} values, not {logits.size}")
         if not np.isfinite(logits.max()):  # llama.cpp's sorting ends the process on such a row
             raise ComputeError("the model's logits are no finite numbers; its file, or the memory, is damaged")
         ids = self._worth_a_look(logits)
@@ -89,9 +95,7 @@ class LlamaSampler:
         return {"params": asdict(self._params), "drawn": list(self._drawn)}
 
     def close(self) -> None:
-        if self._chain:
-            lib.llama_sampler_free(self._chain)
-            self._chain = None
+        self.owner.close(lambda: lib.llama_sampler_free(self._chain))
 
 
 def _penalties(params: SamplingParams) -> tuple[float, float, float]:

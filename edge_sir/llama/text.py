@@ -1,11 +1,13 @@
 """llama.cpp's tokenizer behind the TextCodec protocol."""
 
 import ctypes
+import re
 from functools import cache
 from itertools import pairwise
 
 import numpy as np
 
+from edge_sir._owner import owned
 from edge_sir.engine import THINK_TAGS, Tokens
 from edge_sir.errors import CapabilityError, EngineError
 from edge_sir.llama.deep_stack import on_deep_stack
@@ -18,6 +20,7 @@ _LONGEST_PIECE = 64  # bytes; longer ones are asked for again
 _MOST_BYTES = 2**31 - 1  # llama_tokenize counts in int32
 
 
+@owned()
 class LlamaText:
     """Tokens of a model's vocabulary.
 
@@ -28,6 +31,7 @@ class LlamaText:
     """
 
     def __init__(self, model: NativeModel) -> None:
+        self.owner = model.owner
         self._vocab, self._n_vocab = model.vocab, model.n_vocab
         kind = model.header.tokenizer_model, model.header.text("tokenizer.ggml.pre", "")
         self._limits, self._recursive = limits_of(*kind), recurses(*kind)
@@ -105,6 +109,13 @@ class LlamaText:
             wanted |= lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_UNKNOWN
         ids = (i for i in range(self._n_vocab) if lib.llama_vocab_get_attr(self._vocab, i) & wanted)
         return frozenset(name for i in ids if (name := self._name(i)))
+
+    def split(self, text: str) -> list[str]:
+        wanted = lib.LLAMA_TOKEN_ATTR_CONTROL | lib.LLAMA_TOKEN_ATTR_USER_DEFINED | lib.LLAMA_TOKEN_ATTR_UNKNOWN
+        used = set(self.encode(text, special=True).tolist())
+        names = {self._name(t) for t in used if lib.llama_vocab_get_attr(self._vocab, t) & wanted} - {""}
+        longest_first = sorted(names, key=len, reverse=True)
+        return re.split(f"({'|'.join(map(re.escape, longest_first))})", text) if names else [text]
 
     def piece(self, token: int) -> bytes:
         if token in self._tags:

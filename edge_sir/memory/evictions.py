@@ -6,6 +6,7 @@ messages, which are not. The words themselves are kept as tokens until their tur
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from edge_sir.core.ledger import ROLES, UNSPOKEN
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
-from edge_sir.policies import to_spec
 
 __all__ = ["Entry", "Evicted", "EvictionLog", "Forgotten", "Loss", "Rewound", "mean"]
 
@@ -118,6 +118,7 @@ class EvictionLog:
         self._entries: list[Entry] = []
         self._n_cleared = 0
         self._n_evicted = 0
+        self._lowering = False
 
     def __len__(self) -> int:
         """How many entries there ever were, those of conversations that were cleared included."""
@@ -128,8 +129,17 @@ class EvictionLog:
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def note(self, event: Eviction, policy: Policy, *, lowered: bool = False) -> None:
-        """Takes an eviction in; lowered: as in `Loss`.
+    @contextmanager
+    def lowering(self) -> Iterator[None]:
+        """What makes room in here does so for a lower budget."""
+        self._lowering = True
+        try:
+            yield
+        finally:
+            self._lowering = False
+
+    def note(self, event: Eviction, policy: Policy) -> None:
+        """Takes an eviction in, which `policy` decided on.
 
         Of what makes room, the words are kept: whoever asks for the sentence that they were in means them, too.
         """
@@ -138,7 +148,8 @@ class EvictionLog:
             columns["token"] = np.full(len(event), _UNKNOWN)
         columns["token"] = np.where(np.isin(columns["role"], UNSPOKEN), _UNKNOWN, columns["token"])
         turns = np.unique(columns["turn"]).tolist()
-        losses = tuple(_loss(event, np.flatnonzero(columns["turn"] == turn), policy, lowered) for turn in turns)
+        rows = (np.flatnonzero(columns["turn"] == turn) for turn in turns)
+        losses = tuple(_loss(event, part, policy, self._lowering) for part in rows)
         self._entries.append(Evicted(event.why, event.turn_now, losses, columns))
         self._n_evicted += _n_evicted(losses)
 
@@ -238,7 +249,7 @@ def _loss(event: Eviction, rows: NDArray[np.intp], policy: Policy, lowered: bool
         n_tokens=len(rows),
         n_content=int(content.sum()),
         n_thought=int((role == _THOUGHT).sum()),
-        policy=to_spec(policy),
+        policy=policy.spec,
         decay=policy.decay,
         ranks_by=policy.ranks_by,
         value=None if values is None else mean(values),

@@ -1,15 +1,13 @@
 """What a conversation remembers: look at it, find, pin and forget by turn or by text."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir._shield import shield
 from edge_sir.core.ledger import FRAME, ROLES, TokenLedger
-from edge_sir.core.records import Eviction
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.memory.evictions import EvictionLog, Forgotten
@@ -28,32 +26,19 @@ class MemoryControl:
     """The session's memory, the transcript of what was said, and the log of what was evicted.
 
     `what` is a turn's number, or words that were said: then what is left of the sentences is meant that held them,
-    in any case.
+    in any case. prompt: gives the turn of the system prompt in force, None if there is none.
     """
 
-    def __init__(self, session: Session, codec: TextCodec) -> None:
+    def __init__(self, session: Session, codec: TextCodec, prompt: Callable[[], int | None] = lambda: 0) -> None:
         self.transcript = Transcript()
         self._session = session
         self._codec = codec
+        self._prompt = prompt
         self.evictions = EvictionLog()
-        self._lowering = False
-
-    def note(self, event: Eviction) -> None:
-        """An eviction listener."""
-        self.evictions.note(event, self._session.policy, lowered=self._lowering)
 
     @property
     def _said(self) -> Said:
         return Said(self._session.ledger, self.evictions, self._codec)
-
-    @contextmanager
-    def lowering(self) -> Iterator[None]:
-        """What makes room in here does so for a lower budget."""
-        self._lowering = True
-        try:
-            yield
-        finally:
-            self._lowering = False
 
     def view(self) -> Memory:
         """What is resident, what left the cache and why, by turn."""
@@ -142,11 +127,13 @@ class MemoryControl:
 
     def _prompts(self) -> set[int]:
         """The turns of system prompts in force."""
-        return {0, *self._session.ledger["turn"][self._system()].tolist()}
+        turns = set(self._session.ledger["turn"][self._system()].tolist()) - {0}
+        in_force = self._prompt()
+        return turns if in_force is None else turns | {in_force}
 
     def _is_prompt(self, turn: int) -> bool:
         """Whether a turn holds a system prompt in force and nothing else."""
-        return turn in self._prompts() and all(m.role == "system" for m in self.transcript.of(turn))
+        return turn in self._prompts() | {0} and all(m.role == "system" for m in self.transcript.of(turn))
 
     def _unsay(self, what: int | str, texts: Mapping[int, str]) -> int:
         """Takes it out of the transcript; returns how many messages lost something."""

@@ -12,7 +12,6 @@ from edge_sir.engine import TextCodec
 from edge_sir.memory.evictions import EvictionLog, Forgotten, Loss, mean
 from edge_sir.memory.passages import Passage
 from edge_sir.memory.transcript import Message, Transcript
-from edge_sir.policies import to_spec
 from edge_sir.session import Session
 from edge_sir.text.boundaries import contains
 
@@ -165,7 +164,7 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, log: E
         n_resident=len(ledger),
         budget=session.budget.n_cells,
         n_pinned=int(ledger["pinned"].sum()),
-        policy=to_spec(session.policy),
+        policy=session.policy.spec,
         decay=session.policy.decay,
         ranks_by=session.policy.ranks_by,
         removed=log.forgotten(),

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from edge_sir.core.policy import Policy
 from edge_sir.errors import ConfigError
 
-__all__ = ["from_spec", "names", "policy_class", "to_spec"]
+__all__ = ["from_spec", "names", "policy_class"]
 
 
 def names() -> list[str]:
@@ -50,17 +50,6 @@ def from_spec(spec: str) -> Policy:
             raise ConfigError(f"policy key '{key}' needs a value: {name}:{key}=...")
         values[key] = _convert(name, key, text, fields[key])
     return cls(**values)
-
-
-def to_spec(policy: Policy) -> str:
-    """The specification that `from_spec` would build this policy from, without defaults."""
-    name = type(policy).__module__.rpartition(".")[2].replace("_", "-")
-    changed = [
-        f"{f.name}={getattr(policy, f.name)}"
-        for f in dataclasses.fields(policy)
-        if getattr(policy, f.name) != f.default
-    ]
-    return f"{name}:{','.join(changed)}" if changed else name
 
 
 def _convert(policy: str, key: str, text: str, kind: Any) -> Any:

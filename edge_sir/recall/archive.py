@@ -1,4 +1,4 @@
-"""Messages that lost cells, kept with their cells outside the cache: saved whole before the first of them is evicted."""
+"""Messages that lost cells, kept with their cells outside the cache: saved whole before the first one is evicted."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

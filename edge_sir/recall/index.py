@@ -46,11 +46,12 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A turn that matches. coverage: the share of the message's terms that it holds, as in `Terms`."""
+    """A turn that matches. coverage: share of the message's terms that it holds, as in `Terms`; held: their stems."""
 
     turn: int
     score: float
     coverage: float
+    held: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -125,7 +126,11 @@ class TurnIndex:
             candidate.coverage = sum(weights[stem] for stem in candidate.held) / whole
         scores = self._with_neighbours({turn: c.score for turn, c in found.items()})
         good = [c for c in found.values() if c.turn not in skip and c.coverage >= self._settings.coverage]
-        return [Match(c.turn, scores[c.turn], c.coverage) for c in self._ranked(good, scores)]
+        return [Match(c.turn, scores[c.turn], c.coverage, c.held) for c in self._ranked(good, scores)]
+
+    def n_shared(self, text: str, stems: frozenset[str]) -> int:
+        """How many of `stems` the text holds."""
+        return len(stems & set(self._stems(terms(text)).values()))
 
     def _stems(self, words: Iterable[str]) -> dict[str, str]:
         """What the tokenizer makes of each of these words."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, UNSPOKEN
+from edge_sir.core.ledger import ROLES, UNSPOKEN, split
 from edge_sir.engine import TextCodec
 from edge_sir.errors import StateError
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
-from edge_sir.recall.index import TurnIndex
+from edge_sir.recall.index import Match, TurnIndex
 from edge_sir.session import SavedRows, Session
 
 __all__ = ["Recall", "Recalled"]
@@ -26,6 +26,17 @@ class Recalled:
     turn: int
     n_tokens: int
     text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sentence:
+    """Of a piece the missing rows of one sentence. n_shared: of the message's words those that it holds."""
+
+    piece: Piece
+    rows: NDArray[np.intp]
+    n_shared: int
+    by_user: bool
+    born: int
 
 
 class Recall:
@@ -59,25 +70,46 @@ class Recall:
         for match in self._index.search(text):
             if n_left < _LEAST:
                 break
-            if match.turn in archived and (recalled := self._turn(match.turn, n_left)) is not None:
+            if match.turn in archived and (recalled := self._turn(match, n_left)) is not None:
                 found.append(recalled)
                 n_left -= recalled.n_tokens
         return tuple(found)
 
-    def _turn(self, turn: int, n_most: int) -> Recalled | None:
-        """Recalls of a turn what is missing, what the user said first; None if that is nothing."""
-        pieces = sorted(self.archive.of_turn(turn), key=lambda p: (not _by_user(p), int(p.born[0])))
+    def _turn(self, match: Match, n_most: int) -> Recalled | None:
+        """Recalls of a turn what is missing, sentence by sentence; None if that is nothing.
+
+        What holds the words of the message comes first, what the user said before what the model said.
+        """
+        missing = [part for piece in self.archive.of_turn(match.turn) for part in self._sentences(piece, match.held)]
+        wanted: dict[int, list[NDArray[np.intp]]] = {}
+        n_left = n_most
+        for part in sorted(missing, key=lambda part: (-part.n_shared, not part.by_user, part.born)):
+            if len(part.rows) <= n_left and (part.n_shared or part.by_user or n_left > n_most // 2):
+                wanted.setdefault(part.piece.key, []).append(part.rows)
+                n_left -= len(part.rows)
         n, texts = 0, []
-        for piece in pieces:
-            saved = self.archive.cells_of(piece)
+        for piece in self.archive.of_turn(match.turn):
+            saved = self.archive.cells_of(piece) if piece.key in wanted else None
             if saved is None:
                 continue
-            rows = np.flatnonzero(~np.isin(piece.born, self._session.ledger["born"]))[: n_most - n]
-            if len(rows) < min(_LEAST, len(piece.born)) or not self._put_back(saved, rows):
-                continue
-            n += len(rows)
-            texts.append(self._text(piece, rows))
-        return Recalled(turn, n, " ".join(filter(None, texts))) if n else None
+            rows = np.sort(np.concatenate(wanted[piece.key]))
+            if self._put_back(saved, rows):
+                n += len(rows)
+                texts.append(self._text(piece, rows))
+        return Recalled(match.turn, n, " ".join(filter(None, texts))) if n else None
+
+    def _sentences(self, piece: Piece, held: frozenset[str]) -> list["_Sentence"]:
+        """The sentences of a piece that are not whole any more, and which of their rows are missing."""
+        columns = piece.saved.columns
+        is_missing = ~np.isin(piece.born, self._session.ledger["born"])
+        parts = []
+        for index in split(np.arange(len(piece.born)), columns["sentence"]):
+            rows = index[is_missing[index]]
+            if len(rows):
+                n_shared = self._index.n_shared(self._text(piece, index), held)
+                by_user = bool(np.any(columns["role"][index] == _USER))
+                parts.append(_Sentence(piece, rows, n_shared, by_user, int(piece.born[rows[0]])))
+        return parts
 
     def _put_back(self, saved: SavedRows, rows: NDArray[np.intp]) -> bool:
         try:
@@ -89,7 +121,3 @@ class Recall:
         columns = piece.saved.columns
         said = rows[~np.isin(columns["role"][rows], UNSPOKEN)]
         return b"".join(self._codec.piece(int(t)) for t in columns["token"][said]).decode("utf-8", "ignore").strip()
-
-
-def _by_user(piece: Piece) -> bool:
-    return bool(np.any(piece.saved.columns["role"] == _USER))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from edge_sir._owner import Owner
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger, split
@@ -28,7 +29,6 @@ from edge_sir.core.room import Room
 from edge_sir.core.scores import Carry
 from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
 from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StalePlanError, StateError
-from edge_sir.policies import to_spec
 from edge_sir.session.displaced import Displaced, standing
 from edge_sir.session.pending import Boundaries, PendingTokens, no_borders
 from edge_sir.session.positions import (
@@ -68,7 +68,7 @@ class Session:
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
     what decay counts. After each commit the engine's largest position equals the ledger's, or the
     session is poisoned and says so at every further call. also_score: score columns that are filled
-    although the policy does not need them. journal: gets every change.
+    although the policy does not need them. journal: gets every change. owner: who may go on with it.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Session:
         journal: Journal | None = None,
     ) -> None:
         check_context(budget, engine)
+        self.owner = Owner("chat")
         self.engine = engine
         self.policy = policy
         self.budget = budget
@@ -142,6 +143,12 @@ class Session:
     def n_pending(self) -> int:
         """Tokens fed but not decoded yet."""
         return len(self._pending)
+
+    @property
+    def pending_tokens(self) -> NDArray[np.int32]:
+        """Those tokens, int32 [n_pending]."""
+        tokens: NDArray[np.int32] = self._pending.head(len(self._pending))["token"].copy()
+        return tokens
 
     def discard_pending(self) -> int:
         """Forgets what was fed but not decoded, and returns how many tokens that were."""
@@ -286,9 +293,9 @@ class Session:
         if len(rows):
             self.evict(EvictionPlan(rows, self.ledger.epoch, "thought"))
 
-    def relabel(self, n: int, role: str) -> None:
-        """Gives the `n` newest resident tokens another role."""
-        self.ledger.update("role", slice(len(self.ledger) - n, None), ROLES.index(role))
+    def relabel(self, rows: NDArray[np.intp], role: str) -> None:
+        """Gives ledger `rows` another role."""
+        self.ledger.update("role", rows, ROLES.index(role))
 
     def pin(self, turn: int, pinned: bool = True) -> int:
         """Pins what is resident of `turn` (or unpins it) and returns how many tokens that are.
@@ -471,7 +478,7 @@ class Session:
             "born": self._born,
             "positions": self.mode,
             "budget": self.budget.n_cells,
-            "policy": to_spec(self.policy),
+            "policy": self.policy.spec,
             "fingerprint": self.engine.spec.fingerprint,
             "needs": sorted(self._needs),
             "numbering": self._pending.numbering,
@@ -544,7 +551,10 @@ class Session:
     def fork(
         self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()
     ) -> "Session":
-        """A session of its own that goes on from here; what it does never changes this one. As `from_state`."""
+        """A session of its own that goes on from here; what it does never changes this one. As `from_state`.
+
+        Whoever listens to this one hears nothing of it: give it an `on_evict` of its own.
+        """
         return Session.from_state(
             self.state(),
             engine,
@@ -552,7 +562,6 @@ class Session:
             budget,
             seq=seq,
             borders=self._borders,
-            on_evict=self.on_evict,
             also_score=also_score,
         )
 
@@ -605,11 +614,11 @@ class Session:
         Scores that were not computed so far stay unknown; those that were go on being computed.
         """
         room = Room(self.ledger, policy, self.budget)
-        room.check_pins(0, f"policy {to_spec(policy)}", "unpin something")
+        room.check_pins(0, f"policy {policy.spec}", "unpin something")
         self.policy, self.room = policy, room
         self._needs = self._needs | policy.needs
         if self.ledger.journal is not None:
-            self.ledger.journal.changed("policy", to_spec(policy), self.turn)
+            self.ledger.journal.changed("policy", policy.spec, self.turn)
 
     def set_budget(self, n_cells: int) -> int:
         """Changes the budget, and evicts at once what no longer fits, no more; returns how many tokens that are.
@@ -731,6 +740,7 @@ class Session:
             self._in_flight = None
 
     def _check_usable(self) -> None:
+        self.owner.check()
         if self._poison:
             raise PoisonedError(f"the session cannot go on: {self._poison}")
 

@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_sir.engine import THINK_TAGS
+from edge_sir.text.thoughts import KNOWN_TAGS, ThoughtTags, first_marker
 
 __all__ = ["Finish", "Piece", "Reply", "ReplyText"]
 
 Finish = Literal["stop", "length", "cancelled"]
-
-_OPEN, _CLOSE = THINK_TAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,7 @@ class Reply:
 
     finish: "stop" (the model's own end, or a stop string), "length" (max_tokens, or no cell is left) or "cancelled".
     n_read: tokens decoded for it that were not generated, template tokens included. n_generated: generated ones.
-    resident: tokens in the cache after it. evicted: tokens evicted in this turn.
+    resident: tokens in the cache after it. evicted: tokens evicted in this turn. n_thought: generated ones of thoughts.
     """
 
     turn: int
@@ -39,17 +37,30 @@ class Reply:
     n_generated: int
     resident: int
     evicted: int
+    n_thought: int = 0
 
 
 class ReplyText:
     """The text of one reply.
 
-    A character may span tokens, and the beginning of a stop string or think tag must not be shown before
-    it is known not to be one; `push` gives out what is certain. thinking: the reply starts in a thought.
+    A character may span tokens, and the beginning of a stop string or of a thought's tag must not be shown before
+    it is known not to be one; `push` gives out what is certain. thinking: the reply starts in a thought. tags: what
+    surrounds thoughts. lead: what may stand before the answer and is no part of it.
+
+    A thought opens a reply. Where only its closing tag comes, what stands before that was a thought: it may have been
+    shown as an answer, but it is none in `text`.
     """
 
-    def __init__(self, stop: Sequence[str] = (), *, thinking: bool = False) -> None:
+    def __init__(
+        self,
+        stop: Sequence[str] = (),
+        *,
+        thinking: bool = False,
+        tags: ThoughtTags = KNOWN_TAGS[0],
+        lead: str = "",
+    ) -> None:
         self._stop = [s for s in stop if s]
+        self._open, self._close, self._lead = tags.open, tags.close, lead.strip()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._raw = ""
         self._starts: list[int] = []  # where each token's text begins in _raw
@@ -57,6 +68,7 @@ class ReplyText:
         self._answer_at: int | None = None  # where the answer begins, once known
         self._thought_at: int | None = 0 if thinking else None
         self._thought_end: int | None = None
+        self._may_close = not thinking and bool(self._close)  # a thought that nothing opened may still be closed
         self._answering = False
         self._end: int | None = None
 
@@ -64,8 +76,23 @@ class ReplyText:
     def thinking(self) -> bool:
         """Whether the last token pushed belongs to a thought."""
         return self._thought_at is not None and (
-            self._thought_end is None or self._starts[-1] < self._thought_end + len(_CLOSE)
+            self._thought_end is None or self._starts[-1] < self._thought_end + len(self._close)
         )
+
+    @property
+    def leading(self) -> bool:
+        """Whether the last token pushed stands before an answer that something came before: a blank, or a lead."""
+        return bool(self._answer_at) and not self._raw[self._answer_at :].strip()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether control tokens may still tell thought and answer apart."""
+        return self._answer_at is None or self._may_close
+
+    @property
+    def written(self) -> str:
+        """The answer so far with all its blanks."""
+        return "" if self._answer_at is None else self._raw[self._answer_at : self._end]
 
     @property
     def stopped(self) -> bool:
@@ -90,7 +117,7 @@ class ReplyText:
     @property
     def text(self) -> str:
         """The answer so far, without thought and stop string."""
-        return "" if self._answer_at is None else self._raw[self._answer_at : self._end].strip()
+        return self.written.strip()
 
     @property
     def thought(self) -> str:
@@ -121,33 +148,62 @@ class ReplyText:
         return [p for p in pieces if p.text]
 
     def _decide(self, final: bool) -> None:
-        """A thought can only open a reply: elsewhere the tag is text like any other."""
+        """A thought can only open a reply: elsewhere its tag is text like any other."""
         start = self._raw.lstrip()
-        if start.startswith(_OPEN):
-            self._thought_at = len(self._raw) - len(start) + len(_OPEN)
-            self._shown = self._thought_at
-        elif final or not _OPEN.startswith(start):
+        before = len(self._raw) - len(start)
+        openings = [o for o in (self._open, self._lead) if o]
+        if self._open and start.startswith(self._open):
+            self._thought_at = self._shown = before + len(self._open)
+        elif self._lead and start.startswith(self._lead):
+            self._answer_at = self._shown = before + len(self._lead)
+            self._may_close = False
+        elif not final and any(o.startswith(start) for o in openings):
+            return
+        elif (channel := first_marker(self._open)) != self._open and channel and start.startswith(channel):
+            self._thought_at = self._shown = before + len(channel)  # a channel of another name
+        else:
             self._answer_at = 0
 
     def _think(self, final: bool) -> list[Piece]:
-        closed = self._raw.find(_CLOSE, self._shown)
+        closed = self._raw.find(self._close, self._shown)
         if closed < 0:
-            return [self._show(len(self._raw) if final else self._certain([_CLOSE]), "thought")]
+            return [self._show(len(self._raw) if final else self._certain([self._close]), "thought")]
         piece = self._show(closed, "thought")
-        self._thought_end = closed
-        self._answer_at = self._shown = closed + len(_CLOSE)
+        self._end_thought(closed)
         return [piece]
+
+    def _end_thought(self, at: int) -> None:
+        self._thought_end = at
+        self._answer_at = self._shown = at + len(self._close)
+        self._may_close = False
 
     def _answer(self, final: bool) -> list[Piece]:
         hits = [at for at in (self._raw.find(s, self._shown) for s in self._stop) if at >= 0]
+        late = self._late_close(min(hits, default=len(self._raw)))
+        if late is not None:
+            piece = self._show(late, "thought")
+            self._thought_at, self._answering = 0, False
+            self._end_thought(late)
+            return [piece, *self._answer(final)]
         if hits:
             self._end = min(hits)
-        until = self._certain(self._stop) if not hits and not final else min(hits, default=len(self._raw))
+        held = [*self._stop, *([self._close] if self._may_close else [])]
+        until = self._certain(held) if not hits and not final else min(hits, default=len(self._raw))
         if not self._answering:  # leading blanks are not shown
             rest = self._raw[self._shown : until]
             self._shown += len(rest) - len(rest.lstrip())
             self._answering = self._shown < until
         return [self._show(max(until, self._shown), "assistant")]
+
+    def _late_close(self, until: int) -> int | None:
+        """Where a tag closes a thought that nothing opened, before `until`."""
+        if not self._may_close:
+            return None
+        at = self._raw.find(self._close, self._shown, until)
+        if self._open and self._open in self._raw[: at if at >= 0 else until]:
+            self._may_close = False  # it speaks about tags
+            return None
+        return at if at >= 0 else None
 
     def _certain(self, words: Sequence[str]) -> int:
         """Up to where the text cannot be the beginning of one of `words`."""

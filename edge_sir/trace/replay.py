@@ -18,7 +18,7 @@ from edge_sir.core.ledger import UNSPOKEN, TokenLedger
 from edge_sir.core.policy import Policy
 from edge_sir.core.room import Room
 from edge_sir.errors import BudgetError, ConfigError
-from edge_sir.policies import from_spec, to_spec
+from edge_sir.policies import from_spec
 from edge_sir.trace.record import columns_of
 
 __all__ = ["Moment", "Replayed", "replay"]
@@ -141,7 +141,7 @@ class _Run:
         self._ledger = TokenLedger(terms.n_cells)
         self._room = Room(self._ledger, self._policy, terms)
         self._room.check_budget()
-        self.out = Replayed(to_spec(self._policy), terms.n_cells)
+        self.out = Replayed(self._policy.spec, terms.n_cells)
         self._turn = 0
         self._planned: list[tuple[int, ...]] = []
         self._resident_sum = self._n_slices = 0
@@ -151,7 +151,7 @@ class _Run:
     def _check_scores(self) -> None:
         missing = self._policy.needs - self._scores
         if missing:
-            raise ConfigError(f"{to_spec(self._policy)} needs {', '.join(sorted(missing))}, which the trace lacks")
+            raise ConfigError(f"{self._policy.spec} needs {', '.join(sorted(missing))}, which the trace lacks")
 
     def take(self, record: Mapping[str, Any]) -> None:
         ops = record["ops"]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.summary import Summary, summarize
+from edge_sir.eval.report.runs import Run
+from edge_sir.eval.report.summary import Summary, summarize
 
 
 def row(policy: str, budget: int, dialogue: str, *, index: int = 0, right: bool = True, **other: Any) -> Row:
@@ -60,5 +61,10 @@ def keep(folder: Path, task: str, rows: Sequence[Row], **other: object) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(r.to_json()) + "\n" for r in rows))
 
 
+def run(found: Summary, name: str = "", **config: object) -> Run:
+    """An evaluation as reports take it, in a folder called as its task."""
+    return Run(name or found.task, found, config)
+
+
 def summary(rows: Sequence[Row], *, task: str = "grocery", metrics: Sequence[str] = ("recall",)) -> Summary:
-    return summarize(rows, task=task, model="smollm2", answer="rank", metrics=metrics, chance=0.25)
+    return summarize(rows, task=task, model="smollm2", answer="rank", metrics=metrics, chance=0.25)[0]

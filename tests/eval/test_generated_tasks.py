@@ -93,12 +93,12 @@ def test_nothing_but_facts_and_options_tells_an_option(made: FactTask) -> None:
     for index in range(24):
         dialogue = made.dialogue(setup(n_tokens=1200), index)
         ask = question(dialogue)
-        plot = made.plot(setup(n_tokens=1200).rng(index))
-        assert plot.ask == ask
-        gold = [word for fact in plot.facts for word in fact.gold]
+        content = made.facts_and_question(setup(n_tokens=1200).rng(index))
+        assert content.ask == ask
+        gold = [word for fact in content.facts for word in fact.gold]
         texts = [f"{say.user} {say.assistant}" for say in said(dialogue) if not say.fact]
-        for text in (*texts, ask.user, ask.stem, dialogue.system or "", *(f.assistant for f in plot.facts)):
-            assert not has_word(text, [*plot.avoid, *gold]), text
+        for text in (*texts, ask.user, ask.stem, dialogue.system or "", *(f.assistant for f in content.facts)):
+            assert not has_word(text, [*content.avoid, *gold]), text
 
 
 def test_facts_are_never_among_the_first_three_and_never_near_the_end(made: FactTask) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from scipy.stats import chisquare
-from staging import toy_stage
+from toy_model import toy_contexts
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval.chatter import has_word, length
-from edge_sir.eval.evaluate import Request, evaluate
+from edge_sir.eval.play.evaluate import Request, evaluate
 from edge_sir.eval.task import Ask, Dialogue, Read, Say, Setup, names, task
 from edge_sir.eval.tasks._paper.commonsense import QUESTIONS
 from edge_sir.eval.tasks._paper.dialogues import DIALOGUES
@@ -350,10 +350,10 @@ def test_the_digest_of_data_is_that_of_its_file(tmp_path: Path) -> None:
     before = hashlib.sha256(b"grocery_keys.jsonl\0" + path.read_bytes()).hexdigest()
     (tmp_path / "other.txt").write_text("nothing to do with it")
     for data in (path, tmp_path):
-        found = evaluate(toy_stage(), [], Request("grocery", n=1, data=data)).config
+        found = evaluate(toy_contexts(), [], Request("grocery", n=1, data=data)).config
         assert (found["data_sha256"], found["scratch_cells"]) == (before, 256)
     with pytest.raises(ConfigError, match="names makes its own"):
-        evaluate(toy_stage(), [], Request("names", n=1, data=path))
+        evaluate(toy_contexts(), [], Request("names", n=1, data=path))
 
 
 BAD: dict[str, Callable[[Path], object]] = {

@@ -10,10 +10,10 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.errors import UserError
-from edge_sir.eval import drawing, plots
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import bootstrap_mean
-from edge_sir.eval.summary import Summary
+from edge_sir.eval.report import drawing, plots
+from edge_sir.eval.report.stats import bootstrap_mean
+from edge_sir.eval.report.summary import Summary
 from edge_sir.policies import from_spec
 
 
@@ -109,8 +109,8 @@ def test_a_curve_looks_the_same_in_every_panel() -> None:
 def test_a_legend_names_what_any_panel_shows(tmp_path: Path) -> None:
     with drawing.figure(tmp_path / "a.png", 2, title="t", note="n", size=(3, 3)) as (made, panels):
         for axes, label in zip(panels, ("left", "right"), strict=True):
-            drawing.across(axes, 1.0, "both")
-            drawing.across(axes, 0.5, label)
+            axes.axhline(1.0, label="both")
+            axes.axhline(0.5, label=label)
         drawing.legend(made, *panels)
         assert [text.get_text() for text in made.legends[0].get_texts()] == ["both", "left", "right"]
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import arm, keep, read, row, summary
+from making import arm, keep, read, row, run, summary
 
-from edge_sir.eval import markdown
-from edge_sir.eval.folder import load
-from edge_sir.eval.overview import folder_report, label_runs
 from edge_sir.eval.records import Row
-from edge_sir.eval.report import command, run_report, run_table
-from edge_sir.eval.summary import Summary
+from edge_sir.eval.report import markdown
+from edge_sir.eval.report.folder import load
+from edge_sir.eval.report.many_runs import folder_report
+from edge_sir.eval.report.one_run import command, run_report, run_table
+from edge_sir.eval.report.summary import Summary
 
 RUN: dict[str, Any] = {
     "task": "grocery",
@@ -255,14 +255,14 @@ def test_no_round_counts_twice_in_a_folder_that_was_asked_for_more_later(tmp_pat
 
 def test_means_are_over_measurable_runs() -> None:
     runs = [
-        (grocery(), {"lead": 0}),
-        (grocery(keep_all=7), {"lead": 10}),
-        (grocery(task="order", keep_all=3), {}),
-        (summary(arm("sir", 256, [1], [-1.0]), task="names"), {}),
-        (plain(), {}),
+        run(grocery(), "grocery-lead0", lead=0),
+        run(grocery(keep_all=7), "grocery-lead10", lead=10),
+        run(grocery(task="order", keep_all=3)),
+        run(summary(arm("sir", 256, [1], [-1.0]), task="names")),
+        run(plain()),
     ]
     text = folder_report(runs)
-    assert "Measurable runs: 2 (grocery, lead 0; grocery, lead 10)." in text
+    assert "Measurable runs: 2 (grocery-lead0; grocery-lead10)." in text
     (sir,) = (line for line in text.splitlines() if line.startswith("| `sir`       |   256 |"))
     assert [cell.strip() for cell in sir.strip("|").split("|")] == [
         "`sir`",
@@ -270,7 +270,7 @@ def test_means_are_over_measurable_runs() -> None:
         "2 of 2",
         "0.88 [–]",
         "0.94 [–]",  # 7/8 over 8/8, and over 7/8
-        "0.88 (grocery, lead 0)",
+        "0.88 (grocery-lead0)",
         "+0.50 [–]",
         "0:0 of 2",  # 3:0 each, p = 0.25
         "2:0 of 2",  # 7:0 each, p = 0.016
@@ -283,17 +283,17 @@ def test_means_are_over_measurable_runs() -> None:
 
 def test_means_over_eight_runs_have_an_interval() -> None:
     # Retentions of 7/8 over 8/8 and of 7/8 over 7/8, four each: of 8 drawn, P(at most one 1) = 0.035.
-    runs = [(grocery(task=f"t{i}", keep_all=7 + i % 2), {}) for i in range(8)]
+    runs = [run(grocery(task=f"t{i}", keep_all=7 + i % 2)) for i in range(8)]
     (sir,) = (line for line in folder_report(runs).splitlines() if line.startswith("| `sir`       |   256 |"))
     assert "8 of 8 | 0.88 [0.88, 0.88] | 0.94 [0.89, 0.98] |" in sir
 
 
 def test_no_mean_goes_across_groups() -> None:
     runs = [
-        (grocery(), {"group": "held out"}),
-        (grocery(task="names", keep_all=7), {"group": "held out"}),
-        (grocery(task="order"), {"group": "choosing"}),
-        (grocery(task="long"), {}),
+        run(grocery(), group="held out"),
+        run(grocery(task="names", keep_all=7), group="held out"),
+        run(grocery(task="order"), group="choosing"),
+        run(grocery(task="long")),
     ]
     means, _, rest = folder_report(runs).partition("### Retention at")
     assert means.count("Measurable runs") == 2  # none of the run without a group
@@ -309,14 +309,14 @@ def test_no_mean_goes_across_groups() -> None:
 
 
 def test_a_folder_without_groups_has_one_mean_for_all() -> None:
-    text = folder_report([(grocery(), {}), (grocery(task="names"), {"group": ""})])
+    text = folder_report([run(grocery()), run(grocery(task="names"), group="")])
     assert "Measurable runs: 2 (grocery; names)." in text
     assert "### Means" not in text
     assert "### Retention at 256 cells\n" in text
 
 
 def test_a_run_without_an_arm_is_seen_in_its_row() -> None:
-    runs = [(grocery(), {}), (summary(grocery_rows_without_streaming(), task="numbers"), {})]
+    runs = [run(grocery()), run(summary(grocery_rows_without_streaming(), task="numbers"))]
     text = folder_report(runs)
     (streaming,) = (line for line in text.splitlines() if line.startswith("| `streaming` |   256 |"))
     assert "| 1 of 2 |" in streaming
@@ -326,21 +326,23 @@ def test_a_run_without_an_arm_is_seen_in_its_row() -> None:
 
 def test_arms_of_few_runs_are_left_out_of_a_groups_means() -> None:
     few = summary(grocery_rows_without_streaming(), task="numbers")
-    runs = [(grocery(), {"group": "g"}), *((few, {"group": "g", "seed": seed}) for seed in range(2))]
+    runs = [run(grocery(), group="g"), *(run(few, f"numbers-{seed}", group="g") for seed in range(2))]
     means, _, retention = folder_report(runs).partition("### Retention at")
     # keep-all and sir at 256 are in three runs of three; sirllm, streaming and sir at 128 in one.
     assert "| 3 of 3 |" in means
     assert "| 1 of 3 |" not in means
     assert "Left out, since in fewer than half of these runs: 3 arms." in means
     assert "`streaming`" in retention
-    assert "| 1 of 3 |" in folder_report([(found, {}) for found, _ in runs])  # without groups nothing is left out
+    assert "| 1 of 3 |" in folder_report(
+        [run(found.summary, found.name) for found in runs]
+    )  # without groups nothing is left out
 
 
 def test_the_n_of_retention_is_that_of_the_questions_it_is_over() -> None:
     rows = arm("keep-all", 0, [1] * 10, [-1.0] * 10)
     rows += arm("sir", 256, [1] * 9, [-1.0] * 9) + arm("streaming", 256, [1] * 8, [-1.0] * 8)
     rows += arm("sir", 512, [1] * 9, [-1.0] * 9)
-    _, at_256, at_512 = folder_report([(summary(rows), {})]).split("### Retention at ")
+    _, at_256, at_512 = folder_report([run(summary(rows))]).split("### Retention at ")
     assert "| grocery | 8 to 9 |" in at_256
     assert "| grocery |   9 |" in at_512
 
@@ -352,26 +354,22 @@ def grocery_rows_without_streaming() -> list[Row]:
 def test_models_do_not_mix() -> None:
     one, other = grocery(), grocery()
     other = Summary(other.task, "gemma", other.answer, other.metric, other.chance, other.entries)
-    text = folder_report([(one, {}), (other, {})])
+    text = folder_report([run(one), run(other, "other")])
     assert "## smollm2, answers by rank" in text
     assert "## gemma, answers by rank" in text
-    assert text.count("Measurable runs: 1 (grocery).") == 2
+    assert "Measurable runs: 1 (grocery)." in text and "Measurable runs: 1 (other)." in text
 
 
 def test_nothing_measurable_has_no_means() -> None:
-    text = folder_report([(grocery(keep_all=2), {})])
+    text = folder_report([run(grocery(keep_all=2))])
     assert "mean" not in text
     assert "Not measurable" in text
 
 
-def test_labels_tell_runs_apart() -> None:
-    runs = [
-        (grocery(), {"lead": 0, "data_sha256": "ab"}),
-        (grocery(), {"lead": 0, "data_sha256": None}),
-        (grocery(), {"lead": 0, "data_sha256": None}),
-        (grocery(task="order"), {"lead": 4}),
-    ]
-    assert list(label_runs(runs)) == ["grocery, given data", "grocery, own texts", "grocery, own texts (2)", "order"]
+def test_two_runs_of_one_task_are_named_by_their_folders() -> None:
+    text = folder_report([run(grocery(), "near", seed=1), run(grocery(), "far", seed=2)])
+    assert "Measurable runs: 2 (near; far)." in text
+    assert "- near: `edge-sir eval grocery " in text and "- far: `edge-sir eval grocery " in text
 
 
 def test_reports_do_not_change_from_one_time_to_the_next() -> None:

@@ -1,7 +1,10 @@
 """The pieces of scripts/results, and what a mean of its page counts. Nothing is played."""
 
+import argparse
 import json
 import re
+import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +13,11 @@ from types import ModuleType
 import pytest
 from making import arm, keep
 
-from edge_sir.eval.folder import report_folder
+from edge_sir.cli import eval as cli_eval
+from edge_sir.errors import UserError
+from edge_sir.eval import task as tasks
+from edge_sir.eval.play.arms import arms_of
+from edge_sir.eval.report.folder import report_folder
 from edge_sir.eval.store import pack_rows
 
 
@@ -22,7 +29,7 @@ def results(import_script: Callable[[str], ModuleType]) -> ModuleType:
 def test_what_was_chosen_on_and_what_is_held_out_share_no_mean(results: ModuleType) -> None:
     groups: dict[str, list[str]] = {}
     for piece in results.PIECES:
-        groups.setdefault(piece.request.group, []).append(piece.name)
+        groups.setdefault(piece.group, []).append(piece.name)
     assert groups["main table"] == ["grocery-lead0", "grocery-lead10"]
     assert len(groups["twelve tasks"]) == 12
     assert all(name.startswith("task-") for name in groups["twelve tasks"])
@@ -40,6 +47,39 @@ def test_a_piece_that_was_played_before_gets_its_group(results: ModuleType, tmp_
     assert (tmp_path / "rps" / "run.json").read_text() == json.dumps(old)  # no group, nothing to write
 
 
+# ---- playing -----------------------------------------------------------------------------------------
+
+
+def test_every_piece_is_a_command_that_edge_sir_takes(results: ModuleType) -> None:
+    parser = argparse.ArgumentParser()
+    cli_eval.add_parser(parser.add_subparsers())
+    for piece in results.PIECES:
+        program, *words = piece.words("PATH")
+        args = parser.parse_args(words)
+        assert program == "edge-sir" and args.task in tasks.names() and args.out.name == piece.name
+        assert set(args.metric or ()) <= set(tasks.task(args.task).metrics)
+        assert arms_of(args.policy, args.budget) and (args.data is None) == (not piece.data)
+
+
+def test_a_piece_that_runs_out_of_time_is_left_and_one_that_fails_is_named(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, started = 0, []
+
+    def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        started.append(command)
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(results.subprocess, "run", run)
+    (piece,) = (piece for piece in results.PIECES if piece.name == "long")
+    assert results._play(piece, None, time.monotonic() + 60)
+    assert started[0][1:5] == ["-m", "edge_sir", "eval", "long"] and "--prune" in started[0]
+    assert not results._play(piece, None, time.monotonic() - 1)
+    code = -9
+    with pytest.raises(UserError, match="long ended with -9"):
+        results._play(piece, None, time.monotonic() + 60)
+
+
 # ---- the page ------------------------------------------------------------------------------------------
 
 
@@ -53,7 +93,7 @@ def test_the_page_has_its_plots_alone_and_its_rows_are_packed(results: ModuleTyp
         keep(tmp_path / name, "grocery", rows)
         (tmp_path / name / "recall-by-budget.png").write_bytes(b"of an earlier report")
     (tmp_path / "decay.png").write_bytes(b"of rows that are no more")
-    report, standing = results.make_page(tmp_path)
+    report, standing = results.make_pages(tmp_path)
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")} == {
         "grocery-lead10/gold-residency.png",
         "grocery-lead10/recall-by-budget.png",
@@ -62,7 +102,7 @@ def test_the_page_has_its_plots_alone_and_its_rows_are_packed(results: ModuleTyp
     assert ".png" not in (tmp_path / "single-item" / "report.md").read_text() + report.read_text()
     assert {path.name for path in tmp_path.rglob("rows.jsonl*")} == {"rows.jsonl.gz"}
     pages = [path.read_bytes() for path in (report, standing)]
-    assert [path.read_bytes() for path in results.make_page(tmp_path)] == pages  # from packed rows the same
+    assert [path.read_bytes() for path in results.make_pages(tmp_path)] == pages  # from packed rows the same
 
 
 def test_a_folder_s_own_report_has_all_its_plots(tmp_path: Path) -> None:

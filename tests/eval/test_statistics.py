@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_sir.errors import UserError
-from edge_sir.eval.stats import bootstrap_mean, bootstrap_ratio, mcnemar, wilson
+from edge_sir.eval.report.stats import Estimate, bootstrap_mean, bootstrap_ratio, estimate_mean, mcnemar, wilson
 
 
 @pytest.mark.parametrize(
@@ -195,3 +195,16 @@ def test_without_scipy_the_message_names_the_extra(monkeypatch: pytest.MonkeyPat
 def ends(interval: tuple[float, float] | None) -> tuple[float, float]:
     assert interval is not None
     return interval
+
+
+def test_an_estimate_keeps_its_interval_in_order_whichever_way_a_function_goes() -> None:
+    assert Estimate(1.0, (0.5, 2.0)).map(lambda x: -x) == Estimate(-1.0, (-2.0, -0.5))
+    assert Estimate(1.0, (0.5, 2.0)).map(lambda x: 2 * x) == Estimate(2.0, (1.0, 4.0))
+    assert Estimate(1.0).map(math.exp) == Estimate(math.e)
+
+
+def test_an_estimated_mean_is_the_mean_and_its_bootstrap() -> None:
+    values, weights = [1.0, 2.0, 4.0] * 4, [1.0, 2.0, 1.0] * 4
+    ci = bootstrap_mean(values, range(12), weights=weights)
+    assert estimate_mean(values, range(12), weights=weights) == Estimate(9 / 4, ci)
+    assert estimate_mean([1.0, 2.0], ["a", "b"]) == Estimate(1.5)

@@ -8,8 +8,8 @@ import pytest
 from making import arm, read, row, summary
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.stats import bootstrap_mean, bootstrap_ratio, wilson
-from edge_sir.eval.summary import Entry, Summary, summarize, summarize_each, to_json
+from edge_sir.eval.report.stats import Estimate, bootstrap_mean, bootstrap_ratio, wilson
+from edge_sir.eval.report.summary import Entry, Summary, summarize, to_json
 
 
 def grocery() -> list[Row]:
@@ -31,6 +31,12 @@ def entry(rows: list[Row], policy: str, budget: int = 256, *, metrics: tuple[str
     return next(e for e in summary(rows, metrics=metrics).entries if (e.policy, e.budget) == (policy, budget))
 
 
+def retention(rows: list[Row], policy: str, budget: int = 256) -> float:
+    found = entry(rows, policy, budget).retention
+    assert found is not None
+    return found.value
+
+
 def test_entries_come_in_order_of_appearance() -> None:
     rows = grocery() + arm("sir", 512, [1], [-1.0])
     arms = [(e.policy, e.budget) for e in summary(rows).entries]
@@ -49,17 +55,17 @@ def test_accuracy_is_the_share_right() -> None:
 def test_retention_is_over_keep_all() -> None:
     rows = grocery()
     # 4/4 over 3/4; 2/4 over 3/4; 1/4 over 3/4.
-    assert entry(rows, "sir").retention == pytest.approx(4 / 3)
-    assert entry(rows, "sirllm").retention == pytest.approx(2 / 3)
-    assert entry(rows, "streaming").retention == pytest.approx(1 / 3)
-    assert entry(rows, "keep-all", 0).retention == 1.0
+    assert retention(rows, "sir") == pytest.approx(4 / 3)
+    assert retention(rows, "sirllm") == pytest.approx(2 / 3)
+    assert retention(rows, "streaming") == pytest.approx(1 / 3)
+    assert retention(rows, "keep-all", 0) == 1.0
 
 
 def test_retention_counts_the_questions_that_keep_all_answered() -> None:
     # keep-all answered d0 (right) and d1 (wrong), sir got d0 and two more: 1/1, not (3/4) / (1/2).
     rows = arm("keep-all", 0, [1, 0], [-1.0, -2.0]) + arm("sir", 256, [1, 0, 1, 1], [-1.0] * 4)
     found = entry(rows, "sir")
-    assert found.retention == 1.0
+    assert found.retention is not None and found.retention.value == 1.0
     assert found.versus["keep-all"].n == 2
 
 
@@ -72,38 +78,37 @@ def test_retention_without_keep_all_or_against_nothing_right() -> None:
 
 def test_gold_log_probability_is_a_mean_with_its_interval() -> None:
     found = entry(twice(grocery()), "sirllm")
-    assert found.gold_logprob == (-3 - 9 - 4 - 8) / 4
-    assert found.gold_logprob_ci == bootstrap_mean([-3.0, -9.0, -4.0, -8.0] * 2, range(8))
-    assert entry(grocery(), "sirllm").gold_logprob_ci is None
-    assert found.gold_logprob_ci is not None
-    assert -9 <= found.gold_logprob_ci[0] < -6 < found.gold_logprob_ci[1] <= -3
+    assert found.gold_logprob.value == (-3 - 9 - 4 - 8) / 4
+    assert found.gold_logprob.ci == bootstrap_mean([-3.0, -9.0, -4.0, -8.0] * 2, range(8))
+    assert entry(grocery(), "sirllm").gold_logprob.ci is None
+    assert found.gold_logprob.ci is not None
+    assert -9 <= found.gold_logprob.ci[0] < -6 < found.gold_logprob.ci[1] <= -3
 
 
 def test_differences_are_paired() -> None:
     versus = entry(twice(grocery()), "sir").versus
     # To keep-all: -0.5, 0, 0.5, 2; their mean is 0.5. To sirllm: 1.5, 7, 3.5, 6; mean 4.5.
-    assert versus["keep-all"].gold_logprob == 2.0 / 4
-    assert versus["keep-all"].ci == bootstrap_mean([-0.5, 0.0, 0.5, 2.0] * 2, range(8))
-    assert versus["sirllm"].gold_logprob == 18.0 / 4
-    assert versus["streaming"].gold_logprob == (13.5 + 14 + 16.5 + 10) / 4
+    assert versus["keep-all"].gold_logprob.value == 2.0 / 4
+    assert versus["keep-all"].gold_logprob.ci == bootstrap_mean([-0.5, 0.0, 0.5, 2.0] * 2, range(8))
+    assert versus["sirllm"].gold_logprob.value == 18.0 / 4
+    assert versus["streaming"].gold_logprob.value == (13.5 + 14 + 16.5 + 10) / 4
 
 
 def test_differences_of_the_share_right_are_paired_too() -> None:
     # sirllm 1010, keep-all 1110, sir 1111: -1/4 to keep-all; sir +1/4 to it and +2/4 to sirllm.
     sirllm, sir = (entry(twice(grocery()), policy).versus for policy in ("sirllm", "sir"))
-    assert sirllm["keep-all"].accuracy == -1 / 4
-    assert sirllm["keep-all"].accuracy_ci == bootstrap_mean([0, -1, 0, 0] * 2, range(8))
-    assert (sir["keep-all"].accuracy, sir["sirllm"].accuracy) == (1 / 4, 2 / 4)
-    assert sir["sirllm"].accuracy_ci == bootstrap_mean([0, 1, 0, 1] * 2, range(8))
+    assert sirllm["keep-all"].accuracy == Estimate(-1 / 4, bootstrap_mean([0, -1, 0, 0] * 2, range(8)))
+    assert sir["keep-all"].accuracy == Estimate(1 / 4, bootstrap_mean([0, 0, 0, 1] * 2, range(8)))
+    assert sir["sirllm"].accuracy == Estimate(2 / 4, bootstrap_mean([0, 1, 0, 1] * 2, range(8)))
 
 
 def test_the_interval_of_retention_is_paired() -> None:
     found = entry(twice(grocery()), "sirllm")
-    assert found.retention_ci == bootstrap_ratio([1, 0, 1, 0] * 2, [1, 1, 1, 0] * 2, range(8))
-    assert found.retention_ci is not None
-    assert found.retention_ci[0] < 2 / 3 < found.retention_ci[1]
-    assert found.versus["streaming"].accuracy_ratio_ci is None
-    assert entry(twice(grocery()), "keep-all", 0).retention_ci is None
+    ci = bootstrap_ratio([1, 0, 1, 0] * 2, [1, 1, 1, 0] * 2, range(8))
+    assert found.retention == Estimate(pytest.approx(2 / 3), ci)
+    assert ci is not None and ci[0] < 2 / 3 < ci[1]
+    assert found.versus["streaming"].accuracy_ratio == Estimate(2.0)
+    assert entry(twice(grocery()), "keep-all", 0).retention == Estimate(1.0)
 
 
 def test_mcnemar_is_on_the_same_items() -> None:
@@ -143,7 +148,7 @@ def test_further_metrics_have_their_own_share() -> None:
     assert (found.accuracy.n, found.accuracy.value) == (2, 0.5)
     assert (found.others["commonsense"].n, found.others["commonsense"].value) == (10, 0.3)
     assert found.others["commonsense"].ci == wilson(3, 10)
-    assert found.gold_logprob == -2.0  # of the recall's rows alone
+    assert found.gold_logprob.value == -2.0  # of the recall's rows alone
 
 
 def test_each_metric_can_be_the_headline() -> None:
@@ -153,14 +158,14 @@ def test_each_metric_can_be_the_headline() -> None:
         for i in range(4)
         for j in range(2)
     ]
-    near, far = summarize_each(
+    near, far = summarize(
         rows, task="long", model="m", answer="rank", metrics=("recall_0", "recall_1", "recall_2"), chance=0.25
     )
     assert (near.metric, far.metric) == ("recall_0", "recall_1")  # no row counts for recall_2
-    assert [e.retention for e in near.entries] == [1.0, 1.0]
-    assert [e.retention for e in far.entries] == [1.0, 0.5]
+    assert [e.retention for e in near.entries] == [Estimate(1.0), Estimate(1.0)]
+    assert [e.retention for e in far.entries] == [Estimate(1.0), Estimate(0.5)]
     versus = far.entries[1].versus["keep-all"]
-    assert (versus.n, versus.gold_logprob, versus.n_only_reference) == (4, -1.0, 2)
+    assert (versus.n, versus.gold_logprob.value, versus.n_only_reference) == (4, -1.0, 2)
     document = to_json(near, [far])
     assert list(document["metrics"]) == ["recall_1"]
     assert [r["retention"] for r in document["metrics"]["recall_1"]] == [1.0, 0.5]
@@ -194,7 +199,7 @@ def test_several_questions_per_dialogue() -> None:
     assert (found.n, found.n_dialogues) == (6, 2)
     assert found.accuracy is not None
     assert found.accuracy.value == pytest.approx(4 / 6)
-    assert found.gold_logprob_ci is None  # two dialogues, however many questions
+    assert found.gold_logprob.ci is None  # two dialogues, however many questions
     assert found.tokens == 1200  # each dialogue's last row
     assert found.seconds_per_turn == pytest.approx((8.0 + 8.0) / (30 + 30))
 
@@ -218,11 +223,10 @@ def test_perplexity() -> None:
     kept, streaming = found.entries
     assert kept.accuracy is None
     assert kept.retention is None
-    assert kept.perplexity == pytest.approx(math.exp(1.5))
-    assert streaming.perplexity == pytest.approx(math.exp(2.5))
-    assert kept.perplexity_ci is None
+    assert kept.perplexity == Estimate(pytest.approx(math.exp(1.5)))
+    assert streaming.perplexity == Estimate(pytest.approx(math.exp(2.5)))
     versus = streaming.versus["keep-all"]
-    assert (versus.gold_logprob, versus.accuracy, versus.accuracy_ratio, versus.p) == (-1.0, None, None, None)
+    assert (versus.gold_logprob.value, versus.accuracy, versus.accuracy_ratio, versus.p) == (-1.0, None, None, None)
     assert found.measurable is None
 
 
@@ -231,7 +235,8 @@ def test_the_interval_of_a_perplexity_is_that_of_its_logarithm() -> None:
     (found,) = summary([read("sir", 256, i, x) for i, x in enumerate(values)], metrics=("log_probability",)).entries
     low, high = bootstrap_mean(values, ["text"] * 40) or (0.0, 0.0)
     assert -2 < low < -1.5 < high < -1
-    assert found.perplexity_ci == pytest.approx((math.exp(-high), math.exp(-low)))
+    assert found.perplexity is not None
+    assert found.perplexity.ci == pytest.approx((math.exp(-high), math.exp(-low)))
 
 
 def test_a_piece_of_text_counts_by_its_tokens() -> None:
@@ -239,9 +244,9 @@ def test_a_piece_of_text_counts_by_its_tokens() -> None:
     rows += [read("streaming", 256, 0, -1.0, n_scored=30), read("streaming", 256, 1, -4.0, n_scored=10)]
     kept, streaming = summary(rows, task="perplexity", metrics=("log_probability",)).entries
     # (30 * 1 + 10 * 2) / 40 and (30 * 1 + 10 * 4) / 40; the difference is (30 * 0 + 10 * 2) / 40.
-    assert (kept.gold_logprob, streaming.gold_logprob) == (-1.25, -1.75)
-    assert kept.perplexity == pytest.approx(math.exp(1.25))
-    assert streaming.versus["keep-all"].gold_logprob == -0.5
+    assert (kept.gold_logprob.value, streaming.gold_logprob.value) == (-1.25, -1.75)
+    assert kept.perplexity == Estimate(pytest.approx(math.exp(1.25)))
+    assert streaming.versus["keep-all"].gold_logprob.value == -0.5
 
 
 @pytest.mark.parametrize(("right", "of", "is_it"), [(12, 12, True), (7, 20, False), (3, 12, False), (10, 20, True)])
@@ -256,12 +261,10 @@ def test_chance_is_that_of_the_options_of_the_metric_s_own_questions() -> None:
     rows = [row("keep-all", 0, f"d{i}", metric="recall") for i in range(2)]
     rows += [row("keep-all", 0, f"d{i}", index=1, metric="commonsense", logprobs=five) for i in range(2)]
     rows += [row("keep-all", 0, "d2", index=1, metric="commonsense")]
-    found = summarize_each(
-        rows, task="grocery", model="m", answer="rank", metrics=("recall", "commonsense"), chance=0.5
-    )
+    found = summarize(rows, task="grocery", model="m", answer="rank", metrics=("recall", "commonsense"), chance=0.5)
     # Four options; five, five and four: (1/5 + 1/5 + 1/4) / 3.
     assert [s.chance for s in found] == [0.25, pytest.approx(0.65 / 3)]
-    assert summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.5).chance == 0.5
+    assert summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.5)[0].chance == 0.5
 
 
 def test_five_options_are_not_judged_against_four() -> None:
@@ -293,8 +296,8 @@ def test_an_answer_that_never_changes_measures_nothing() -> None:
 def test_one_question_alone() -> None:
     rows = arm("keep-all", 0, [1], [-1.0]) + arm("sir", 256, [1], [-2.0]) + arm("sirllm", 256, [0], [-3.0])
     found = entry(rows, "sir")
-    assert found.gold_logprob_ci is None
-    assert (found.versus["sirllm"].gold_logprob, found.versus["sirllm"].ci) == (1.0, None)
+    assert found.gold_logprob.ci is None
+    assert found.versus["sirllm"].gold_logprob == Estimate(1.0)
     assert found.versus["sirllm"].p == 1.0
     assert found.accuracy is not None
     assert found.accuracy.ci == wilson(1, 1)
@@ -388,7 +391,7 @@ def test_json_holds_no_number_that_json_lacks() -> None:
 
 
 def test_nothing_played() -> None:
-    found = summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.25)
+    (found,) = summarize([], task="t", model="m", answer="rank", metrics=("recall",), chance=0.25)
     assert to_json(found) == {"task": "t", "model": "m", "answer": "rank"} | {
         "chance": 0.25, "measurable": None, "scratch_cells": None, "rows": []
     }  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from templates import KINDS
 from tiny_gguf import bpe_tokenizer
 
 KEYS = {"turn", "text", "resident", "evicted", "finish", "forgot"}
@@ -58,7 +59,10 @@ def test_what_was_forgotten_goes_to_stderr(chat: Callable) -> None:
     told, plain = chat("--json", input=lines).succeeded(), chat(input=lines).succeeded()
     replies = turns(told.out)
     assert plain.out.decode() == "".join(reply["text"] + "\n" for reply in replies)
-    losses = plain.err.decode().splitlines()
+    lines_of = plain.err.decode().splitlines()
+    losses = [line for line in lines_of if not line.startswith("the reply of turn")]
+    cut = [f"the reply of turn {n} is cut at 8 tokens (--max-tokens)" for n in range(1, 13)]
+    assert [line for line in lines_of if line not in losses] == cut
     assert losses and all(re.match(r"evicted \d+ tokens?:? of turn \d+ \(hello", line) for line in losses)
     n_lost = sum(int(re.search(r"\d+", line).group()) for line in losses)  # type: ignore[union-attr]
     forgot = [loss for reply in replies for loss in reply["forgot"]]
@@ -67,6 +71,39 @@ def test_what_was_forgotten_goes_to_stderr(chat: Callable) -> None:
     assert all(loss["turn"] < 13 and loss["text"] == "hello you there" for loss in forgot)
     assert {reply["finish"] for reply in replies} == {"length"}
     assert told.err == plain.err
+
+
+def test_a_reply_that_is_empty_or_cut_says_so_on_stderr(run_cli: Callable, talker_path: Path, workdir: Path) -> None:
+    thinks = workdir / "thinks.jinja"
+    thinks.write_text(KINDS["a thought is opened"].replace("<|assistant|>", "<|im_start|>"))
+    args = ("chat", "--model", talker_path, "--budget", "96", "--max-tokens", "8", "--chat-template", thinks)
+    done = run_cli(*args, input=b"Hi\n").succeeded()
+    assert done.out == b"\n"
+    assert done.err.decode() == (
+        "the reply of turn 1 is empty after 8 tokens of thought and cut at 8 tokens (--max-tokens)\n"
+    )
+
+
+def test_a_template_argument_decides_whether_a_reply_thinks(chat: Callable, workdir: Path) -> None:
+    asks = workdir / "asks.jinja"
+    source = KINDS["a thought is opened"].replace("<think>\n", "{{ '<think>' if enable_thinking }}")
+    asks.write_text(source.replace("<|assistant|>", "<|im_start|>"))
+    plain = chat("--chat-template", asks, "--json", input=b"Hi\n").succeeded()
+    thinks = chat(
+        "--chat-template", asks, "--json", "--template-arg", "enable_thinking=true", input=b"Hi\n"
+    ).succeeded()
+    assert json.loads(plain.out)["text"] and "thought" not in json.loads(plain.out)
+    assert not json.loads(thinks.out)["text"] and json.loads(thinks.out)["thought"]
+    other = chat("--chat-template", asks, "--template-arg", "enable_thought=true", input=b"Hi\n").succeeded()
+    assert b"does not ask for enable_thought; it asks for enable_thinking" in other.err
+
+
+def test_escapes_in_a_stop_string_are_understood(chat: Callable) -> None:
+    free = json.loads(chat("--json", "--temperature", "0", input=b"Hi\n").succeeded().out)["text"]
+    part = free[len(free) // 2 :][:3]
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in part)
+    told = json.loads(chat("--json", "--temperature", "0", "--stop", escaped, input=b"Hi\n").succeeded().out)
+    assert (told["finish"], told["text"]) == ("stop", free[: free.index(part)].strip())
 
 
 def test_quiet_leaves_stderr_empty(chat: Callable) -> None:

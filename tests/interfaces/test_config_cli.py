@@ -93,16 +93,21 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
     numbers |= {"temperature": 0.5, "top_p": 0.25, "min_p": 0.125, "repeat_penalty": 1.5}
     numbers |= {"frequency_penalty": 0.75, "presence_penalty": -0.5, "repeat_last_n": 8}
     values = {**texts, **numbers, "stop": ["END"], "quiet": True, "commands": True}
-    assert {*values, "json"} == set(CliOptions.names())
+    arguments = {"template_args": {"enable_thinking": True}}
+    assert {*values, *arguments, "json"} == set(CliOptions.names())
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**texts, **numbers, "stop": "END"}.items()]
-    told_flags = config(*flags, "--quiet", "--commands")
+    told_flags = config(*flags, "--template-arg=enable_thinking=true", "--quiet", "--commands")
     env = {f"EDGE_SIR_{name.upper()}": str(value) for name, value in {**texts, **numbers, "stop": "END"}.items()}
-    told_env = config(env=env | {"EDGE_SIR_QUIET": "1", "EDGE_SIR_COMMANDS": "1"})
+    told_env = config(
+        env=env | {"EDGE_SIR_TEMPLATE_ARGS": "enable_thinking=true", "EDGE_SIR_QUIET": "1", "EDGE_SIR_COMMANDS": "1"}
+    )
     (workdir / "edge-sir.toml").write_text(
-        "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()), "utf-8"
+        "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
+        + "[template_args]\nenable_thinking = true\n",
+        "utf-8",
     )
     told_file = config()
-    for name, value in values.items():
+    for name, value in (values | arguments).items():
         assert told_flags[name] == (value, "flag")
         assert told_env[name] == (value, "environment")
         assert told_file[name] == (value, "edge-sir.toml")

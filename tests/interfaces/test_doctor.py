@@ -5,8 +5,10 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from templates import KINDS, MOVES_ITS_SYSTEM_PROMPT
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process does not tell what memory it has")
 
@@ -74,6 +76,26 @@ def test_a_model_is_reported_for_programs(run_cli: Callable, write_model: Callab
     assert memory["budget_bytes"] == memory["weights_bytes"] + memory["cells_bytes"] + memory["beside_bytes"]
     assert memory["cells_bytes"] == pytest.approx(256 * memory["cell_bytes"], abs=1) and memory["weights_bytes"] > 0
     assert report["speed"] is None and report["model"]["architecture"] == "gemma3"
+
+
+def test_the_chat_template_is_told_of(run_cli: Callable, write_model: Callable, talker_path: Path) -> None:
+    def asked(path: Path) -> tuple[str, dict[str, Any]]:
+        args = ("doctor", path, "--no-speed", "--budget", "256")
+        report = json.loads(run_cli(*args, "--json").succeeded().out)
+        return run_cli(*args).succeeded().out.decode(), report["template"]
+
+    text, report = asked(talker_path)
+    assert "chat template: followed to the letter" in text
+    assert report == {"problem": None, "differences": [], "thoughts": None, "asks_for": []}
+    text, report = asked(write_model("moves", chat_template=MOVES_ITS_SYSTEM_PROMPT))
+    assert "chat template: followed, with differences" in text
+    assert report["differences"][0] in text and "in the order" in text
+    text, report = asked(write_model("drops", chat_template="{{ messages[0].content }}"))
+    assert "drops or repeats a message" in report["problem"] and report["problem"] in text
+    source = KINDS["a thought is opened"] + "{% if enable_thinking %}{% endif %}"
+    text, report = asked(write_model("thinks", chat_template=source))
+    assert report["thoughts"] == {"open": "<think>", "close": "</think>"}
+    assert report["asks_for"] == ["enable_thinking"] and "(--template-arg): enable_thinking" in text
 
 
 def test_mistakes_are_one_line(run_cli: Callable, talker_path: Path, workdir: Path) -> None:

@@ -37,6 +37,7 @@ QUICK = ("--quick", "--n", "1", "--tokens", "200", "--budget", "128", "--policy"
         (("report",), "`eval report` needs the folder"),
         (("report", "nowhere"), "nowhere holds no evaluation"),
         (("grocery", "somewhere"), "given with --out"),
+        (("grocery", "--prune"), "--prune takes rows out of a folder; name it with --out"),
         (("grocery", "--model", "nothing.gguf"), "nothing.gguf"),
     ],
 )
@@ -90,6 +91,13 @@ def test_json_is_one_object_and_a_second_run_plays_nothing(
     assert "| `streaming` |" in (workdir / report).read_text()
     assert json.loads(run_cli("eval", "report", "kept", "--json").succeeded().out)["rows"] == told["rows"]
     assert "kept holds an evaluation with seed 0, not 1" in run_cli(*args, "--seed", "1").complaint
+
+    of_one = [*args[: args.index("--policy")], "--policy", "streaming", *args[args.index("--json") :], "--prune"]
+    pruned = run_cli(*of_one, timeout=300).succeeded()
+    assert b"1 rows of other arms" in pruned.err
+    assert [json.loads(line)["policy"] for line in (workdir / "kept" / "rows.jsonl").read_text().splitlines()] == [
+        "streaming"
+    ]
 
 
 @pytest.mark.model

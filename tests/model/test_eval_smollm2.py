@@ -8,10 +8,10 @@ import pytest
 from scipy.stats import binomtest
 
 from edge_sir.eval import task as tasks
-from edge_sir.eval.evaluate import Request, evaluate
-from edge_sir.eval.runner import arms_of
-from edge_sir.eval.stage import Stage, open_stage
-from edge_sir.eval.stats import wilson
+from edge_sir.eval.play.arms import arms_of
+from edge_sir.eval.play.contexts import Contexts, open_contexts
+from edge_sir.eval.play.evaluate import Request, evaluate
+from edge_sir.eval.report.stats import wilson
 from edge_sir.llama.requantize import to_f32
 
 pytestmark = pytest.mark.model
@@ -28,20 +28,20 @@ WITH_A_FACT = {
 
 
 @pytest.fixture(scope="module")
-def stage(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def contexts(smollm2_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contexts]:
     """The default model with its weights as 32-bit floats, which reads faster."""
     quick = to_f32(smollm2_path, tmp_path_factory.mktemp("quick") / "smollm2.gguf")
-    stage = open_stage(str(quick), threads=2, quiet=True)
-    yield stage
-    stage.close()
+    contexts = open_contexts(str(quick), threads=2, quiet=True)
+    yield contexts
+    contexts.close()
 
 
 @pytest.mark.parametrize("group", WITH_A_FACT)
-def test_tasks_measure_memory(stage: Stage, group: str) -> None:
+def test_tasks_measure_memory(contexts: Contexts, group: str) -> None:
     right: Counter[str] = Counter()
     n = 0
     for name in WITH_A_FACT[group]:
-        found, n_asked = _right(stage, name)
+        found, n_asked = _right(contexts, name)
         assert wilson(found["keep-all"], n_asked)[0] <= found["keep-gold"] / n_asked, name
         assert _above_chance(found["drop-gold"], n_asked) > 0.01, name
         right, n = right + found, n + n_asked
@@ -56,13 +56,13 @@ def _above_chance(n_right: int, n: int) -> float:
     return float(binomtest(n_right, n, 0.25, alternative="greater").pvalue)
 
 
-def _right(stage: Stage, name: str) -> tuple[Counter[str], int]:
+def _right(contexts: Contexts, name: str) -> tuple[Counter[str], int]:
     """Right answers by policy, of N dialogues each, and how many questions they were asked."""
     task = tasks.task(name)
     assert task.chance == 0.25
     arms = arms_of(["keep-all", "keep-gold", "drop-gold"], [64 if name == "short" else 192])
     metrics = () if name in ("mix", "long") else task.metrics[:1]  # these two ask each question once
-    rows = evaluate(stage, arms, Request(name, n=N, seed=7, n_tokens=420, metrics=metrics)).rows
+    rows = evaluate(contexts, arms, Request(name, n=N, seed=7, n_tokens=420, metrics=metrics)).rows
     n_asked = len(rows) // len(arms)
     resident = {arm.spec: [row.gold_resident for row in rows if row.policy == arm.spec] for arm in arms}
     expected = {"keep-all": 1.0, "keep-gold": 1.0, "drop-gold": 0.0}
@@ -70,10 +70,10 @@ def _right(stage: Stage, name: str) -> tuple[Counter[str], int]:
     return Counter(row.policy for row in rows if row.correct), n_asked
 
 
-def test_the_dice_decide_everything(stage: Stage) -> None:
+def test_the_dice_decide_everything(contexts: Contexts) -> None:
     arms = arms_of(["sir", "random:seed=3"], [128])
     request = Request("names", n=1, seed=2, n_tokens=260)
-    first, second = (evaluate(stage, arms, request).rows for _ in range(2))
+    first, second = (evaluate(contexts, arms, request).rows for _ in range(2))
     assert [row.logprobs for row in first] == [row.logprobs for row in second]
-    other = evaluate(stage, arms, Request("names", n=1, seed=3, n_tokens=260)).rows
+    other = evaluate(contexts, arms, Request("names", n=1, seed=3, n_tokens=260)).rows
     assert [row.logprobs for row in other] != [row.logprobs for row in first]

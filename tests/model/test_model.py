@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def test_two_chats_at_once_say_what_each_would_say_alone(
         chats = [model.chat(**options) for options in different]
         assert talk(chats) == alone
         assert [c.stats().budget for c in chats] == [160, 200]
+
+
+@pytest.mark.parametrize("kind", ["tiny", pytest.param("smollm2", marks=pytest.mark.model)])
+def test_two_chats_in_two_threads_say_what_each_would_say_alone(
+    kind: str, tiny_llama_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = tiny_llama_path if kind == "tiny" else request.getfixturevalue("smollm2_path")
+    different = ({"budget": 160, "policy": "sir"}, {"budget": 200, "policy": "streaming", "seed": 3})
+    with edge_sir.load(path, **TERMS) as model:
+        alone = [talk([model.chat(**options)]) for options in different]
+        chats = [model.chat(**options) for options in different]
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(lambda chat: talk([chat]), chats)) == alone
 
 
 def test_a_chat_takes_its_terms_from_load_unless_it_has_its_own(tiny_llama_path: Path) -> None:

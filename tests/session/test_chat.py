@@ -137,7 +137,7 @@ def test_turn_by_turn_the_cache_holds_what_the_template_renders(source: str, sys
     for user, assistant in (("Hi", "Hello."), ("How?", "Fine.")):
         chat.reply(user)
         messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
-    rendered = template._render(messages, False)
+    rendered = template.render(messages, generate=False)
     assert transcript(chat) == (rendered if rendered.startswith("<s>") else "<s>" + rendered)
 
 

@@ -42,6 +42,17 @@ def test_a_fork_needs_a_session_at_rest_and_the_same_cells() -> None:
         session.fork(ToyEngine(), session.policy, session.budget)
 
 
+def test_who_listens_to_a_session_hears_nothing_of_its_forks() -> None:
+    heard: list[object] = []
+    session = make_session("streaming", 64, on_evict=heard.append)
+    say(session, words(40))
+    engine = ToyEngine()
+    engine.load(0, session.engine.dump(0))
+    fork = session.fork(engine, session.policy, session.budget)
+    say(fork, words(60, seed=1))
+    assert fork.stats.evicted > 0 and not heard
+
+
 SAYINGS = st.lists(st.text("ab .!\n1é東Dr", max_size=25), min_size=1, max_size=6)
 
 

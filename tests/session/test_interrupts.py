@@ -86,7 +86,7 @@ class InterruptingTokenizer(ByteTokenizer):
     text = ""
 
     def encode(self, text: str, *, special: bool) -> Tokens:
-        if text and text == self.text:
+        if self.text and self.text in text:
             self.text = ""
             signal.raise_signal(signal.SIGINT)
         return super().encode(text, special=special)

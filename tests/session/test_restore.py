@@ -21,7 +21,7 @@ def evict(session: Session, rows: Any) -> None:
     session.evict(EvictionPlan(np.asarray(rows), session.ledger.epoch, "room"))
 
 
-def told(budget: int = 256, n_turns: int = 5, **options: Any) -> Session:
+def filled(budget: int = 256, n_turns: int = 5, **options: Any) -> Session:
     session = make_session("sirllm", budget, **options)
     for turn in range(n_turns):
         say(session, words(20, turn))
@@ -44,7 +44,7 @@ def probe(session: Session) -> NDArray[np.float32]:
 @pytest.mark.parametrize("positions", MODES)
 @pytest.mark.parametrize("lost", [range(25, 55), range(30), range(90, 100), [26, 27, 31, 40, 41, 54]], ids=str)
 def test_what_was_evicted_is_resident_as_if_it_had_never_left(positions: str, lost: Any) -> None:
-    session = told(positions=positions)
+    session = filled(positions=positions)
     before, row = everything(session), probe(session)
     saved = session.save_rows(range(min(lost), max(lost) + 1))
     evict(session, list(lost))
@@ -58,7 +58,7 @@ def test_what_was_evicted_is_resident_as_if_it_had_never_left(positions: str, lo
 
 @pytest.mark.parametrize("positions", MODES)
 def test_it_comes_back_among_what_was_said_since(positions: str) -> None:
-    session = told(positions=positions)
+    session = filled(positions=positions)
     saved = session.save_rows(range(20, 60))
     evict(session, range(22, 58))
     for turn in range(5, 8):
@@ -82,7 +82,7 @@ def test_it_comes_back_among_what_was_said_since(positions: str) -> None:
 
 @pytest.mark.parametrize("positions", MODES)
 def test_truncate_and_rewind_mean_what_they_did(positions: str) -> None:
-    session = told(positions=positions)
+    session = filled(positions=positions)
     saved = session.save_rows(range(30, 50))
     evict(session, range(30, 50))
     say(session, words(20, 7))
@@ -95,7 +95,7 @@ def test_truncate_and_rewind_mean_what_they_did(positions: str) -> None:
 
 def test_right_before_the_message_it_belongs_to_the_running_turn() -> None:
     for positions in MODES:
-        session = told(positions=positions)
+        session = filled(positions=positions)
         saved = session.save_rows(range(20, 40))
         evict(session, range(20, 40))
         session.begin_turn()
@@ -179,7 +179,7 @@ def test_positions_that_were_given_away_are_not_used(happens: Callable[[Session]
 
 
 def test_what_moved_cells_made_place_for_is_given_away_too() -> None:
-    session = told(positions="gaps")
+    session = filled(positions="gaps")
     one, other = session.save_rows(range(40, 50)), session.save_rows(range(60, 70))
     evict(session, [*range(40, 50), *range(60, 70)])
     session._epochs.give(40, session.ledger.next_pos)
@@ -215,7 +215,7 @@ def unchanged(session: Session, call: Callable[[], object], error: type[Exceptio
 @pytest.mark.parametrize("positions", MODES)
 @pytest.mark.parametrize("error", [StateError("no cells"), CapabilityError("no"), ComputeError("made up")], ids=repr)
 def test_a_failure_leaves_ledger_and_cache_as_they_were(positions: str, error: EdgeSirError) -> None:
-    session = told(positions=positions)
+    session = filled(positions=positions)
     assert isinstance(session.engine, ToyEngine)
     saved = session.save_rows(range(30, 50))
     evict(session, range(30, 50, 2))
@@ -243,7 +243,7 @@ def test_without_free_cells_nothing_changes(positions: str) -> None:
 
 
 def test_beyond_the_budget_nothing_comes_back() -> None:
-    session = told(100)
+    session = filled(100)
     saved = session.save_rows(range(30, 50))
     evict(session, range(30, 50))
     say(session, words(15, 8))
@@ -254,7 +254,7 @@ def test_beyond_the_budget_nothing_comes_back() -> None:
 @pytest.mark.parametrize("positions", MODES)
 def test_a_shared_beginning_stands_still(positions: str) -> None:
     engine = ToyEngine(512)
-    first = told(engine=engine, positions=positions)
+    first = filled(engine=engine, positions=positions)
     engine.copy(0, 1, 0, 40)
     early, late = first.save_rows(range(10, 20)), first.save_rows(range(60, 80))
     evict(first, [*range(10, 20), *range(60, 80)])
@@ -269,7 +269,7 @@ def test_a_shared_beginning_stands_still(positions: str) -> None:
 
 
 def test_where_cells_cannot_be_saved_that_is_said() -> None:
-    session = told(engine=ToyEngine(can_restore=False))
+    session = filled(engine=ToyEngine(can_restore=False))
     with pytest.raises(CapabilityError, match="switched off"):
         session.save_rows(range(5))
 
@@ -277,11 +277,11 @@ def test_where_cells_cannot_be_saved_that_is_said() -> None:
 @pytest.mark.parametrize("rows", [[], [3, 5], [-1, 0], range(99, 101)], ids=str)
 def test_only_neighbours_are_a_passage(rows: Any) -> None:
     with pytest.raises(SessionError, match="no passage"):
-        told().save_rows(rows)
+        filled().save_rows(rows)
 
 
 def test_an_uncommitted_slice_is_undone_first() -> None:
-    session = told(positions="packed")
+    session = filled(positions="packed")
     saved = session.save_rows(range(30, 50))
     evict(session, range(30, 50))
     session.begin_turn()
@@ -299,7 +299,7 @@ def test_an_uncommitted_slice_is_undone_first() -> None:
 
 @pytest.mark.parametrize("positions", MODES)
 def test_saved_rows_go_through_bytes_and_into_a_fork(positions: str) -> None:
-    session = told(positions=positions)
+    session = filled(positions=positions)
     session.rewind(7)
     say(session, words(20, 8))
     data = session.save_rows(range(30, 50)).dump()
@@ -317,14 +317,14 @@ def test_saved_rows_go_through_bytes_and_into_a_fork(positions: str) -> None:
 
 
 def test_damaged_bytes_are_no_passage() -> None:
-    data = told().save_rows(range(5)).dump()
+    data = filled().save_rows(range(5)).dump()
     for damaged in (b"", data[:-1], data[:200], data[:300] + bytes([data[300] ^ 1]) + data[301:]):
         with pytest.raises(StateError):
             SavedRows.load(damaged)
     with pytest.raises(StateError):
-        SavedRows.load(told().save_rows(range(5)).cells)
+        SavedRows.load(filled().save_rows(range(5)).cells)
 
 
 def test_it_says_what_memory_it_takes() -> None:
-    saved = told().save_rows(range(5))
+    saved = filled().save_rows(range(5))
     assert len(saved) == 5 and len(saved.cells) < saved.n_bytes <= len(saved.dump()) * 2

@@ -14,7 +14,7 @@ from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.records import Eviction
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import ComputeError, ConfigError
-from edge_sir.policies import from_spec, to_spec
+from edge_sir.policies import from_spec
 from edge_sir.session import Session
 from edge_sir.testing import ToyEngine
 from edge_sir.trace.record import Trace, read_trace
@@ -41,7 +41,7 @@ def talk(session: Session, n_turns: int = 14) -> None:
         for j, token in enumerate(words(9, 100 + i)):
             session.feed([token], "thought" if j < 2 and i % 3 == 0 else "assistant")
             session.step(n_generated=1)
-        session.relabel(1, "frame")
+        session.relabel(np.array([len(session.ledger) - 1]), "frame")
         session.end_turn()
         if i == 4:
             session.rewind(5)
@@ -72,7 +72,7 @@ def test_the_same_policy_takes_the_same_tokens(tmp_path: Path, policy: str, posi
     assert (again.as_recorded, again.refused) == (True, "")
     assert (again.evictions, again.evicted) == (len(room), sum(map(len, room)))
     assert again.kept == set(session.ledger["born"].tolist())
-    assert again.policy == to_spec(session.policy)
+    assert again.policy == session.policy.spec
     assert again.max_resident == session.stats.max_resident
 
 

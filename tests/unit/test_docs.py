@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from toy_model import toy_contexts
 
 import edge_sir
 from edge_sir import errors, policies
 from edge_sir.cli._flags import from_args
-from edge_sir.eval import drawing
 from edge_sir.eval import task as tasks
-from edge_sir.eval.evaluate import Request, evaluate
-from edge_sir.eval.runner import arms_of
-from edge_sir.eval.stage import Stage
-from edge_sir.testing import ByteTokenizer, ToyEngine
-from edge_sir.text.template import ChatTemplate
+from edge_sir.eval.play.arms import arms_of
+from edge_sir.eval.play.evaluate import Request, evaluate
+from edge_sir.eval.report import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,24 +98,13 @@ def test_examples_with_a_model_run(smollm2_path: Path, monkeypatch: pytest.Monke
 def test_the_policy_of_the_page_is_found_by_its_name(written: None) -> None:
     assert "user-first" in policies.names()
     policy = policies.from_spec("user-first:bonus=6,decay=0.98")
-    assert policies.to_spec(policy) == "user-first:decay=0.98,bonus=6.0"
-
-
-def toy_stage() -> Stage:
-    codec = ByteTokenizer()
-    template = ChatTemplate(codec.CHAT_TEMPLATE, bos=codec.bos_text, eos=codec.eos_text)
-    n_ctx_train = 1 << 15  # a token is a byte
-
-    def open_engine(n_cells: int, n_seq: int) -> ToyEngine:
-        return ToyEngine(n_cells, n_seq_max=n_seq, n_ctx_train=n_ctx_train)
-
-    return Stage(codec, template, open_engine, n_ctx_train, "toy", "toy")
+    assert policy.spec == "user-first:decay=0.98,bonus=6.0"
 
 
 def test_the_task_of_the_page_is_played_and_its_fact_followed(written: None) -> None:
     assert tasks.task("colour").summary() == "Remembers the favourite colour."
     arms = arms_of(["keep-all", "keep-gold", "drop-gold", "user-first"], [512])
-    rows = evaluate(toy_stage(), arms, Request("colour", n=2)).rows
+    rows = evaluate(toy_contexts(1 << 15), arms, Request("colour", n=2)).rows
     resident = {arm.spec: [row.gold_resident for row in rows if row.policy == arm.spec] for arm in arms}
     assert len(rows) == 2 * len(arms)
     assert resident["keep-all"] == resident["keep-gold"] == [1, 1] and resident["drop-gold"] == [0, 0]

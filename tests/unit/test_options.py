@@ -191,3 +191,53 @@ def test_options_are_frozen_and_closed() -> None:
         Options(budgt=5)
     with pytest.raises(ConfigError, match=r"budget .*greater than or equal to 1, not 0"):
         Options(budget=0)
+
+
+# ---- what only a command line has, and what a template asks for ----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layers", "stop"),
+    [
+        ({FLAG: {"stop": [r"\n", r"a\tb", "\\\\n", r"\u00e9\d"]}}, ("\n", "a\tb", r"\n", r"é\d")),
+        ({ENV: {"EDGE_SIR_STOP": r"\n\n"}}, ("\n\n",)),
+        ({FILE: "stop = ['\\n']"}, (r"\n",)),  # TOML has its own way to write a line break
+    ],
+)
+def test_escapes_are_read_where_a_line_break_cannot_be_typed(
+    tmp_path: Path, layers: dict[str, Any], stop: tuple[str, ...]
+) -> None:
+    assert gather_from(tmp_path, layers).options.stop == stop
+
+
+def test_a_stop_string_in_python_is_taken_as_it_is() -> None:
+    assert Options(stop=r"\n").stop == (r"\n",)
+
+
+ARGUMENTS = {"enable_thinking": True, "effort": "low", "n": 3, "names": ["a"], "date": "26 Jul 2024", "empty": ""}
+AS_TOML = ("enable_thinking = true", "effort = 'low'", "n = 3", "names = ['a']", "date = '26 Jul 2024'", "empty = ''")
+AS_FLAGS = ["enable_thinking=true", "effort=low", "n=3", 'names=["a"]', "date=26 Jul 2024", "empty="]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {FLAG: {"template_args": AS_FLAGS}},
+        {FILE: f"template-args = {{{', '.join(AS_TOML)}}}"},
+        {FILE: "\n".join(("[template_args]", *AS_TOML))},
+    ],
+    ids=["flags", "a table in a line", "a table"],
+)
+def test_template_arguments_in_each_layer(tmp_path: Path, layers: dict[str, Any]) -> None:
+    assert gather_from(tmp_path, layers).options.template_args == ARGUMENTS
+
+
+def test_a_template_argument_in_the_environment(tmp_path: Path) -> None:
+    layers = {ENV: {"EDGE_SIR_TEMPLATE_ARGS": "enable_thinking=false"}}
+    assert gather_from(tmp_path, layers).options.template_args == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("name", ["", "two words", "messages", "bos_token"])
+def test_what_cannot_be_a_template_argument_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        Options(template_args={name: 1})

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_sir.text.reply import ReplyText
+from edge_sir.text.thoughts import ThoughtTags
 
 quick = settings(deadline=None, max_examples=120)
 
@@ -29,11 +30,18 @@ def chars(text: str) -> list[bytes]:
 
 
 def read(tokens: Sequence[bytes], stop: Sequence[str] = (), *, thinking: bool = False) -> tuple[str, str, bool]:
-    """(thought, text, stopped), after checking that what was shown is just that."""
+    """(thought, text, stopped), after checking that what was shown is just that.
+
+    Only where a tag closed a thought that nothing had opened was some of the thought shown as answer.
+    """
     reply = ReplyText(stop, thinking=thinking)
     thought, answer = push_all(reply, tokens)
-    assert answer.rstrip() == reply.text and answer == answer.lstrip()
-    assert thought.strip() == reply.thought
+    raw = b"".join(tokens).decode("utf-8", "replace").lstrip()
+    if reply.thought and not thinking and not raw.startswith("<think>"):
+        assert answer.rstrip().endswith(reply.text) and reply.thought.endswith(thought.strip())
+    else:
+        assert answer.rstrip() == reply.text and answer == answer.lstrip()
+        assert thought.strip() == reply.thought
     assert reply.n_tokens == len(tokens)
     return reply.thought, reply.text, reply.stopped
 
@@ -95,7 +103,11 @@ REPLIES: dict[str, tuple[str, tuple[str, str, bool]]] = {
     "some other tag": ("<thick>b</thick>", ("", "<thick>b</thick>", False)),
     "a tag in the answer is text": ("See <think>x</think>.", ("", "See <think>x</think>.", False)),
     "a second thought is text": ("<think>a</think>b<think>c</think>", ("a", "b<think>c</think>", False)),
-    "a closing tag alone is text": ("a</think>b", ("", "a</think>b", False)),
+    "a closing tag alone ends a thought": ("a\n</think>\n\nb", ("a", "b", False)),
+    "a closing tag after an opening one is text": ("a <think> b</think>c", ("", "a <think> b</think>c", False)),
+    "only the first closing tag counts": ("a</think>b</think>c", ("a", "b</think>c", False)),
+    "a stop before a closing tag": ("a STOP b</think>c", ("", "a", True)),
+    "a closing tag and then a stop": ("a</think>b STOP c", ("a", "b", True)),
     "a thought does not stop": ("<think>STOP</think>go STOP", ("STOP", "go", True)),
 }
 
@@ -205,3 +217,33 @@ def test_text_without_tags_and_stops_comes_through(text: str, cuts: list[int]) -
 @given(st.binary(), st.lists(st.integers(0, 200), max_size=12))
 def test_any_bytes_come_through(data: bytes, cuts: list[int]) -> None:
     assert read(split(data, cuts)) == ("", data.decode("utf-8", "replace").strip(), False)
+
+
+# ---- dialects ----------------------------------------------------------------------------------
+
+HARMONY = ThoughtTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>")
+FINAL = "<|channel|>final<|message|>"
+DIALECTS: dict[str, tuple[ThoughtTags, str, str, tuple[str, str]]] = {
+    "brackets": (ThoughtTags("[THINK]", "[/THINK]"), "", "[THINK]hm[/THINK]Yes.", ("hm", "Yes.")),
+    "brackets, closed alone": (ThoughtTags("[THINK]", "[/THINK]"), "", "hm[/THINK]Yes.", ("hm", "Yes.")),
+    "channels": (HARMONY, FINAL, HARMONY.open + "hm" + HARMONY.close + "Yes.", ("hm", "Yes.")),
+    "channels, no thought": (HARMONY, FINAL, FINAL + "Yes.", ("", "Yes.")),
+    "another channel": (HARMONY, FINAL, "<|channel|>commentary<|message|>hm" + HARMONY.close + "Yes.", ("", "Yes.")),
+    "no channel": (HARMONY, FINAL, "Yes.", ("", "Yes.")),
+    "a lead of words": (ThoughtTags("<think>", "</think>"), "all\n", "all\nYes.", ("", "Yes.")),
+    "almost a lead": (ThoughtTags("<think>", "</think>"), "all\n", "alas", ("", "alas")),
+    "an empty thought as a lead": (ThoughtTags("<t>", "</t>"), "\n<t></t>\n", "\n<t>hm</t>\nYes.", ("hm", "Yes.")),
+}
+
+
+@pytest.mark.parametrize("n_bytes", [1, 5, 1000])
+@pytest.mark.parametrize(("tags", "lead", "text", "expected"), DIALECTS.values(), ids=DIALECTS)
+def test_thoughts_stand_apart_in_every_dialect(
+    tags: ThoughtTags, lead: str, text: str, expected: tuple[str, str], n_bytes: int
+) -> None:
+    reply = ReplyText(tags=tags, lead=lead)
+    tokens = [text.encode()[at : at + n_bytes] for at in range(0, len(text), n_bytes)]
+    _, answer = push_all(reply, tokens)
+    assert reply.text == expected[1]
+    assert "Yes." not in expected[1] or answer.endswith("Yes.")
+    assert reply.thought == expected[0] or (expected[0] == "" and "Yes." not in reply.thought)

@@ -214,6 +214,13 @@ def test_templates_get_what_their_authors_test_with() -> None:
     assert ChatTemplate(extras + CHATML).preamble == '4{"a": "<é>"}1'
 
 
+def test_json_takes_the_arguments_of_transformers() -> None:
+    source = "{{ {'b': 'é', 'a': [1]} | tojson(ensure_ascii=True, sort_keys=True, separators=(',', ':')) }}"
+    assert ChatTemplate(source + "{{ 'é' | tojson(ensure_ascii=False) }}" + CHATML).preamble == (
+        '{"a":[1],"b":"\\u00e9"}"é"'
+    )
+
+
 def test_what_the_sandbox_hides_renders_as_nothing() -> None:
     assert ChatTemplate("{{ '{0.__globals__}'.format(raise_exception) }}" + CHATML).preamble == ""
 
@@ -244,3 +251,25 @@ def test_a_template_that_cannot_be_used_is_refused_in_one_line(source: str, mess
     with pytest.raises(TemplateError, match=message) as error:
         ChatTemplate(source)
     assert "\n" not in str(error.value)
+
+
+# ---- arguments ---------------------------------------------------------------------------------
+
+ASKS = (
+    CHATML.replace(
+        "assistant\n{% endif %}",
+        "assistant\n{{ '<think>\n' if enable_thinking else '<think>\n\n</think>\n\n' }}{% endif %}",
+    )
+    + "{% if effort is defined and tools %}{{ namespace(n=1).n }}{% endif %}"
+)
+
+
+def test_arguments_are_in_force_in_a_template_of_their_own() -> None:
+    template = ChatTemplate(ASKS)
+    thinks = template.with_arguments({"enable_thinking": True})
+    assert template.generation.endswith("<think>\n\n</think>\n\n") and thinks.generation.endswith(
+        "assistant\n<think>\n"
+    )
+    assert thinks.with_arguments({"effort": "low"}).arguments == {"enable_thinking": True, "effort": "low"}
+    assert template.with_arguments({}) is template
+    assert template.asks_for == {"enable_thinking", "effort"}

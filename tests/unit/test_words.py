@@ -18,7 +18,7 @@ RETIRED = {
     r"\btold for\b|\bis told\b": "kept for, or gets",
 }
 # What other people say, and what the evaluation's dialogues are made of.
-SPOKEN = ("eval/tasks/_paper/", "eval/_chatter", "eval/_words")
+SPOKEN = ("eval/tasks/_paper/", "eval/_words")
 FILES = [
     path
     for path in [

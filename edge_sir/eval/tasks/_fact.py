@@ -9,7 +9,7 @@ from typing import ClassVar
 from edge_sir.eval.chatter import Language, chatter_until, length
 from edge_sir.eval.task import SYSTEM, Ask, Dialogue, Say, Setup, Step, Task
 
-__all__ = ["FactTask", "Plot", "ask", "ask_back", "tell"]
+__all__ = ["FactTask", "FactsAndQuestion", "ask", "ask_back", "tell"]
 
 FACT = "fact"
 
@@ -35,7 +35,7 @@ _QUOTES: dict[Language, str] = {"en": 'You said: "', "de": 'Du hast gesagt: "'}
 
 
 @dataclass(frozen=True, slots=True)
-class Plot:
+class FactsAndQuestion:
     """What a dialogue is about. facts: in the order told. avoid: words that only facts and the question may use."""
 
     facts: tuple[Say, ...]
@@ -50,24 +50,26 @@ class FactTask(Task):
     system: ClassVar[str] = SYSTEM
 
     @abstractmethod
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         """Facts and question of one dialogue."""
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         """About `setup.n_tokens` tokens; more only if the facts and the exchanges that must stand before do not fit."""
         r = setup.rng(index)
-        plot = self.plot(r)
-        told = sum(length(fact, setup.count_tokens) for fact in plot.facts)
-        asked = length(Say(plot.ask.user, plot.ask.stem + plot.ask.options[plot.ask.gold]), setup.count_tokens)
+        content = self.facts_and_question(r)
+        told = sum(length(fact, setup.count_tokens) for fact in content.facts)
+        asked = length(
+            Say(content.ask.user, content.ask.stem + content.ask.options[content.ask.gold]), setup.count_tokens
+        )
         talk = chatter_until(
             r,
             setup.count_tokens,
             setup.n_tokens - setup.count_tokens(self.system) - told - asked,
             at_least=(_FIRST if setup.lead is None else setup.lead) + 1,
-            avoid=plot.avoid,
+            avoid=content.avoid,
             language=self.language,
         )
-        steps: list[Step] = [*_amid(r, plot.facts, talk, setup.lead), plot.ask]
+        steps: list[Step] = [*_amid(r, content.facts, talk, setup.lead), content.ask]
         return Dialogue(f"{setup.seed}-{index}", tuple(steps), self.system)
 
 

@@ -2,7 +2,7 @@
 
 import random
 
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask, tell
 
 __all__ = ["Appointments"]
 
@@ -22,11 +22,11 @@ _WHO = ("dentist", "lawyer", "hairdresser", "bank manager", "eye doctor", "elect
 class Appointments(FactTask):
     """When an appointment is: the day and the time, or the day and the month, both must be right."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         who = r.choice(_WHO)
         form, days, times = r.choice((("{} at {}", _DAYS, _TIMES), ("{} {}", _MONTHS, _DATES)))
         (a, b), (x, y) = r.sample(days, 2), r.sample(times, 2)
         right, *wrong = (form.format(p, q) for p, q in ((a, x), (a, y), (b, x), (b, y)))
         question = ask(r, f"When do I see the {who}?", f"You see the {who} on", right, wrong)
         fact = tell(r, r.choice(_FACTS).format(who=who, when=right), [right])
-        return Plot((fact,), question, (a, b, x, y))
+        return FactsAndQuestion((fact,), question, (a, b, x, y))

@@ -2,7 +2,7 @@
 
 import random
 
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask, tell
 from edge_sir.eval.tasks._things import GROCERIES
 
 __all__ = ["Correction"]
@@ -24,10 +24,10 @@ _STEM = 'You changed your mind, and the last thing you said was: "'
 class Correction(FactTask):
     """The latest wish must win over the withdrawn one."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         new, old, *others = r.sample(GROCERIES, 4)
         words, change = r.choice(_WISHES), r.choice(_CHANGES).format(old=old)
         wish = tell(r, f"{words} {old}.", [old], asked=False)
         correction = tell(r, f"{change}{words} {new}.", [new])
         question = ask(r, _QUESTION, _STEM + words, new, [old, *others])
-        return Plot((wish, correction), question, (new, old, *others))
+        return FactsAndQuestion((wish, correction), question, (new, old, *others))

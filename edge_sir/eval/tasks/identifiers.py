@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask, tell
 
 __all__ = ["Identifiers"]
 
@@ -59,11 +59,13 @@ _KINDS: tuple[tuple[Callable[[random.Random], str], str, str, str], ...] = (
 class Identifiers(FactTask):
     """A branch, a ticket, a variable, ... with a name that is no word."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         make, fact, user, stem = r.choice(_KINDS)
         names: list[str] = []
         while len(names) < 4:
             if (name := make(r)) not in names:
                 names.append(name)
         right, *wrong = names
-        return Plot((tell(r, fact.format(right), [right]),), ask(r, user, stem, right, wrong), (right, *wrong))
+        return FactsAndQuestion(
+            (tell(r, fact.format(right), [right]),), ask(r, user, stem, right, wrong), (right, *wrong)
+        )

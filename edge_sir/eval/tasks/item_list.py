@@ -2,7 +2,7 @@
 
 import random
 
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask, tell
 from edge_sir.eval.tasks._things import GROCERIES
 
 __all__ = ["ItemList"]
@@ -17,9 +17,9 @@ _FACTS = (
 class ItemList(FactTask):
     """Which three things are on a list; each wrong list shares one of them with the right one."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         words = r.sample(GROCERIES, 6)
         (a, b, c), (x, y, z) = words[:3], words[3:]
         right, *wrong = (f"{p}, {q} and {s}" for p, q, s in ((a, b, c), (a, y, z), (x, b, z), (x, y, c)))
         question = ask(r, "What is on my shopping list?", "The three things on your shopping list are", right, wrong)
-        return Plot((tell(r, r.choice(_FACTS).format(a, b, c), [a, b, c]),), question, tuple(words))
+        return FactsAndQuestion((tell(r, r.choice(_FACTS).format(a, b, c), [a, b, c]),), question, tuple(words))

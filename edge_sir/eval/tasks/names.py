@@ -3,7 +3,7 @@
 import random
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask_back, tell
 
 __all__ = ["Names"]
 
@@ -24,11 +24,11 @@ _FACTS = (
 class Names(FactTask):
     """What somebody's sister, boss, ... is called; often another name follows in the same sentence."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         right, second, *others = r.sample(_NAMES, 5)
         relation = r.choice(_RELATIONS)
         before, sentence = (part.format(relation=relation, second=second) for part in r.choice(_FACTS))
         wrong = [second if before else others[0], *others[1:]]
         fact = tell(r, before + sentence.format(right), [right])
         question = ask_back(r, f"What is my {relation} called?", sentence, right, wrong)
-        return Plot((fact,), question, (right, *wrong))
+        return FactsAndQuestion((fact,), question, (right, *wrong))

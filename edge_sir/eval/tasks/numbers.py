@@ -2,7 +2,7 @@
 
 import random
 
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask, tell
 
 __all__ = ["Numbers"]
 
@@ -22,11 +22,11 @@ _KINDS = (
 class Numbers(FactTask):
     """A number that somebody told; one of the wrong ones differs in its last digit alone."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         n_digits, fact, user, stem = r.choice(_KINDS)
         right, *wrong = _twins(r, n_digits) if n_digits else r.sample(_WORDS, 4)
         question = ask(r, user, stem, right, wrong)
-        return Plot((tell(r, fact.format(right), [right]),), question, (right, *wrong))
+        return FactsAndQuestion((tell(r, fact.format(right), [right]),), question, (right, *wrong))
 
 
 def _twins(r: random.Random, n_digits: int) -> list[str]:

@@ -3,7 +3,7 @@
 import random
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask_back, tell
 
 __all__ = ["Order"]
 
@@ -28,11 +28,11 @@ class Order(FactTask):
     cache names the last stop rather than the first if all four are told in the same words.
     """
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         places = r.sample(_PLACES, 4)
         facts = tuple(
             tell(r, stop.format(place), [place], asked=i == 0)
             for i, (stop, place) in enumerate(zip(_STOPS, places, strict=True))
         )
         question = ask_back(r, "Where did I go first?", _STOPS[0], places[0], places[1:])
-        return Plot(facts, question, tuple(places))
+        return FactsAndQuestion(facts, question, tuple(places))

@@ -2,7 +2,7 @@
 
 import random
 
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask_back, tell
 
 __all__ = ["Preference"]
 
@@ -43,7 +43,9 @@ _KINDS = (
 class Preference(FactTask):
     """What somebody always likes is recalled when it matters, not asked for."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         fact, user, options = r.choice(_KINDS)
         right, *wrong = r.sample(options, 4)
-        return Plot((tell(r, fact.format(right), [right]),), ask_back(r, user, fact, right, wrong), (right, *wrong))
+        return FactsAndQuestion(
+            (tell(r, fact.format(right), [right]),), ask_back(r, user, fact, right, wrong), (right, *wrong)
+        )

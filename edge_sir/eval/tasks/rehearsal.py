@@ -3,7 +3,7 @@
 import random
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask, tell
 
 __all__ = ["Rehearsal"]
 
@@ -23,8 +23,8 @@ _FACTS = (
 class Rehearsal(FactTask):
     """A fact that is said three times, in other words."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         right, *wrong = r.sample(_PLACES, 4)
         facts = tuple(tell(r, fact.format(right), [right]) for fact in r.sample(_FACTS, 3))
         question = ask(r, "Where is the spare key?", "The spare key is under the", right, wrong)
-        return Plot(facts, question, (right, *wrong))
+        return FactsAndQuestion(facts, question, (right, *wrong))

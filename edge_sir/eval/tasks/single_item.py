@@ -2,7 +2,7 @@
 
 import random
 
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask_back, tell
 from edge_sir.eval.tasks._things import GROCERIES
 
 __all__ = ["SingleItem"]
@@ -19,8 +19,8 @@ _FACTS = (
 class SingleItem(FactTask):
     """Which thing was to be bought."""
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         fact = r.choice(_FACTS)
         right, *wrong = r.sample(GROCERIES, 4)
         question = ask_back(r, "What did I want you to buy?", fact, right, wrong)
-        return Plot((tell(r, fact.format(right), [right]),), question, (right, *wrong))
+        return FactsAndQuestion((tell(r, fact.format(right), [right]),), question, (right, *wrong))

@@ -3,7 +3,7 @@
 import random
 
 from edge_sir.eval._words import words
-from edge_sir.eval.tasks._fact import FactTask, Plot, ask_back, tell
+from edge_sir.eval.tasks._fact import FactsAndQuestion, FactTask, ask_back, tell
 
 __all__ = ["SingleItemGerman"]
 
@@ -26,8 +26,8 @@ class SingleItemGerman(FactTask):
     language = "de"
     system = "Du bist ein hilfreicher Assistent mit gutem Gedächtnis."
 
-    def plot(self, r: random.Random) -> Plot:
+    def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         fact = r.choice(_FACTS)
         right, *wrong = r.sample(_THINGS, 4)
         question = ask_back(r, "Was sollst du für mich kaufen?", fact, right, wrong, "de")
-        return Plot((tell(r, fact.format(right), [right], "de"),), question, (right, *wrong))
+        return FactsAndQuestion((tell(r, fact.format(right), [right], "de"),), question, (right, *wrong))

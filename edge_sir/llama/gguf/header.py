@@ -194,6 +194,16 @@ class GGUFHeader:
         return self.text("tokenizer.ggml.model", "")
 
     @property
+    def warning(self) -> str:
+        """What is doubtful about the file though it works; empty if nothing is."""
+        if self.tokenizer_model != "gpt2" or self.text("tokenizer.ggml.pre", ""):
+            return ""
+        return (
+            "does not say how texts are split before they become tokens (tokenizer.ggml.pre): llama.cpp splits them as "
+            "for GPT-2, and the model may read other tokens than it was trained on; a newer conversion would say it"
+        )
+
+    @property
     def n_vocab(self) -> int:
         tokens = self.metadata.get(TOKENS)
         if not isinstance(tokens, ArrayInfo):

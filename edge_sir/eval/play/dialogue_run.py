@@ -1,0 +1,234 @@
+"""One dialogue on one session: its steps as turns, its questions as rows."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.chat.turn import Terms, Turn, drive
+from edge_sir.core.budget import Budget
+from edge_sir.core.policy import Policy
+from edge_sir.engine import Engine, SamplingParams, Tokens
+from edge_sir.eval.play.controls import Gold
+from edge_sir.eval.play.encoded import EncodedDialogue, EncodedStep
+from edge_sir.eval.play.options import option_logprobs
+from edge_sir.eval.records import Row
+from edge_sir.eval.task import Ask, Read, Say
+from edge_sir.session import Positions, Session
+from edge_sir.text.boundaries import TextBorders
+from edge_sir.text.encoder import GivenReply, Part
+
+__all__ = ["DialogueRun"]
+
+_LONG = 200
+"""Steps from which a dialogue's first and last tenth are timed: twenty turns and more each."""
+
+_TERMS = Terms(SamplingParams(), 0)  # nothing is drawn: replies are given
+_NONE = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fact:
+    """Where a fact stands in the stream: its turn, and the born numbers of the tokens that carry it."""
+
+    turn: int
+    born: NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class DialogueRun:
+    """A session and how far it has come in a dialogue.
+
+    at: the step that comes next. rows: the answers so far, without the arm's name. seconds: taken so far, by a trunk
+    that this was forked from, too. marks: `seconds` after the first tenth of the steps and before the last one.
+    """
+
+    dialogue: EncodedDialogue
+    session: Session
+    at: int = 0
+    rows: list[Row] = field(default_factory=list)
+    facts: dict[str, list[_Fact]] = field(default_factory=dict)
+    seconds: float = 0.0
+    marks: tuple[float, ...] = ()
+    _started: float = 0.0
+
+    @classmethod
+    def start(
+        cls,
+        dialogue: EncodedDialogue,
+        engine: Engine,
+        policy: Policy,
+        n_cells: int,
+        *,
+        positions: Positions = "auto",
+        also_score: frozenset[str] = frozenset(),
+    ) -> "DialogueRun":
+        """A new session that has read the opening, pinned as a whole. Raises BudgetError if that does not fit."""
+        if dialogue.plain:
+            also_score |= {"surprisal"}
+        borders = TextBorders(dialogue.codec)
+        session = Session(engine, policy, Budget(n_cells), positions=positions, borders=borders, also_score=also_score)
+        run = cls(dialogue, session)
+        opening = dialogue.opening()
+        session.room.check_pins(sum(len(tokens) for _, tokens in opening), "the system prompt")
+        run._feed(opening, pinned=True)
+        while session.step():
+            pass
+        return run
+
+    def fork(self, engine: Engine, policy: Policy, n_cells: int) -> "DialogueRun":
+        """A run that goes on from here under another policy; `engine` holds the same cells already."""
+        also = frozenset({"surprisal"} if self.dialogue.plain else ())
+        session = self.session.fork(engine, policy, Budget(n_cells), also_score=also)
+        facts = {name: list(places) for name, places in self.facts.items()}
+        if isinstance(policy, Gold):
+            policy.turns.update(fact.turn for places in facts.values() for fact in places)
+        return DialogueRun(self.dialogue, session, self.at, list(self.rows), facts, self.seconds, self.marks)
+
+    # ---- the steps -----------------------------------------------------------------------------
+
+    def next_size(self) -> int:
+        """Most tokens that the next step brings."""
+        return self.dialogue.step(self.at).n_tokens
+
+    def play(self) -> None:
+        """The next step."""
+        if self.at in self._tenths():
+            self.marks += (self.seconds,)
+        step, self.at = self.dialogue.step(self.at), self.at + 1
+        if isinstance(step.source, Say):
+            self.say(step.parts, step)
+        elif isinstance(step.source, Read):
+            self._read(step, step.source)
+        elif step.source.reply == "none" and self.at < len(self.dialogue):
+            self._probe(step)
+        else:
+            self.ask(step)
+
+    def say(self, parts: Sequence[Part], step: EncodedStep | None = None) -> None:
+        """A turn that asks nothing; of `step`, notes where its fact stands."""
+        with self._clock():
+            if step is not None and isinstance(step.source, Say) and step.source.fact:
+                turn, start = self.session.turn + 1, self.session.n_born
+                born = [np.arange(start + a, start + b) for a, b in step.gold]
+                fact = _Fact(turn, np.concatenate(born) if born else np.empty(0, np.int64))
+                self.facts.setdefault(step.source.fact, []).append(fact)
+                if isinstance(self.session.policy, Gold):
+                    self.session.policy.turns.add(turn)
+            self._take_turn(parts)
+
+    def ask(self, step: EncodedStep) -> None:
+        """A question; what its step says stays in the conversation as the reply."""
+        asked = step.source
+        assert isinstance(asked, Ask)
+
+        def reply() -> Tokens:
+            values = option_logprobs(self.session, step.options, rank=step.rank)
+            chosen = int(np.argmax(values))
+            self._note(asked.metric, asked.gold, chosen, values, self.facts.get(asked.fact, []))
+            return _NONE if asked.reply == "none" else step.options[chosen if asked.reply == "chosen" else asked.gold]
+
+        with self._clock():
+            close = _NONE if asked.reply == "none" or step.end is None else step.end[1]
+            self._take_turn(step.parts, reply, close, n_reply=step.n_reply)
+
+    def _probe(self, step: EncodedStep) -> None:
+        """A question that leaves no trace: it is asked on a fork, and the cells are put back."""
+        session, engine = self.session, self.session.engine
+        with self._clock():
+            state = engine.dump(session.seq)
+        self.session = session.fork(engine, session.policy, session.budget)
+        try:
+            self.ask(step)
+        finally:
+            self.session = session
+        with self._clock():
+            engine.load(session.seq, state)
+
+    def _read(self, step: EncodedStep, source: Read) -> None:
+        with self._clock():
+            start = self.session.n_born
+            self._take_turn(step.parts)
+            ledger = self.session.ledger
+            scores = ledger["surprisal"][ledger["born"] >= start].astype(float)
+            known = scores[np.isfinite(scores)]
+            value = -float(known.mean()) if len(known) else 0.0
+            self._note(source.metric, -1, -1, [value], [], n_scored=len(known))
+
+    # ---- helpers -------------------------------------------------------------------------------
+
+    def _take_turn(
+        self,
+        parts: Sequence[Part],
+        reply: Callable[[], Tokens] = lambda: _NONE,
+        close: Tokens = _NONE,
+        *,
+        n_reply: int = 0,
+    ) -> None:
+        """Reads `parts` as one turn, which is known whole to a policy that makes room once per turn; then `reply`."""
+        session = self.session
+        session.begin_turn(n_reply)
+        self._feed(parts)
+        turn = Turn(session, self.dialogue.codec, _TERMS, GivenReply(close), 0, given=reply)
+        for _ in drive(turn, session.engine):
+            pass
+
+    def _feed(self, parts: Sequence[Part], *, pinned: bool = False) -> None:
+        before = "frame"
+        for role, tokens in parts:
+            if role == before == "frame":  # one message's end, the next one's beginning
+                self.session.start_message()
+            self.session.feed(tokens, role, pinned=pinned)
+            before = role
+
+    def _tenths(self) -> tuple[int, int]:
+        """The first step after the first tenth of the dialogue, and the first of the last tenth."""
+        n = len(self.dialogue) // 10
+        return n, len(self.dialogue) - n
+
+    def _ends(self, seconds: float) -> tuple[float, float] | None:
+        """Seconds per turn in the first and the last tenth of a long dialogue; None before its last step."""
+        if self.at < len(self.dialogue) or len(self.dialogue) < _LONG or len(self.marks) < 2:
+            return None
+        n, _ = self._tenths()
+        return self.marks[0] / n, (seconds - self.marks[1]) / n
+
+    @contextlib.contextmanager
+    def _clock(self) -> Iterator[None]:
+        """Adds what the block takes to `seconds`."""
+        self._started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - self._started
+
+    def _note(
+        self, metric: str, gold: int, chosen: int, values: Sequence[float], facts: Sequence[_Fact], *, n_scored: int = 1
+    ) -> None:
+        """Keeps an answer as a row, with what is resident now."""
+        session, stats = self.session, self.session.stats
+        born = np.concatenate([fact.born for fact in facts]) if facts else np.empty(0, np.int64)
+        seconds = self.seconds + time.perf_counter() - self._started
+        row = Row(
+            policy="",
+            budget=0,
+            dialogue=self.dialogue.source.id,
+            index=len(self.rows),
+            turn=session.turn,
+            metric=metric,
+            gold=gold,
+            chosen=chosen,
+            correct=gold >= 0 and gold == chosen,
+            logprobs=tuple(values),
+            gold_logprob=float(values[max(gold, 0)]),
+            gold_resident=float(np.isin(born, session.ledger["born"]).mean()) if len(born) else None,
+            distance=int(session.n_born - born.max()) if len(born) else None,
+            resident=len(session.ledger),
+            tokens=stats.tokens_in,
+            evicted=stats.evicted,
+            seconds=seconds,
+            n_scored=n_scored,
+            ends=self._ends(seconds),
+        )
+        self.rows.append(row)

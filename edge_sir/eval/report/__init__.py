@@ -1,0 +1,1 @@
+"""Reporting: rows become figures with their intervals, tables and pictures."""
