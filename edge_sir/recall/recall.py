@@ -1,13 +1,13 @@
 """Brings back what a message asks about: evicted passages that match it are resident while its turn runs."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.ledger import ROLES, UNSPOKEN, split
 from edge_sir.engine import TextCodec
-from edge_sir.errors import StateError
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
 from edge_sir.recall.index import Match, TurnIndex
@@ -39,6 +39,13 @@ class _Sentence:
     born: int
 
 
+class _Found(NamedTuple):
+    """Rows of a passage that are to be recalled."""
+
+    saved: SavedRows
+    rows: NDArray[np.intp]
+
+
 class Recall:
     """Recalls for one conversation. share: the most cells that recalled tokens take, as a share of the budget."""
 
@@ -66,37 +73,38 @@ class Recall:
             return ()
         self._index.sync(message for message in self._transcript if message.turn < session.turn)
         n_left = int(self._share * session.budget.n_cells)
-        found: list[Recalled] = []
+        found: list[tuple[int, list[_Found]]] = []
         for match in self._index.search(text):
             if n_left < _LEAST:
                 break
-            if match.turn in archived and (recalled := self._turn(match, n_left)) is not None:
-                found.append(recalled)
-                n_left -= recalled.n_tokens
-        return tuple(found)
+            if match.turn in archived and (parts := self._of_turn(match, n_left)):
+                found.append((match.turn, parts))
+                n_left -= sum(len(part.rows) for part in parts)
+        if found:
+            session.recall([(part.saved, part.rows) for _, parts in found for part in parts])
+        return tuple(
+            Recalled(turn, sum(len(p.rows) for p in parts), " ".join(filter(None, (self._text(*p) for p in parts))))
+            for turn, parts in found
+        )
 
-    def _turn(self, match: Match, n_most: int) -> Recalled | None:
-        """Recalls of a turn what is missing, sentence by sentence; None if that is nothing.
+    def _of_turn(self, match: Match, n_most: int) -> list["_Found"]:
+        """What to recall of a turn: of what is missing the sentences with the message's words, then what the user said.
 
-        What holds the words of the message comes first, what the user said before what the model said.
+        Of each piece the rows, int [n], `n_most` in all.
         """
-        missing = [part for piece in self.archive.of_turn(match.turn) for part in self._sentences(piece, match.held)]
+        pieces = self.archive.of_turn(match.turn)
+        missing = [part for piece in pieces for part in self._sentences(piece, match.held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
         n_left = n_most
         for part in sorted(missing, key=lambda part: (-part.n_shared, not part.by_user, part.born)):
             if len(part.rows) <= n_left and (part.n_shared or part.by_user or n_left > n_most // 2):
                 wanted.setdefault(part.piece.key, []).append(part.rows)
                 n_left -= len(part.rows)
-        n, texts = 0, []
-        for piece in self.archive.of_turn(match.turn):
-            saved = self.archive.cells_of(piece) if piece.key in wanted else None
-            if saved is None:
-                continue
-            rows = np.sort(np.concatenate(wanted[piece.key]))
-            if self._put_back(saved, rows):
-                n += len(rows)
-                texts.append(self._text(piece, rows))
-        return Recalled(match.turn, n, " ".join(filter(None, texts))) if n else None
+        found = []
+        for piece in pieces:
+            if piece.key in wanted and (saved := self.archive.cells_of(piece)) is not None:
+                found.append(_Found(saved, np.sort(np.concatenate(wanted[piece.key]))))
+        return found
 
     def _sentences(self, piece: Piece, held: frozenset[str]) -> list["_Sentence"]:
         """The sentences of a piece that are not whole any more, and which of their rows are missing."""
@@ -106,18 +114,12 @@ class Recall:
         for index in split(np.arange(len(piece.born)), columns["sentence"]):
             rows = index[is_missing[index]]
             if len(rows):
-                n_shared = self._index.n_shared(self._text(piece, index), held)
+                n_shared = self._index.n_shared(self._text(piece.saved, index), held)
                 by_user = bool(np.any(columns["role"][index] == _USER))
                 parts.append(_Sentence(piece, rows, n_shared, by_user, int(piece.born[rows[0]])))
         return parts
 
-    def _put_back(self, saved: SavedRows, rows: NDArray[np.intp]) -> bool:
-        try:
-            return self._session.recall(saved, rows) > 0
-        except StateError:  # of these cells only the text is of use
-            return False
-
-    def _text(self, piece: Piece, rows: NDArray[np.intp]) -> str:
-        columns = piece.saved.columns
+    def _text(self, saved: SavedRows, rows: NDArray[np.intp]) -> str:
+        columns = saved.columns
         said = rows[~np.isin(columns["role"][rows], UNSPOKEN)]
         return b"".join(self._codec.piece(int(t)) for t in columns["token"][said]).decode("utf-8", "ignore").strip()

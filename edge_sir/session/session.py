@@ -8,9 +8,10 @@ A chat loop drives one session, a scheduler many through the same two calls. Mem
 place, `evict`, and each loss is a value that listeners get.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal
@@ -407,21 +408,23 @@ class Session:
 
     # ---- recalled for a turn -------------------------------------------------------------------
 
-    def recall(self, saved: SavedRows, rows: ArrayLike | None = None) -> int:
-        """As `restore`, until `end_recall`; what must make room for it is displaced, and returns then.
+    def recall(self, passages: Sequence[tuple[SavedRows, ArrayLike]]) -> int:
+        """As `restore` for each passage and its rows, until `end_recall`; returns how many rows came back.
 
-        Room for what is decoded meanwhile is made as if nothing had been recalled, so that what is evicted is the same.
-        Raises as `restore`, and SessionError if there are not as many cells that may be displaced.
+        What must make room is displaced, at once for all of them, and returns at the end. Room for what is decoded
+        meanwhile is made as if nothing had been recalled, so that what is evicted is the same. Passages that cannot be
+        restored are left out. Raises SessionError if not as many cells may be displaced.
         """
         self.make_ready()
-        missing = self._missing(saved, rows)
-        n_over = len(self.ledger) + len(missing) - self.budget.n_cells
+        n_over = len(self.ledger) + sum(len(self._missing(*p)) for p in passages) - self.budget.n_cells
         if n_over > int(self._displaceable().sum()):
-            raise SessionError(
-                f"{len(missing)} rows cannot be recalled: {n_over} more cells would have to be displaced"
-            )
+            raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
         self._displace(n_over)
-        return self.restore(saved, missing, recalled=True)
+        n = 0
+        for saved, rows in passages:
+            with contextlib.suppress(StateError):
+                n += self.restore(saved, rows, recalled=True)
+        return n
 
     def end_recall(self) -> int:
         """What was recalled leaves, what was displaced returns; returns how many rows left. Nothing is decoded."""
