@@ -33,7 +33,6 @@ __all__ = ["Model", "ensure_model", "load", "open_chat"]
 _log = logging.getLogger(__name__)
 
 
-RECALL = False
 _OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
 
 
@@ -224,7 +223,7 @@ class Model:
                 positions=options.positions,
                 on_evict=on_evict,
                 host=self,
-                recall=RECALL,
+                recall=options.recall == "cells",
                 trace=trace,
                 wait_s=wait_s,
             )

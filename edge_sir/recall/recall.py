@@ -12,20 +12,12 @@ from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
 from edge_sir.recall.index import Match, TurnIndex
 from edge_sir.session import SavedRows, Session
+from edge_sir.text.reply import Recalled
 
-__all__ = ["Recall", "Recalled"]
+__all__ = ["Recall"]
 
 _USER = ROLES.index("user")
 _LEAST = 4  # tokens; less of a passage says nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Recalled:
-    """What came back of a turn. n_tokens: cells that it took. text: what they say, without template tokens."""
-
-    turn: int
-    n_tokens: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,18 +80,20 @@ class Recall:
         )
 
     def _of_turn(self, match: Match, n_most: int) -> list["_Found"]:
-        """What to recall of a turn: of what is missing the sentences with the message's words, then what the user said.
+        """What to recall of a turn: of what is missing the sentences with the message's words.
 
-        Of each piece the rows, int [n], `n_most` in all.
+        Beside them others, the user's first, as long as they leave half of the room to other turns. Of each piece the
+        rows, int [n], `n_most` in all.
         """
         pieces = self.archive.of_turn(match.turn)
         missing = [part for piece in pieces for part in self._sentences(piece, match.held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
         n_left = n_most
         for part in sorted(missing, key=lambda part: (-part.n_shared, not part.by_user, part.born)):
-            if len(part.rows) <= n_left and (part.n_shared or part.by_user or n_left > n_most // 2):
-                wanted.setdefault(part.piece.key, []).append(part.rows)
-                n_left -= len(part.rows)
+            rows = part.rows[:n_left] if part.n_shared else part.rows
+            if 0 < len(rows) <= n_left and (part.n_shared or (wanted and n_left - len(rows) >= n_most // 2)):
+                wanted.setdefault(part.piece.key, []).append(rows)
+                n_left -= len(rows)
         found = []
         for piece in pieces:
             if piece.key in wanted and (saved := self.archive.cells_of(piece)) is not None:

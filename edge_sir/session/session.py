@@ -421,9 +421,10 @@ class Session:
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
         self._displace(n_over)
         n = 0
-        for saved, rows in passages:
-            with contextlib.suppress(StateError):
-                n += self.restore(saved, rows, recalled=True)
+        with self._unrecorded():
+            for saved, rows in passages:
+                with contextlib.suppress(StateError):
+                    n += self.restore(saved, rows, recalled=True)
         return n
 
     def end_recall(self) -> int:
@@ -431,8 +432,8 @@ class Session:
         rows = np.flatnonzero(self.ledger["recalled"])
         if len(rows) or len(self._displaced):
             self.make_ready()
-            with shield():
-                self._take_out(rows, "recalled")
+            with shield(), self._unrecorded():
+                self._take_out(rows)
                 for saved, back in self._displaced.take():
                     self.restore(saved, back)
         return len(rows)
@@ -452,7 +453,8 @@ class Session:
         """Frees `n` cells, those that the policy values least; recalled rows yield where nothing else may."""
         n_short = n - int(self._displaceable().sum())
         if n_short > 0:
-            self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short], "recalled")
+            with self._unrecorded():
+                self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
             n -= n_short
         if n <= 0:
             return
@@ -462,7 +464,17 @@ class Session:
             self.before_eviction(rows)
         for run in split(rows, rows - np.arange(len(rows))):
             self._displaced.add(self.save_rows(run))
-        self._take_out(rows, "displaced")
+        with self._unrecorded():
+            self._take_out(rows)
+
+    @contextmanager
+    def _unrecorded(self) -> Iterator[None]:
+        """The journal learns nothing of what happens in here: it follows what would be resident without a recall."""
+        journal, self.ledger.journal = self.ledger.journal, None
+        try:
+            yield
+        finally:
+            self.ledger.journal = journal
 
     # ---- the session as a value ----------------------------------------------------------------
 
@@ -680,22 +692,24 @@ class Session:
         if self.before_eviction is not None and plan.why == "room":
             self.before_eviction(rows)
         with shield():  # also around the report: a loss must not go unsaid
+            if self.ledger.journal is not None:
+                self.ledger.journal.evicting(plan.why, self.turn, len(stands))
+                self.ledger.journal.dropped(event.columns["born"])
             self._displaced.drop(event.columns["born"])
-            self._take_out(rows, plan.why)
+            with self._unrecorded():
+                self._take_out(rows)
             self.stats.evicted += len(plan)
             self.stats.evictions += 1
             self.stats.evict_s += time.perf_counter() - started
             if self.on_evict is not None:
                 self.on_evict(event)
 
-    def _take_out(self, rows: NDArray[np.integer], why: str) -> None:
+    def _take_out(self, rows: NDArray[np.integer]) -> None:
         """Ledger `rows` leave their cells, and what stays closes up where positions are packed."""
         if not len(rows):
             return
         with shield(), self._atomically():
             pos = self.ledger["pos"].copy()
-            if self.ledger.journal is not None:
-                self.ledger.journal.evicting(why, self.turn, len(self.ledger))
             self.ledger.drop(rows, self.ledger.epoch)
             for p0, p1 in runs_of(rows, pos):
                 self.engine.remove(self.seq, p0, p1)
