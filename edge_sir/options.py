@@ -48,6 +48,10 @@ class Options(BaseModel):
         description="most KV-cache cells ever occupied",
     )
     policy: str = Field(default="sir", description=f"what to evict: name[:key=value,...] of {', '.join(names())}")
+    recall: Literal["off", "cells"] = Field(
+        default="off",
+        description="cells: what was evicted and matches a message comes back for its turn, without being read again",
+    )
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"
     )

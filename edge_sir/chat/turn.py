@@ -23,7 +23,7 @@ from edge_sir.engine import Engine, SamplingParams, Slice, SliceResult, TextCode
 from edge_sir.errors import SessionError
 from edge_sir.session import Session
 from edge_sir.text.encoder import ReplyEncoder
-from edge_sir.text.reply import Finish, Piece, Reply, ReplyText
+from edge_sir.text.reply import Finish, Piece, Recalled, Reply, ReplyText
 
 __all__ = ["Terms", "Turn", "drive"]
 
@@ -45,7 +45,7 @@ class Turn:
 
     encoder: knows the reply's form. message: the reply's number in the ledger. n_evicted_before: evicted tokens before
     this turn. on_written: called with the answer once no more of it will come. given: gives the reply, once what was
-    said is read, where it is not drawn. phase: what is decoded at present.
+    said is read, where it is not drawn. phase: what is decoded at present. recalled: what came back for it.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Turn:
         self.owner = session.owner
         self.phase: Phase = "reading"
         self.finish: Finish = "cancelled"
+        self.recalled: tuple[Recalled, ...] = ()
         self._session, self._codec, self._terms = session, codec, terms
         self._encoder, self._form, self._message = encoder, encoder.reply_form, message
         form = self._form
@@ -210,6 +211,7 @@ class Turn:
         with shield():  # an answer that the cells hold is in the transcript, too
             written = self.phase == "writing"
             self._session.end_sampler()
+            self._session.end_recall()
             self.finish, self.phase = finish, "closing"
             if finish == "cancelled":
                 self._text.cancel()
@@ -272,6 +274,7 @@ class Turn:
                 resident=len(session.ledger),
                 evicted=session.stats.evicted - self._n_evicted_before,
                 n_thought=self._n_thought,
+                recalled=self.recalled,
             )
 
 

@@ -327,6 +327,8 @@ def stats_view(stats: ChatStats, run: ChatStats) -> View:
         "policy": f"{stats.policy}, {stats.position_mode} positions",
         "model": stats.model,
     }
+    if stats.archive_bytes:
+        rows["outside"] = f"{stats.archive_bytes / 1e6:.1f} MB of evicted cells, which can come back"
     if run.conversations > 1:
         rows["in all"] = (
             f"{run.conversations} conversations, {many(run.turns, 'turn')}; "

@@ -7,7 +7,7 @@ from typing import Literal
 
 from edge_sir.text.thoughts import KNOWN_TAGS, ThoughtTags, first_marker
 
-__all__ = ["Finish", "Piece", "Reply", "ReplyText"]
+__all__ = ["Finish", "Piece", "Recalled", "Reply", "ReplyText"]
 
 Finish = Literal["stop", "length", "cancelled"]
 
@@ -21,12 +21,22 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What came back of a turn. n_tokens: cells that it took. text: what they say, without template tokens."""
+
+    turn: int
+    n_tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A finished reply.
 
     finish: "stop" (the model's own end, or a stop string), "length" (max_tokens, or no cell is left) or "cancelled".
     n_read: tokens decoded for it that were not generated, template tokens included. n_generated: generated ones.
     resident: tokens in the cache after it. evicted: tokens evicted in this turn. n_thought: generated ones of thoughts.
+    recalled: what was evicted before and came back for this turn.
     """
 
     turn: int
@@ -38,6 +48,7 @@ class Reply:
     resident: int
     evicted: int
     n_thought: int = 0
+    recalled: tuple[Recalled, ...] = ()
 
 
 class ReplyText:
