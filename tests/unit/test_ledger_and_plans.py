@@ -55,7 +55,7 @@ def apply(ledger: TokenLedger, twin: list[dict[str, Any]], operation: tuple[str,
         ledger.append(tokens, values | {"entropy": tokens / 2})
         for i in range(a):
             row = {"token": born + i, "pos": p0 + i, "born": born + i, "turn": b, "pinned": (born + i) % 2 == 0}
-            zeros = {"message": 0, "sentence": 0, "word": 0, "role": 0}
+            zeros = {"message": 0, "sentence": 0, "word": 0, "role": 0, "recalled": False}
             twin.append(zeros | row | {"surprisal": None, "entropy": (born + i) / 2, "self_repeat": None})
     elif kind == "drop":
         rows = chosen(a, len(twin))
