@@ -125,9 +125,11 @@ class Options(BaseModel):
     @field_validator("template_args", mode="before")
     @classmethod
     def _arguments_are_named(cls, value: object) -> object:
+        if not isinstance(value, dict | str | list | tuple):
+            raise ValueError(f"a table of names and values, not {value!r}")
         given = value if isinstance(value, dict) else _arguments([value] if isinstance(value, str) else value)
         for name in given:
-            if not name.isidentifier() or name in _OF_TEMPLATES:
+            if not isinstance(name, str) or not name.isidentifier() or name in _OF_TEMPLATES:
                 raise ValueError(f"{name!r} is no argument of a chat template; write KEY=VALUE")
         return given
 
@@ -141,10 +143,14 @@ def _arguments(texts: Any) -> dict[str, Any]:
     """`KEY=VALUE` texts; a value is JSON where it can be read as that, else text."""
     found: dict[str, Any] = {}
     for text in texts:
-        name, _, value = str(text).partition("=")
+        name, given, value = str(text).partition("=")
+        if not given:  # an empty text is false to a template, the opposite of what the name alone seems to say
+            raise ValueError(
+                f"{name!r} has no value; write KEY=VALUE, such as {name.strip() or 'enable_thinking'}=true"
+            )
         try:
             found[name.strip()] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name.strip()] = value
     return found
 

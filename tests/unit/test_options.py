@@ -241,3 +241,23 @@ def test_a_template_argument_in_the_environment(tmp_path: Path) -> None:
 def test_what_cannot_be_a_template_argument_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="KEY=VALUE"):
         Options(template_args={name: 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        (["enable_thinking"], "no value; write KEY=VALUE, such as enable_thinking=true"),
+        ("enable_thinking", "no value; write KEY=VALUE"),
+        ([""], "KEY=VALUE"),
+        (5, "a table of names and values, not 5"),
+        (None, "a table of names and values"),
+        ({1: 2}, "KEY=VALUE"),
+    ],
+)
+def test_template_arguments_of_another_form_are_refused(given: Any, match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        Options(template_args=given)
+
+
+def test_a_value_that_nests_too_deep_for_json_is_text() -> None:
+    assert Options(template_args=["a=" + "[" * 100_000]).template_args == {"a": "[" * 100_000}
