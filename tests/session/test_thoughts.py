@@ -97,6 +97,15 @@ def test_what_stands_before_a_closing_tag_was_a_thought() -> None:
     assert agrees(chat.session)
 
 
+@pytest.mark.parametrize("before", ["<think>Hm.</think>", "<think>Hm.</think>\n\n", "Hm.</think> "])
+@pytest.mark.parametrize("answer", ["é!", "\U0001f44b Hello", "\u3000Hello"])
+def test_a_character_of_several_tokens_that_begins_an_answer_stays_whole(before: str, answer: str) -> None:
+    chat = make_chat([before + answer])
+    assert chat.reply("Hi").text == answer.strip()
+    assert transcript(chat).endswith(f"assistant\n{answer.strip()}<|im_end|>\n")
+    assert agrees(chat.session)
+
+
 @pytest.mark.parametrize("n_pieces", [1, 2, 9, 30])
 @pytest.mark.parametrize(
     "kind", ["history has an empty thought", "channels", "a thought is opened", "history has a word"]
