@@ -168,9 +168,7 @@ class Turn:
         shown = self._form.shown.get(token) if text.is_open else None
         pieces = text.push(self._codec.piece(token) if shown is None else shown)
         if text.stopped:
-            session.rewind(max(0, text.n_after_stop - 1))  # the last token was not decoded
-            left = text.written.removesuffix(text.before_stop)
-            session.feed(self._encoder.continue_reply(left, text.before_stop), "assistant")
+            self._cut(text.n_cut - 1)  # the last token was not decoded
             return pieces + self._finish("stop")
         apart = text.thinking or text.leading
         if apart and not was_apart:  # the tag took several tokens, or all of it was a thought
@@ -180,6 +178,14 @@ class Turn:
         session.feed([token], "thought" if apart else "assistant")
         self._n_undecoded = 1
         return pieces
+
+    def _cut(self, n: int) -> None:
+        """Takes back the `n` newest tokens, in which the stop string begins, and reads again what they said before."""
+        text, left = self._text, self._text.before_stop
+        before = self._encoder.continue_reply(text.written.removesuffix(left), left)
+        self._session.rewind(n)
+        self._session.feed(before, "assistant")
+        self._n_answer = max(0, self._n_answer - n) + len(before)
 
     def _write_given(self, tokens: Tokens) -> list[Piece]:
         self.phase = "writing"
@@ -203,7 +209,11 @@ class Turn:
             written = self.phase == "writing"
             self._session.end_sampler()
             self.finish, self.phase = finish, "closing"
-            pieces = self._text.finish() if finish != "cancelled" and not self._text.stopped else []
+            pieces: list[Piece] = []
+            if finish != "cancelled" and not self._text.stopped:
+                pieces = self._text.finish()
+                if self._text.stopped:  # what was held back as the beginning of a tag holds a stop string
+                    self._cut(self._text.n_cut)
             if written:
                 self._as_in_history()
             self._session.feed(self._encoder.close_reply(self._text.written), "frame")

@@ -109,14 +109,25 @@ class ReplyText:
         return len(self._starts)
 
     @property
-    def n_after_stop(self) -> int:
-        """How many of the pushed tokens lie behind the start of the stop string."""
-        return sum(start >= self._end for start in self._starts) if self._end is not None else 0
+    def n_cut(self) -> int:
+        """How many of the pushed tokens are not, or not as a whole, before the stop string."""
+        return len(self._starts) - self._n_before_stop() if self._end is not None else 0
 
     @property
     def before_stop(self) -> str:
-        """What the last token said before the stop string that begins inside it."""
-        return self._raw[self._starts[-1] : self._end] if self._end is not None else ""
+        """What the first of those said before the stop string, which begins inside it."""
+        if self._end is None:
+            return ""
+        return self._raw[max(self._starts[self._n_before_stop()], self._answer_at or 0) : self._end]
+
+    def _n_before_stop(self) -> int:
+        """How many tokens end before the stop string; a character of several tokens is not cut in two."""
+        starts, end = self._starts, self._end or 0
+        stops = [*starts[1:], len(self._raw)]
+        n = next(i for i, (start, stop) in enumerate(zip(starts, stops, strict=True)) if start >= end or stop > end)
+        while n and starts[n - 1] == starts[n]:
+            n -= 1
+        return n
 
     @property
     def text(self) -> str:

@@ -51,6 +51,44 @@ def test_a_stop_string_that_is_one_control_token_stops_on_it() -> None:
     assert "<|over|>" not in resident(chat)
 
 
+class WideTokenizer(MarkerTokenizer):
+    """Some of its tokens are several letters, as in a real vocabulary."""
+
+    WIDE = (".\n", "User", ": ST", "OP!")
+
+    def piece(self, token: int) -> bytes:
+        text = self.SPECIALS[token - 256] if token >= 256 else ""
+        return text.encode() if text in self.WIDE else super().piece(token)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stop", "answer"),
+    [
+        (["Fine", ".\n", "User", ": "], "\nUser:", "Fine."),
+        (["Fine", ": ST", "OP!"], "STOP", "Fine:"),
+        (["Fine", "é: ST", "OP!"], "STOP", "Fineé:"),
+        (["<thi", "<|end|>"], "h", "<t"),  # what may begin a tag is held back until the reply ends
+    ],
+)
+def test_a_stop_string_leaves_no_part_of_itself_in_the_cache(tokens: list[str], stop: str, answer: str) -> None:
+    template = ChatTemplate(KINDS["the same in history"], bos=BOS, eos=EOS)
+    codec = WideTokenizer(template)
+    codec.SPECIALS = (*codec.SPECIALS, *codec.WIDE)  # type: ignore[misc]
+    engine = ToyEngine(512, n_vocab=256 + len(codec.SPECIALS))
+    engine.script[:] = [int(t) for text in tokens for t in codec.encode(text, special=True)]
+    chat = Chat(engine, codec, template, from_spec("sir"), 512, sampling=SamplingParams(0), stop=(stop,))
+    assert chat.reply("Hi").text == answer
+    stays = chat.session.ledger["token"][role_rows(chat.session, "assistant")].tolist()
+    assert b"".join(codec.piece(t) for t in stays).decode().rstrip() == answer
+    assert agrees(chat.session)
+
+
+def test_a_reply_that_begins_with_its_stop_string_stands_as_history_has_it() -> None:
+    chat = speak(KINDS["history has a word"], "STOP and more", stop=("STOP",))
+    assert chat.reply("Hi").text == ""
+    assert resident(chat).endswith("<|assistant|>\n>>>all\n<|end|>\n")
+
+
 def test_a_token_that_ends_a_channel_ends_no_reply_inside_a_thought() -> None:
     written = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|end|>No."
     reply = speak(KINDS["channels"], written).reply("Hi")

@@ -261,3 +261,12 @@ def test_template_arguments_of_another_form_are_refused(given: Any, match: str) 
 
 def test_a_value_that_nests_too_deep_for_json_is_text() -> None:
     assert Options(template_args=["a=" + "[" * 100_000]).template_args == {"a": "[" * 100_000}
+
+
+def test_a_file_of_options_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert gather_from(tmp_path, {FILE: "\ufeffbudget = 300\n"}).options.budget == 300
+
+
+def test_a_number_that_python_refuses_to_read_is_named_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        gather_from(tmp_path, {FILE: "seed = " + "9" * 5000})

@@ -146,16 +146,17 @@ def test_empty_stop_strings_stop_nothing() -> None:
     [
         ([b"go ", b"ST", b"OP"], 2),  # the stop string's own tokens
         ([b"go ", b"STOP"], 1),
-        ([b"go STOP"], 0),  # a token that begins before it stays
-        ([b"go S", b"T", b"OP!"], 2),
+        ([b"go STOP"], 1),  # what it said before is read again
+        ([b"go S", b"T", b"OP!"], 3),
         ([b"STOP"], 1),
+        ([b"go ", b"\xc3", b"\xa9ST", b"OP"], 3),  # a character is not cut in two
         ([b"go", b""], 0),
     ],
 )
-def test_tokens_behind_the_stop_are_counted(tokens: list[bytes], after: int) -> None:
+def test_tokens_that_a_stop_string_takes_are_counted(tokens: list[bytes], after: int) -> None:
     reply = ReplyText(["STOP"])
     push_all(reply, tokens, finish=False)
-    assert reply.n_after_stop == after
+    assert reply.n_cut == after
 
 
 def test_after_a_stop_nothing_is_shown() -> None:
