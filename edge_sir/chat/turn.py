@@ -215,11 +215,20 @@ class Turn:
                 if self._text.stopped:  # what was held back as the beginning of a tag holds a stop string
                     self._cut(self._text.n_cut)
             if written:
+                if not self._text.written:
+                    self._drop_beginning()
                 self._as_in_history()
             self._session.feed(self._encoder.close_reply(self._text.written), "frame")
             if written:
                 self._on_written(self._text.text)
         return pieces
+
+    def _drop_beginning(self) -> None:
+        """Of a reply that ended in the middle of a tag or of its first character nothing is an answer."""
+        session = self._session
+        session.discard_pending()
+        session.relabel(self._rows("assistant"), "thought")
+        self._n_thought, self._n_answer = self._n_thought + self._n_answer, 0
 
     def _as_in_history(self) -> None:
         """Gives the reply's opening the form that history has: out of what was written, or by reading it once more."""

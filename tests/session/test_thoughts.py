@@ -83,6 +83,33 @@ def test_a_stop_string_leaves_no_part_of_itself_in_the_cache(tokens: list[str], 
     assert agrees(chat.session)
 
 
+@pytest.mark.parametrize(
+    ("kind", "written", "n", "by_hand"),
+    [
+        ("channels", "<|channel|>analysis<|message|>Hm.", n, by_hand)
+        for n in (1, 2, 5, 9, 12)
+        for by_hand in (False, True)
+    ]
+    + [("an empty channel is opened", "<|channel>thought Hm.", n, by_hand) for n in (1, 5) for by_hand in (False, True)]
+    + [("the same in history", "\U0001f44b", n, True) for n in (1, 3)],  # a token is a byte
+)
+def test_a_reply_cut_before_its_first_word_leaves_nothing_but_its_form(
+    kind: str, written: str, n: int, by_hand: bool
+) -> None:
+    chat = speak(KINDS[kind], written + "<|end|>", n=99 if by_hand else n)
+    turn, n_drawn = chat.turn("Hi"), 0
+    while (piece := turn.next_slice()) is not None:
+        turn.commit(chat.engine.decode([piece])[0])
+        n_drawn += turn.phase == "writing"
+        if by_hand and n_drawn == n:
+            turn.cancel()
+    assert turn.reply.text == ""
+    chat.add("user", "And?")
+    messages = [{"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", ""), ("user", "And?"))]
+    assert resident(chat) + chat.template.generation == chat.template.render(messages, generate=True)
+    assert agrees(chat.session)
+
+
 def test_a_reply_that_begins_with_its_stop_string_stands_as_history_has_it() -> None:
     chat = speak(KINDS["history has a word"], "STOP and more", stop=("STOP",))
     assert chat.reply("Hi").text == ""
