@@ -187,7 +187,7 @@ class Engine(Protocol):
         """Applies pending shifts, so that keys agree with positions."""
 
     def dump(self, seq: int) -> bytes:
-        """The sequence's state, flushed first."""
+        """The sequence's state, flushed first, with a checksum; llama.cpp's with what it depends on, as `save`."""
 
     def load(self, seq: int, state: bytes) -> None:
         """Replaces the sequence by a dumped one; raises StateError and leaves it empty if refused."""

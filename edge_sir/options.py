@@ -47,7 +47,11 @@ class Options(BaseModel):
         ge=1,
         description="most KV-cache cells ever occupied",
     )
-    policy: str = Field(default="sir", description=f"what to forget: name[:key=value,...] of {', '.join(names())}")
+    policy: str = Field(default="sir", description=f"what to evict: name[:key=value,...] of {', '.join(names())}")
+    recall: Literal["off", "cells"] = Field(
+        default="off",
+        description="cells: what was evicted and matches a message comes back for its turn, without being read again",
+    )
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"
     )
@@ -125,9 +129,13 @@ class Options(BaseModel):
     @field_validator("template_args", mode="before")
     @classmethod
     def _arguments_are_named(cls, value: object) -> object:
-        if not isinstance(value, dict | str | list | tuple):
-            raise ValueError(f"a table of names and values, not {value!r}")
-        given = value if isinstance(value, dict) else _arguments([value] if isinstance(value, str) else value)
+        texts = [value] if isinstance(value, str) else value
+        if isinstance(value, dict):
+            given = value
+        elif isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
+            given = _arguments(texts)
+        else:
+            raise ValueError(f"{value!r} is no table of arguments; write KEY=VALUE")
         for name in given:
             if not isinstance(name, str) or not name.isidentifier() or name in _OF_TEMPLATES:
                 raise ValueError(f"{name!r} is no argument of a chat template; write KEY=VALUE")
@@ -139,15 +147,13 @@ class Options(BaseModel):
         return {field.alias or name: name for name, field in cls.model_fields.items()}
 
 
-def _arguments(texts: Any) -> dict[str, Any]:
+def _arguments(texts: Iterable[str]) -> dict[str, Any]:
     """`KEY=VALUE` texts; a value is JSON where it can be read as that, else text."""
     found: dict[str, Any] = {}
     for text in texts:
-        name, given, value = str(text).partition("=")
-        if not given:  # an empty text is false to a template, the opposite of what the name alone seems to say
-            raise ValueError(
-                f"{name!r} has no value; write KEY=VALUE, such as {name.strip() or 'enable_thinking'}=true"
-            )
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} gives {text} no value; write KEY=VALUE")
         try:
             found[name.strip()] = json.loads(value)
         except (ValueError, RecursionError):

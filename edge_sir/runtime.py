@@ -223,6 +223,7 @@ class Model:
                 positions=options.positions,
                 on_evict=on_evict,
                 host=self,
+                recall=options.recall == "cells",
                 trace=trace,
                 wait_s=wait_s,
             )

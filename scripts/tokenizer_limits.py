@@ -358,8 +358,8 @@ def head(longest: int) -> str:
 Made by `scripts/tokenizer-limits --write`; do not edit.
 
 llama.cpp splits a text with a regex before it tokenizes it. Where that is a `std::regex`, each character of a match
-takes stack, and a long run of letters, blanks or signs ends the process. edge-sir cuts such runs (below) and tokenizes
-long texts on a thread with a large stack of its own.
+takes stack, and a long run of letters, blanks or signs ends the process. edge-sir cuts such runs
+(none of {_PROMISED:,} characters or fewer) and tokenizes long texts on a thread with a large stack of its own.
 
 Each row is a group of values of `tokenizer.ggml.pre` that split alike. *Dies from* is the fewest characters in a row
 that end llama.cpp in the main thread, over the {len(UNITS)} kinds of characters that were tried up to {longest:,};

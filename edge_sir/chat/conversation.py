@@ -20,6 +20,8 @@ from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
+from edge_sir.recall.archive import Archive
+from edge_sir.recall.recall import Recall
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import MessageEncoder, Part
@@ -51,8 +53,9 @@ class Conversation:
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
     pinned. on_evict: called with what was evicted. host: gave the engine, gets it back on `close`, and has larger ones
     for `set_budget`; without one the engine is the caller's. trace: gets a record of all that comes and goes, with
-    every score. wait_s: how many seconds a call waits while another thread's is at work, or a stream of its open; then,
-    and by default at once, it raises SessionError. Raises BudgetError if the system prompt leaves no room.
+    every score. recall: what was evicted and matches a message comes back for its turn. wait_s: how many seconds a call
+    waits while another thread's is at work, or a stream of its open; then, and by default at once, it raises
+    SessionError. Raises BudgetError if the system prompt leaves no room.
     """
 
     system_turn = 0  # where the system prompt stands
@@ -78,6 +81,7 @@ class Conversation:
         host: Host | None = None,
         trace: Trace | None = None,
         wait_s: float = 0.0,
+        recall: bool = False,
     ) -> None:
         self.codec = codec
         self.template = template
@@ -106,6 +110,11 @@ class Conversation:
         self._host = host
         self._memory = MemoryControl(self.session, codec, lambda: None if self.system is None else self.system_turn)
         self._figures = Figures(self.session)
+        self._recall: Recall | None = None
+        if recall:
+            archive = Archive(self.session)
+            self._recall = Recall(self.session, codec, self._memory.transcript, archive)
+            self._memory.on_forget = archive.forget
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
@@ -144,6 +153,8 @@ class Conversation:
 
     def _end(self) -> None:
         self._drop_turn("the chat is closed")
+        if self._recall is not None:
+            self._recall.close()
         if self.trace is not None:
             self.trace.close()
         if self._host is not None:
@@ -191,10 +202,12 @@ class Conversation:
         self._check_open()
         if turn > self.session.turn:
             return 0
-        with shield():  # cells, turn and transcript tell the same story, or the next message is read into another
+        with shield():  # cells, turn and transcript agree, or the next message is read into another turn
             self._drop_turn("its turn was taken back")
             n = self.session.truncate(turn)
             self._memory.truncate(turn)
+            if self._recall is not None:
+                self._recall.archive.truncate(turn)
             self._spoken = self.session.turn > 0
             if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
                 self._put_system(self._encoder, self.system)
@@ -304,6 +317,8 @@ class Conversation:
                 on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
             )
             self.owner.hold(self._turn)
+        if self._recall is not None:
+            self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said))
         return self._turn
 
     def _encoded(self, texts: Sequence[str], spoken: bool) -> list[tuple[str, list[Part]]]:
@@ -316,7 +331,7 @@ class Conversation:
         self.session.room.check_incoming(self.session.n_pending + n, n_freed=n_freed)
 
     def _settle(self, turn: Turn) -> None:
-        """Ends a reply that was begun with its marker, however it ended, and lets its thoughts go."""
+        """Ends a reply that was begun with its marker, however it ended, and evicts its thoughts."""
         if turn.is_open:
             turn.cancel()
             for _ in drive(turn, self.engine):
@@ -357,6 +372,8 @@ class Conversation:
         """
         self.session.reset()
         self._memory.clear()
+        if self._recall is not None:
+            self._recall.archive.clear()
         self._began.clear()
         self._drop_turn("the conversation was begun anew")
         self._spoken, self.system_turn = False, 0
@@ -427,13 +444,18 @@ class Conversation:
         seed = np.random.SeedSequence(entropy).generate_state(1)[0]
         return replace(params, seed=int(seed))
 
+    @property
+    def archive_bytes(self) -> int:
+        """Bytes that evicted cells take outside the cache."""
+        return 0 if self._recall is None else self._recall.archive.n_bytes
+
     def stats(self) -> ChatStats:
         """The figures of this conversation so far."""
-        return self._figures.now()
+        return self._figures.now(self.archive_bytes)
 
     def run_stats(self) -> ChatStats:
         """The figures since the chat was opened: those of conversations that were cleared are in them."""
-        return self._figures.run()
+        return self._figures.run(self.archive_bytes)
 
 
 def _check_text(text: object) -> None:

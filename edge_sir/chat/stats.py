@@ -13,8 +13,9 @@ class ChatStats:
     """The figures of a conversation, or of a run of several, one after the other (clearing begins another).
 
     Times in seconds. tokens_in: decoded but not generated, template tokens included. evicted: template tokens and
-    thoughts included. max_resident is taken after every llama_decode. turns, counts and times of a run are those of
-    all its `conversations`; what describes a state is the last one's.
+    thoughts included. archive_bytes: of evicted cells that are kept outside the cache. max_resident is taken after
+    every llama_decode. turns, counts and times of a run are those of all its `conversations`; what describes a state is
+    the last one's.
     """
 
     policy: str
@@ -38,6 +39,7 @@ class ChatStats:
     kv_bytes: int
     model: str
     conversations: int
+    archive_bytes: int
 
 
 class Figures:
@@ -58,18 +60,24 @@ class Figures:
         self._conversations += turns > 0
         self._began = (self._session.engine.times.decode_s, self._session.engine.times.score_s)
 
-    def now(self) -> ChatStats:
+    def now(self, archive_bytes: int) -> ChatStats:
         """Those of the present conversation."""
-        return _figures(self._session, self._session.stats, self._session.turn, 1, self._began)
+        return _figures(self._session, self._session.stats, self._session.turn, 1, self._began, archive_bytes)
 
-    def run(self) -> ChatStats:
+    def run(self, archive_bytes: int) -> ChatStats:
         """Those of all conversations."""
         counts = self._earlier.plus(self._session.stats)
-        return _figures(self._session, counts, self._turns + self._session.turn, self._conversations, (0.0, 0.0))
+        turns = self._turns + self._session.turn
+        return _figures(self._session, counts, turns, self._conversations, (0.0, 0.0), archive_bytes)
 
 
 def _figures(
-    session: Session, counts: SessionStats, turns: int, conversations: int, began: tuple[float, float]
+    session: Session,
+    counts: SessionStats,
+    turns: int,
+    conversations: int,
+    began: tuple[float, float],
+    archive_bytes: int,
 ) -> ChatStats:
     spec, times = session.engine.spec, session.engine.times
     return ChatStats(
@@ -94,4 +102,5 @@ def _figures(
         kv_bytes=spec.kv_bytes,
         model=spec.model,
         conversations=conversations,
+        archive_bytes=archive_bytes,
     )

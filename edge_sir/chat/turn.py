@@ -23,7 +23,7 @@ from edge_sir.engine import Engine, SamplingParams, Slice, SliceResult, TextCode
 from edge_sir.errors import SessionError
 from edge_sir.session import Session
 from edge_sir.text.encoder import ReplyEncoder
-from edge_sir.text.reply import Finish, Piece, Reply, ReplyText
+from edge_sir.text.reply import Finish, Piece, Recalled, Reply, ReplyText
 
 __all__ = ["Terms", "Turn", "drive"]
 
@@ -45,7 +45,7 @@ class Turn:
 
     encoder: knows the reply's form. message: the reply's number in the ledger. n_evicted_before: evicted tokens before
     this turn. on_written: called with the answer once no more of it will come. given: gives the reply, once what was
-    said is read, where it is not drawn. phase: what is decoded at present.
+    said is read, where it is not drawn. phase: what is decoded at present. recalled: what came back for it.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class Turn:
         self.owner = session.owner
         self.phase: Phase = "reading"
         self.finish: Finish = "cancelled"
+        self.recalled: tuple[Recalled, ...] = ()
         self._session, self._codec, self._terms = session, codec, terms
         self._encoder, self._form, self._message = encoder, encoder.reply_form, message
         form = self._form
@@ -168,7 +169,7 @@ class Turn:
         shown = self._form.shown.get(token) if text.is_open else None
         pieces = text.push(self._codec.piece(token) if shown is None else shown)
         if text.stopped:
-            self._cut(text.n_cut - 1)  # the last token was not decoded
+            self._cut_at_stop(n_undecoded=1)
             return pieces + self._finish("stop")
         apart = text.thinking or text.leading
         if apart and not was_apart:  # the tag took several tokens, or all of it was a thought
@@ -179,13 +180,14 @@ class Turn:
         self._n_undecoded = 1
         return pieces
 
-    def _cut(self, n: int) -> None:
-        """Takes back the `n` newest tokens, in which the stop string begins, and reads again what they said before."""
-        text, left = self._text, self._text.before_stop
-        before = self._encoder.continue_reply(text.written.removesuffix(left), left)
-        self._session.rewind(n)
-        self._session.feed(before, "assistant")
-        self._n_answer = max(0, self._n_answer - n) + len(before)
+    def _cut_at_stop(self, n_undecoded: int) -> None:
+        """Takes back the tokens that the stop string reaches into, and feeds what the first of them said before it."""
+        text, session, n_before = self._text, self._session, len(self._rows("assistant"))
+        session.rewind(text.n_after_stop + bool(text.before_stop) - n_undecoded)
+        left = text.written.removesuffix(text.before_stop)
+        said = self._encoder.continue_reply(left, text.before_stop)
+        session.feed(said, "assistant")
+        self._n_answer += len(said) + len(self._rows("assistant")) - n_before
 
     def _write_given(self, tokens: Tokens) -> list[Piece]:
         self.phase = "writing"
@@ -195,7 +197,7 @@ class Turn:
 
     def _is_end(self, token: int) -> bool:
         """Whether the token ends the reply. What begins the end of a thought may be what ends a message elsewhere."""
-        if self._text.thinking and token == self._form.thought_end:
+        if self._text.in_thought and token == self._form.thought_end:
             return False
         return token in self._ends or self._codec.is_end(token)
 
@@ -205,15 +207,18 @@ class Turn:
         return np.flatnonzero((ledger["message"] == self._message) & (ledger["role"] == ROLES.index(role)))
 
     def _finish(self, finish: Finish) -> list[Piece]:
-        with shield():  # an answer that the cells hold and the transcript does not would be nobody's
+        pieces: list[Piece] = []
+        with shield():  # an answer that the cells hold is in the transcript, too
             written = self.phase == "writing"
             self._session.end_sampler()
+            self._session.end_recall()
             self.finish, self.phase = finish, "closing"
-            pieces: list[Piece] = []
-            if finish != "cancelled" and not self._text.stopped:
+            if finish == "cancelled":
+                self._text.cancel()
+            elif not self._text.stopped:
                 pieces = self._text.finish()
                 if self._text.stopped:  # what was held back as the beginning of a tag holds a stop string
-                    self._cut(self._text.n_cut)
+                    self._cut_at_stop(n_undecoded=0)
             if written:
                 if not self._text.written:
                     self._drop_beginning()
@@ -280,6 +285,7 @@ class Turn:
                 resident=len(session.ledger),
                 evicted=session.stats.evicted - self._n_evicted_before,
                 n_thought=self._n_thought,
+                recalled=self.recalled,
             )
 
 

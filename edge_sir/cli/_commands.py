@@ -208,8 +208,8 @@ def _load(chat: Chat, rest: str) -> Outcome:
 
 
 def _progress(messages: Sequence[Message]) -> Iterable[Message]:
-    """The model reads every word again, which takes a while; on a terminal one sees how far it is."""
-    return tqdm(messages, desc="reading", unit="message", leave=False, disable=None)
+    """The model reads every word again, which takes a while; a terminal shows how far it is, once it has begun."""
+    yield from tqdm(messages, desc="reading", unit="message", leave=False, disable=None)
 
 
 def _clear(chat: Chat, rest: str) -> Outcome:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from edge_sir.text.reply import Reply
 
-__all__ = ["cut", "many", "numbered", "shortcomings"]
+__all__ = ["cut", "empty", "many", "numbered", "shortcomings"]
 
 
 def many(n: int, what: str) -> str:
@@ -25,11 +25,16 @@ def cut(reply: Reply, max_tokens: int) -> tuple[str, str]:
     return f"cut at {many(reply.n_generated, 'token')}", why
 
 
+def empty(reply: Reply) -> str:
+    """That a reply has no text, and how long a thought came before; "" if it has."""
+    if reply.text:
+        return ""
+    return f"empty after {many(reply.n_thought, 'token')} of thought" if reply.n_thought else "empty"
+
+
 def shortcomings(reply: Reply, max_tokens: int) -> str:
     """What a reader of a reply's text alone would not see: that it is cut, or empty after a thought; else nothing."""
-    empty = (
-        "" if reply.text else f"empty after {many(reply.n_thought, 'token')} of thought" if reply.n_thought else "empty"
-    )
+    nothing = empty(reply)
     where, why = cut(reply, max_tokens)
-    found = [empty] * bool(empty) + [f"{where} ({why})"] * bool(where)
+    found = [nothing] * bool(nothing) + [f"{where} ({why})"] * bool(where)
     return f"the reply of turn {reply.turn} is {' and '.join(found)}" if found else ""

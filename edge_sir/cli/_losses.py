@@ -3,7 +3,7 @@
 import os
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 from edge_sir.chat import Chat
@@ -11,8 +11,9 @@ from edge_sir.cli._counts import many
 from edge_sir.core.ledger import ROLES
 from edge_sir.memory.evictions import Evicted
 from edge_sir.memory.transcript import Message
+from edge_sir.text.reply import Recalled
 
-__all__ = ["N_TURNS", "Losses", "first_words", "folded", "loss_line", "shown"]
+__all__ = ["N_TURNS", "Losses", "first_words", "folded", "loss_line", "recall_line", "shown"]
 
 N_TURNS = 4  # that are named at most; /memory shows all
 _USER = ROLES.index("user")
@@ -108,7 +109,11 @@ def loss_line(tokens: Mapping[int, int], n_own: int, named: Callable[[int], str]
 def first_words(said: Iterable[Message]) -> str:
     """How a turn began, as it was said; without the user's words what else there is."""
     texts = sorted(said, key=lambda message: message.role != "user")
-    words = texts[0].text.split() if texts else []
+    return _begun(texts[0].text) if texts else ""
+
+
+def _begun(text: str) -> str:
+    words = text.split()
     begun = " ".join(words[:_N_WORDS])
     cut = len(words) > _N_WORDS or len(begun) > _N_CHARS
     return begun[:_N_CHARS].rstrip() + (" …" if cut else "")
@@ -128,3 +133,12 @@ def folded(text: str, stream: TextIO) -> str:
     except (OSError, ValueError):
         return text
     return textwrap.fill(text, max(20, width), break_long_words=False, break_on_hyphens=False) if width else text
+
+
+def recall_line(recalled: Sequence[Recalled]) -> str:
+    """What came back for a turn, in one line; empty for nothing."""
+    if not recalled:
+        return ""
+    named = [f"turn {r.turn} ({many(r.n_tokens, 'token')}: “{_begun(r.text)}”)" for r in recalled[:N_TURNS]]
+    more = len(recalled) - len(named)
+    return f"recalled {', '.join(named)}" + (f" and {many(more, 'more turn')}" if more else "")

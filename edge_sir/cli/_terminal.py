@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat, ReplyStream
 from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
-from edge_sir.cli._counts import cut
-from edge_sir.cli._losses import N_TURNS, Losses, folded, shown
+from edge_sir.cli._counts import cut, empty
+from edge_sir.cli._losses import N_TURNS, Losses, folded, recall_line, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
@@ -52,7 +52,7 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
         outcome = Outcome()
         try:
             outcome = _asked(chat, text)
-            _do(outcome, wrap=reader.shows_state)
+            _do(outcome, wrap=reader.shows_state, quiet=quiet)
             if outcome.leave:
                 return
             if not quiet:
@@ -85,11 +85,13 @@ def _asked(chat: Chat, text: str) -> Outcome:
     return Outcome(stream=chat.stream(text[1:] if text.startswith("//") else text))
 
 
-def _do(outcome: Outcome, *, wrap: bool) -> None:
+def _do(outcome: Outcome, *, wrap: bool, quiet: bool) -> None:
     if outcome.stream is None:
         _show(outcome)
         return
     _show_reply(outcome.stream, wrap=wrap)
+    if not quiet and (line := recall_line(outcome.stream.reply.recalled)):
+        _dim(line)
     undone = getattr(outcome.stream, "undone", None)
     if undone is not None and (cost := cost_of(undone)):
         _dim(cost)
@@ -197,13 +199,14 @@ def _note(chat: Chat, losses: Losses, *, always: bool) -> None:
 
 
 def _note_cut(chat: Chat, stream: ReplyStream | None) -> None:
-    """Says so if the reply did not end by itself."""
+    """Says so if the reply did not end by itself, or if all that was shown of it was a thought, which does not stay."""
     if stream is None or not stream.is_finished:
         return
     reply = stream.reply
-    where, why = cut(reply, chat.max_tokens)
-    if where:
-        _dim(f"({where}; {why})")
+    nothing = empty(reply) if reply.n_thought and reply.finish != "cancelled" else ""
+    notes = [part for part in (nothing, *cut(reply, chat.max_tokens)) if part]
+    if notes:
+        _dim(f"({'; '.join(notes)})")
     elif reply.finish == "cancelled":
         _dim("(stopped)")
 

@@ -33,6 +33,8 @@ Styled = tuple[str, str]
 
 _N_EXCERPT = 150  # characters of a sentence that was found
 _N_LOSING = 10  # turns that are shown of those that lost something
+_N_GAP = 2  # blanks between columns
+_N_LEAST_TEXT = 16  # columns; where fewer are left for text, it goes below its cells
 
 WHO = {"user": "you", "assistant": "model", "thought": "thought", "system": "system", "tool": "tool"}
 
@@ -76,6 +78,7 @@ def print_view(view: View) -> None:
 
 def _print_rich(view: View) -> None:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -83,17 +86,26 @@ def _print_rich(view: View) -> None:
     console = Console(highlight=False, markup=False, emoji=False, color_system="auto" if styled else None)
     if view.title:
         console.print(Text(shown(view.title)))
-    table = Table.grid(padding=(0, 2, 0, 0))
     widths = _widths(view.rows)
+    room = console.width - sum(widths) - _N_GAP * len(widths)
+    longest = max((sum(len(part) for part, _ in row.text) for row in view.rows), default=0)
+    stacked = room < min(_N_LEAST_TEXT, longest)
+    table = Table.grid(padding=(0, _N_GAP, 0, 0))
     for width in widths:
         table.add_column(no_wrap=True, width=width)
     table.add_column(ratio=1, overflow="fold")
     for row in view.rows:
         cells = [Text(cell, "dim" if row.dim else "") for cell in row.cells]
-        cells += [Text()] * (len(widths) - len(cells))
         text = Text.assemble(*((shown(part), "dim" if row.dim else style) for part, style in row.text))
-        table.add_row(*cells, text)
-    console.print(table)
+        if not stacked:
+            table.add_row(*cells, *[Text()] * (len(widths) - len(cells)), text)
+            continue
+        if any(row.cells):
+            console.print(Text(" " * _N_GAP).join(cell for cell in cells if cell))
+        if text:
+            console.print(Padding(text, (0, 0, 0, _N_GAP)))
+    if not stacked:
+        console.print(table)
 
 
 def _widths(rows: Iterable[Row]) -> list[int]:
@@ -265,7 +277,8 @@ def losses_view(turns: Sequence[TurnMemory]) -> View:
         newest += [(turn, losses[-1])] if losses else []
     newest.sort(key=lambda pair: (-pair[1].at, pair[0].turn))
     if not newest:
-        return View("nothing was dropped so far")
+        n = sum(loss.n_template for turn in turns for loss in turn.losses)
+        return View("nothing was dropped so far" + (f" but {many(n, 'template token')}" if n else ""))
     n_more = len(newest) - _N_LOSING
     view = View("what was dropped last (/memory why TURN shows all that a turn lost)")
     view.rows.append(Row(("TURN", "TOKENS", "WHEN"), (("WHY", ""),), dim=True))
@@ -314,6 +327,8 @@ def stats_view(stats: ChatStats, run: ChatStats) -> View:
         "policy": f"{stats.policy}, {stats.position_mode} positions",
         "model": stats.model,
     }
+    if stats.archive_bytes:
+        rows["outside"] = f"{stats.archive_bytes / 1e6:.1f} MB of evicted cells, which can come back"
     if run.conversations > 1:
         rows["in all"] = (
             f"{run.conversations} conversations, {many(run.turns, 'turn')}; "

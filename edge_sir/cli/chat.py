@@ -15,7 +15,7 @@ from edge_sir.chat import Chat, Reply
 from edge_sir.cli._commands import complaint, is_command, perform
 from edge_sir.cli._counts import shortcomings
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
-from edge_sir.cli._losses import Losses, shown
+from edge_sir.cli._losses import Losses, recall_line, shown
 from edge_sir.cli._options import CliOptions
 from edge_sir.cli._views import print_view
 from edge_sir.errors import ConfigError, UserError
@@ -110,12 +110,15 @@ def _print_reply(chat: Chat, reply: Reply, losses: Losses, options: CliOptions) 
         record["forgot"] = losses.listed()
         if reply.thought:
             record["thought"] = reply.thought
+        if options.recall != "off":
+            record["recalled"] = [{"turn": r.turn, "tokens": r.n_tokens, "text": r.text} for r in reply.recalled]
         print(json.dumps(record, ensure_ascii=False), flush=True)
     else:
         print(reply.text, flush=True)
-    note = shortcomings(reply, chat.max_tokens)
-    if note and not options.quiet:
-        print(note, file=sys.stderr, flush=True)
+    notes = (recall_line(reply.recalled), shortcomings(reply, chat.max_tokens))
+    for note in notes if not options.quiet else ():
+        if note:
+            print(note, file=sys.stderr, flush=True)
 
 
 def _lines() -> Iterator[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "parse_bytes", "run"]
 
-_OPTIONS = ("budget", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk")
+_OPTIONS = ("budget", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template")
 _SPEED_S = 10.0
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -115,7 +115,7 @@ def _gate(model: Model, engine: "LlamaEngine", options: Options, backends: list[
 
 
 def _template(model: Model) -> Report:
-    """How the model's own chat template is followed. problem: why it cannot be."""
+    """How the chat template is followed: the model's own, or the one given. problem: why it cannot be."""
     try:
         template = model.template
     except TemplateError as error:

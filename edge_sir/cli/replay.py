@@ -64,7 +64,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps([_document(r, recorded) for r in runs], indent=2))
         return 0
     if recorded.parts > 1:
-        print(f"edge-sir: /clear made {recorded.parts} conversations; this is number {recorded.part}", file=sys.stderr)
+        print(
+            f"edge-sir: the record holds {recorded.parts} conversations; this is number {recorded.part}",
+            file=sys.stderr,
+        )
     _print_table(runs, recorded)
     if not recorded.as_recorded:
         print("edge-sir: the recorded policy did not take the recorded tokens; was it changed since?", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""The arithmetic of forgetting: numpy and the standard library only, no I/O, no model."""
+"""The arithmetic of eviction: numpy and the standard library only, no I/O, no model."""

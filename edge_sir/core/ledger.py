@@ -40,6 +40,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("word", "<i4"),  # running number of the word; each marker is one of its own
     ("role", "<i1"),
     ("pinned", "|b1"),
+    ("recalled", "|b1"),  # evicted before, and back for the running turn
     *((name, "<f4") for name in SCORE_NAMES),
 )
 """Name and dtype of every column. Score columns are NaN where nothing was computed."""

@@ -62,7 +62,7 @@ class Policy(ABC):
     evicts: ClassVar[bool] = True
     """False for the policy that never gives up a token."""
     whole_units: ClassVar[bool] = False
-    """Lets units of many tokens go together, each by one value; a last one may be thinned."""
+    """Evicts units of many tokens together, each by one value; a last one may be thinned."""
     ranks_by: ClassVar[str] = "a score of its own"
     """What the values of its plans are, in a few words for people."""
 

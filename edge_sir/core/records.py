@@ -34,9 +34,9 @@ class SessionStats:
     """Counts of one conversation, from its start. `evicted` counts tokens, `evictions` plans, `kshifts` graph runs.
 
     tokens_in: decoded but not generated, template tokens included. rewound: tokens taken back (a stop string,
-    truncate). restored: evicted tokens that were put back. What came in and was restored, less what was evicted and
-    rewound, is resident. packs and rereads: how often gap mode
-    reached the trained length and renumbered by K-shift or by decoding the survivors again.
+    truncate, an answer that is read again). restored: evicted tokens that were put back. What came in and was restored,
+    less what was evicted and rewound, is resident. packs and rereads: how often gap mode reached the trained length and
+    renumbered by K-shift or by decoding the survivors again.
     """
 
     decodes: int = 0

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal
-from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,10 +48,10 @@ from edge_sir.llama.text import LlamaText
 __all__ = ["EngineOptions", "LlamaEngine", "chunk_for", "context_params", "flash_attention_type", "make_context"]
 
 _CELLS = "passage of llama.cpp's cells"
+_SEQUENCE = "sequence of llama.cpp's cells"
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
 _MOST = 2**31 - 1  # llama_pos is an int32
 _MOST_BATCH, _MOST_THREADS = 65_536, 512  # GGML_MAX_N_THREADS
-_CHECKSUM_BYTES = 4  # of a dumped state, at its end
 _MOST_SEQ = 256  # LLAMA_MAX_SEQ
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 # llama.cpp holds the logits of a chunk twice. With a vocabulary of 151,936 a chunk of 128 takes 156 MB for them and
@@ -269,17 +268,13 @@ class LlamaEngine:
     def dump(self, seq: int) -> bytes:
         self._check_seq(seq)
         self.flush(seq)
-        state = bytes(self._get_state(seq))
-        return state + crc32(state).to_bytes(_CHECKSUM_BYTES, "little")
+        return seal(_SEQUENCE, self._terms, self._get_state(seq))
 
     def load(self, seq: int, state: bytes) -> None:
         self._check_seq(seq)
         self.remove(seq, 0, -1)
-        state, checksum = state[:-_CHECKSUM_BYTES], state[-_CHECKSUM_BYTES:]
         # llama.cpp takes positions and values for what they seem to be, and cannot remove those below 0 again.
-        if not state or checksum != crc32(state).to_bytes(_CHECKSUM_BYTES, "little"):
-            raise StateError("the saved state is damaged or cut off")
-        if not self._set_state(seq, state):
+        if not self._set_state(seq, unseal(state, _SEQUENCE, self._terms)):
             self.remove(seq, 0, -1)  # it may have been restored in part
             raise StateError(f"llama.cpp refused the saved state: {LOG.last_error()}")
 
@@ -289,8 +284,8 @@ class LlamaEngine:
         n = lib.llama_state_seq_get_data(self._handle, buffer, size, seq)
         return memoryview(buffer).cast("B")[:n]
 
-    def _set_state(self, seq: int, state: bytes) -> bool:
-        pointer = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))  # llama.cpp only reads from it
+    def _set_state(self, seq: int, state: bytes | memoryview) -> bool:
+        pointer = np.frombuffer(state, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))  # not copied
         return bool(lib.llama_state_seq_set_data(self._handle, pointer, len(state), seq))
 
     # ---- saving and restoring cells --------------------------------------------------------------
@@ -302,6 +297,7 @@ class LlamaEngine:
         """
         self._check_seq(seq)
         self._check_can_restore()
+        _check_positions(p0, p1)
         self.flush(seq)
         self._refuse_wrong_keys()
         lib.llama_memory_seq_cp(self._memory, seq, self._scratch, p0, p1)
@@ -400,7 +396,7 @@ def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> 
     params.n_threads = params.n_threads_batch = options.threads or default_threads()
     params.flash_attn_type = flash_attention_type(options)
     params.type_k, params.type_v = KV_TYPES[options.kv_k][0], KV_TYPES[options.kv_v][0]
-    # One pool for all sequences (rows come back in batch order), and no cell recycled behind our back.
+    # One pool for all sequences (rows come back in batch order), and no cell that llama.cpp reuses by itself.
     params.kv_unified = params.swa_full = True
     params.no_perf = True
     return params

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["available_bytes", "check_memory", "context_bytes"]
 
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
-_SPARE = 32 * 2**20  # for Python itself, and what the system needs to breathe
+_SPARE = 32 * 2**20  # for Python itself and for the system
 _GROUP = Path("/sys/fs/cgroup")
 
 

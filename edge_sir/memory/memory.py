@@ -35,6 +35,7 @@ class MemoryControl:
         self._codec = codec
         self._prompt = prompt
         self.evictions = EvictionLog()
+        self.on_forget: Callable[[NDArray[np.int64]], None] | None = None
 
     @property
     def _said(self) -> Said:
@@ -110,6 +111,8 @@ class MemoryControl:
             session.forget(rows)
             if ledger.journal is not None:
                 ledger.journal.forgotten(np.unique(born))
+            if self.on_forget is not None:
+                self.on_forget(np.unique(born))
             n_unsaid = self._unsay(what, texts)
             if n_unsaid or len(rows):
                 turns = Counter(part.turn for part in parts)

@@ -8,9 +8,10 @@ A chat loop drives one session, a scheduler many through the same two calls. Mem
 place, `evict`, and each loss is a value that listeners get.
 """
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal
@@ -21,14 +22,15 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir._owner import Owner
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, Journal, TokenLedger
+from edge_sir.core.ledger import ROLES, Journal, TokenLedger, split
 from edge_sir.core.plan import EvictionPlan, moves_between, runs_of
-from edge_sir.core.policy import Policy
+from edge_sir.core.policy import LedgerView, Policy
 from edge_sir.core.records import Eviction, SessionStats
 from edge_sir.core.room import Room
 from edge_sir.core.scores import Carry
 from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
-from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StateError
+from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StalePlanError, StateError
+from edge_sir.session.displaced import Displaced, standing
 from edge_sir.session.pending import Boundaries, PendingTokens, no_borders
 from edge_sir.session.positions import (
     PositionEpochs,
@@ -96,11 +98,13 @@ class Session:
         self.stats = SessionStats()
         self.turn = 0
         self.on_evict = on_evict
+        self.before_eviction: Callable[[NDArray[np.integer]], None] | None = None
         self._borders = borders
         self._needs = policy.needs | also_score
         self._pending = PendingTokens()
         self._born = 0
         self._epochs = PositionEpochs()
+        self._displaced = Displaced()
         self._carry = _NOTHING
         self._in_flight: Slice | None = None
         self._sampler: Sampler | None = None
@@ -244,6 +248,7 @@ class Session:
             raise SessionError("turn 0 (the system prompt) cannot be truncated")
         if turn > self.turn:
             return 0
+        self.end_recall()
         with shield():  # a turn's number goes with its rows
             self.discard_pending()
             n = self.rewind(int((self.ledger["turn"] >= turn).sum()))
@@ -283,7 +288,7 @@ class Session:
         self._carry = _carry(piece, result)
 
     def end_turn(self) -> None:
-        """Lets the running turn's thoughts go; what was said stays."""
+        """Evicts the running turn's thoughts; what was said stays."""
         thought = self.ledger["role"] == ROLES.index("thought")
         rows = np.flatnonzero(thought & (self.ledger["turn"] == self.turn))
         if len(rows):
@@ -323,32 +328,45 @@ class Session:
             cells = self.engine.save(self.seq, int(columns["pos"][0]), int(columns["pos"][-1]) + 1)
         return SavedRows(columns, self._epochs.now, cells)
 
-    def restore(self, saved: SavedRows, rows: ArrayLike | None = None, *, place: Literal["own", "last"] = "own") -> int:
+    def restore(
+        self,
+        saved: SavedRows,
+        rows: ArrayLike | None = None,
+        *,
+        place: Literal["own", "last"] = "own",
+        recalled: bool = False,
+    ) -> int:
         """Makes those of the saved rows resident again that are not, with no decode; returns how many those are.
 
         rows: which of them, sorted int [n]; None for all. place: "own" is the one in the order of birth (packed:
         among the survivors, which move up; with gaps: at the old positions, or between its neighbours if those belong
         to others by now); "last" is behind all that is resident, so right before a message that was fed and not decoded
-        yet: there they are tokens of the running turn, born anew. The last decoded row stays as it was. Rows of turns
-        that were taken back are the caller's to leave out, and so is making room.
+        yet: there they are tokens of the running turn, born anew. recalled: they leave with `end_recall`. The last
+        decoded row stays as it was. Rows of turns that were taken back are the caller's to leave out, and so is making
+        room.
         Raises SessionError if they do not fit the budget, StateError where their text must be read instead: the cells
         are damaged, of another model or context, or must move and cannot. Then nothing has changed.
         """
         self.make_ready()
-        chosen = np.arange(len(saved)) if rows is None else np.asarray(rows, np.intp)
-        missing = chosen[~np.isin(saved.columns["born"][chosen], self.ledger["born"])]
+        missing = self._missing(saved, rows)
         if not len(missing):
             return 0
         if len(self.ledger) + len(missing) > self.budget.n_cells:
             n = len(self.ledger) + len(missing) - self.budget.n_cells
             raise SessionError(f"{len(missing)} rows do not fit beside {len(self.ledger)}: evict {n} first")
         columns = {name: column[missing].copy() for name, column in saved.columns.items()}
+        columns["recalled"] = np.full(len(missing), recalled)
         if place == "last":
             columns |= {"born": self._born + np.arange(len(missing)), "turn": np.full(len(missing), self.turn)}
         at = np.searchsorted(self.ledger["born"], columns["born"])
         places = self._places(columns["pos"], at, saved.epoch if place == "own" else -1)
         self._put_back(saved.cells, columns, at, places)
         return len(missing)
+
+    def _missing(self, saved: SavedRows, rows: ArrayLike | None) -> NDArray[np.intp]:
+        """Which of the saved rows (of `rows`, or of all) are not resident."""
+        chosen = np.arange(len(saved)) if rows is None else np.asarray(rows, np.intp)
+        return chosen[~np.isin(saved.columns["born"][chosen], self.ledger["born"])]
 
     def _places(self, pos: NDArray[Any], at: NDArray[np.intp], epoch: int) -> NDArray[np.int64]:
         """The position of every row when rows from positions `pos`, saved in `epoch`, come in before the rows `at`."""
@@ -388,6 +406,76 @@ class Session:
                 self.stats.kshifts += is_moved
             self._check_agreement()
 
+    # ---- recalled for a turn -------------------------------------------------------------------
+
+    def recall(self, passages: Sequence[tuple[SavedRows, ArrayLike]]) -> int:
+        """As `restore` for each passage and its rows, until `end_recall`; returns how many rows came back.
+
+        What must make room is displaced, at once for all of them, and returns at the end. Room for what is decoded
+        meanwhile is made as if nothing had been recalled, so that what is evicted is the same. Passages that cannot be
+        restored are left out. Raises SessionError if not as many cells may be displaced.
+        """
+        self.make_ready()
+        n_over = len(self.ledger) + sum(len(self._missing(*p)) for p in passages) - self.budget.n_cells
+        if n_over > int(self._displaceable().sum()):
+            raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
+        self._displace(n_over)
+        n = 0
+        with self._unrecorded():
+            for saved, rows in passages:
+                with contextlib.suppress(StateError):
+                    n += self.restore(saved, rows, recalled=True)
+        return n
+
+    def end_recall(self) -> int:
+        """What was recalled leaves, what was displaced returns; returns how many rows left. Nothing is decoded."""
+        rows = np.flatnonzero(self.ledger["recalled"])
+        if len(rows) or len(self._displaced):
+            self.make_ready()
+            with shield(), self._unrecorded():
+                self._take_out(rows)
+                for saved, back in self._displaced.take():
+                    self.restore(saved, back)
+        return len(rows)
+
+    @property
+    def is_recalling(self) -> bool:
+        """Whether something is recalled or displaced."""
+        return len(self._displaced) > 0 or bool(self.ledger["recalled"].any())
+
+    def _displaceable(self) -> NDArray[np.bool_]:
+        """The rows that may be displaced, bool [n]: all but those fixed, recalled, or of the running turn."""
+        ledger = self.ledger
+        may_go: NDArray[np.bool_] = ~(self.room.fixed() | ledger["recalled"] | (ledger["turn"] == self.turn))
+        return may_go
+
+    def _displace(self, n: int) -> None:
+        """Frees `n` cells, those that the policy values least; recalled rows yield where nothing else may."""
+        n_short = n - int(self._displaceable().sum())
+        if n_short > 0:
+            with self._unrecorded():
+                self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
+            n -= n_short
+        if n <= 0:
+            return
+        view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
+        rows = self.policy.plan(view, n, ~self._displaceable()).rows
+        if self.before_eviction is not None:
+            self.before_eviction(rows)
+        for run in split(rows, rows - np.arange(len(rows))):
+            self._displaced.add(self.save_rows(run))
+        with self._unrecorded():
+            self._take_out(rows)
+
+    @contextmanager
+    def _unrecorded(self) -> Iterator[None]:
+        """The journal learns nothing of what happens in here: it follows what would be resident without a recall."""
+        journal, self.ledger.journal = self.ledger.journal, None
+        try:
+            yield
+        finally:
+            self.ledger.journal = journal
+
     # ---- the session as a value ----------------------------------------------------------------
 
     def state(self) -> SessionState:
@@ -395,6 +483,8 @@ class Session:
         self._check_usable()
         if len(self._pending) or self._in_flight is not None:
             raise SessionError("decode what was fed first")
+        if self.is_recalling:
+            raise SessionError("end the turn first: something is recalled for it")
         arrays = {f"ledger.{name}": column.copy() for name, column in self.ledger.columns().items()}
         if self._carry.logits is not None:
             arrays["carry.logits"] = self._carry.logits.copy()
@@ -437,10 +527,10 @@ class Session:
         The caller has put the cells into `seq` of `engine` (Engine.copy, or dump and load). Raises StateError for a
         state of another model or one that does not fit its cells, BudgetError if what is resident exceeds the budget.
         """
-        told = state.scalars
-        if missing := {"fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"} - told.keys():
+        scalars = state.scalars
+        if missing := {"fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"} - scalars.keys():
             raise StateError(f"this is no saved session: it lacks {', '.join(sorted(missing))}")
-        if engine.spec.fingerprint != told["fingerprint"]:
+        if engine.spec.fingerprint != scalars["fingerprint"]:
             raise StateError(f"{engine.spec.model} is not the model that this session was saved with")
         rows = state.ledger
         if len(rows["token"]) > budget.n_cells:
@@ -452,24 +542,24 @@ class Session:
             policy,
             budget,
             seq=seq,
-            positions=told["positions"],
-            borders=borders.after(told["tail"]),
+            positions=scalars["positions"],
+            borders=borders.after(scalars["tail"]),
             on_evict=on_evict,
             also_score=also_score,
             journal=journal,
         )
         other.ledger.append(rows["token"], rows)
-        other.stats = SessionStats(**told["stats"])
-        other.turn, other._born = told["turn"], told["born"]
+        other.stats = SessionStats(**scalars["stats"])
+        other.turn, other._born = scalars["turn"], scalars["born"]
         logits = state.arrays.get("carry.logits")
-        carry = told["carry"]
+        carry = scalars["carry"]
         other._carry = Carry(dict(carry["scores"]), carry["target"], None if logits is None else logits.copy())
-        other._turn_born, other._turn_max_repeat = told["turn_born"], told["turn_max_repeat"]
-        other._reserve = told["reserve"]
-        other._pending.go_on(told["numbering"])
-        other._epochs = PositionEpochs(**told["epochs"])
-        if told["sampler"] is not None:
-            other._sampler = engine.sampler(SamplingParams(**told["sampler"]["params"]), told["sampler"]["drawn"])
+        other._turn_born, other._turn_max_repeat = scalars["turn_born"], scalars["turn_max_repeat"]
+        other._reserve = scalars["reserve"]
+        other._pending.go_on(scalars["numbering"])
+        other._epochs = PositionEpochs(**scalars["epochs"])
+        if scalars["sampler"] is not None:
+            other._sampler = engine.sampler(SamplingParams(**scalars["sampler"]["params"]), scalars["sampler"]["drawn"])
         other._check_agreement()
         return other
 
@@ -525,6 +615,7 @@ class Session:
     def reset(self) -> None:
         """Empties the session: turn 0 begins again. What was counted stays counted, here and in its `stats`."""
         self.make_ready()
+        self.end_recall()
         with shield():  # rows of no turn, or a turn of no rows, would be what the next message is added to
             self.discard_pending()
             if self.turn > 0 and self.ledger.journal is not None:  # a first system prompt replaced is no conversation
@@ -570,39 +661,61 @@ class Session:
         n_whole_turn = None if self._reserve is None else len(self._pending) + self._reserve
         if self.ledger.journal is not None:
             self.ledger.journal.asked(n, self.turn, n_whole_turn)
-        plan = self.room.plan(n, self.turn, n_whole_turn)
+        is_recalling = self.is_recalling and self.engine.spec.can_restore
+        stands = standing(self.ledger, self._displaced) if is_recalling else self.ledger
+        room = Room(stands, self.policy, self.budget) if is_recalling else self.room
+        plan = room.plan(n, self.turn, n_whole_turn)
         self._reserve = None
         if plan is not None:
-            self.evict(plan)
+            self.evict(plan, stands)
+        if is_recalling:
+            self._displace(len(self.ledger) + n - self.budget.n_cells)
 
-    def evict(self, plan: EvictionPlan) -> None:
-        """The only place where memory is lost."""
+    def evict(self, plan: EvictionPlan, stands: TokenLedger | None = None) -> None:
+        """The only place where memory is lost. stands: what the plan was made for, if not the ledger."""
         started = time.perf_counter()
+        stands = self.ledger if stands is None else stands
+        if plan.epoch != stands.epoch:
+            raise StalePlanError(f"the plan was made for epoch {plan.epoch}, the ledger is at {stands.epoch}")
         event = Eviction(
             plan.why,
             self.turn,
-            len(self.ledger),
-            {name: column[plan.rows] for name, column in self.ledger.columns().items()},
+            len(stands),
+            {name: column[plan.rows] for name, column in stands.columns().items()},
             self._born,
             plan.values,
             plan.cut,
         )
+        rows = (
+            plan.rows if stands is self.ledger else np.flatnonzero(np.isin(self.ledger["born"], event.columns["born"]))
+        )
+        if self.before_eviction is not None and plan.why == "room":
+            self.before_eviction(rows)
         with shield():  # also around the report: a loss must not go unsaid
-            with self._atomically():
-                pos = self.ledger["pos"].copy()
-                if self.ledger.journal is not None:
-                    self.ledger.journal.evicting(plan.why, self.turn, len(self.ledger))
-                self.ledger.drop(plan.rows, plan.epoch)
-                for p0, p1 in runs_of(plan.rows, pos):
-                    self.engine.remove(self.seq, p0, p1)
-                if self.mode == "packed":
-                    self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
-                self.stats.evicted += len(plan)
-                self.stats.evictions += 1
-                self.stats.evict_s += time.perf_counter() - started
-            self._check_agreement()
+            if self.ledger.journal is not None:
+                self.ledger.journal.evicting(plan.why, self.turn, len(stands))
+                self.ledger.journal.dropped(event.columns["born"])
+            self._displaced.drop(event.columns["born"])
+            with self._unrecorded():
+                self._take_out(rows)
+            self.stats.evicted += len(plan)
+            self.stats.evictions += 1
+            self.stats.evict_s += time.perf_counter() - started
             if self.on_evict is not None:
                 self.on_evict(event)
+
+    def _take_out(self, rows: NDArray[np.integer]) -> None:
+        """Ledger `rows` leave their cells, and what stays closes up where positions are packed."""
+        if not len(rows):
+            return
+        with shield(), self._atomically():
+            pos = self.ledger["pos"].copy()
+            self.ledger.drop(rows, self.ledger.epoch)
+            for p0, p1 in runs_of(rows, pos):
+                self.engine.remove(self.seq, p0, p1)
+            if self.mode == "packed":
+                self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
+        self._check_agreement()
 
     def _renumber(self) -> None:
         """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""

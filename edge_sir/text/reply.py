@@ -7,7 +7,7 @@ from typing import Literal
 
 from edge_sir.text.thoughts import KNOWN_TAGS, ThoughtTags, first_marker
 
-__all__ = ["Finish", "Piece", "Reply", "ReplyText"]
+__all__ = ["Finish", "Piece", "Recalled", "Reply", "ReplyText"]
 
 Finish = Literal["stop", "length", "cancelled"]
 
@@ -21,12 +21,22 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """What came back of a turn. n_tokens: cells that it took. text: what they say, without template tokens."""
+
+    turn: int
+    n_tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A finished reply.
 
     finish: "stop" (the model's own end, or a stop string), "length" (max_tokens, or no cell is left) or "cancelled".
     n_read: tokens decoded for it that were not generated, template tokens included. n_generated: generated ones.
     resident: tokens in the cache after it. evicted: tokens evicted in this turn. n_thought: generated ones of thoughts.
+    recalled: what was evicted before and came back for this turn.
     """
 
     turn: int
@@ -38,6 +48,7 @@ class Reply:
     resident: int
     evicted: int
     n_thought: int = 0
+    recalled: tuple[Recalled, ...] = ()
 
 
 class ReplyText:
@@ -80,6 +91,11 @@ class ReplyText:
         )
 
     @property
+    def in_thought(self) -> bool:
+        """Whether a thought was begun and its closing tag is not complete."""
+        return self._thought_at is not None and self._thought_end is None
+
+    @property
     def leading(self) -> bool:
         """Whether the last token pushed stands before an answer that something came before: a blank, or a lead.
 
@@ -109,25 +125,19 @@ class ReplyText:
         return len(self._starts)
 
     @property
-    def n_cut(self) -> int:
-        """How many of the pushed tokens are not, or not as a whole, before the stop string."""
-        return len(self._starts) - self._n_before_stop() if self._end is not None else 0
+    def n_after_stop(self) -> int:
+        """How many of the pushed tokens lie behind the start of the stop string."""
+        return sum(start >= self._end for start in self._starts) if self._end is not None else 0
 
     @property
     def before_stop(self) -> str:
-        """What the first of those said before the stop string, which begins inside it."""
+        """What the token inside of which the stop string begins said of the answer before it; empty without one."""
         if self._end is None:
             return ""
-        return self._raw[max(self._starts[self._n_before_stop()], self._answer_at or 0) : self._end]
-
-    def _n_before_stop(self) -> int:
-        """How many tokens end before the stop string; a character of several tokens is not cut in two."""
-        starts, end = self._starts, self._end or 0
-        stops = [*starts[1:], len(self._raw)]
-        n = next(i for i, (start, stop) in enumerate(zip(starts, stops, strict=True)) if start >= end or stop > end)
-        while n and starts[n - 1] == starts[n]:
-            n -= 1
-        return n
+        starts = [*self._starts, len(self._raw)]
+        after = len(self._starts) - self.n_after_stop
+        is_cut = after > 0 and starts[after] > self._end
+        return self._raw[max(starts[after - 1], self._answer_at or 0) : self._end] if is_cut else ""
 
     @property
     def text(self) -> str:
@@ -151,6 +161,10 @@ class ReplyText:
         """No more will come: what was held back."""
         self._raw += self._decoder.decode(b"", True)
         return self._advance(True)
+
+    def cancel(self) -> None:
+        """No more will come, and nothing more is shown: the beginning of a tag that did not come is text."""
+        self._advance(True)
 
     def _advance(self, final: bool) -> list[Piece]:
         pieces: list[Piece] = []

@@ -592,6 +592,19 @@ def test_a_blob_of_another_model_or_context_is_refused(make_llama_engine: Callab
     assert engine.pos_range(0) == (0, N - 1)
 
 
+def test_a_dump_of_another_context_or_a_passage_is_none(make_llama_engine: Callable[..., Engine], request: Any) -> None:
+    tiny = request.getfixturevalue("tiny_llama")
+    engine = make_llama_engine(tiny, 256, threads=1)
+    other = make_llama_engine(tiny, 256, threads=1, flash_attn="on")
+    for one in (engine, other):
+        read(one, 0, some_tokens(one, N))
+    blobs = {"another flash-attention setting": other.dump(0), "are no sequence": engine.save(0, *PASSAGE)}
+    for what, blob in blobs.items():
+        with pytest.raises(StateError, match=what):
+            engine.load(0, blob)
+        assert engine.pos_range(0) == (-1, -1)
+
+
 def test_a_failure_of_llama_cpp_itself_leaves_the_cache_as_it_was(
     make_llama_engine: Callable[..., Engine], tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

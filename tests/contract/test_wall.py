@@ -5,7 +5,7 @@ Every call of the library in edge_sir/llama, and what stands before it:
     llama_decode              ids, targets, positions, sequences, sizes (Batch.fill); a closed or a foreign engine
     llama_get_logits          a missing row
     llama_memory_seq_rm, _add, _cp, _pos_min, _pos_max    sequences, positions beyond an int32, below 0
-    llama_state_seq_*         sequences; a blob that is damaged is refused by llama.cpp, and the sequence emptied
+    llama_state_seq_*         sequences, positions; a blob that is damaged or of another context (core/sealed.py)
     llama_init_from_model     cells, chunk, threads, sequences, types; memory (ram.py)
     llama_sampler_*           rows of another size or without a number; a closed chain; parameters beyond an int32
     llama_tokenize            lengths (text_limits.py); llama_token_to_piece: ids
@@ -105,6 +105,8 @@ def test_sequences_that_are_none(kind: Kind, seq: int) -> None:
         lambda: engine.pos_range(seq),
         lambda: engine.dump(seq),
         lambda: engine.load(seq, b"x"),
+        lambda: engine.save(seq, 0, -1),
+        lambda: engine.restore(seq, b"x", [0]),
     ]
     for call in calls:
         with pytest.raises(BatchError):
@@ -121,6 +123,9 @@ def test_positions_that_are_none(kind: Kind, p0: int, p1: int) -> None:
     if engine.spec.can_pack:
         with pytest.raises(BatchError):
             engine.shift(0, p0, p1, 1)
+    if engine.spec.can_restore:
+        with pytest.raises(BatchError):
+            engine.save(0, p0, p1)
     assert engine.pos_range(0)[1] == 4
 
 
@@ -287,6 +292,8 @@ def test_a_closed_engine_refuses_every_call(kind: Kind) -> None:
         lambda: engine.flush(0),
         lambda: engine.dump(0),
         lambda: engine.load(0, b"x"),
+        lambda: engine.save(0, 0, -1),
+        lambda: engine.restore(0, b"x", [0]),
         lambda: engine.sampler(SamplingParams()),
     ]
     for call in calls:

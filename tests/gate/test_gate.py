@@ -1,5 +1,6 @@
 """What the gate decides, family by family, in the way a user's model is let in: header, child process, engine."""
 
+import json
 import re
 import signal
 import subprocess
@@ -16,12 +17,13 @@ from tiny_gguf import hyperparameters, tokenizer, write_gguf, write_llama
 
 from edge_sir.core.budget import Budget
 from edge_sir.engine import Slice
-from edge_sir.errors import CapabilityError, ModelFileError
+from edge_sir.errors import BudgetError, CapabilityError, ModelFileError
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
 from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.llama.gguf.header import GGUFHeader
 from edge_sir.llama.kshift.admission import ChildReport, _stages, admit, build_id, judge, run_probe
 from edge_sir.llama.kshift.gate import KV_TYPES, RestoreTest, ShiftTest, Trials, check_kv_types, packing_verdict
+from edge_sir.llama.kshift.probe import main
 from edge_sir.llama.kshift.trial import read_plainly, restore_test, shift_test, trial_options
 from edge_sir.llama.kshift.verdicts import VerdictStore
 from edge_sir.llama.native import NativeModel
@@ -202,6 +204,20 @@ def test_another_type_or_setting_is_tried_anew(header: GGUFHeader, monkeypatch: 
         ("q8_0", "f16", "auto"),
         ("f16", "f16", "on"),
     ]
+
+
+def test_a_trial_for_which_memory_does_not_suffice_is_not_remembered(
+    tiny_llama_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> RestoreTest:
+        raise BudgetError("7 MB are free")
+
+    monkeypatch.setattr("edge_sir.llama.kshift.trial.restore_test", refuse)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the child's, not this process's
+    main([json.dumps({"path": str(tiny_llama_path), "gpu_layers": -1, "threads": 1})])
+    stages = _stages(capsys.readouterr().out.encode())
+    assert stages[-1] == {"refused": "7 MB are free"}
+    assert not any("done" in stage or "not_restored" in stage for stage in stages)
 
 
 def test_a_death_while_restoring_says_no_to_both(header: GGUFHeader) -> None:

@@ -197,7 +197,7 @@ def test_conversations_that_were_cleared_are_told_apart(chat: Callable, run_cli:
     lines = ["hello you there"] * 5
     chat(*lines, "/clear", *lines[:3], args=("--trace", "t.jsonl", "--budget", "96")).succeeded()
     done = run_cli("replay", "t.jsonl").succeeded()
-    assert done.err.decode().strip() == "edge-sir: /clear made 2 conversations; this is number 2"
+    assert done.err.decode().strip() == "edge-sir: the record holds 2 conversations; this is number 2"
     assert " of 3 " in done.out.decode()
     document = json.loads(run_cli("replay", "t.jsonl", "--json").succeeded().out)
     assert (document[0]["part"], document[0]["parts"], document[0]["turns"]) == (2, 2, 3)

@@ -78,9 +78,11 @@ def test_a_model_is_reported_for_programs(run_cli: Callable, write_model: Callab
     assert report["speed"] is None and report["model"]["architecture"] == "gemma3"
 
 
-def test_the_chat_template_is_told_of(run_cli: Callable, write_model: Callable, talker_path: Path) -> None:
-    def asked(path: Path) -> tuple[str, dict[str, Any]]:
-        args = ("doctor", path, "--no-speed", "--budget", "256")
+def test_the_chat_template_is_told_of(
+    run_cli: Callable, write_model: Callable, talker_path: Path, workdir: Path
+) -> None:
+    def asked(path: Path, *more: object) -> tuple[str, dict[str, Any]]:
+        args = ("doctor", path, "--no-speed", "--budget", "256", *more)
         report = json.loads(run_cli(*args, "--json").succeeded().out)
         return run_cli(*args).succeeded().out.decode(), report["template"]
 
@@ -96,6 +98,8 @@ def test_the_chat_template_is_told_of(run_cli: Callable, write_model: Callable, 
     text, report = asked(write_model("thinks", chat_template=source))
     assert report["thoughts"] == {"open": "<think>", "close": "</think>"}
     assert report["asks_for"] == ["enable_thinking"] and "(--template-arg): enable_thinking" in text
+    (other := workdir / "other.jinja").write_text(source, encoding="utf-8")
+    assert asked(talker_path, "--chat-template", other)[1] == report
 
 
 def test_mistakes_are_one_line(run_cli: Callable, talker_path: Path, workdir: Path) -> None:

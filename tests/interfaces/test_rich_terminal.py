@@ -43,6 +43,30 @@ def test_a_long_complaint_is_broken_between_words(able: Callable) -> None:
     assert person.wait_for_end() == 0
 
 
+def test_on_a_narrow_terminal_text_goes_below_its_cells(able: Callable) -> None:
+    person = able()
+    person.resize(40)
+    enter(person, "hello you there")
+    lines = [line.rstrip() for line in CODES.sub("", enter(person, "/help")).split("\n")]
+    at = lines.index("/memory [N] [--scores] [--json]")
+    assert lines[at + 1 : at + 3] == ["  what is resident, by turn (the newest", "  N); dropped turns are folded"]
+    enter(person, "/pin 1")
+    lines = [line.rstrip() for line in CODES.sub("", enter(person, "/memory")).split("\n")]
+    assert "  hello you there" in lines
+    person.type(END)
+    assert person.wait_for_end() == 0
+
+
+def test_a_refused_load_shows_no_progress(able: Callable, workdir: Path) -> None:
+    person = able(apart=False)
+    enter(person, "hello")
+    enter(person, "/save t.txt")
+    shown = CODES.sub("", enter(person, "/load t.txt"))
+    assert "/clear it first" in shown and "reading" not in shown
+    person.type(END)
+    assert person.wait_for_end() == 0
+
+
 def test_the_toolbar_begins_anew_with_the_conversation(able: Callable) -> None:
     person = able("--budget", "96")
     for _ in range(6):

@@ -14,7 +14,7 @@ from edge_sir import policies
 KEYS = {
     *("policy", "position_mode", "budget", "n_ctx", "turns", "tokens_in", "tokens_out"),
     *("resident", "max_resident", "mean_resident", "evicted", "evictions", "kshifts", "packs", "rereads"),
-    *("decode_s", "score_s", "evict_s", "kv_bytes", "model", "conversations"),
+    *("decode_s", "score_s", "evict_s", "kv_bytes", "model", "conversations", "archive_bytes"),
 }
 TURNS = "".join(f"tell me {i} things about the {i}th hello\n" for i in range(64)).encode()
 UNENDED = 10**6  # a trained length that no test reaches

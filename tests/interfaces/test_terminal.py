@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from templates import KINDS
 from terminals import END, ENDLESS, INTERRUPT, PROMPT
 
 # ---- talking -------------------------------------------------------------------------------------
@@ -57,6 +58,20 @@ def test_a_reply_that_was_cut_is_marked(terminal: Callable) -> None:
     person.type(END)
     assert person.wait_for_end() == 0
     assert person.errors.count("(cut at 8 tokens; --max-tokens)") == 1
+
+
+def test_a_reply_that_is_all_thought_is_marked(terminal: Callable, workdir: Path) -> None:
+    """On a screen a thought looks like an answer, and nothing of it stays."""
+    (thinks := workdir / "thinks.jinja").write_text(
+        KINDS["a thought is opened"].replace("<|assistant|>", "<|im_start|>")
+    )
+    person = terminal("--chat-template", str(thinks))
+    person.wait_for_prompt()
+    person.type("hello\n")
+    person.wait_for_prompt()
+    person.type(END)
+    assert person.wait_for_end() == 0
+    assert person.errors.count("(empty after 8 tokens of thought; cut at 8 tokens; --max-tokens)") == 1
 
 
 def test_blank_lines_are_no_turns(terminal: Callable, workdir: Path) -> None:

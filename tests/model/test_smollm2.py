@@ -174,11 +174,11 @@ def test_a_failed_kshift_is_reported_now_and_ever_after(
 def test_errors_of_llama_cpp_reach_the_log(
     smollm2: NativeModel, make_llama_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = make_llama_engine(smollm2, 256, threads=1)
-    engine.decode([Slice(0, np.arange(20, 30, dtype=np.int32), 0, np.full(10, -1, np.int32))])
-    state = engine.dump(0)
+    engine = make_llama_engine(smollm2, 256, threads=1, n_seq_max=2)
+    for p0 in (0, 64, 128):
+        engine.decode([Slice(0, np.arange(20, 84, dtype=np.int32), p0, np.full(64, -1, np.int32))])
     with caplog.at_level(logging.ERROR, "llama.cpp"), pytest.raises(StateError) as caught:
-        engine.load(0, state[: len(state) // 2])
+        engine.load(1, engine.dump(0))  # 192 cells, where 64 are free
     records = [record for record in caplog.records if record.name == "llama.cpp"]
     assert records
     assert records[-1].levelno == logging.ERROR

@@ -181,6 +181,7 @@ def test_a_stop_string_may_lie_within_tokens(tokens: list[int]) -> None:
     chat.engine.script[:] = [*(ByteTokenizer.n_vocab + t for t in tokens), *script("Fine.")]
     reply = chat.reply("Hi")
     assert (reply.text, reply.finish) == ("Hello", "stop")
+    assert transcript(chat).endswith("assistant\nHello <|im_end|>\n")
     chat.engine.script[:] = script("Fine.")
     assert chat.reply("Again").text == "Fine."
     assert agrees(chat.session)

@@ -263,6 +263,16 @@ def test_why_without_a_turn_tells_what_was_dropped_last() -> None:
     assert len(perform(chat, "/memory why --json").document["turns"]) > 10
 
 
+def test_template_tokens_that_went_are_not_passed_over() -> None:
+    chat, _ = losing(16)
+    turns = [t for t in chat.memory() if any(loss.n_template for loss in t.losses)]
+    markers = [
+        replace(t, losses=tuple(replace(x, n_tokens=1, n_content=0, n_thought=0) for x in t.losses[:1])) for t in turns
+    ]
+    assert losses_view(markers[:1]).title == "nothing was dropped so far but 1 template token"
+    assert losses_view(markers[:2]).title == "nothing was dropped so far but 2 template tokens"
+
+
 def test_one_is_one() -> None:
     assert loss_line({3: 1}, 0, "turn {}".format, 4) == "evicted 1 token of turn 3"
     assert loss_line({3: 1}, 0, "turn {}".format, 0) == "evicted 1 token of 1 turn (/memory)"

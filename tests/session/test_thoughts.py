@@ -116,10 +116,11 @@ def test_a_reply_that_begins_with_its_stop_string_stands_as_history_has_it() -> 
     assert resident(chat).endswith("<|assistant|>\n>>>all\n<|end|>\n")
 
 
-def test_a_token_that_ends_a_channel_ends_no_reply_inside_a_thought() -> None:
-    written = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.<|end|>No."
-    reply = speak(KINDS["channels"], written).reply("Hi")
-    assert (reply.thought, reply.text, reply.finish) == ("Hm.", "Yes.", "stop")
+@pytest.mark.parametrize("answer", ["Yes.", ""])
+def test_a_token_that_ends_a_channel_ends_no_reply_inside_a_thought(answer: str) -> None:
+    thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
+    reply = speak(KINDS["channels"], f"{thought}{answer}<|end|>No.<|end|>").reply("Hi")
+    assert (reply.thought, reply.text, reply.finish) == ("Hm.", answer, "stop")
 
 
 def test_a_renamed_end_of_a_real_vocabulary_ends_a_reply(tmp_path: Path) -> None:
@@ -185,6 +186,19 @@ def test_a_reply_that_is_stopped_stands_as_history_has_it(kind: str, n_pieces: i
         for _ in range(n_pieces):
             next(stream, None)
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": stream.text}]
+    history = template.render([*messages, {"role": "user", "content": "And?"}], generate=True)
+    chat.add("user", "And?")
+    assert resident(chat) + template.generation == history
+    assert agrees(chat.session)
+
+
+@pytest.mark.parametrize("written", ["It is Ada.STOP", "STOP"])
+@pytest.mark.parametrize("kind", ["history has an empty thought", "history has a word"])
+def test_a_reply_that_a_stop_string_ends_stands_as_history_has_it(kind: str, written: str) -> None:
+    template = ChatTemplate(KINDS[kind], bos=BOS, eos=EOS)
+    chat = speak(KINDS[kind], f"{written}<|end|>", stop=("STOP",))
+    reply = chat.reply("Hi")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": reply.text}]
     history = template.render([*messages, {"role": "user", "content": "And?"}], generate=True)
     chat.add("user", "And?")
     assert resident(chat) + template.generation == history

@@ -1,7 +1,8 @@
 """A turn as a step machine, whose reply may be given instead of drawn."""
 
 import numpy as np
-from chatting import CODEC, make_chat
+from chatting import CODEC, make_chat, said
+from driving import agrees
 
 from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.engine import SamplingParams
@@ -40,3 +41,15 @@ def test_a_turn_that_gives_no_reply_ends_when_it_is_read() -> None:
     assert list(drive(turn, session.engine)) == []
     assert turn.phase == "done" and turn.reply.text == "" and turn.reply.n_read == 6
     assert session.ledger["token"][-6:].tolist() == [*b"Hello."]
+
+
+def test_a_reply_cancelled_inside_what_might_become_a_tag_is_in_transcript_and_cells() -> None:
+    chat = make_chat(["<thing>"])
+    turn = chat.turn("Hi")
+    while (piece := turn.next_slice()) is not None:
+        turn.commit(chat.engine.decode([piece])[0])
+        if said(chat, "assistant") == "<th":  # the next one is drawn
+            turn.cancel()
+    assert (turn.reply.text, turn.reply.finish) == ("<thi", "cancelled")
+    assert [m.text for m in chat.transcript.of(1)] == ["Hi", said(chat, "assistant")]
+    assert agrees(chat.session)

@@ -19,8 +19,11 @@ from driving import EVICTING, cached
 from edge_sir.chat import Chat, commands
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.core.ledger import ROLES
+from edge_sir.core.sealed import unseal
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import BudgetError, ConfigError
+from edge_sir.llama.engine import _SEQUENCE
+from edge_sir.llama.state import CellState
 from edge_sir.memory.transcript import Message
 from edge_sir.session import Session
 from edge_sir.testing import ToyEngine
@@ -380,10 +383,9 @@ def check_cells(session: Session) -> None:
 
 
 def positions_of(state: bytes) -> list[int]:
-    """The sorted positions in a sequence's state: magic, version, one stream, n, then position, 1, sequence n times."""
-    words = np.frombuffer(state[: len(state) // 4 * 4], np.int32)
-    n = int(words[3])
-    return sorted(words[4 : 4 + 3 * n : 3].tolist())
+    """The sorted positions in a dumped sequence."""
+    positions: list[int] = CellState(unseal(state, _SEQUENCE, {})).pos.tolist()
+    return positions
 
 
 # ---- whole walks -----------------------------------------------------------------------------------

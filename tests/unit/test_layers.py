@@ -33,7 +33,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trace": {"core", "errors", "policies"},
     "text": {"core", "engine", "errors", "session"},
     "memory": {"_shield", "core", "engine", "errors", "policies", "session", "text"},
-    "chat": {"_owner", "_shield", "core", "engine", "errors", "memory", "policies", "session", "text", "trace"},
+    "recall": {"_shield", "core", "engine", "errors", "memory", "session", "text"},
+    "chat": {
+        "_owner",
+        "_shield",
+        "core",
+        "engine",
+        "errors",
+        "memory",
+        "policies",
+        "recall",
+        "session",
+        "text",
+        "trace",
+    },
     "batch": {"core", "engine", "errors", "session", "text", "trace"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.

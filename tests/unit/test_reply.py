@@ -146,17 +146,33 @@ def test_empty_stop_strings_stop_nothing() -> None:
     [
         ([b"go ", b"ST", b"OP"], 2),  # the stop string's own tokens
         ([b"go ", b"STOP"], 1),
-        ([b"go STOP"], 1),  # what it said before is read again
-        ([b"go S", b"T", b"OP!"], 3),
+        ([b"go STOP"], 0),  # a token that begins before it stays
+        ([b"go S", b"T", b"OP!"], 2),
         ([b"STOP"], 1),
-        ([b"go ", b"\xc3", b"\xa9ST", b"OP"], 3),  # a character is not cut in two
         ([b"go", b""], 0),
     ],
 )
-def test_tokens_that_a_stop_string_takes_are_counted(tokens: list[bytes], after: int) -> None:
+def test_tokens_behind_the_stop_are_counted(tokens: list[bytes], after: int) -> None:
     reply = ReplyText(["STOP"])
     push_all(reply, tokens, finish=False)
-    assert reply.n_cut == after
+    assert reply.n_after_stop == after
+
+
+@pytest.mark.parametrize(
+    ("tokens", "before"),
+    [
+        ([b"go ", b"ST", b"OP"], ""),
+        ([b"go STOP"], "go "),
+        ([b"go S", b"T", b"OP!"], "go "),
+        ([b"<think>hm</think>Yes. ST", b"OP"], "Yes. "),
+        ([b"STOP"], ""),
+        ([b"go", b""], ""),
+    ],
+)
+def test_what_the_first_token_of_a_stop_said_before_it(tokens: list[bytes], before: str) -> None:
+    reply = ReplyText(["STOP"])
+    push_all(reply, tokens, finish=False)
+    assert reply.before_stop == before
 
 
 def test_after_a_stop_nothing_is_shown() -> None:

@@ -19,7 +19,7 @@ __all__ = ["FewShot", "Gold", "arm_policy", "scores_needed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Gold(ScorePolicy):
-    """StreamingLLM that keeps (or drops first) the turns in `turns`, which the player fills as facts are told."""
+    """StreamingLLM that keeps (or drops first) the turns in `turns`, which a run fills in as facts are said."""
 
     keep: bool = True
     turns: set[int] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Lets a model file in: what was found out about it once is remembered, and a stranger meets a child process first.
+"""May a model file be used? What was found out once is remembered; a new file is loaded in a child process first.
 
     header ──cached?──> Trials
        └──no──> python -m edge_sir.llama.kshift.probe ──stages──> judge ──> Trials, cached; or ModelFileError

@@ -1,4 +1,4 @@
-"""The child process that meets a model file first: `python -m edge_sir.llama.kshift.probe '{"path": ...}'`.
+"""The child process that loads a model file first: `python -m edge_sir.llama.kshift.probe '{"path": ...}'`.
 
 It prints one JSON object per stage that it survived, so that its parent knows what ended it.
 """
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_sir.errors import EdgeSirError
+from edge_sir.errors import BudgetError, EdgeSirError
 
 __all__ = ["main"]
 
@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The argument is {"path", "gpu_layers", "threads"} as JSON, with "kv_k", "kv_v" and "flash_attn" where they are not
     the usual ones. Stages: {"loaded"}, {"read"}, {"restored", "restore_rounding"} or {"not_restored": message}, and
-    {"done", "moved", "rounding"} or {"done"}; {"refused": message} for a file that is refused.
+    {"done", "moved", "rounding"} or {"done"}; {"refused": message} for a file that is refused, or where memory does not
+    suffice.
     """
     request = json.loads((sys.argv[1:] if argv is None else argv)[0])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the parent's to explain
@@ -46,6 +47,8 @@ def _try(path: Path, gpu_layers: int, threads: int, context: dict[str, Any]) -> 
     try:
         restored = restore_test(model, replace(options, **context))
         _say(restored=restored.moved, restore_rounding=restored.rounding)
+    except BudgetError:  # no outcome: with more memory free it may be another
+        raise
     except EdgeSirError as error:
         _say(not_restored=str(error))
     if known_harm(model.header) or not can_shift:

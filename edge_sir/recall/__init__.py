@@ -1,0 +1,1 @@
+"""Recall: what was evicted and matches a message comes back into the cache for its turn."""

@@ -1,0 +1,110 @@
+"""Messages that lost cells, kept with their cells outside the cache: saved whole before the first one is evicted."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.core.ledger import ROLES, split
+from edge_sir.recall.store import PROCESS_STORE, ByteStore
+from edge_sir.session import SavedRows, Session
+
+__all__ = ["Archive", "Piece"]
+
+_MOST_TOKENS = 128
+_THOUGHT = ROLES.index("thought")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """Neighbouring tokens of one message. saved: their rows, without cells; key: of the cells in the store."""
+
+    message: int
+    turn: int
+    saved: SavedRows
+    key: int
+
+    @property
+    def born(self) -> NDArray[np.int64]:
+        """The born numbers of its tokens, int64 [n]."""
+        born: NDArray[np.int64] = self.saved.columns["born"]
+        return born
+
+
+class Archive:
+    """The archive of one session, which it watches. store: where the cells are kept, under a bound of bytes.
+
+    Where the engine cannot restore cells (`EngineSpec.can_restore`) nothing is saved.
+    """
+
+    def __init__(self, session: Session, store: ByteStore = PROCESS_STORE) -> None:
+        self._session, self._store = session, store
+        self._pieces: dict[int, list[Piece]] = {}  # by message
+        self._until: dict[int, int] = {}  # of each message, up to which born number it is saved
+        session.before_eviction = self.save
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that it takes, cells and rows."""
+        return sum(self._store.size(p.key) + p.saved.n_bytes for pieces in self._pieces.values() for p in pieces)
+
+    def save(self, rows: NDArray[np.integer[Any]]) -> None:
+        """Saves the messages of ledger `rows`, which are about to leave, as far as they are not saved yet."""
+        session = self._session
+        if not session.engine.spec.can_restore or self._store.bound == 0:
+            return
+        ledger = session.ledger
+        for message in np.unique(ledger["message"][rows]).tolist():
+            new = (ledger["message"] == message) & (ledger["born"] > self._until.get(message, -1))
+            new &= (ledger["role"] != _THOUGHT) & ~ledger["recalled"]
+            index = np.flatnonzero(new)
+            for run in split(index, index - np.arange(len(index))):
+                for part in (run[i : i + _MOST_TOKENS] for i in range(0, len(run), _MOST_TOKENS)):
+                    self._keep(message, session.save_rows(part))
+
+    def _keep(self, message: int, saved: SavedRows) -> None:
+        piece = Piece(message, int(saved.columns["turn"][0]), replace(saved, cells=b""), self._store.put(saved.cells))
+        self._pieces.setdefault(message, []).append(piece)
+        self._until[message] = int(saved.columns["born"][-1])
+
+    # ---- what is in it -------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Piece]:
+        return (piece for pieces in self._pieces.values() for piece in pieces)
+
+    def of_turn(self, turn: int) -> list[Piece]:
+        """The pieces of a turn, in the order of birth."""
+        return sorted((piece for piece in self if piece.turn == turn), key=lambda piece: int(piece.born[0]))
+
+    def turns(self) -> set[int]:
+        """The turns of which something is in it."""
+        return {piece.turn for piece in self}
+
+    def cells_of(self, piece: Piece) -> SavedRows | None:
+        """The piece with its cells, which count as used now; None if they have left the store."""
+        cells = self._store.get(piece.key)
+        return None if cells is None else replace(piece.saved, cells=cells)
+
+    # ---- what leaves it ------------------------------------------------------------------------
+
+    def truncate(self, turn: int) -> None:
+        """Turns from `turn` on were taken back."""
+        self._drop([piece for piece in self if piece.turn >= turn])
+
+    def forget(self, born: NDArray[np.integer[Any]]) -> None:
+        """The tokens with these born numbers are forgotten: no cells that hold one of them are kept, nor its number."""
+        self._drop([piece for piece in self if np.isin(piece.born, born).any()])
+
+    def clear(self) -> None:
+        """A new conversation."""
+        self._drop(list(self))
+        self._until.clear()
+
+    def _drop(self, pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            self._store.discard(piece.key)
+            self._pieces[piece.message].remove(piece)
+            if not self._pieces[piece.message]:
+                del self._pieces[piece.message]

@@ -1,0 +1,63 @@
+"""The words that a text is found by: folded to plain letters, without the words that every text has."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+__all__ = ["is_prefix", "terms"]
+
+# Letters that Unicode does not take apart into a plain one and a mark.
+_FOLDED = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŋ": "n", "ß": "ss"}
+)
+_ENDING = re.compile("(?:n't|'[a-z]{0,2})$")  # Ada's, don't, we're
+_GERMAN_ENDING = re.compile(r"(?<=\w{3})en$")  # kaufe, kaufen; the index stems English, and leaves this
+_NO_SPACES = re.compile("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)")
+"""Scripts that put no spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese)."""
+
+# Function words of English and German. Those of another language are in most texts, so they weigh little.
+_COMMON_WORDS = """
+a about after again all also am an and any are as at be because been before being but by can cannot could did do does
+doing don done else ever every for from get had has have having he her here hers him his how i if in into is it its just
+let many may me mine more most much must my no not now of off ok okay on once one only or other our out over please
+really said say says shall she should so some something still such tell than thank thanks that the their them then there
+these they thing this those to told too up us very was way we well were what when where which while who whom whose why
+will with would yes yet you your yours
+aber alle als also am an auch auf aus bei bin bis bist bitte da danke dann das dass dein deine dem den der des dich die
+dir doch du ein eine einem einen einer eines er es etwas euch fur habe haben hast hat hatte ich ihm ihn ihr im in ist ja
+jetzt kann kannst kein keine mal man mehr mein meine meinem meinen meiner mich mir mit nach nein nicht noch nur oder ob
+ohne sag schon sehr sein seine sich sie sind so uber um und uns unser von vor war waren warum was weil welche welchem
+welchen welcher welches wenn wer wie wieder wir wird wo wohin zu zum zur
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
+
+
+def terms(text: str) -> list[str]:
+    """The words of `text` that tell it from others, in order, folded: lower case, no marks over letters.
+
+    Where a script puts no spaces between words, two neighbouring characters make a term; the last one is a term of its
+    own as well, so that every character begins one.
+    """
+    return [term for word in _fold(text).split() for term in _split(word) if term not in _COMMON]
+
+
+def is_prefix(term: str) -> bool:
+    """Whether a search term is one character of a script without spaces: it matches whatever begins with it."""
+    return len(term) == 1 and _NO_SPACES.match(term) is not None
+
+
+def _fold(text: str) -> str:
+    """Plain letters, digits and apostrophes; blanks for all else. Marks that are part of a script's words stay."""
+    plain = unicodedata.normalize("NFKD", text.casefold()).translate(_FOLDED).replace("’", "'")
+    kept = (
+        c if c == "'" or unicodedata.category(c)[0] in "LNM" else " " for c in plain if not "\u0300" <= c <= "\u036f"
+    )
+    return unicodedata.normalize("NFC", "".join(kept))
+
+
+def _split(word: str) -> Iterator[str]:
+    for part in _NO_SPACES.split(_ENDING.sub("", word).replace("'", "")):
+        if _NO_SPACES.match(part):
+            yield from (part[i : i + 2] for i in range(len(part)))
+        elif part:
+            yield _GERMAN_ENDING.sub("", part)

@@ -1,0 +1,52 @@
+"""Bytes outside the cells, under one bound."""
+
+import threading
+
+from edge_sir.recall.store import ByteStore, default_bound
+
+
+def test_what_was_used_least_recently_leaves_first() -> None:
+    store = ByteStore(30)
+    first, second, third = (store.put(bytes(10)) for _ in range(3))
+    assert store.get(first) == bytes(10)
+    store.put(bytes(10))
+    assert (first in store, second in store, third in store) == (True, False, True)
+    assert store.get(second) is None and store.n_bytes == 30
+
+
+def test_a_bound_of_none_keeps_nothing_and_a_lower_one_takes_effect_at_once() -> None:
+    store = ByteStore(100)
+    keys = [store.put(bytes(10)) for _ in range(10)]
+    store.bound = 25
+    assert store.n_bytes == 20 and [key in store for key in keys] == [False] * 8 + [True] * 2
+    store.bound = 0
+    assert store.n_bytes == 0 and store.get(store.put(b"x")) is None
+
+
+def test_what_is_discarded_is_not_counted() -> None:
+    store = ByteStore(100)
+    key = store.put(bytes(60))
+    store.discard(key)
+    store.discard(key)
+    assert store.n_bytes == 0 and store.get(key) is None
+
+
+def test_several_threads_may_use_it() -> None:
+    store = ByteStore(1000)
+
+    def work() -> None:
+        for _ in range(300):
+            key = store.put(bytes(7))
+            store.get(key)
+            store.discard(key)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.n_bytes == 0
+
+
+def test_the_bound_is_a_share_of_what_is_free() -> None:
+    assert 2**20 < default_bound() < 2**45

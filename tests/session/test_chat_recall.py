@@ -1,0 +1,133 @@
+"""A chat that recalls: what was evicted and matches a message is resident while its turn runs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chatting import make_chat, transcript
+from driving import agrees
+
+from edge_sir.chat import Chat
+from edge_sir.errors import ComputeError
+from edge_sir.recall.store import ByteStore
+from edge_sir.trace.record import Trace, read_trace
+from edge_sir.trace.replay import replay
+
+FACT = "My sister Ottilie keeps bees in Bergen."
+QUESTION = "Where does Ottilie keep her bees?"
+
+
+def forgetful(policy: str = "streaming", **options: Any) -> Chat:
+    """A chat in 240 cells to which the fact was said, and whose cells it has left."""
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy=policy, budget=240, recall=True, **options)
+    chat.reply(FACT)
+    for i in range(10):
+        chat.reply(f"Today is day {i}, and it rains a lot.")
+    assert "Ottilie" not in transcript(chat) and "bees" not in transcript(chat)
+    return chat
+
+
+@pytest.mark.parametrize("positions", ["packed", "gaps"])
+def test_what_a_message_asks_about_is_resident_while_its_turn_runs(positions: str) -> None:
+    chat = forgetful(positions=positions)
+    before = transcript(chat)
+    stream = chat.stream(QUESTION)
+    next(stream)
+    assert FACT in transcript(chat) and agrees(chat.session)
+    assert len(chat.session.ledger) <= 240
+    for _ in stream:
+        pass
+    assert [(r.turn, r.text.removesuffix(" Noted.")) for r in stream.reply.recalled] == [(1, FACT)]
+    assert not chat.session.is_recalling and FACT not in transcript(chat) and agrees(chat.session)
+    assert transcript(chat).startswith(before[: len("<s>")]) and QUESTION in transcript(chat)
+
+
+def test_where_nothing_matches_nothing_changes() -> None:
+    chat = forgetful()
+    restored = chat.session.stats.restored
+    assert chat.reply("Hello there!").recalled == ()
+    assert chat.session.stats.restored == restored
+
+
+def test_a_chat_that_does_not_recall_keeps_nothing() -> None:
+    chat = make_chat(["Fine."] * 40, policy="streaming", budget=240)
+    for i in range(10):
+        chat.reply(f"{FACT} {i}")
+    assert chat.stats().archive_bytes == 0 and chat.reply(QUESTION).recalled == ()
+
+
+def test_what_is_kept_outside_the_cells_is_counted() -> None:
+    chat = forgetful()
+    assert chat.stats().archive_bytes > 1000
+    chat.clear()
+    assert chat.stats().archive_bytes == 0
+
+
+@pytest.mark.parametrize("ends", ["closed", "cancelled by the next call", "dropped"])
+def test_a_stream_that_is_left_early_leaves_nothing_recalled(ends: str) -> None:
+    chat = forgetful()
+    stream = chat.stream(QUESTION)
+    next(stream)
+    assert chat.session.is_recalling
+    if ends == "closed":
+        stream.close()
+    elif ends == "dropped":
+        del stream
+    chat.reply("Something else.")
+    assert not chat.session.is_recalling and not chat.session.ledger["recalled"].any() and agrees(chat.session)
+
+
+def test_an_error_while_the_message_is_read_leaves_nothing_half_recalled() -> None:
+    chat = forgetful()
+    chat.engine.fail_next = ComputeError("the machine is on fire")
+    with pytest.raises(ComputeError):
+        chat.reply(QUESTION)
+    chat.engine.fail_next = None
+    assert chat.reply("Something else.").text == "Fine."
+    assert not chat.session.is_recalling and agrees(chat.session)
+
+
+def test_an_undone_turn_is_not_recalled_any_more() -> None:
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=True)
+    for i in range(6):
+        chat.reply(f"Today is day {i}, and it rains a lot.")
+    turn = chat.reply(FACT).turn
+    chat.reply("A short one.")
+    chat.truncate(turn)
+    for i in range(10):
+        chat.reply(f"Today is day {i}, and it snows a lot.")
+    assert chat.reply(QUESTION).recalled == ()
+
+
+def test_what_is_forgotten_is_not_in_the_archive() -> None:
+    chat = forgetful()
+    chat.forget(FACT)
+    assert chat.reply(QUESTION).recalled == ()
+    chat.reply(FACT)
+    assert not any(b"Ottilie" in np.asarray(p.saved.columns["token"], np.uint8).tobytes() for p in chat._recall.archive)
+
+
+def test_a_store_that_is_full_recalls_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = forgetful()
+    chat._recall.archive._store.bound = 0
+    try:
+        assert chat.reply(QUESTION).recalled == () and agrees(chat.session)
+    finally:
+        chat._recall.archive._store.bound = ByteStore(10**9).bound
+
+
+def test_a_trace_records_what_would_be_resident_without_recalls(tmp_path: Path) -> None:
+    traced = [tmp_path / "recalls.jsonl", tmp_path / "plain.jsonl"]
+    for path, recall in zip(traced, (True, False), strict=True):
+        chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=recall, trace=Trace(path))
+        chat.reply(FACT)
+        for i in range(10):
+            chat.reply(f"Today is day {i}, and it rains a lot.")
+        chat.reply(QUESTION)
+        chat.reply("And now to something else.")
+        chat.close()
+    for path in traced:
+        assert replay(read_trace(path)).as_recorded
+    recalls, plain = ([r.get("born") for r in read_trace(path)] for path in traced)
+    assert recalls == plain
