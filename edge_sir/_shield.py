@@ -8,12 +8,13 @@ from types import FrameType
 
 __all__ = ["shield"]
 
+_DELAYED = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 _inside = False  # signal handlers belong to the process, and so does this
 
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Delays what SIGINT and SIGTERM do to the end of the block.
+    """Delays what SIGINT, SIGTERM and SIGHUP do to the end of the block.
 
     Only in the main thread, where Python runs handlers. Somebody else's SIGINT handler is left alone. Inside
     another shield it does nothing, and costs nothing.
@@ -22,7 +23,7 @@ def shield() -> Iterator[None]:
     if _inside or threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {n: h for n in (signal.SIGINT, signal.SIGTERM) if callable(h := signal.getsignal(n))}
+    handlers = {n: h for n in _DELAYED if callable(h := signal.getsignal(n))}
     if handlers.get(signal.SIGINT) is not signal.default_int_handler:
         handlers.pop(signal.SIGINT, None)
     came: list[tuple[int, FrameType | None]] = []

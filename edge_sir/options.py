@@ -137,7 +137,7 @@ class Options(BaseModel):
         else:
             raise ValueError(f"{value!r} is no table of arguments; write KEY=VALUE")
         for name in given:
-            if not name.isidentifier() or name in _OF_TEMPLATES:
+            if not isinstance(name, str) or not name.isidentifier() or name in _OF_TEMPLATES:
                 raise ValueError(f"{name!r} is no argument of a chat template; write KEY=VALUE")
         return given
 
@@ -240,10 +240,10 @@ def _from_toml(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, too
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
 
 

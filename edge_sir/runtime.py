@@ -274,10 +274,10 @@ def _with_template(model: Model) -> Model:
 
 def _read_template(file: Path) -> str:
     try:
-        return file.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"cannot read the chat template {file}: {reason}") from None
+        return file.expanduser().read_text(encoding="utf-8-sig")
+    except (OSError, ValueError, RuntimeError) as error:  # a null byte in its name, ~somebody who does not exist
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None)
+        raise ConfigError(f"cannot read the chat template {file}: {reason or error}") from None
 
 
 def _sampling(options: Options) -> SamplingParams:

@@ -179,6 +179,7 @@ class Conversation:
         self._check_open()
         if role not in _MESSAGE_ROLES:
             raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
+        _check_text(text)
         self._close_open_reply()
         pinned = pinned or role == "system"
         parts = self._encoder.message(role, text, first=not self._spoken)
@@ -254,8 +255,7 @@ class Conversation:
     ) -> Turn:
         """One turn, for the caller to drive: the message is fed, nothing is decoded yet. As `stream`."""
         self._check_open()
-        if not isinstance(text, str):
-            raise ConfigError(f"a message is text, not {type(text).__name__}")
+        _check_text(text)
         terms = self._terms(sampling, max_tokens, stop)
         self._unsent.append(text)
         return self._begin(terms, 0)
@@ -273,11 +273,15 @@ class Conversation:
         return ReplyStream(self.owner, lambda: self.engine, begin, self._settle)
 
     def _terms(self, sampling: SamplingParams | None, max_tokens: int | None, stop: Sequence[str] | None) -> Terms:
-        return Terms(
-            sampling or self.sampling,
-            self.max_tokens if max_tokens is None else max_tokens,
-            self.stop if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
-        )
+        n_most = self.max_tokens if max_tokens is None else max_tokens
+        texts = self.stop if stop is None else (stop,) if isinstance(stop, str) else stop
+        if not isinstance(n_most, int | np.integer):  # found later, a reply would be begun that nobody ends
+            raise ConfigError(f"max_tokens is a whole number, not {n_most!r}")
+        if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+            raise ConfigError(f"stop is a text or a list of texts, not {texts!r}")
+        if not isinstance(sampling, SamplingParams | None):
+            raise ConfigError(f"sampling is a SamplingParams, not {type(sampling).__name__}")
+        return Terms(sampling or self.sampling, n_most, tuple(texts))
 
     def _begin(self, terms: Terms, tries: int) -> Turn:
         """Begins a turn with all that is unsent and opens the reply to it; nothing is decoded yet."""
@@ -452,6 +456,11 @@ class Conversation:
     def run_stats(self) -> ChatStats:
         """The figures since the chat was opened: those of conversations that were cleared are in them."""
         return self._figures.run(self.archive_bytes)
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str):
+        raise ConfigError(f"a message is text, not {type(text).__name__}")
 
 
 def _prompt(text: str | None) -> str | None:

@@ -169,7 +169,7 @@ class Turn:
         shown = self._form.shown.get(token) if text.is_open else None
         pieces = text.push(self._codec.piece(token) if shown is None else shown)
         if text.stopped:
-            self._cut_at_stop()
+            self._cut_at_stop(n_undecoded=1)
             return pieces + self._finish("stop")
         apart = text.thinking or text.leading
         if apart and not was_apart:  # the tag took several tokens, or all of it was a thought
@@ -180,10 +180,10 @@ class Turn:
         self._n_undecoded = 1
         return pieces
 
-    def _cut_at_stop(self) -> None:
+    def _cut_at_stop(self, n_undecoded: int) -> None:
         """Takes back the tokens that the stop string reaches into, and feeds what the first of them said before it."""
         text, session, n_before = self._text, self._session, len(self._rows("assistant"))
-        session.rewind(text.n_after_stop + bool(text.before_stop) - 1)  # the last one was not decoded
+        session.rewind(text.n_after_stop + bool(text.before_stop) - n_undecoded)
         left = text.written.removesuffix(text.before_stop)
         said = self._encoder.continue_reply(left, text.before_stop)
         session.feed(said, "assistant")
@@ -217,12 +217,23 @@ class Turn:
                 self._text.cancel()
             elif not self._text.stopped:
                 pieces = self._text.finish()
+                if self._text.stopped:  # what was held back as the beginning of a tag holds a stop string
+                    self._cut_at_stop(n_undecoded=0)
             if written:
+                if not self._text.written:
+                    self._drop_beginning()
                 self._as_in_history()
             self._session.feed(self._encoder.close_reply(self._text.written), "frame")
             if written:
                 self._on_written(self._text.text)
         return pieces
+
+    def _drop_beginning(self) -> None:
+        """Of a reply that ended in the middle of a tag or of its first character nothing is an answer."""
+        session = self._session
+        session.discard_pending()
+        session.relabel(self._rows("assistant"), "thought")
+        self._n_thought, self._n_answer = self._n_thought + self._n_answer, 0
 
     def _as_in_history(self) -> None:
         """Gives the reply's opening the form that history has: out of what was written, or by reading it once more."""

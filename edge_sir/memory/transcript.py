@@ -105,12 +105,14 @@ def read_transcript(path: str | Path) -> list[Message]:
         source = Path(path).expanduser()
         if source.exists() and not source.is_file():  # a device may have no end
             raise ValueError("it is no file")
-        with source.open(encoding="utf-8", newline="") as file:
+        with source.open(encoding="utf-8-sig", newline="") as file:
             lines = file.read().split("\n")
     except (OSError, ValueError, RuntimeError) as error:
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None)
         raise ConfigError(f"cannot read {path} ({reason or error}); give a file that /save wrote") from None
-    if lines[0].rstrip("\r") != _HEAD:
+    if lines[0] == f"{_HEAD}\r":  # an editor gave every line another end
+        lines = [line.removesuffix("\r") for line in lines]
+    if lines[0] != _HEAD:
         raise ConfigError(
             f"{path} is no transcript of edge-sir: its first line is not '{_HEAD}'; give a file that /save wrote"
         )

@@ -40,7 +40,8 @@ def compile_template(source: str) -> tuple[jinja2.Template, frozenset[str]]:
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Inert], undefined=_Missing
     )
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    now = datetime.now()  # one moment for all renderings: they are compared with each other
+    environment.globals["strftime_now"] = now.strftime
     environment.filters["tojson"] = _to_json
     try:
         names = frozenset(meta.find_undeclared_variables(environment.parse(source)))

@@ -97,8 +97,12 @@ class ReplyText:
 
     @property
     def leading(self) -> bool:
-        """Whether the last token pushed stands before an answer that something came before: a blank, or a lead."""
-        return bool(self._answer_at) and not self._raw[self._answer_at :].strip()
+        """Whether the last token pushed stands before an answer that something came before: a blank, or a lead.
+
+        A token that begins a character is the answer's; it is found out later if that was a blank.
+        """
+        begins = self._decoder.getstate()[0]
+        return bool(self._answer_at) and not begins and not self._raw[self._answer_at :].strip()
 
     @property
     def is_open(self) -> bool:

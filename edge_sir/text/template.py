@@ -137,7 +137,7 @@ class ChatTemplate:
         ]
         names = {**self._names, **self.arguments, **self._constants}
         try:
-            return self._template.render(messages=shaped, add_generation_prompt=generate, **names)
+            return self._template.render({**names, "messages": shaped, "add_generation_prompt": generate})
         except Exception as error:  # a template is somebody's program: whatever happens is its fault
             raise TemplateError(f"the chat template fails: {one_line(error)}") from None
 

@@ -161,6 +161,27 @@ def test_what_cannot_be_said_leaves_nothing_behind() -> None:
     assert not chat.awaits and chat.reply("Hi", stop="END").text == "Fine."
 
 
+@pytest.mark.parametrize(
+    ("terms", "match"),
+    [
+        ({"max_tokens": "x"}, "max_tokens is a whole number, not 'x'"),
+        ({"max_tokens": 2.5}, "max_tokens is a whole number, not 2.5"),
+        ({"stop": 5}, "stop is a text or a list of texts, not 5"),
+        ({"stop": [None]}, "stop is a text or a list of texts"),
+        ({"sampling": 5}, "sampling is a SamplingParams, not int"),
+    ],
+)
+def test_terms_of_a_wrong_type_leave_nothing_behind(terms: dict[str, Any], match: str) -> None:
+    chat, plain = make_chat(["Fine."]), make_chat(["Fine."])
+    with pytest.raises(ConfigError, match=match):
+        chat.reply("Lost", **terms)
+    assert not chat.awaits and chat.reply("Hi").turn == plain.reply("Hi").turn == 1
+    assert transcript(chat) == transcript(plain)
+    with pytest.raises(ConfigError, match="a message is text"):
+        chat.add("user", None)  # type: ignore[arg-type]
+    assert transcript(chat) == transcript(plain)
+
+
 def test_a_reply_regenerated_late_takes_nothing_else_back() -> None:
     chat = make_chat(["One.", "Two."])
     chat.reply("A")

@@ -357,3 +357,13 @@ def test_a_chat_with_all_its_changes_replays(tmp_path: Path) -> None:
     assert again.as_recorded and again.evictions > 8
     assert again.kept == set(chat.session.ledger["born"].tolist())
     assert ROLES[0] == "frame"
+
+
+def test_a_transcript_that_an_editor_wrote_anew_says_the_same(tmp_path: Path) -> None:
+    text = "edge-sir transcript 1\n[1] user\n    Hi\n    there\n[1] assistant\n    Hello.\n"
+    plain, edited = tmp_path / "plain", tmp_path / "edited"
+    plain.write_bytes(text.encode())
+    edited.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert (
+        [m.text for m in read_transcript(edited)] == [m.text for m in read_transcript(plain)] == ["Hi\nthere", "Hello."]
+    )

@@ -51,6 +51,71 @@ def test_a_stop_string_that_is_one_control_token_stops_on_it() -> None:
     assert "<|over|>" not in resident(chat)
 
 
+class WideTokenizer(MarkerTokenizer):
+    """Some of its tokens are several letters, as in a real vocabulary."""
+
+    WIDE = (".\n", "User", ": ST", "OP!")
+
+    def piece(self, token: int) -> bytes:
+        text = self.SPECIALS[token - 256] if token >= 256 else ""
+        return text.encode() if text in self.WIDE else super().piece(token)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stop", "answer"),
+    [
+        (["Fine", ".\n", "User", ": "], "\nUser:", "Fine."),
+        (["Fine", ": ST", "OP!"], "STOP", "Fine:"),
+        (["Fine", "é: ST", "OP!"], "STOP", "Fineé:"),
+        (["<thi", "<|end|>"], "h", "<t"),  # what may begin a tag is held back until the reply ends
+    ],
+)
+def test_a_stop_string_leaves_no_part_of_itself_in_the_cache(tokens: list[str], stop: str, answer: str) -> None:
+    template = ChatTemplate(KINDS["the same in history"], bos=BOS, eos=EOS)
+    codec = WideTokenizer(template)
+    codec.SPECIALS = (*codec.SPECIALS, *codec.WIDE)  # type: ignore[misc]
+    engine = ToyEngine(512, n_vocab=256 + len(codec.SPECIALS))
+    engine.script[:] = [int(t) for text in tokens for t in codec.encode(text, special=True)]
+    chat = Chat(engine, codec, template, from_spec("sir"), 512, sampling=SamplingParams(0), stop=(stop,))
+    assert chat.reply("Hi").text == answer
+    stays = chat.session.ledger["token"][role_rows(chat.session, "assistant")].tolist()
+    assert b"".join(codec.piece(t) for t in stays).decode().rstrip() == answer
+    assert agrees(chat.session)
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "n", "by_hand"),
+    [
+        ("channels", "<|channel|>analysis<|message|>Hm.", n, by_hand)
+        for n in (1, 2, 5, 9, 12)
+        for by_hand in (False, True)
+    ]
+    + [("an empty channel is opened", "<|channel>thought Hm.", n, by_hand) for n in (1, 5) for by_hand in (False, True)]
+    + [("the same in history", "\U0001f44b", n, True) for n in (1, 3)],  # a token is a byte
+)
+def test_a_reply_cut_before_its_first_word_leaves_nothing_but_its_form(
+    kind: str, written: str, n: int, by_hand: bool
+) -> None:
+    chat = speak(KINDS[kind], written + "<|end|>", n=99 if by_hand else n)
+    turn, n_drawn = chat.turn("Hi"), 0
+    while (piece := turn.next_slice()) is not None:
+        turn.commit(chat.engine.decode([piece])[0])
+        n_drawn += turn.phase == "writing"
+        if by_hand and n_drawn == n:
+            turn.cancel()
+    assert turn.reply.text == ""
+    chat.add("user", "And?")
+    messages = [{"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", ""), ("user", "And?"))]
+    assert resident(chat) + chat.template.generation == chat.template.render(messages, generate=True)
+    assert agrees(chat.session)
+
+
+def test_a_reply_that_begins_with_its_stop_string_stands_as_history_has_it() -> None:
+    chat = speak(KINDS["history has a word"], "STOP and more", stop=("STOP",))
+    assert chat.reply("Hi").text == ""
+    assert resident(chat).endswith("<|assistant|>\n>>>all\n<|end|>\n")
+
+
 @pytest.mark.parametrize("answer", ["Yes.", ""])
 def test_a_token_that_ends_a_channel_ends_no_reply_inside_a_thought(answer: str) -> None:
     thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -95,6 +160,15 @@ def test_what_stands_before_a_closing_tag_was_a_thought() -> None:
     assert pieces[-1].role == "assistant" and pieces[-1].text.endswith("!")
     assert transcript(chat).endswith("assistant\nHello!<|im_end|>\n")
     assert [m.text for m in chat.transcript.of(1)] == ["Hi", "Hello!"]
+    assert agrees(chat.session)
+
+
+@pytest.mark.parametrize("before", ["<think>Hm.</think>", "<think>Hm.</think>\n\n", "Hm.</think> "])
+@pytest.mark.parametrize("answer", ["é!", "\U0001f44b Hello", "\u3000Hello"])
+def test_a_character_of_several_tokens_that_begins_an_answer_stays_whole(before: str, answer: str) -> None:
+    chat = make_chat([before + answer])
+    assert chat.reply("Hi").text == answer.strip()
+    assert transcript(chat).endswith(f"assistant\n{answer.strip()}<|im_end|>\n")
     assert agrees(chat.session)
 
 

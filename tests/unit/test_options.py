@@ -255,3 +255,12 @@ def test_template_arguments_without_a_key_or_a_value_are_refused(tmp_path: Path,
 def test_a_template_argument_that_is_nested_too_deep_for_json_is_a_text() -> None:
     deep = "[" * 100_000
     assert Options(template_args=f"a={deep}").template_args == {"a": deep}
+
+
+def test_a_file_of_options_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert gather_from(tmp_path, {FILE: "\ufeffbudget = 300\n"}).options.budget == 300
+
+
+def test_a_number_that_python_refuses_to_read_is_named_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not valid TOML"):
+        gather_from(tmp_path, {FILE: "seed = " + "9" * 5000})

@@ -44,6 +44,22 @@ def test_the_interrupt_comes_once_and_after_the_block(n_interrupts: int) -> None
     assert signal.getsignal(signal.SIGINT) is HANDLER
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_and_a_terminal_that_went_away_wait_too(number: int) -> None:
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    done: list[str] = []
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(SystemExit), shield():
+            signal.raise_signal(number)
+            done.append("block")
+    finally:
+        signal.signal(number, before)
+    assert done == ["block"]
+
+
 def test_without_an_interrupt_nothing_happens() -> None:
     with shield():
         assert signal.getsignal(signal.SIGINT) is not HANDLER

@@ -214,6 +214,11 @@ def test_templates_get_what_their_authors_test_with() -> None:
     assert ChatTemplate(extras + CHATML).preamble == '4{"a": "<é>"}1'
 
 
+def test_a_template_that_writes_the_time_is_not_taken_for_one_that_rewrites() -> None:
+    template = ChatTemplate("{{ strftime_now('%H:%M:%S.%f') }}" + CHATML)
+    assert len(template.preamble) == len("12:34:56.123456") and not template.differences
+
+
 def test_json_takes_the_arguments_of_transformers() -> None:
     source = "{{ {'b': 'é', 'a': [1]} | tojson(ensure_ascii=True, sort_keys=True, separators=(',', ':')) }}"
     assert ChatTemplate(source + "{{ 'é' | tojson(ensure_ascii=False) }}" + CHATML).preamble == (
@@ -273,3 +278,8 @@ def test_arguments_are_in_force_in_a_template_of_their_own() -> None:
     assert thinks.with_arguments({"effort": "low"}).arguments == {"enable_thinking": True, "effort": "low"}
     assert template.with_arguments({}) is template
     assert template.asks_for == {"enable_thinking", "effort"}
+
+
+@pytest.mark.parametrize("name", ["self", "args", "kwargs", "context"])
+def test_an_argument_of_any_name_is_given_to_the_template(name: str) -> None:
+    assert ChatTemplate(CHATML, arguments={name: "x"}).arguments == {name: "x"}
