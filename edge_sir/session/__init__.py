@@ -2,7 +2,8 @@
 
 session.py    the step machine, and the only place where memory is lost      state.py      all of it as one value
 pending.py    what was fed and not decoded yet                               positions.py  packed, or with gaps
-saved.py      rows with their cells, which outlive their eviction
+saved.py      rows with their cells, which outlive their eviction          displaced.py  rows that make room for a turn
+npz.py        numbers, texts and arrays as bytes
 """
 
 from edge_sir.session.positions import PositionMode, Positions

@@ -6,16 +6,15 @@ standing    a b c d e f          what would be resident without the recall: room
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_sir.core.ledger import COLUMNS, TokenLedger
+from edge_sir.core.ledger import TokenLedger
 from edge_sir.session.saved import SavedRows
 
 __all__ = ["Displaced", "standing"]
-
-_DTYPES = dict(COLUMNS)
 
 
 class Displaced:
@@ -36,12 +35,9 @@ class Displaced:
         for saved, stays in self._saved:
             stays &= ~np.isin(saved.columns["born"], born)
 
-    def columns(self) -> dict[str, NDArray[np.generic]]:
-        """The ledger columns of all rows that are to return, in the order of birth, [n] each."""
-        parts = [{name: column[stays] for name, column in saved.columns.items()} for saved, stays in self._saved]
-        out = {name: np.concatenate([np.empty(0, dtype), *(p[name] for p in parts)]) for name, dtype in COLUMNS}
-        order = np.argsort(out["born"])
-        return {name: column[order].astype(_DTYPES[name]) for name, column in out.items()}
+    def columns(self) -> list[dict[str, NDArray[Any]]]:
+        """The ledger columns of all rows that are to return, piece by piece."""
+        return [{name: column[stays] for name, column in saved.columns.items()} for saved, stays in self._saved]
 
     def take(self) -> Iterator[tuple[SavedRows, NDArray[np.intp]]]:
         """What is to return, piece by piece, and which rows of it; each is taken out as it is handed over."""
@@ -54,11 +50,10 @@ class Displaced:
 def standing(ledger: TokenLedger, displaced: Displaced) -> TokenLedger:
     """The rows that would be resident had nothing been recalled; their positions are of no use."""
     here = ledger.columns()
-    stays = ~here["recalled"]
-    away = displaced.columns()
-    merged = {name: np.concatenate([here[name][stays], away[name]]) for name in here}
-    order = np.argsort(merged["born"], kind="stable")
-    rows = {name: column[order] for name, column in merged.items()} | {"pos": np.arange(len(order))}
+    pieces = [{name: column[~here["recalled"]] for name, column in here.items()}, *displaced.columns()]
+    rows = {name: np.concatenate([piece[name] for piece in pieces]) for name in here}
+    order = np.argsort(rows["born"])
+    rows = {name: column[order] for name, column in rows.items()} | {"pos": np.arange(len(order))}
     copy = TokenLedger(max(ledger.capacity, len(order)))
     copy.append(rows.pop("token"), rows)
     return copy

@@ -4,8 +4,6 @@ session.save_rows(rows) ──> SavedRows ──session.restore(saved)──> th
                                 └──dump()──> bytes ──load()──> SavedRows
 """
 
-import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +13,12 @@ from numpy.typing import NDArray
 from edge_sir.core.ledger import COLUMNS
 from edge_sir.core.sealed import seal, unseal
 from edge_sir.errors import StateError
+from edge_sir.session.npz import from_npz, to_npz
 
 __all__ = ["SavedRows"]
 
 _KIND = "saved passage"
 _FORMAT = 1
-_LABEL = "label"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,25 +41,19 @@ class SavedRows:
 
     def dump(self) -> bytes:
         """The value as bytes with a checksum; no pickled objects are in them."""
-        label = json.dumps({"format": _FORMAT, "epoch": self.epoch}).encode()
-        buffer = io.BytesIO()
-        arrays = {_LABEL: label, "cells": self.cells}
-        np.savez(
-            buffer,
-            allow_pickle=False,
-            **{name: np.frombuffer(data, np.uint8) for name, data in arrays.items()},
-            **{f"ledger.{name}": column for name, column in self.columns.items()},
-        )
-        return seal(_KIND, {}, buffer.getvalue())
+        arrays = {f"ledger.{name}": column for name, column in self.columns.items()}
+        cells = {"cells": np.frombuffer(self.cells, np.uint8)}
+        return seal(_KIND, {}, to_npz(_FORMAT, {"epoch": self.epoch}, arrays | cells))
 
     @classmethod
     def load(cls, data: bytes) -> "SavedRows":
         """The value that `dump` wrote. Raises StateError for any other bytes."""
-        payload = unseal(data, _KIND, {})
-        with np.load(io.BytesIO(payload), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        label = json.loads(arrays.pop(_LABEL).tobytes())
-        if label["format"] != _FORMAT or arrays.keys() != {"cells", *(f"ledger.{name}" for name, _ in COLUMNS)}:
+        try:
+            scalars, arrays = from_npz(_FORMAT, unseal(data, _KIND, {}))
+            cells = arrays.pop("cells").tobytes()
+            columns = {name: arrays.pop(f"ledger.{name}") for name, _ in COLUMNS}
+        except (ValueError, KeyError):  # the checksum was right
+            raise StateError(f"the {_KIND} was written by another version") from None
+        if arrays:
             raise StateError(f"the {_KIND} was written by another version")
-        cells = arrays.pop("cells").tobytes()
-        return cls({name.removeprefix("ledger."): a for name, a in arrays.items()}, label["epoch"], cells)
+        return cls(columns, scalars["epoch"], cells)

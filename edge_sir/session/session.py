@@ -11,7 +11,7 @@ place, `evict`, and each loss is a value that listeners get.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal
@@ -61,6 +61,11 @@ def check_context(budget: Budget, engine: Engine) -> None:
 def _carry(piece: Slice, result: SliceResult) -> Carry:
     last = {name: float(rows[-1]) for name, rows in result.scores.items()}
     return Carry(last, int(piece.targets[-1]), result.logits)
+
+
+def _sampler(engine: Engine, state: Mapping[str, Any] | None) -> Sampler | None:
+    """One that goes on from the `state` of another, None for none."""
+    return None if state is None else engine.sampler(SamplingParams(**state["params"]), state["drawn"])
 
 
 class Session:
@@ -558,8 +563,7 @@ class Session:
         other._reserve = scalars["reserve"]
         other._pending.go_on(scalars["numbering"])
         other._epochs = PositionEpochs(**scalars["epochs"])
-        if scalars["sampler"] is not None:
-            other._sampler = engine.sampler(SamplingParams(**scalars["sampler"]["params"]), scalars["sampler"]["drawn"])
+        other._sampler = _sampler(engine, scalars["sampler"])
         other._check_agreement()
         return other
 
@@ -591,10 +595,7 @@ class Session:
         resolve_positions(self.mode, engine)
         with shield():  # the session is in the old engine or in the new one, and whoever owns them knows in which
             engine.load(self.seq, self.engine.dump(self.seq))
-            sampler = None
-            if self._sampler is not None:
-                drawing = self._sampler.state()
-                sampler = engine.sampler(SamplingParams(**drawing["params"]), drawing["drawn"])
+            sampler = _sampler(engine, None if self._sampler is None else self._sampler.state())
             if engine.pos_range(self.seq)[1] != self.engine.pos_range(self.seq)[1]:
                 raise StateError(f"{engine.spec.model} did not take all cells over")
             self.end_sampler()

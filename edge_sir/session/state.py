@@ -8,20 +8,17 @@ or `Engine.dump` and `load`). Arrays and scalars are kept apart, so that whoever
 `/save` writes what was said (memory/transcript.py), not this.
 """
 
-import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.errors import StateError
+from edge_sir.session.npz import from_npz, to_npz
 
 __all__ = ["SessionState"]
 
 _FORMAT = 1
-_SCALARS = "scalars"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,20 +39,13 @@ class SessionState:
 
     def dump(self) -> bytes:
         """The state as bytes; no pickled objects are in them."""
-        text = json.dumps({"format": _FORMAT} | self.scalars).encode()
-        buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **{_SCALARS: np.frombuffer(text, np.uint8), **self.arrays})
-        return buffer.getvalue()
+        return to_npz(_FORMAT, self.scalars, self.arrays)
 
     @classmethod
     def load(cls, data: bytes) -> "SessionState":
         """The state that `dump` wrote. Raises StateError for any other bytes."""
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            scalars = json.loads(arrays.pop(_SCALARS).tobytes())
-            if scalars.pop("format") != _FORMAT:
-                raise ValueError("it was written by another version")
-        except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged bytes
+            scalars, arrays = from_npz(_FORMAT, data)
+        except Exception as error:  # whatever it is, the bytes are not what they should be
             raise StateError(f"this is no saved session: {error}") from None
         return cls(arrays, scalars)
