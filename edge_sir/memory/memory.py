@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,22 @@ from edge_sir.memory.view import Memory, memory_of, never_said
 from edge_sir.session import Session
 from edge_sir.text.boundaries import contains, sentences
 
-__all__ = ["MemoryControl"]
+__all__ = ["Keeper", "MemoryControl"]
 
 Rows = NDArray[np.intp]
+
+
+class Keeper(Protocol):
+    """What keeps evicted words, too, and must lose what the conversation loses."""
+
+    def truncate(self, turn: int) -> None:
+        """Turns from `turn` on were never said."""
+
+    def forget(self, born: NDArray[np.int64]) -> None:
+        """The tokens with these born numbers are forgotten on request, resident or not."""
+
+    def clear(self) -> None:
+        """A new conversation."""
 
 
 class MemoryControl:
@@ -27,6 +41,7 @@ class MemoryControl:
 
     `what` is a turn's number, or words that were said: then what is left of the sentences is meant that held them,
     in any case. prompt: gives the turn of the system prompt in force, None if there is none.
+    archive: what else keeps evicted words, if anything does.
     """
 
     def __init__(self, session: Session, codec: TextCodec, prompt: Callable[[], int | None] = lambda: 0) -> None:
@@ -35,7 +50,7 @@ class MemoryControl:
         self._codec = codec
         self._prompt = prompt
         self.evictions = EvictionLog()
-        self.on_forget: Callable[[NDArray[np.int64]], None] | None = None
+        self.archive: Keeper | None = None
 
     @property
     def _said(self) -> Said:
@@ -55,11 +70,15 @@ class MemoryControl:
         """Turns from `turn` on were never said."""
         self.transcript.truncate(turn)
         self.evictions.rewind(turn)
+        if self.archive is not None:
+            self.archive.truncate(turn)
 
     def clear(self) -> None:
         """A new conversation."""
         self.transcript.truncate(0)
         self.evictions.clear()
+        if self.archive is not None:
+            self.archive.clear()
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
@@ -111,8 +130,8 @@ class MemoryControl:
             session.forget(rows)
             if ledger.journal is not None:
                 ledger.journal.forgotten(np.unique(born))
-            if self.on_forget is not None:
-                self.on_forget(np.unique(born))
+            if self.archive is not None:
+                self.archive.forget(np.unique(born))
             n_unsaid = self._unsay(what, texts)
             if n_unsaid or len(rows):
                 turns = Counter(part.turn for part in parts)

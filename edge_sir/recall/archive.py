@@ -1,6 +1,6 @@
 """Messages that lost cells, kept with their cells outside the cache: saved whole before the first one is evicted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.ledger import ROLES, split
-from edge_sir.recall.store import PROCESS_STORE, ByteStore
+from edge_sir.recall.store import ByteStore, process_store
 from edge_sir.session import SavedRows, Session
 
 __all__ = ["Archive", "Piece"]
@@ -21,7 +21,6 @@ _THOUGHT = ROLES.index("thought")
 class Piece:
     """Neighbouring tokens of one message. saved: their rows, without cells; key: of the cells in the store."""
 
-    message: int
     turn: int
     saved: SavedRows
     key: int
@@ -34,14 +33,14 @@ class Piece:
 
 
 class Archive:
-    """The archive of one session, which it watches. store: where the cells are kept, under a bound of bytes.
+    """The archive of one session, which it watches. store: where the cells are kept, by default the process's.
 
     Where the engine cannot restore cells (`EngineSpec.can_restore`) nothing is saved.
     """
 
-    def __init__(self, session: Session, store: ByteStore = PROCESS_STORE) -> None:
-        self._session, self._store = session, store
-        self._pieces: dict[int, list[Piece]] = {}  # by message
+    def __init__(self, session: Session, store: ByteStore | None = None) -> None:
+        self._session, self._store = session, store or process_store()
+        self._pieces: dict[int, list[Piece]] = {}  # by turn
         self._until: dict[int, int] = {}  # of each message, up to which born number it is saved
         session.before_eviction = self.save
 
@@ -65,8 +64,8 @@ class Archive:
                     self._keep(message, session.save_rows(part))
 
     def _keep(self, message: int, saved: SavedRows) -> None:
-        piece = Piece(message, int(saved.columns["turn"][0]), replace(saved, cells=b""), self._store.put(saved.cells))
-        self._pieces.setdefault(message, []).append(piece)
+        turn = int(saved.columns["turn"][0])
+        self._pieces.setdefault(turn, []).append(Piece(turn, replace(saved, cells=b""), self._store.put(saved.cells)))
         self._until[message] = int(saved.columns["born"][-1])
 
     # ---- what is in it -------------------------------------------------------------------------
@@ -75,12 +74,12 @@ class Archive:
         return (piece for pieces in self._pieces.values() for piece in pieces)
 
     def of_turn(self, turn: int) -> list[Piece]:
-        """The pieces of a turn, in the order of birth."""
-        return sorted((piece for piece in self if piece.turn == turn), key=lambda piece: int(piece.born[0]))
+        """The pieces of a turn."""
+        return sorted(self._pieces.get(turn, ()), key=lambda piece: int(piece.born[0]))
 
-    def turns(self) -> set[int]:
+    def turns(self) -> Collection[int]:
         """The turns of which something is in it."""
-        return {piece.turn for piece in self}
+        return self._pieces.keys()
 
     def cells_of(self, piece: Piece) -> SavedRows | None:
         """The piece with its cells, which count as used now; None if they have left the store."""
@@ -105,6 +104,6 @@ class Archive:
     def _drop(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
             self._store.discard(piece.key)
-            self._pieces[piece.message].remove(piece)
-            if not self._pieces[piece.message]:
-                del self._pieces[piece.message]
+            self._pieces[piece.turn].remove(piece)
+            if not self._pieces[piece.turn]:
+                del self._pieces[piece.turn]

@@ -1,11 +1,12 @@
 """Bytes kept outside the cells, under one bound for the whole process: what was used least recently leaves first."""
 
+import functools
 import threading
 from collections import OrderedDict
 
 import psutil
 
-__all__ = ["PROCESS_STORE", "ByteStore", "default_bound"]
+__all__ = ["ByteStore", "default_bound", "process_store"]
 
 _SHARE = 4  # a quarter of the memory that is free when the store is made
 
@@ -78,5 +79,7 @@ class ByteStore:
             self._n_bytes -= len(blob)
 
 
-PROCESS_STORE = ByteStore(default_bound())
-"""The one that all conversations of the process share."""
+@functools.cache
+def process_store() -> ByteStore:
+    """The one that all conversations of the process share. Its bound is taken when the first of them asks for it."""
+    return ByteStore(default_bound())
