@@ -13,7 +13,7 @@ from edge_sir.memory.evictions import EvictionLog, Forgotten, Loss, mean
 from edge_sir.memory.passages import Passage
 from edge_sir.memory.transcript import Message, Transcript
 from edge_sir.session import Session
-from edge_sir.text.boundaries import contains
+from edge_sir.text.boundaries import contains, spelled
 
 __all__ = ["Memory", "TurnMemory", "memory_of", "never_said"]
 
@@ -193,7 +193,7 @@ def _passages(ledger: TokenLedger, rows: Rows, n_dropped: int, codec: TextCodec)
         gap = min(n_dropped, int(missing[part[0] - 1])) if part[0] else 0
         n_dropped -= gap
         # A character of which a token is missing is left out.
-        text = b"".join(codec.piece(int(t)) for t in ledger["token"][rows[part]]).decode("utf-8", "ignore")
+        text = spelled(codec, ledger["token"][rows[part]])
         passages.append(
             Passage(
                 message=int(ledger["message"][first]),

@@ -12,6 +12,7 @@ from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
 from edge_sir.recall.index import Match, TurnIndex
 from edge_sir.session import SavedRows, Session
+from edge_sir.text.boundaries import spelled
 from edge_sir.text.reply import Recalled
 
 __all__ = ["Recall"]
@@ -116,4 +117,4 @@ class Recall:
     def _text(self, saved: SavedRows, rows: NDArray[np.intp]) -> str:
         columns = saved.columns
         said = rows[~np.isin(columns["role"][rows], UNSPOKEN)]
-        return b"".join(self._codec.piece(int(t)) for t in columns["token"][said]).decode("utf-8", "ignore").strip()
+        return spelled(self._codec, columns["token"][said]).strip()

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from edge_sir.text.boundaries import NO_SPACES
+
 __all__ = ["is_prefix", "terms"]
 
 # Letters that Unicode does not take apart into a plain one and a mark.
@@ -12,8 +14,7 @@ _FOLDED = str.maketrans(
 )
 _ENDING = re.compile("(?:n't|'[a-z]{0,2})$")  # Ada's, don't, we're
 _GERMAN_ENDING = re.compile(r"(?<=\w{3})en$")  # kaufe, kaufen; the index stems English, and leaves this
-_NO_SPACES = re.compile("([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+)")
-"""Scripts that put no spaces between words (Thai, Lao, Burmese, Khmer, Japanese, Chinese)."""
+_RUN = re.compile(f"({NO_SPACES.pattern}+)")
 
 # Function words of English and German. Those of another language are in most texts, so they weigh little.
 _COMMON_WORDS = """
@@ -43,7 +44,7 @@ def terms(text: str) -> list[str]:
 
 def is_prefix(term: str) -> bool:
     """Whether a search term is one character of a script without spaces: it matches whatever begins with it."""
-    return len(term) == 1 and _NO_SPACES.match(term) is not None
+    return len(term) == 1 and NO_SPACES.match(term) is not None
 
 
 def _fold(text: str) -> str:
@@ -56,8 +57,8 @@ def _fold(text: str) -> str:
 
 
 def _split(word: str) -> Iterator[str]:
-    for part in _NO_SPACES.split(_ENDING.sub("", word).replace("'", "")):
-        if _NO_SPACES.match(part):
+    for part in _RUN.split(_ENDING.sub("", word).replace("'", "")):
+        if NO_SPACES.match(part):
             yield from (part[i : i + 2] for i in range(len(part)))
         elif part:
             yield _GERMAN_ENDING.sub("", part)

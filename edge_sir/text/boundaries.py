@@ -6,6 +6,7 @@ There is one rule, and it is read off tokens. A text is split as the tokens are 
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -13,21 +14,23 @@ from edge_sir.core.ledger import ROLES, split
 from edge_sir.engine import TextCodec, Tokens
 from edge_sir.session.pending import Borders, PendingTokens
 
-__all__ = ["TextBorders", "contains", "pattern_of", "sentences", "words"]
+__all__ = ["NO_SPACES", "TextBorders", "contains", "pattern_of", "sentences", "spelled", "words"]
 
 _ENDS = (".", "!", "?", ";", "。", "！", "？")
 _APOSTROPHES = "'’_"
 _TAIL = 12  # characters, longer than any abbreviation
-_NO_SPACES = (
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Burmese
-    (0x1780, 0x17FF),  # Khmer
-    (0x3040, 0x30FF),  # Japanese syllables
-    (0x3400, 0x9FFF),  # Chinese characters
-    (0xF900, 0xFAFF),
-    (0x20000, 0x3FFFF),
+NO_SPACES = re.compile(
+    "["
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u1000-\u109f"  # Burmese
+    "\u1780-\u17ff"  # Khmer
+    "\u3040-\u30ff"  # Japanese syllables
+    "\u3400-\u9fff"  # Chinese characters
+    "\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+    "]"
 )
-"""Scripts that put no spaces between words: there every token stands for itself."""
+"""A character of a script that puts no spaces between words: there every token stands for itself."""
 _ABBREVIATIONS = {"mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "vs", "e.g", "i.e", "z.b", "bzw", "ca"}
 _USER = ROLES.index("user")
 
@@ -69,7 +72,7 @@ class TextBorders:
 
 def _begins_a_word(text: str) -> bool:
     first = text[:1]
-    if not first or any(low <= ord(first) <= high for low, high in _NO_SPACES):
+    if not first or NO_SPACES.match(first):
         return True
     return not (first == "\ufffd" or first in _APOSTROPHES or unicodedata.category(first)[0] in "LMN")
 
@@ -90,7 +93,12 @@ def sentences(codec: TextCodec, text: str) -> list[str]:
     queue.start_message()
     queue.feed(tokens, _USER, 0, False, TextBorders(codec)(tokens))
     parts = split(np.arange(len(tokens)), queue.head(len(tokens))["sentence"])
-    return [b"".join(codec.piece(int(t)) for t in tokens[part]).decode("utf-8", "replace") for part in parts]
+    return [spelled(codec, tokens[part], "replace") for part in parts]
+
+
+def spelled(codec: TextCodec, tokens: Tokens, errors: Literal["ignore", "replace"] = "ignore") -> str:
+    """The text of `tokens` int [n]. errors: what becomes of a character of which a token is missing."""
+    return b"".join(codec.piece(int(token)) for token in tokens).decode("utf-8", errors)
 
 
 def words(text: str) -> list[tuple[int, int]]:
