@@ -15,6 +15,10 @@ from edge_sir.errors import BudgetError, ConfigError, SessionError
 from edge_sir.llama import ram
 
 TERMS: dict[str, Any] = {"threads": 1, "quiet": True, "max_tokens": 8, "temperature": 0}
+DIFFERENT: tuple[dict[str, Any], ...] = (
+    {"budget": 160, "policy": "sir"},
+    {"budget": 200, "policy": "streaming", "seed": 3},
+)
 SAYINGS = ("My name is Ada.", "What grows in a garden in May?", "And who am I?", "Name a colour.")
 
 
@@ -38,13 +42,12 @@ def test_two_chats_at_once_say_what_each_would_say_alone(
     kind: str, tiny_llama_path: Path, request: pytest.FixtureRequest
 ) -> None:
     path = tiny_llama_path if kind == "tiny" else request.getfixturevalue("smollm2_path")
-    different = ({"budget": 160, "policy": "sir"}, {"budget": 200, "policy": "streaming", "seed": 3})
     alone = []
-    for options in different:
+    for options in DIFFERENT:
         with edge_sir.load(path, **TERMS) as model, model.chat(**options) as chat:
             alone += talk([chat])
     with edge_sir.load(path, **TERMS) as model:
-        chats = [model.chat(**options) for options in different]
+        chats = [model.chat(**options) for options in DIFFERENT]
         assert talk(chats) == alone
         assert [c.stats().budget for c in chats] == [160, 200]
 
@@ -54,10 +57,9 @@ def test_two_chats_in_two_threads_say_what_each_would_say_alone(
     kind: str, tiny_llama_path: Path, request: pytest.FixtureRequest
 ) -> None:
     path = tiny_llama_path if kind == "tiny" else request.getfixturevalue("smollm2_path")
-    different = ({"budget": 160, "policy": "sir"}, {"budget": 200, "policy": "streaming", "seed": 3})
     with edge_sir.load(path, **TERMS) as model:
-        alone = [talk([model.chat(**options)]) for options in different]
-        chats = [model.chat(**options) for options in different]
+        alone = [talk([model.chat(**options)]) for options in DIFFERENT]
+        chats = [model.chat(**options) for options in DIFFERENT]
         with ThreadPoolExecutor(2) as pool:
             assert list(pool.map(lambda chat: talk([chat]), chats)) == alone
 
