@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir._owner import Owner, owned
-from edge_sir.core.plan import Move, check_places, moves_between
+from edge_sir.core.plan import Move, Run, check_places, moves_between
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sealed import seal, unseal
 from edge_sir.core.sharing import Sharing
@@ -290,18 +290,20 @@ class LlamaEngine:
 
     # ---- saving and restoring cells --------------------------------------------------------------
 
-    def save(self, seq: int, p0: int, p1: int) -> bytes:
+    def save(self, seq: int, p0: int, p1: int, *more: Run) -> bytes:
         """As the protocol says: llama_memory_seq_cp to the scratch sequence, llama_state_seq_get_data of that one.
 
         The flush comes first, since llama.cpp would store new positions with old keys.
         """
         self._check_seq(seq)
         self._check_can_restore()
-        _check_positions(p0, p1)
+        for run in (ranges := ((p0, p1), *more)):
+            _check_positions(*run)
         self.flush(seq)
         self._refuse_wrong_keys()
-        lib.llama_memory_seq_cp(self._memory, seq, self._scratch, p0, p1)
         try:
+            for run in ranges:
+                lib.llama_memory_seq_cp(self._memory, seq, self._scratch, *run)
             state = self._get_state(self._scratch)
         finally:
             self._clear_scratch()
