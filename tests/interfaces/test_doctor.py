@@ -72,9 +72,12 @@ def test_the_archive_is_counted_beside_the_budget(run_cli: Callable, talker_path
     archive = memory["archive"]
     assert archive["bytes"] == archive["left_bytes"] == 200_000_000 - memory["budget_bytes"]
     assert re.search(r"beside a budget of 256 cells [\d.]+ MB of it are left for the archive", text)
-    text, smaller = asked("--memory", "200M", "--archive", "100MB")
-    assert smaller["largest_budget"] < memory["largest_budget"] and smaller["reserved_bytes"] == 100_000_000
-    assert "200.0 MB hold, beside an archive of 100.0 MB, a budget of " in text
+    text, smaller = asked("--memory", "200M", "--archive", "20MB")
+    assert smaller["largest_budget"] == memory["largest_budget"] > 0 and smaller["reserved_bytes"] == 20_000_000
+    assert "200.0 MB hold, beside an archive of 20.0 MB, a budget of " in text
+    text, none = asked("--memory", "200M", "--archive", "190MB")
+    assert none["largest_budget"] == 0 and none["least_bytes"] > 190_000_000
+    assert "beside an archive of 190.0 MB, not even the smallest budget" in text
     assert asked("--archive", "0")[1]["archive"]["tokens"] == 0
 
 

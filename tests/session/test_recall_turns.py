@@ -95,7 +95,7 @@ def test_what_is_displaced_is_saved_once_and_not_word_by_word(positions: str) ->
     session.engine.save = counted  # type: ignore[method-assign]
     session.begin_turn()
     before = session.ledger["born"].tolist()
-    assert session.recall([(saved, None)]) == 30 and n_saves == 1
+    assert session.recall([(saved, None)]) == [30] and n_saves == 1
     assert len(session.ledger) == BUDGET and agrees(session)
     assert session.end_recall() == 30
     assert session.ledger["born"].tolist() == before and agrees(session)
@@ -110,7 +110,7 @@ def test_what_is_left_of_a_recalled_passage_is_not_displaced() -> None:
     session.begin_turn()
     read(session, np.random.default_rng(2), 15)
     session.begin_turn()
-    assert session.recall([(saved, None)]) == 15
+    assert session.recall([(saved, None)]) == [15]
     assert set(range(30, 60)) <= set(session.ledger["born"].tolist()) and agrees(session)
     assert session.end_recall() == 15
 
@@ -119,4 +119,4 @@ def recall(session: Session, saved: SavedRows) -> int:
     """As many of the saved rows as a quarter of the cells holds."""
     room = BUDGET // 4 - int(session.ledger["recalled"].sum())
     rows = np.flatnonzero(~np.isin(saved.columns["born"], session.ledger["born"]))[: max(0, room)]
-    return session.recall([(saved, rows)]) if len(rows) else 0
+    return sum(session.recall([(saved, rows)])) if len(rows) else 0
