@@ -34,7 +34,7 @@ def recalling(setup: Setup, n_rounds: int, keys: Sequence[str] = KEYS) -> list[F
         model=setup.model, threads=setup.threads, budget=_N_CELLS, max_tokens=1, temperature=0, quiet=True
     )
     with Model(ensure_model(setup.model, quiet=True), options) as model:
-        off, on = model.chat(), model.chat(recall="cells")
+        off, on = model.chat(recall="off"), model.chat(recall="cells")
         if not on.engine.spec.can_restore:
             return [Figure(key, None, note=on.engine.spec.why_restore) for key in keys]
         for chat in (off, on):

@@ -49,6 +49,8 @@ __all__ = ["Session", "check_context"]
 _log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
+_SPARE = 32  # cells displaced beside those needed, or each token of the reply would displace one, and shift all keys
+_SOON = 128  # tokens of the message that waits for which room is displaced together with that for what is recalled
 
 
 def check_context(budget: Budget, engine: Engine) -> None:
@@ -435,13 +437,16 @@ class Session:
         """
         self.make_ready()
         wanted = [(saved, self._missing(saved, rows)) for saved, rows in passages]
-        n_over = len(self.ledger) + sum(len(rows) for _, rows in wanted) - self.budget.n_cells
+        n_wanted = sum(len(rows) for _, rows in wanted)
+        if not n_wanted:
+            return [0] * len(wanted)
+        n_over = len(self.ledger) + n_wanted - self.budget.n_cells
         beside = np.isin(self.ledger["born"], [b for saved, _ in wanted for b in saved.columns["born"]])
         if n_over > int((self._displaceable() & ~beside).sum()):
             beside[:] = False
         if n_over > int(self._displaceable().sum()):
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
-        self._displace(n_over, beside)
+        self._displace(n_over + min(len(self._pending), _SOON), beside)
         came = [0] * len(wanted)
         with self._unrecorded():
             for i, (saved, rows) in enumerate(wanted):
@@ -484,7 +489,7 @@ class Session:
         return may_go
 
     def _displace(self, n: int, keep: NDArray[np.bool_] | None = None) -> None:
-        """Frees `n` cells, those that the policy values least; recalled rows yield where nothing else may.
+        """Frees `n` cells and some to spare, those that the policy values least; recalled rows yield if others may not.
 
         keep: ledger rows that stay, bool [len(ledger)]: what is resident of a passage that is to be recalled.
         """
@@ -493,10 +498,11 @@ class Session:
             with self._unrecorded():
                 self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
             n -= n_short
-        if n <= 0:
+        protect = ~self._displaceable() if keep is None else ~self._displaceable() | keep
+        n = min(n + _SPARE, int((~protect).sum())) if n > 0 else 0
+        if not n:
             return
         view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
-        protect = ~self._displaceable() if keep is None else ~self._displaceable() | keep
         rows = self.policy.plan(view, n, protect).rows
         if self.before_eviction is not None:
             self.before_eviction(rows)

@@ -96,7 +96,7 @@ def test_what_is_displaced_is_saved_once_and_not_word_by_word(positions: str) ->
     session.begin_turn()
     before = session.ledger["born"].tolist()
     assert session.recall([(saved, None)]) == [30] and n_saves == 1
-    assert len(session.ledger) == BUDGET and agrees(session)
+    assert BUDGET - 32 <= len(session.ledger) < BUDGET and agrees(session)
     assert session.end_recall() == 30
     assert session.ledger["born"].tolist() == before and agrees(session)
 
