@@ -116,6 +116,7 @@ class Model:
         self._stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
+        _bound_archive(options.archive)
         self._closes_with_its_chat = False
 
     # ---- what it gives -------------------------------------------------------------------------
@@ -142,8 +143,9 @@ class Model:
     def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0, **options: Any) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
 
-        options: fields of `Options` that say how one talks (budget, policy, positions, system, max_tokens,
-        those of `SamplingParams`, stop, trace); what is not given is as in `load`.
+        options: fields of `Options` that say how one talks (budget, policy, recall, positions, system, max_tokens,
+        those of `SamplingParams`, stop, trace); what is not given is as in `load`. archive is the exception: it bounds
+        the evicted cells of all chats of the process, and the last one given counts, here or in `load`.
         on_evict is called with all that is evicted; it may look at the chat and close it. wait_s: how many seconds a
         call waits while another thread's is at work on the chat, or a stream of its open; then, and by default at once,
         it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
@@ -153,6 +155,8 @@ class Model:
         if of_loading := [name for name in options if name in _OF_LOADING]:
             raise ConfigError(f"'{of_loading[0]}' says how a model is loaded; give it to edge_sir.load")
         merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
+        if "archive" in options:
+            _bound_archive(merged.archive)
         trace = None if merged.trace is None else Trace(merged.trace)
         try:
             return self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s)
@@ -261,6 +265,14 @@ def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
     if not isinstance(entry, Path) and models.model_state(entry) != "ready":
         models.fetch(entry, accept_licence=False, quiet=quiet)
     return models.resolve(name_or_path)
+
+
+def _bound_archive(n_bytes: int | None) -> None:
+    """Bounds what all chats of the process keep of evicted cells; None leaves the bound as it is."""
+    if n_bytes is not None:
+        from edge_sir.recall.store import process_store
+
+        process_store().bound = n_bytes
 
 
 def _with_template(model: Model) -> Model:
