@@ -130,7 +130,11 @@ class TurnIndex:
 
     def n_shared(self, text: str, stems: frozenset[str]) -> int:
         """How many of `stems` the text holds."""
-        return len(stems & set(self._stems(terms(text)).values()))
+        return len(stems & self.stems(terms(text)))
+
+    def stems(self, words: Iterable[str]) -> frozenset[str]:
+        """The stems of these terms."""
+        return frozenset(self._stems(words).values())
 
     def _stems(self, words: Iterable[str]) -> dict[str, str]:
         """What the tokenizer makes of each of these words."""
