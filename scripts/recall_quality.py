@@ -27,6 +27,7 @@ from edge_sir.text.boundaries import contains, sentences
 
 ROOMS = (64, 110, 128, 256)
 """Tokens that may be recalled."""
+_DIALOGUES = 20  # everyday ones
 _LATEST = 20  # messages of chatter that are tried in a dialogue that chatter was added to
 
 
@@ -67,7 +68,7 @@ class Counted:
 
 @dataclass
 class Results:
-    """facts: by task and whether a word is shared. chatter: how many tokens each message recalled, by where it stood."""
+    """facts: by task and whether a word is shared. chatter: tokens that each message recalled, by where it stood."""
 
     facts: dict[tuple[str, bool], Found] = field(default_factory=lambda: defaultdict(Found))
     chatter: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -97,6 +98,23 @@ def measure(counted: Counted, results: Results, name: str, dialogue: Dialogue, f
         reply = step.assistant if isinstance(step, Say) else f"{step.stem}{step.options[step.gold]}{step.close}"
         if isinstance(step, Say) or step.reply != "none":
             said[turn] = [Message(turn, "user", step.user), Message(turn, "assistant", reply)]
+    index.close()
+
+
+def talk(counted: Counted, results: Results, data: Path | None) -> None:
+    """Everyday dialogues one after the other, in one conversation: nothing in them is about an earlier one."""
+    index = TurnIndex()
+    setup = Setup(counted.n_tokens, data=data)
+    said: dict[int, list[Message]] = {}
+    for dialogue in task("dailydialog").dialogues(setup, _DIALOGUES, 0):
+        for step in dialogue.steps:
+            assert isinstance(step, Ask)
+            index.sync(message for messages in said.values() for message in messages)
+            back = counted.recalled(index, said, step.user, ROOMS[1])
+            whose = "the paper's" if data else "our"
+            results.chatter[f"{whose} everyday dialogues"].append(sum(map(counted.n_tokens, back.values())))
+            turn = len(said) + 1
+            said[turn] = [Message(turn, "user", step.user), Message(turn, "assistant", step.options[step.gold])]
     index.close()
 
 
@@ -175,6 +193,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             for dialogue in dialogues(name, setup, args.n):
                 longer = with_chatter(dialogue, far, str(seed), language) if far else dialogue
                 measure(counted, results, f"{name}{f' +{far}' if far else ''}", longer, far)
+        talk(counted, results, None)
+        if args.data:
+            talk(counted, results, args.data)
     print("\n".join(tables(results)))
 
 

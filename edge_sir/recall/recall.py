@@ -10,6 +10,7 @@ from edge_sir.core.ledger import ROLES, UNSPOKEN, split
 from edge_sir.engine import TextCodec
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
+from edge_sir.recall.choose import Sentence, chosen
 from edge_sir.recall.index import Match, TurnIndex
 from edge_sir.session import SavedRows, Session
 from edge_sir.text.boundaries import spelled
@@ -22,14 +23,12 @@ _LEAST = 4  # tokens; less of a passage says nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sentence:
-    """Of a piece the missing rows of one sentence. n_shared: of the message's words those that it holds."""
+class _Missing:
+    """Of a piece the missing rows of one sentence. given: what it is chosen by."""
 
     piece: Piece
     rows: NDArray[np.intp]
-    n_shared: int
-    by_user: bool
-    born: int
+    given: Sentence
 
 
 class _Found(NamedTuple):
@@ -81,27 +80,19 @@ class Recall:
         )
 
     def _of_turn(self, match: Match, n_most: int) -> list["_Found"]:
-        """What to recall of a turn: of what is missing the sentences with the message's words.
-
-        Beside them others, the user's first, as long as they leave half of the room to other turns. Of each piece the
-        rows, int [n], `n_most` in all.
-        """
+        """What to recall of a turn: the chosen ones of its missing sentences, `n_most` tokens in all at most."""
         pieces = self.archive.of_turn(match.turn)
         missing = [part for piece in pieces for part in self._sentences(piece, match.held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
-        n_left = n_most
-        for part in sorted(missing, key=lambda part: (-part.n_shared, not part.by_user, part.born)):
-            rows = part.rows[:n_left] if part.n_shared else part.rows
-            if 0 < len(rows) <= n_left and (part.n_shared or (wanted and n_left - len(rows) >= n_most // 2)):
-                wanted.setdefault(part.piece.key, []).append(rows)
-                n_left -= len(rows)
+        for index, n in chosen([part.given for part in missing], n_most):
+            wanted.setdefault(missing[index].piece.key, []).append(missing[index].rows[:n])
         found = []
         for piece in pieces:
             if piece.key in wanted and (saved := self.archive.cells_of(piece)) is not None:
                 found.append(_Found(saved, np.sort(np.concatenate(wanted[piece.key]))))
         return found
 
-    def _sentences(self, piece: Piece, held: frozenset[str]) -> list["_Sentence"]:
+    def _sentences(self, piece: Piece, held: frozenset[str]) -> list["_Missing"]:
         """The sentences of a piece that are not whole any more, and which of their rows are missing."""
         columns = piece.saved.columns
         is_missing = ~np.isin(piece.born, self._session.ledger["born"])
@@ -111,7 +102,8 @@ class Recall:
             if len(rows):
                 n_shared = self._index.n_shared(self._text(piece.saved, index), held)
                 by_user = bool(np.any(columns["role"][index] == _USER))
-                parts.append(_Sentence(piece, rows, n_shared, by_user, int(piece.born[rows[0]])))
+                given = Sentence(len(rows), n_shared, by_user, int(piece.born[rows[0]]))
+                parts.append(_Missing(piece, rows, given))
         return parts
 
     def _text(self, saved: SavedRows, rows: NDArray[np.intp]) -> str:
