@@ -54,6 +54,11 @@ class Options(BaseModel):
         description="what was evicted and matches a message comes back for its turn: its cells, or its text, which is "
         "read again; auto: cells for policy sir, off for others",
     )
+    recall_index: Literal["terms", "dense"] = Field(
+        default="terms",
+        description="how recall finds what a message asks about: by its words, or (dense) by its meaning, too; dense "
+        "needs `pip install 'edge-sir[recall-dense]'`",
+    )
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"
     )

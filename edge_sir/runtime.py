@@ -28,6 +28,7 @@ from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.recall.dense import SentenceEncoder
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
@@ -203,6 +204,9 @@ class Model:
     ) -> Chat:
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
+        recall = recall_mode(options.recall, policy)
+        dense = recall != "off" and options.recall_index == "dense"
+        recall_encoder = self._recall_encoder if dense else None  # before memory is taken: it may not be installed
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
         try:
             engine = self.open_engine(n_cells)
@@ -224,7 +228,8 @@ class Model:
                 positions=options.positions,
                 on_evict=on_evict,
                 host=self,
-                recall=recall_mode(options.recall, policy),
+                recall=recall,
+                recall_encoder=recall_encoder,
                 trace=trace,
                 wait_s=wait_s,
             )
@@ -235,6 +240,12 @@ class Model:
         self._chats.add(chat)
         self._close_if_late(chat)
         return chat
+
+    @cached_property
+    def _recall_encoder(self) -> "SentenceEncoder":
+        from edge_sir.recall.dense import MiniLm
+
+        return MiniLm()
 
     def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
         unknown = sorted(set(arguments) - self.template.asks_for)

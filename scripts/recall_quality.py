@@ -21,6 +21,7 @@ from edge_sir.eval.task import Ask, Dialogue, Say, Setup, Step, names, task
 from edge_sir.eval.tasks._fact import FactTask
 from edge_sir.memory.transcript import Message
 from edge_sir.recall.choose import Sentence, chosen
+from edge_sir.recall.dense import MiniLm, SentenceEncoder
 from edge_sir.recall.index import TurnIndex
 from edge_sir.recall.terms import terms
 from edge_sir.text.boundaries import contains, sentences
@@ -43,11 +44,19 @@ class Found:
         return f"| {name} | {len(self.shares)} | {' | '.join(f'{mean:.2f}' for mean in means)} |"
 
 
+class Remembered:
+    """An encoder that encodes each text once."""
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        self.encode = lru_cache(None)(encoder.encode)
+
+
 class Counted:
     """Sentences with their tokens, each text once."""
 
-    def __init__(self, codec: TextCodec) -> None:
+    def __init__(self, codec: TextCodec, encoder: SentenceEncoder | None = None) -> None:
         self.codec = codec
+        self.encoder = encoder
         self.n_tokens = lru_cache(None)(lambda text: len(codec.encode(text, special=False)))
         self.sentences = lru_cache(None)(lambda text: [(s, self.n_tokens(s)) for s in sentences(codec, text)])
 
@@ -76,7 +85,7 @@ class Results:
 
 def measure(counted: Counted, results: Results, name: str, dialogue: Dialogue, far: int) -> None:
     """One dialogue. far: exchanges of chatter that were added; 0 for none."""
-    index = TurnIndex()
+    index = TurnIndex(encoder=counted.encoder)
     said: dict[int, list[Message]] = {}
     facts: dict[str, dict[tuple[str, ...], list[int]]] = defaultdict(lambda: defaultdict(list))
     n_talk = sum(not isinstance(step, Ask) for step in dialogue.steps)
@@ -103,7 +112,7 @@ def measure(counted: Counted, results: Results, name: str, dialogue: Dialogue, f
 
 def talk(counted: Counted, results: Results, data: Path | None) -> None:
     """Everyday dialogues one after the other, in one conversation: nothing in them is about an earlier one."""
-    index = TurnIndex()
+    index = TurnIndex(encoder=counted.encoder)
     setup = Setup(counted.n_tokens, data=data)
     said: dict[int, list[Message]] = {}
     for dialogue in task("dailydialog").dialogues(setup, _DIALOGUES, 0):
@@ -181,11 +190,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=20, help="dialogues of a task and seed")
     parser.add_argument("--tasks", nargs="+", default=[n for n in names() if n not in ("long", "forgetting")])
     parser.add_argument("--far", type=int, nargs="+", default=[0], help="exchanges of chatter before the question")
+    parser.add_argument(
+        "--index", choices=["terms", "dense"], default="terms", help="dense needs the extra recall-dense"
+    )
     parser.add_argument("--data", type=Path, help="the paper's files, for grocery")
     args = parser.parse_args(argv)
     results = Results()
     with edge_sir.load(args.model, quiet=True) as model:
-        counted = Counted(model.codec)
+        counted = Counted(model.codec, Remembered(MiniLm()) if args.index == "dense" else None)
         for far, name, seed in _runs(args.far, args.tasks, args.seeds):
             kind = task(name)
             language = kind.language if isinstance(kind, FactTask) else "en"

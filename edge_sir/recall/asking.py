@@ -47,6 +47,7 @@ _LONGEST, _SHORT, _FEW = 100, 8, 2  # characters and words of a follow-up; its o
 class Stated:
     """A sentence: what of it states, and what asks, as terms. is_own: the speaker says it about themselves."""
 
+    text: str
     states: tuple[str, ...]
     asks: tuple[str, ...]
     is_own: bool
@@ -65,7 +66,7 @@ def stated(text: str, *, by_user: bool) -> list[Stated]:
             clauses = [(terms(sentence), _UNKNOWN.search(sentence) is not None)]
         states, asked = (tuple(t for part, is_q in clauses if is_q == kind for t in part) for kind in (False, True))
         if states or asked:
-            found.append(Stated(states, asked, by_user and is_about_self(sentence)))
+            found.append(Stated(sentence, states, asked, by_user and is_about_self(sentence)))
     return found
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from edge_sir.memory.transcript import Message
 from edge_sir.recall.asking import asks, follows_up, is_about_self, stated
+from edge_sir.recall.dense import SentenceEncoder, Sentences, fused
 from edge_sir.recall.terms import is_prefix, is_weak, terms
 
 __all__ = ["Match", "Terms", "TurnIndex"]
@@ -25,6 +26,7 @@ _CANDIDATES = 256  # sentences
 _MOST_TERMS = 64  # of a long message those that fewest sentences hold
 _MOST_READ = 1000  # terms of a message; of a longer one those at both ends
 _MOST_SENTENCES = 1 << 20  # of a turn
+_NEAREST = 3  # turns that share no word
 _FURTHEST = 3  # turns back to the question that a follow-up belongs to
 _K1, _B = 1.2, 0.5  # of BM25
 
@@ -39,7 +41,8 @@ class Terms:
     and that both speak of the user counts `own`. unknown: what a term that no sentence holds counts for. inside,
     neighbours: shares of the scores of the turn's other sentences, and of the turn before and the one after. newest:
     share of the best score from which on the newest comes first. duplicates: share of terms in common from which on two
-    turns say the same.
+    turns say the same. With an encoder: dense: weight of its score beside the terms'; alike, alike_own: least cosine of
+    a match without a shared word, and the same for a question about the user, where both speak of the user.
     """
 
     coverage: float = 0.3
@@ -52,6 +55,9 @@ class Terms:
     neighbours: float = 0.3
     newest: float = 0.75
     duplicates: float = 0.8
+    dense: float = 1.0
+    alike: float = 0.6
+    alike_own: float = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class _Kept:
 class _Query:
     """weights: of each stem that counts; words: the terms that they are of; needed: those that coverage is of."""
 
+    text: str
     weights: Mapping[str, float]
     words: Mapping[str, str]
     needed: frozenset[str]
@@ -103,10 +110,14 @@ class _Candidate:
 
 
 class TurnIndex:
-    """The turns of one conversation. `sync` brings it up to date with the transcript; `search` asks it."""
+    """The turns of one conversation. `sync` brings it up to date with the transcript; `search` asks it.
 
-    def __init__(self, settings: Terms | None = None) -> None:
+    encoder: finds for a message that asks or requests something also what means alike.
+    """
+
+    def __init__(self, settings: Terms | None = None, encoder: SentenceEncoder | None = None) -> None:
         self._settings = settings or Terms()
+        self._sentences = None if encoder is None else Sentences(encoder)
         self._known: dict[int, _Kept] = {}
         self._n_sentences = self._n_terms = 0
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
@@ -149,6 +160,8 @@ class TurnIndex:
             self._db.execute("DELETE FROM sentences WHERE rowid BETWEEN ? AND ?", (rows.start, rows.stop - 1))
             self._n_sentences -= len(kept.lengths)
             self._n_terms -= sum(kept.lengths)
+            if self._sentences is not None:
+                self._sentences.take_out(turn)
 
     def _put(self, turn: int, said: tuple[Message, ...]) -> None:
         parts = [(m.role == "user", part) for m in said for part in stated(m.text, by_user=m.role == "user")]
@@ -165,6 +178,9 @@ class TurnIndex:
         self._known[turn] = _Kept(said, lengths, tuple(p.is_own for _, p in parts), words)
         self._n_sentences += len(lengths)
         self._n_terms += sum(lengths)
+        if self._sentences is not None:
+            told = [p for by_user, p in parts if by_user and p.states]
+            self._sentences.put(turn, [p.text for p in told], [p.is_own for p in told])
 
     # ---- what is asked of it -------------------------------------------------------------------
 
@@ -176,11 +192,25 @@ class TurnIndex:
         if (query := self._query(text)) is None:
             return []
         found = {candidate.turn: candidate for candidate in self._candidates(query)}
-        scores = self._with_neighbours(found)
         settings = self._settings
         least = settings.coverage if query.is_asked else settings.stated
-        good = [c for c in found.values() if c.turn not in skip and c.coverage >= least and c.most >= settings.least]
-        return [Match(c.turn, scores[c.turn], c.coverage, c.stems) for c in self._ranked(good, scores)]
+        good = {turn for turn, c in found.items() if c.coverage >= least and c.most >= settings.least}
+        cosines = self._cosines(query)
+        scores = fused(self._with_neighbours(found), cosines, settings.dense)
+        good |= self._nearest(query, cosines)
+        matches = [found.get(turn) or _Candidate(turn) for turn in good - skip]
+        return [Match(c.turn, scores[c.turn], c.coverage, c.stems) for c in self._ranked(matches, scores)]
+
+    def _cosines(self, query: _Query) -> dict[int, float]:
+        """How near each turn's meaning is to the message's; none without an encoder, or where nothing is asked."""
+        if self._sentences is None or not query.is_asked:
+            return {}
+        return self._sentences.alike(query.text, own=query.is_own)
+
+    def _nearest(self, query: _Query, cosines: Mapping[int, float]) -> set[int]:
+        """The turns that are near enough without sharing a word."""
+        least = self._settings.alike_own if query.is_own else self._settings.alike
+        return set(sorted((t for t, cosine in cosines.items() if cosine >= least), key=cosines.__getitem__)[-_NEAREST:])
 
     def n_shared(self, text: str, stems: frozenset[str]) -> int:
         """How many of `stems` the text holds."""
@@ -199,8 +229,8 @@ class TurnIndex:
         weights = self._rarity(words)
         if not weights or not self._known:
             return None
-        whole = f"{subject or ''} {text}"
-        return _Query(weights, words, frozenset(needed.values()), asks(text), is_about_self(whole))
+        whole = f"{subject} {text}" if subject else text
+        return _Query(whole, weights, words, frozenset(needed.values()), asks(text), is_about_self(whole))
 
     def _subject(self) -> str | None:
         """The question that a message which only follows up belongs to."""

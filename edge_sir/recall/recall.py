@@ -13,6 +13,7 @@ from edge_sir.engine import TextCodec
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
 from edge_sir.recall.choose import Sentence, chosen
+from edge_sir.recall.dense import SentenceEncoder
 from edge_sir.recall.index import TurnIndex
 from edge_sir.session import SavedRows, Session
 from edge_sir.text.boundaries import spelled
@@ -46,7 +47,7 @@ class Recall:
 
     read_again: what is found is read again as text, always; else only where its cells cannot be put back. share: the
     most cells that recalled tokens take, as a share of the budget. place: where cells return to, as in
-    `Session.restore`.
+    `Session.restore`. encoder: of sentences, for the index.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class Recall:
         read_again: bool = False,
         share: float = 0.25,
         place: Literal["own", "last"] = "own",
+        encoder: SentenceEncoder | None = None,
     ) -> None:
         self.archive = archive
         self._session, self._codec, self._transcript = session, codec, transcript
-        self._index = TurnIndex()
+        self._index = TurnIndex(encoder=encoder)
         self._read_again, self._share = read_again, share
         self._place: Literal["own", "last"] = place
 
