@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for far, name, seed in _runs(args.far, args.tasks, args.seeds):
             kind = task(name)
             language = kind.language if isinstance(kind, FactTask) else "en"
-            setup = Setup(counted.n_tokens, seed, None, args.data if kind.data_files else None, kind.n_tokens)
+            setup = Setup(counted.n_tokens, seed, None, args.data if name == "grocery" else None, kind.n_tokens)
             for dialogue in dialogues(name, setup, args.n):
                 longer = with_chatter(dialogue, far, str(seed), language) if far else dialogue
                 measure(counted, results, f"{name}{f' +{far}' if far else ''}", longer, far)
