@@ -69,7 +69,7 @@ class Counted:
                 Sentence(n, index.n_shared(part, match.held), role == "user", born)
                 for born, (role, part, n) in enumerate(parts)
             ]
-            if room >= 4 and (picked := chosen(given, room)):
+            if room >= 4 and (picked := chosen(given, room, by_meaning=not match.held)):
                 found[match.turn] = " ".join(parts[i][1] for i, _ in sorted(picked))
                 room -= sum(n for _, n in picked)
         return found

@@ -138,7 +138,7 @@ class Recall:
         pieces = self.archive.of_turn(turn)
         missing = [part for piece in pieces for part in self._sentences(piece, held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
-        for index, n in chosen([part.given for part in missing], n_most):
+        for index, n in chosen([part.given for part in missing], n_most, by_meaning=held == frozenset()):
             wanted.setdefault(missing[index].piece.key, []).append(missing[index].rows[:n])
         return [_Passage(p, np.sort(np.concatenate(wanted[p.key]))) for p in pieces if p.key in wanted]
 

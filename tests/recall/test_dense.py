@@ -99,7 +99,11 @@ def test_both_scores_count_as_standard_scores() -> None:
 
 def test_of_a_turn_found_by_its_meaning_the_users_sentences_come_back() -> None:
     parts = [Sentence(9, 0, False, 2), Sentence(8, 0, True, 0), Sentence(40, 0, True, 1)]
-    assert chosen(parts, 40) == [(1, 8), (0, 9)]
+    assert chosen(parts, 40, by_meaning=True) == [(1, 8), (0, 9)]
+
+
+def test_of_a_turn_whose_sentence_with_the_words_is_resident_nothing_else_comes_back() -> None:
+    assert chosen([Sentence(9, 0, False, 2), Sentence(8, 0, True, 0)], 40) == []
 
 
 def test_without_the_extra_one_line_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
