@@ -66,14 +66,23 @@ class _Candidate:
 
 
 class TurnIndex:
-    """The turns of one conversation. `sync` brings it up to date with the transcript; `search` asks it."""
+    """The turns of one conversation. `sync` brings it up to date with the transcript; `search` asks it.
+
+    n_bytes: memory that the database took after the last `sync`; 0 while it holds nothing.
+    """
 
     def __init__(self, settings: Terms | None = None) -> None:
         self._settings = settings or Terms()
         self._known: dict[int, tuple[Message, ...]] = {}
-        self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        self._synced: list[Message] = []
+        self.n_bytes = 0
+        self._db = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        """An empty database."""
+        db = sqlite3.connect(":memory:", check_same_thread=False)
         # `draft` holds some words for a moment, one in each row; `stem` tells what they were made into.
-        self._db.executescript(
+        db.executescript(
             f"""
             CREATE VIRTUAL TABLE turns USING fts5({", ".join(_COLUMNS)}, tokenize="{_TOKENIZER}");
             CREATE VIRTUAL TABLE turn_stem USING fts5vocab(turns, 'row');
@@ -81,6 +90,7 @@ class TurnIndex:
             CREATE VIRTUAL TABLE stem USING fts5vocab(draft, 'instance');
             """
         )
+        return db
 
     def close(self) -> None:
         """Frees it; a second call does nothing."""
@@ -90,16 +100,33 @@ class TurnIndex:
         return len(self._known)
 
     def sync(self, messages: Iterable[Message]) -> None:
-        """Holds these messages and no others, from now on."""
+        """Holds these messages and no others, from now on. Where some were just added, it looks at those alone."""
+        now = list(messages)
+        if not now and self._known:  # SQLite gives no page back
+            self._db.close()
+            self._db = self._opened()
+            self._known.clear()
+        n_before = len(self._synced)
+        is_longer = now[:n_before] == self._synced
         wanted: dict[int, list[Message]] = {}
-        for message in messages:
+        for message in now[n_before:] if is_longer else now:
             if message.role != "system":
-                wanted.setdefault(message.turn, []).append(message)
-        for turn in self._known.keys() - wanted.keys():
-            self._put(turn, ())
+                so_far = self._known.get(message.turn, ()) if is_longer else ()
+                wanted.setdefault(message.turn, list(so_far)).append(message)
+        if not is_longer:
+            for turn in self._known.keys() - wanted.keys():
+                self._put(turn, ())
         for turn, said in wanted.items():
-            if (now := tuple(said)) != self._known.get(turn):
-                self._put(turn, now)
+            if tuple(said) != self._known.get(turn):
+                self._put(turn, tuple(said))
+        if now != self._synced:
+            self.n_bytes = self._pages() if self._known else 0
+        self._synced = now
+
+    def _pages(self) -> int:
+        """Bytes of the database's pages."""
+        (n_pages,), (n_bytes,) = (self._db.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "page_size"))
+        return int(n_pages) * int(n_bytes)
 
     def _put(self, turn: int, said: tuple[Message, ...]) -> None:
         self._db.execute("DELETE FROM turns WHERE rowid = ?", (turn,))
