@@ -468,7 +468,7 @@ def _recall_for(session: Session, codec: TextCodec, memory: MemoryControl, mode:
     from edge_sir.recall.archive import Archive
     from edge_sir.recall.recall import Recall
 
-    memory.archive = archive = Archive(session)
+    memory.archive = archive = Archive(session, cells=mode == "cells")
     return Recall(session, codec, memory.transcript, archive, read_again=mode == "text")
 
 

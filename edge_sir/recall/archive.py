@@ -60,12 +60,12 @@ class Piece:
 class Archive:
     """The archive of one session, which it watches. store: where the cells are kept, by default the process's.
 
-    Where the engine cannot restore cells (`EngineSpec.can_restore`), or the store's bound is 0, the rows are kept
+    cells: whether any are. Where the engine cannot restore cells (`EngineSpec.can_restore`), or the store's bound is 0, the rows are kept
     without cells: their text can be read again.
     """
 
-    def __init__(self, session: Session, store: ByteStore | None = None) -> None:
-        self._session, self._store = session, store or process_store()
+    def __init__(self, session: Session, store: ByteStore | None = None, *, cells: bool = True) -> None:
+        self._session, self._store, self._cells = session, store or process_store(), cells
         self._pieces: dict[int, list[Piece]] = {}  # by turn
         self._until: dict[int, int] = {}  # of each message, up to which born number it is saved
         self._repeats: dict[int, Piece] = {}  # those that have cells, by key
@@ -85,7 +85,7 @@ class Archive:
         if self._losing[0] != self._session.turn:
             self._losing = self._session.turn, set()
         self._losing[1].update(messages)
-        has_cells = self._session.engine.spec.can_restore and self._store.bound > 0
+        has_cells = self._cells and self._session.engine.spec.can_restore and self._store.bound > 0
         for message in messages:
             new = (ledger["message"] == message) & (ledger["born"] > self._until.get(message, -1))
             new &= (ledger["role"] != _THOUGHT) & ~ledger["recalled"]
