@@ -100,15 +100,14 @@ def _first_token(setup: Setup, chat: Chat, text: str) -> tuple[float, int]:
 
 
 def _step(setup: Setup, chat: Chat) -> float:
-    """Seconds of one decode step, taken back."""
+    """Seconds of one decode step: of the last token once more, since the cells may be full."""
     session, engine = chat.session, chat.engine
-    at = session.ledger.next_pos
-    piece = Slice(session.seq, session.ledger["token"][:1].copy(), at, np.full(1, -1, np.int32), logits=True)
+    at = session.ledger.next_pos - 1
+    piece = Slice(session.seq, session.ledger["token"][-1:].copy(), at, np.full(1, -1, np.int32), logits=True)
+    engine.remove(session.seq, at, -1)
     started = setup.clock()
     engine.decode([piece])
-    seconds = setup.clock() - started
-    engine.remove(session.seq, at, -1)
-    return seconds
+    return setup.clock() - started
 
 
 def _figures(rounds: np.ndarray, on: Chat, keys: Sequence[str]) -> list[Figure]:
