@@ -19,10 +19,10 @@ from typing import Any, Generic, Literal, TypeVar
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from edge_sir.core.recall_mode import WantedRecall
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec, names
-from edge_sir.recall.mode import WantedRecall
 
 __all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest", "parse_bytes"]
 
@@ -61,6 +61,11 @@ class Options(BaseModel):
         description="most bytes that evicted cells take outside the cache, in the whole process: 500M, 2GB; 0 keeps "
         "text only; not given, a quarter of the free memory",
         json_schema_extra={"metavar": "SIZE"},
+    )
+    recall_index: Literal["terms", "dense"] = Field(
+        default="terms",
+        description="how recall finds what a message asks about: by its words, or (dense) by its meaning, too; dense "
+        "needs `pip install 'edge-sir[recall-dense]'`",
     )
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"

@@ -16,18 +16,19 @@ from edge_sir import models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
 from edge_sir.core.budget import Budget
+from edge_sir.core.recall_mode import recall_mode
 from edge_sir.core.records import Eviction
 from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
-from edge_sir.recall.mode import recall_mode
 from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.recall.dense import SentenceEncoder
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
@@ -207,6 +208,9 @@ class Model:
     ) -> Chat:
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
+        recall = recall_mode(options.recall, policy)
+        dense = recall != "off" and options.recall_index == "dense"
+        recall_encoder = self._recall_encoder if dense else None  # before memory is taken: it may not be installed
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
         try:
             engine = self.open_engine(n_cells)
@@ -228,7 +232,8 @@ class Model:
                 positions=options.positions,
                 on_evict=on_evict,
                 host=self,
-                recall=recall_mode(options.recall, policy),
+                recall=recall,
+                recall_encoder=recall_encoder,
                 trace=trace,
                 wait_s=wait_s,
             )
@@ -239,6 +244,12 @@ class Model:
         self._chats.add(chat)
         self._close_if_late(chat)
         return chat
+
+    @cached_property
+    def _recall_encoder(self) -> "SentenceEncoder":
+        from edge_sir.recall.dense import MiniLm
+
+        return MiniLm()
 
     def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
         unknown = sorted(set(arguments) - self.template.asks_for)

@@ -60,8 +60,8 @@ class Piece:
 class Archive:
     """The archive of one session, which it watches. store: where the cells are kept, by default the process's.
 
-    cells: whether any are. Where the engine cannot restore cells (`EngineSpec.can_restore`), or the store's bound is 0,
-    the rows are kept without cells: their text can be read again.
+    cells: whether any are. Without, where the engine cannot restore cells (`EngineSpec.can_restore`), or the store's
+    bound is 0, the rows are kept alone: their text can be read again.
     """
 
     def __init__(self, session: Session, store: ByteStore | None = None, *, cells: bool = True) -> None:
