@@ -373,6 +373,8 @@ class Conversation:
         """
         self.session.reset()
         self._memory.clear()
+        if self._recall is not None:
+            self._recall.clear()
         self._began.clear()
         self._drop_turn("the conversation was begun anew")
         self._spoken, self.system_turn = False, 0
@@ -445,8 +447,8 @@ class Conversation:
 
     @property
     def archive_bytes(self) -> int:
-        """Bytes that evicted cells take outside the cache."""
-        return 0 if self._recall is None else self._recall.archive.n_bytes
+        """Bytes that evicted cells take outside the cache, with their rows and the index of what was said."""
+        return 0 if self._recall is None else self._recall.n_bytes
 
     def stats(self) -> ChatStats:
         """The figures of this conversation so far."""

@@ -52,6 +52,8 @@ _SEQUENCE = "sequence of llama.cpp's cells"
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
 _MOST = 2**31 - 1  # llama_pos is an int32
 _MOST_BATCH, _MOST_THREADS = 65_536, 512  # GGML_MAX_N_THREADS
+_MANY_RANGES = 8  # so many, of a sequence of at most _SPARSE times their cells, are picked out of its whole state
+_SPARSE = 8
 _MOST_SEQ = 256  # LLAMA_MAX_SEQ
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 # llama.cpp holds the logits of a chunk twice. With a vocabulary of 151,936 a chunk of 128 takes 156 MB for them and
@@ -313,17 +315,33 @@ class LlamaEngine:
             _check_positions(*run)
         self.flush(seq)
         self._refuse_wrong_keys()
+        n, n_all = _n_most(ranges), min(self.pos_range(seq)[1] + 1, self.spec.n_ctx)
+        if len(ranges) >= _MANY_RANGES and n_all <= _SPARSE * n:
+            return seal(_CELLS, self._terms, self._picked(seq, ranges, n_all))
         try:
             for run in ranges:
                 lib.llama_memory_seq_cp(self._memory, seq, self._scratch, *run)
             if not self.spec.n_swa and lib.llama_memory_seq_pos_max(self._memory, self._scratch) < 0:
                 raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")
-            state = self._get_state(self._scratch, min(_n_most(ranges), self.spec.n_ctx))
+            state = self._get_state(self._scratch, min(n, self.spec.n_ctx))
         finally:
             self._clear_scratch()
         if self.spec.n_swa and not len(CellState(state).pos):
             raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")
         return seal(_CELLS, self._terms, state)
+
+    def _picked(self, seq: int, ranges: Sequence[Run], n_most: int) -> bytes:
+        """The cells of these ranges, out of the whole sequence's state.
+
+        llama.cpp copies V that lies value by value range by range of cells: 310 cells in 120 ranges took 50 ms on
+        SmolLM2-135M, all 1,000 of the sequence 5.
+        """
+        state = CellState(self._get_state(seq, n_most))
+        here = state.pos
+        wanted = here[np.any([(p0 <= here) & (here < p1) for p0, p1 in ranges], axis=0)]
+        if not len(wanted):
+            raise StateError(f"sequence {seq} has no cells at positions {ranges[0][0]} to {ranges[-1][1]}")
+        return state.chosen(wanted)
 
     def restore(
         self, seq: int, blob: bytes, pos: ArrayLike, to: ArrayLike | None = None, moves: Sequence[Move] = ()

@@ -112,6 +112,7 @@ class _Candidate:
 class TurnIndex:
     """The turns of one conversation. `sync` brings it up to date with the transcript; `search` asks it.
 
+    n_bytes: memory that the database took after the last `sync`; 0 while it holds nothing.
     encoder: finds for a message that asks or requests something also what means alike.
     """
 
@@ -120,9 +121,15 @@ class TurnIndex:
         self._sentences = None if encoder is None else Sentences(encoder)
         self._known: dict[int, _Kept] = {}
         self._n_sentences = self._n_terms = 0
-        self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        self._synced: list[Message] = []
+        self.n_bytes = 0
+        self._db = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        """An empty database."""
+        db = sqlite3.connect(":memory:", check_same_thread=False)
         # `draft` holds some words for a moment, one in each row; `stem` tells what they were made into.
-        self._db.executescript(
+        db.executescript(
             f"""
             CREATE VIRTUAL TABLE sentences USING fts5(statement, question, reply, tokenize="{_TOKENIZER}");
             CREATE VIRTUAL TABLE sentence_stem USING fts5vocab(sentences, 'row');
@@ -130,6 +137,7 @@ class TurnIndex:
             CREATE VIRTUAL TABLE stem USING fts5vocab(draft, 'instance');
             """
         )
+        return db
 
     def close(self) -> None:
         """Frees it; a second call does nothing."""
@@ -141,18 +149,34 @@ class TurnIndex:
     # ---- what is in it -------------------------------------------------------------------------
 
     def sync(self, messages: Iterable[Message]) -> None:
-        """Holds these messages and no others, from now on."""
+        """Holds these messages and no others, from now on. Where some were just added, it looks at those alone."""
+        now = list(messages)
+        n_before = len(self._synced)
+        is_longer = now[:n_before] == self._synced
         wanted: dict[int, list[Message]] = {}
-        for message in messages:
+        for message in now[n_before:] if is_longer else now:
             if message.role != "system":
-                wanted.setdefault(message.turn, []).append(message)
-        for turn in self._known.keys() - wanted.keys():
-            self._take_out(turn)
+                known = self._known.get(message.turn) if is_longer else None
+                wanted.setdefault(message.turn, list(known.said if known else ())).append(message)
+        if not is_longer:
+            for turn in self._known.keys() - wanted.keys():
+                self._take_out(turn)
         for turn, said in wanted.items():
             known = self._known.get(turn)
             if known is None or tuple(said) != known.said:
                 self._take_out(turn)
                 self._put(turn, tuple(said))
+        if not self._known and self._synced:  # SQLite gives no page back
+            self._db.close()
+            self._db = self._opened()
+        if now != self._synced:
+            self.n_bytes = self._pages() if self._known else 0
+        self._synced = now
+
+    def _pages(self) -> int:
+        """Bytes of the database's pages."""
+        (n_pages,), (n_bytes,) = (self._db.execute(f"PRAGMA {of}").fetchone() for of in ("page_count", "page_size"))
+        return int(n_pages) * int(n_bytes)
 
     def _take_out(self, turn: int) -> None:
         if (kept := self._known.pop(turn, None)) is not None:

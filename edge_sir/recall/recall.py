@@ -68,8 +68,18 @@ class Recall:
         self._read_again, self._share = read_again, share
         self._place: Literal["own", "last"] = place
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that evicted cells, their rows and the index of what was said take."""
+        return self.archive.n_bytes + self._index.n_bytes
+
+    def clear(self) -> None:
+        """A new conversation: nothing of the old one is in the index."""
+        self._index.sync(())
+
     def close(self) -> None:
         """Frees the index, and what the archive holds."""
+        self._index.sync(())
         self._index.close()
         self.archive.clear()
 

@@ -73,7 +73,10 @@ def test_a_chat_that_does_not_recall_keeps_nothing() -> None:
 
 def test_what_is_kept_outside_the_cells_is_counted() -> None:
     chat = forgetful()
-    assert chat.stats().archive_bytes > 1000
+    recall = chat._recall
+    chat.reply("Hello there!")  # a message is looked for
+    assert chat.stats().archive_bytes == recall.archive.n_bytes + recall._index.n_bytes
+    assert recall.archive.n_bytes > 1000 and recall._index.n_bytes > 1000
     chat.clear()
     assert chat.stats().archive_bytes == 0
 
