@@ -1,5 +1,6 @@
 """Brings back what a message asks about: evicted passages that match it are resident while its turn runs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_sir.core.ledger import ROLES, UNSPOKEN, split
 from edge_sir.engine import TextCodec
+from edge_sir.errors import ConfigError
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
 from edge_sir.recall.index import Match, TurnIndex
@@ -15,7 +17,7 @@ from edge_sir.session import SavedRows, Session
 from edge_sir.text.boundaries import spelled
 from edge_sir.text.reply import Recalled
 
-__all__ = ["Recall"]
+__all__ = ["Recall", "Wanted"]
 
 _USER = ROLES.index("user")
 _LEAST = 4  # tokens; less of a passage says nothing
@@ -37,6 +39,17 @@ class _Found(NamedTuple):
 
     saved: SavedRows
     rows: NDArray[np.intp]
+
+
+class Wanted(NamedTuple):
+    """What is to be put back of a turn. born: of these tokens, int64 [n]."""
+
+    recalled: Recalled
+    born: NDArray[np.int64]
+
+
+def _born(parts: Iterable[_Found]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(0, np.int64), *(part.saved.columns["born"][part.rows] for part in parts)])
 
 
 class Recall:
@@ -61,11 +74,51 @@ class Recall:
         Nothing matches, or all that does is resident: nothing is changed. Raises what the engine raises.
         """
         session = self._session
-        archived = self.archive.turns()
-        if not archived:
+        if not self.archive.turns():
             return ()
         self._index.sync(message for message in self._transcript if message.turn < session.turn)
-        n_left = int(self._share * session.budget.n_cells)
+        found = self._matching(text)
+        if found:
+            session.recall([(part.saved, part.rows) for _, parts in found for part in parts])
+        return tuple(self._recalled(turn, parts) for turn, parts in found)
+
+    def find(self, what: int | str) -> tuple["Wanted", ...]:
+        """What to put back on request, of a turn or of every turn that matches a text, best first.
+
+        Of a turn as much as half of the cells that are not fixed hold, of a text as much as `begin` recalls. Nothing of
+        a turn that is resident, or whose cells are not kept. Raises ConfigError if nothing was said that matches.
+        """
+        self._index.sync(self._transcript)
+        if isinstance(what, int):
+            turns = [what] if self._transcript.of(what) else []
+            found = {what: self._missing_of(what)}
+        else:
+            turns = [match.turn for match in self._index.search(what)]
+            found = dict(self._matching(what))
+        if not turns:
+            named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
+            raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
+        return tuple(Wanted(self._recalled(turn, parts := found.get(turn, [])), _born(parts)) for turn in turns)
+
+    def _missing_of(self, turn: int) -> list["_Found"]:
+        """What is not resident of a turn, as much of it as half of the cells that are not fixed hold."""
+        here, n_left = self._session.ledger["born"], self._session.room.slice_limit()
+        found = []
+        for piece in self.archive.of_turn(turn):
+            rows = np.flatnonzero(~np.isin(piece.born, here))[: max(0, n_left)]
+            if len(rows) and (saved := self.archive.cells_of(piece)) is not None:
+                found.append(_Found(saved, rows))
+                n_left -= len(rows)
+        return found
+
+    def _recalled(self, turn: int, parts: list["_Found"]) -> Recalled:
+        texts = filter(None, (self._text(*part) for part in parts))
+        return Recalled(turn, sum(len(part.rows) for part in parts), " ".join(texts))
+
+    def _matching(self, text: str) -> list[tuple[int, list["_Found"]]]:
+        """What to recall of which turn, best first, in the room that there is for it."""
+        archived = self.archive.turns()
+        n_left = min(int(self._share * self._session.budget.n_cells), self._session.n_recallable)
         found: list[tuple[int, list[_Found]]] = []
         for match in self._index.search(text):
             if n_left < _LEAST:
@@ -73,12 +126,7 @@ class Recall:
             if match.turn in archived and (parts := self._of_turn(match, n_left)):
                 found.append((match.turn, parts))
                 n_left -= sum(len(part.rows) for part in parts)
-        if found:
-            session.recall([(part.saved, part.rows) for _, parts in found for part in parts])
-        return tuple(
-            Recalled(turn, sum(len(p.rows) for p in parts), " ".join(filter(None, (self._text(*p) for p in parts))))
-            for turn, parts in found
-        )
+        return found
 
     def _of_turn(self, match: Match, n_most: int) -> list["_Found"]:
         """What to recall of a turn: of what is missing the sentences with the message's words.
