@@ -85,7 +85,7 @@ def _memory(chat: Chat, rest: str) -> Outcome:
 def _pin(chat: Chat, rest: str) -> Outcome:
     pinned = commands.pin(chat, _what(chat, rest, "/pin TEXT|TURN"))
     n, outcome = pinned.n_evicted, _affected("pinned", pinned)
-    outcome.document |= {"n_evicted": n, "n_restored": pinned.n_restored}
+    outcome.document.update(n_evicted=n, n_restored=pinned.n_restored)
     if pinned.n_restored:
         note = f"{many(pinned.n_restored, 'token')} of it had been evicted and came back"
         outcome.view.rows.append(Row(("", ""), ((note, ""),), dim=True))
@@ -188,8 +188,9 @@ def _budget(chat: Chat, rest: str) -> Outcome:
     now = commands.budget(chat, _number(rest, "/budget N") if rest else None)
     # What that evicted is shown as after any eviction.
     back = f"; {many(now.restored, 'evicted token')} came back" if now.restored else ""
+    restored = {"restored": now.restored} if now.restored else {}
     view = View(f"budget {now.budget} cells, {now.resident} occupied; {now.allocated} allocated{back}")
-    return Outcome(view, {"budget": now.budget, "evicted": now.evicted, "restored": now.restored})
+    return Outcome(view, {"budget": now.budget, "evicted": now.evicted} | restored)
 
 
 def _policy(chat: Chat, rest: str) -> Outcome:

@@ -33,16 +33,16 @@ MORE: dict[str, str] = {
     "memory": "TOKENS are what is left of what was said, template tokens not counted; [3 dropped] stands where three "
     "are missing.",
     "memory find": "Words as they were said, in any case.",
-    "pin": "A number is a turn; in quotes it is text. What was evicted already comes back first where the chat "
-    "recalls (--recall) and still has its cells; else a pin cannot bring it back.",
-    "unpin": "The system prompt stays pinned; /system changes it.",
+    "pin": "A number is a turn; in quotes it is text. Where the chat recalls (--recall), what was evicted of it comes "
+    "back first, if its cells are kept; what else was evicted, a pin cannot bring back.",
     "forget": "The whole turn, or every sentence that holds these words, pinned or not; it cannot be undone. A number "
     "is a turn; in quotes it is text. Replies made while it was known may still reflect it.",
-    "recall": "Only where the chat recalls (--recall). The next turn has it for sure where the cells suffice; after that "
-    "it is evicted again as all else may be: /pin what must stay. A number is a turn; in quotes it is text.",
+    "recall": "Only where the chat recalls (--recall). While the next turn runs it is evicted only "
+    "where nothing else can be; after that it is as all else: /pin what must stay. A "
+    "number is a turn; in quotes it is text.",
     "undo": "What older turns lost to make room for it comes back where the chat recalls (--recall), else not.",
-    "regen": "What older turns lost to make room for the last answer comes back first where the chat recalls (--recall), "
-    "else not.",
+    "regen": "What older turns lost to make room for the last answer comes back first where the chat recalls "
+    "(--recall), else not.",
     "budget": "Lowered, it evicts at once what does not fit any more, and gives no memory back to the system. Raised, "
     "what was evicted last comes back where the chat recalls (--recall).",
     "policy": "name[:key=value,...]; without an argument their names.",

@@ -177,7 +177,8 @@ def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
 
 def _can_come_back(turns: Sequence[TurnMemory]) -> str:
     """How much of what was dropped of these turns can come back; empty where there is no archive."""
-    n, n_dropped = sum(t.n_archived or 0 for t in turns), sum(t.n_content_dropped for t in turns)
+    n = sum(t.n_archived or 0 for t in turns)
+    n_dropped = sum(loss.n_content for t in turns for loss in t.losses if loss.why == "room")
     if not n_dropped or all(t.n_archived is None for t in turns):
         return ""
     return "all of it can come back" if n >= n_dropped else f"{n} of {n_dropped} can come back" if n else "text only"
