@@ -9,7 +9,7 @@ from chatting import make_chat, transcript
 from driving import agrees
 
 from edge_sir.chat import Chat
-from edge_sir.errors import ComputeError
+from edge_sir.errors import BudgetError, ComputeError
 from edge_sir.recall.store import ByteStore
 from edge_sir.trace.record import Trace, read_trace
 from edge_sir.trace.replay import replay
@@ -131,3 +131,18 @@ def test_a_trace_records_what_would_be_resident_without_recalls(tmp_path: Path) 
         assert replay(read_trace(path)).as_recorded
     recalls, plain = ([r.get("born") for r in read_trace(path)] for path in traced)
     assert recalls == plain
+
+
+def test_a_recall_beside_many_pins_takes_the_cells_that_there_are() -> None:
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=True)
+    chat.reply(FACT)
+    for i in range(10):
+        chat.reply(f"Today is day {i}, and it rains a lot.")
+    for turn in range(chat.session.turn, 0, -1):
+        try:
+            chat.pin(turn)
+        except BudgetError:
+            break
+    for _ in range(3):
+        chat.reply(QUESTION)
+        assert agrees(chat.session) and len(chat.session.ledger) <= 240 and not chat.session.is_recalling

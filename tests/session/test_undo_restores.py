@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chatting import make_chat, script
+from chatting import CODEC, evict, make_chat, script
 from driving import EVICTING, agrees
 from numpy.typing import NDArray
 from walks import saying, sentence
 
 from edge_sir.chat import Chat
-from edge_sir.core.ledger import COLUMNS
+from edge_sir.core.ledger import COLUMNS, ROLES
 from edge_sir.engine import SamplingParams, Slice
-from edge_sir.errors import BudgetError, ConfigError
+from edge_sir.errors import BudgetError, ComputeError, ConfigError
+from edge_sir.memory.evictions import Restored
 from edge_sir.testing import ToyEngine
 
 
@@ -105,3 +106,54 @@ def test_a_reply_and_an_undo_leave_what_was_there_before(seed: int) -> None:
         n_checked, n_back = n_checked + 1, n_back + sum(undone.restored.values())
         converse(rng, chat)
     assert n_checked > 2
+
+
+def test_what_was_forgotten_meanwhile_does_not_come_back() -> None:
+    chat = make_chat(policy="streaming", budget=160, recall=True)
+    chat.engine.script[:] = script("Noted.")
+    chat.reply("I am Anna. I live in Bergen.")
+    chat.engine.script[:] = script("Well.")
+    chat.reply("y" * 90)
+    chat.forget("Anna")
+    undone = chat.undo()
+    words = b"".join(CODEC.piece(int(token)) for token in chat.session.ledger["token"])
+    assert b"Anna" not in words and agrees(chat.session)
+    assert all(loss.why == "room" for loss in undone.lost)
+
+
+def test_only_what_was_evicted_since_comes_back_and_a_pin_that_was_taken_off_stays_off() -> None:
+    chat = make_chat(["Fine."], budget=400, recall=True)
+    chat.reply("My name is Ada and my sister is Eve.")
+    user = chat.session.ledger["role"] == ROLES.index("user")
+    first = np.flatnonzero(user)[:5]
+    chat.pin(1)
+    evict(chat, np.isin(np.arange(len(user)), first))  # saved whole, while it is pinned
+    chat.unpin()
+    before = state_of(chat)
+    chat.engine.script[:] = script("Well.")
+    chat.reply("Hm?")
+    ledger = chat.session.ledger
+    evict(chat, (ledger["turn"] == 1) & (ledger["role"] == ROLES.index("user")))
+    undone = chat.undo()
+    before.check_same(state_of(chat), moved=False)
+    assert undone.restored == {1: int(user.sum()) - 5} and not chat.session.ledger["pinned"][4:].any()
+
+
+def test_an_engine_error_while_it_is_put_back_leaves_the_turn_taken_back_and_says_what_is_lost() -> None:
+    chat = make_chat(policy="streaming", budget=160, recall=True)
+    chat.engine.script[:] = script("Noted.")
+    chat.reply("I am Anna, and this is rather long.")
+    chat.engine.script[:] = script("Well.")
+    chat.reply("y" * 90)
+    restore = ToyEngine.restore
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ComputeError("made up")
+
+    chat.engine.restore = fails
+    undone = chat.undo()
+    chat.engine.restore = lambda *args: restore(chat.engine, *args)
+    assert undone.lost and not undone.restored and chat.session.turn == 1 and agrees(chat.session)
+    assert not any(isinstance(entry, Restored) for entry in chat.evictions)
+    chat.engine.script[:] = script("Yes.")
+    assert chat.reply("And now?").text == "Yes."
