@@ -13,6 +13,7 @@ from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
+from edge_sir.core.recall_mode import RecallMode
 from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
@@ -28,6 +29,7 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
+    from edge_sir.recall.dense import SentenceEncoder
     from edge_sir.recall.recall import Recall
 
 __all__ = ["Conversation", "Host"]
@@ -54,7 +56,8 @@ class Conversation:
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
     pinned. on_evict: called with what was evicted. host: gave the engine, gets it back on `close`, and has larger ones
     for `set_budget`; without one the engine is the caller's. trace: gets a record of all that comes and goes, with
-    every score. recall: what was evicted and matches a message comes back for its turn. wait_s: how many seconds a call
+    every score. recall: what was evicted and matches a message comes back for its turn: its cells, or its text, which
+    is read again; "off" for not at all. recall_encoder: finds also what means alike. wait_s: how many seconds a call
     waits while another thread's is at work, or a stream of its open; then, and by default at once, it raises
     SessionError. Raises BudgetError if the system prompt leaves no room.
     """
@@ -82,7 +85,8 @@ class Conversation:
         host: Host | None = None,
         trace: Trace | None = None,
         wait_s: float = 0.0,
-        recall: bool = False,
+        recall: RecallMode = "off",
+        recall_encoder: "SentenceEncoder | None" = None,
     ) -> None:
         self.codec = codec
         self.template = template
@@ -112,8 +116,8 @@ class Conversation:
         self._memory = MemoryControl(self.session, codec, lambda: None if self.system is None else self.system_turn)
         self._figures = Figures(self.session)
         self._recall: Recall | None = None
-        if recall:
-            self._recall = _recall_for(self.session, codec, self._memory)
+        if recall != "off":
+            self._recall = _recall_for(self.session, codec, self._memory, recall, recall_encoder)
         self._began: dict[int, int] = {}  # turn to the number of the log's entry that came first in it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
@@ -320,7 +324,7 @@ class Conversation:
             )
             self.owner.hold(self._turn)
         if self._recall is not None:
-            self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said))
+            self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said), encoder)
         return self._turn
 
     def _encoded(self, texts: Sequence[str], spoken: bool) -> list[tuple[str, list[Part]]]:
@@ -463,14 +467,20 @@ def _check_text(text: object) -> None:
         raise ConfigError(f"a message is text, not {type(text).__name__}")
 
 
-def _recall_for(session: Session, codec: TextCodec, memory: MemoryControl) -> "Recall":
+def _recall_for(
+    session: Session,
+    codec: TextCodec,
+    memory: MemoryControl,
+    mode: RecallMode,
+    encoder: "SentenceEncoder | None",
+) -> "Recall":
     """A recall with its archive, of which `memory` takes out what the conversation loses."""
     # With their database they take a tenth of the time in which edge_sir is imported.
     from edge_sir.recall.archive import Archive
     from edge_sir.recall.recall import Recall
 
-    memory.archive = archive = Archive(session)
-    return Recall(session, codec, memory.transcript, archive)
+    memory.archive = archive = Archive(session, cells=mode == "cells")
+    return Recall(session, codec, memory.transcript, archive, read_again=mode == "text", encoder=encoder)
 
 
 def _prompt(text: str | None) -> str | None:

@@ -1,8 +1,9 @@
 """Brings back what a message asks about: evicted passages that match it are resident while its turn runs."""
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,12 @@ from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
-from edge_sir.recall.index import Match, TurnIndex
+from edge_sir.recall.choose import Sentence, chosen
+from edge_sir.recall.dense import SentenceEncoder
+from edge_sir.recall.index import TurnIndex
 from edge_sir.session import SavedRows, Session
 from edge_sir.text.boundaries import spelled
+from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.reply import Recalled
 
 __all__ = ["Recall", "Wanted"]
@@ -24,20 +28,18 @@ _LEAST = 4  # tokens; less of a passage says nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sentence:
-    """Of a piece the missing rows of one sentence. n_shared: of the message's words those that it holds."""
+class _Missing:
+    """Of a piece the missing rows of one sentence. given: what it is chosen by."""
 
     piece: Piece
     rows: NDArray[np.intp]
-    n_shared: int
-    by_user: bool
-    born: int
+    given: Sentence
 
 
-class _Found(NamedTuple):
-    """Rows of a passage that are to be recalled."""
+class _Passage(NamedTuple):
+    """Rows of a piece that are to be recalled."""
 
-    saved: SavedRows
+    piece: Piece
     rows: NDArray[np.intp]
 
 
@@ -48,39 +50,63 @@ class Wanted(NamedTuple):
     born: NDArray[np.int64]
 
 
-def _born(parts: Iterable[_Found]) -> NDArray[np.int64]:
-    return np.concatenate([np.empty(0, np.int64), *(part.saved.columns["born"][part.rows] for part in parts)])
-
-
 class Recall:
-    """Recalls for one conversation. share: the most cells that recalled tokens take, as a share of the budget."""
+    """Recalls for one conversation.
+
+    read_again: what is found is read again as text, always; else only where its cells cannot be put back. share: the
+    most cells that recalled tokens take, as a share of the budget. place: where cells return to, as in
+    `Session.restore`. encoder: of sentences, for the index.
+    """
 
     def __init__(
-        self, session: Session, codec: TextCodec, transcript: Transcript, archive: Archive, *, share: float = 0.25
+        self,
+        session: Session,
+        codec: TextCodec,
+        transcript: Transcript,
+        archive: Archive,
+        *,
+        read_again: bool = False,
+        share: float = 0.25,
+        place: Literal["own", "last"] = "own",
+        encoder: SentenceEncoder | None = None,
     ) -> None:
         self.archive = archive
         self._session, self._codec, self._transcript = session, codec, transcript
-        self._index = TurnIndex()
-        self._share = share
+        self._index = TurnIndex(encoder=encoder)
+        self._read_again, self._share = read_again, share
+        self._place: Literal["own", "last"] = place
 
     def close(self) -> None:
         """Frees the index, and what the archive holds."""
         self._index.close()
         self.archive.clear()
 
-    def begin(self, text: str) -> tuple[Recalled, ...]:
+    def on(self, session: Session) -> "Recall":
+        """The same for a fork of its session, of which nothing is archived. Close this one alone."""
+        other = copy.copy(self)
+        other._session = session
+        return other
+
+    def begin(self, text: str, encoder: MessageEncoder, turns: Sequence[int] | None = None) -> tuple[Recalled, ...]:
         """Makes what matches `text` resident for the running turn, whose message was fed and not decoded yet.
 
-        Nothing matches, or all that does is resident: nothing is changed. Raises what the engine raises.
+        encoder: of messages that are read again. turns: recalled whole, in place of what matches. Nothing matches, or
+        all that does is resident: nothing is changed. Raises what the engine raises.
         """
-        session = self._session
-        if not self.archive.turns():
+        passages = self._matching(text) if turns is None else self._whole(turns)
+        if not passages:
             return ()
-        self._index.sync(message for message in self._transcript if message.turn < session.turn)
-        found = self._matching(text)
-        if found:
-            session.recall([(part.saved, part.rows) for _, parts in found for part in parts])
-        return tuple(self._recalled(turn, parts) for turn, parts in found)
+        n_most = self._n_most
+        n_tokens = self._put_back(passages)
+        left = [passage for passage, n in zip(passages, n_tokens, strict=True) if not n]
+        n_tokens += self._read(left, encoder, n_most - sum(n_tokens))
+        found: dict[int, Recalled] = {}
+        for (piece, rows), n in zip([*passages, *left], n_tokens, strict=True):
+            if n:
+                so_far = found.get(piece.turn, Recalled(piece.turn, 0, ""))
+                said = f"{so_far.text} {self._text(piece.saved, rows)}".strip()
+                found[piece.turn] = Recalled(piece.turn, so_far.n_tokens + n, said)
+        return tuple(found.values())
 
     def find(self, what: int | str) -> tuple["Wanted", ...]:
         """What to put back on request, of a turn or of every turn that matches a text, best first.
@@ -88,78 +114,117 @@ class Recall:
         Of a turn as much as half of the cells that are not fixed hold, of a text as much as `begin` recalls. Nothing of
         a turn that is resident, or whose cells are not kept. Raises ConfigError if nothing was said that matches.
         """
-        self._index.sync(self._transcript)
         if isinstance(what, int):
             turns = [what] if self._transcript.of(what) else []
-            found = {what: self._missing_of(what)}
+            passages = self._of_turn(what, None, self._session.room.slice_limit())
         else:
+            passages = self._matching(what)
+            self._index.sync(self._transcript)
             turns = [match.turn for match in self._index.search(what)]
-            found = dict(self._matching(what))
         if not turns:
             named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
             raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
-        return tuple(Wanted(self._recalled(turn, parts := found.get(turn, [])), _born(parts)) for turn in turns)
+        kept = [passage for passage in passages if self.archive.cells_of(passage.piece) is not None]
+        return tuple(self._wanted(turn, [p for p in kept if p.piece.turn == turn]) for turn in turns)
 
-    def _missing_of(self, turn: int) -> list["_Found"]:
-        """What is not resident of a turn, as much of it as half of the cells that are not fixed hold."""
-        here, n_left = self._session.ledger["born"], self._session.room.slice_limit()
-        found = []
-        for piece in self.archive.of_turn(turn):
-            rows = np.flatnonzero(~np.isin(piece.born, here))[: max(0, n_left)]
-            if len(rows) and (saved := self.archive.cells_of(piece)) is not None:
-                found.append(_Found(saved, rows))
-                n_left -= len(rows)
-        return found
+    def _wanted(self, turn: int, passages: Sequence[_Passage]) -> "Wanted":
+        texts = filter(None, (self._text(piece.saved, rows) for piece, rows in passages))
+        born = np.concatenate([np.empty(0, np.int64), *(piece.born[rows] for piece, rows in passages)])
+        return Wanted(Recalled(turn, len(born), " ".join(texts)), born)
 
-    def _recalled(self, turn: int, parts: list["_Found"]) -> Recalled:
-        texts = filter(None, (self._text(*part) for part in parts))
-        return Recalled(turn, sum(len(part.rows) for part in parts), " ".join(texts))
+    # ---- what comes back -----------------------------------------------------------------------
 
-    def _matching(self, text: str) -> list[tuple[int, list["_Found"]]]:
-        """What to recall of which turn, best first, in the room that there is for it."""
-        archived = self.archive.turns()
-        n_left = min(int(self._share * self._session.budget.n_cells), self._session.n_recallable)
-        found: list[tuple[int, list[_Found]]] = []
+    @property
+    def _n_most(self) -> int:
+        return min(int(self._share * self._session.budget.n_cells), self._session.n_recallable)
+
+    def _matching(self, text: str) -> list[_Passage]:
+        """What is missing of the turns that match, best first."""
+        session, archived = self._session, self.archive.turns()
+        if not archived:
+            return []
+        self._index.sync(message for message in self._transcript if message.turn < session.turn)
+        passages: list[_Passage] = []
+        n_left = self._n_most
         for match in self._index.search(text):
             if n_left < _LEAST:
                 break
-            if match.turn in archived and (parts := self._of_turn(match, n_left)):
-                found.append((match.turn, parts))
-                n_left -= sum(len(part.rows) for part in parts)
-        return found
+            if match.turn in archived:
+                passages += self._of_turn(match.turn, match.held, n_left)
+                n_left = self._n_most - sum(len(p.rows) for p in passages)
+        return passages
 
-    def _of_turn(self, match: Match, n_most: int) -> list["_Found"]:
-        """What to recall of a turn: of what is missing the sentences with the message's words.
+    def _whole(self, turns: Sequence[int]) -> list[_Passage]:
+        """What is missing of these turns, the user's sentences first."""
+        passages: list[_Passage] = []
+        for turn in turns:
+            n_left = self._n_most - sum(len(p.rows) for p in passages)
+            passages += self._of_turn(turn, None, n_left)
+        return passages
 
-        Beside them others, the user's first, as long as they leave half of the room to other turns. Of each piece the
-        rows, int [n], `n_most` in all.
+    def _of_turn(self, turn: int, held: frozenset[str] | None, n_most: int) -> list[_Passage]:
+        """Which of a turn's missing sentences come back, by the words `held` of the message; all, with None for them.
+
+        `n_most` rows in all at most.
         """
-        pieces = self.archive.of_turn(match.turn)
-        missing = [part for piece in pieces for part in self._sentences(piece, match.held)]
+        pieces = self.archive.of_turn(turn)
+        missing = [part for piece in pieces for part in self._sentences(piece, held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
-        n_left = n_most
-        for part in sorted(missing, key=lambda part: (-part.n_shared, not part.by_user, part.born)):
-            rows = part.rows[:n_left] if part.n_shared else part.rows
-            if 0 < len(rows) <= n_left and (part.n_shared or (wanted and n_left - len(rows) >= n_most // 2)):
-                wanted.setdefault(part.piece.key, []).append(rows)
-                n_left -= len(rows)
-        found = []
-        for piece in pieces:
-            if piece.key in wanted and (saved := self.archive.cells_of(piece)) is not None:
-                found.append(_Found(saved, np.sort(np.concatenate(wanted[piece.key]))))
-        return found
+        for index, n in chosen([part.given for part in missing], n_most):
+            wanted.setdefault(missing[index].piece.key, []).append(missing[index].rows[:n])
+        return [_Passage(p, np.sort(np.concatenate(wanted[p.key]))) for p in pieces if p.key in wanted]
 
-    def _sentences(self, piece: Piece, held: frozenset[str]) -> list["_Sentence"]:
-        """The sentences of a piece that are not whole any more, and which of their rows are missing."""
+    def _put_back(self, passages: Sequence[_Passage]) -> list[int]:
+        """How many rows of each came back from its cells; 0 where its text must be read."""
+        saved = [None if self._read_again else self.archive.cells_of(passage.piece) for passage in passages]
+        there = [i for i, cells in enumerate(saved) if cells is not None]
+        came = [0] * len(passages)
+        if there:
+            whole = [(cells, passages[i].rows) for i in there if (cells := saved[i]) is not None]
+            n_rows = self._session.recall(whole, self._place)
+            for i, n in zip(there, n_rows, strict=True):
+                came[i] = n
+        return came
+
+    def _read(self, passages: Sequence[_Passage], encoder: MessageEncoder, n_most: int) -> list[int]:
+        """How many tokens each takes that is read again, as a message of its own; 0 for what does not fit."""
+        messages: dict[int, list[Part]] = {}
+        n_tokens = [0] * len(passages)
+        for i, (piece, rows) in enumerate(passages):
+            role, text = self._role(piece, rows), self._text(piece.saved, rows)
+            parts = encoder.message(role, text, first=False) if text else []
+            n = sum(len(tokens) for _, tokens in parts)
+            if 0 < n <= n_most:
+                messages[int(piece.born[0])] = parts
+                n_tokens[i], n_most = n, n_most - n
+        if messages:
+            self._session.feed_recalled([messages[born] for born in sorted(messages)])
+        return n_tokens
+
+    def _role(self, piece: Piece, rows: NDArray[np.intp]) -> str:
+        """Who said it."""
+        roles = piece.saved.columns["role"][rows]
+        said = roles[~np.isin(roles, UNSPOKEN)]
+        return ROLES[said[0]] if len(said) else "user"
+
+    # ---- what is missing -----------------------------------------------------------------------
+
+    def _sentences(self, piece: Piece, held: frozenset[str] | None) -> list["_Missing"]:
+        """The sentences of a piece that are not whole any more, and which of their rows are missing, markers included.
+
+        None for the words: each counts as if it held one.
+        """
         columns = piece.saved.columns
         is_missing = ~np.isin(piece.born, self._session.ledger["born"])
+        is_said_missing = is_missing & ~np.isin(columns["role"], UNSPOKEN)
         parts = []
         for index in split(np.arange(len(piece.born)), columns["sentence"]):
             rows = index[is_missing[index]]
-            if len(rows):
-                n_shared = self._index.n_shared(self._text(piece.saved, index), held)
+            if is_said_missing[index].any():
+                n_shared = 1 if held is None else self._index.n_shared(self._text(piece.saved, index), held)
                 by_user = bool(np.any(columns["role"][index] == _USER))
-                parts.append(_Sentence(piece, rows, n_shared, by_user, int(piece.born[rows[0]])))
+                given = Sentence(len(rows), n_shared, by_user, int(piece.born[rows[0]]))
+                parts.append(_Missing(piece, rows, given))
         return parts
 
     def _text(self, saved: SavedRows, rows: NDArray[np.intp]) -> str:

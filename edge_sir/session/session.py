@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir._owner import Owner
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, Journal, TokenLedger, split
+from edge_sir.core.ledger import ROLES, Journal, TokenLedger
 from edge_sir.core.plan import EvictionPlan, moves_between, runs_of
 from edge_sir.core.policy import LedgerView, Policy
 from edge_sir.core.records import Eviction, SessionStats
@@ -61,6 +61,8 @@ SavedPassage = tuple[SavedRows, ArrayLike]
 _log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
+_SPARE = 32  # cells displaced beside those needed, or each token of the reply would displace one, and shift all keys
+_SOON = 128  # tokens of the message that waits for which room is displaced together with that for what is recalled
 
 
 def check_context(budget: Budget, engine: Engine) -> None:
@@ -187,8 +189,12 @@ class Session:
             return None
         n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
         n = n if n_most is None else min(n, max(1, n_most))
+        n = min(n, self._pending.n_recalled or n)
+        if self._must_renumber(n) and self.is_recalling and not self.engine.spec.can_pack:
+            self.end_recall()  # once all is read again, what is displaced has no place to return to
+            return self.next_slice(n_most)
         self._make_room(n)
-        if self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n:
+        if self._must_renumber(n):
             self._renumber()
         self._in_flight = Slice(
             seq=self.seq,
@@ -205,16 +211,21 @@ class Session:
         piece = self._in_flight
         if piece is None:
             raise SessionError("commit without a slice from next_slice")
-        n = len(piece.tokens)
+        n, is_recalled = len(piece.tokens), self._pending.n_recalled > 0
         with shield():
             columns = self._pending.head(n)
             token = columns.pop("token")
             columns |= {"pos": piece.p0 + np.arange(n), "born": self._born + np.arange(n)}
-            self.ledger.append(token, columns | self._carry.shifted(result.scores, int(token[0])))
+            columns |= self._carry.shifted(result.scores, int(token[0]))
+            with self._unrecorded() if is_recalled else contextlib.nullcontext():
+                self.ledger.append(token, columns)
             self._pending.drop(n)
             self._note_positions(piece.p0, n, self._born)
             self._carry = _carry(piece, result)
-            self._note_repeats(result)
+            if is_recalled:
+                self._turn_born += n
+            else:
+                self._note_repeats(result)
             self._born += n
             self._returned.read()
             self._in_flight = None
@@ -350,19 +361,22 @@ class Session:
 
     # ---- what is saved, and what comes back ------------------------------------------------------
 
-    def save_rows(self, rows: ArrayLike) -> SavedRows:
-        """The ledger `rows` (sorted neighbours, int [n]) with their cells, for `restore` after they were evicted.
+    def save_rows(self, rows: ArrayLike, *, cells: bool = True) -> SavedRows:
+        """The ledger `rows` (sorted, int [n]) with their cells, for `restore` after they were evicted.
 
-        Raises CapabilityError where the engine cannot restore cells (`EngineSpec.why_restore`).
+        cells: False for the rows alone, which cost nothing and cannot be restored. Raises CapabilityError where the
+        engine cannot restore cells (`EngineSpec.why_restore`).
         """
         self.make_ready()
         index = np.asarray(rows, np.intp)
-        if not len(index) or np.any(np.diff(index) != 1) or index[0] < 0 or index[-1] >= len(self.ledger):
+        if not len(index) or np.any(np.diff(index) < 1) or index[0] < 0 or index[-1] >= len(self.ledger):
             raise SessionError(f"{len(index)} rows of a ledger of {len(self.ledger)} are no passage to save")
         columns = {name: column[index].copy() for name, column in self.ledger.columns().items()}
+        if not cells:
+            return SavedRows(columns, self._epochs.now, b"")
+        first, *more = runs_of(index, self.ledger["pos"])
         with shield():  # a pending K-shift is applied by a decode
-            cells = self.engine.save(self.seq, int(columns["pos"][0]), int(columns["pos"][-1]) + 1)
-        return SavedRows(columns, self._epochs.now, cells)
+            return SavedRows(columns, self._epochs.now, self.engine.save(self.seq, *first, *more))
 
     def restore(
         self,
@@ -382,9 +396,11 @@ class Session:
         `Journal.restoring`. The last decoded row stays as it was. Rows of turns that were taken back are the caller's
         to leave out, and so is making room.
         Raises SessionError if they do not fit the budget, StateError where their text must be read instead: the cells
-        are damaged, of another model or context, or must move and cannot. Then nothing has changed.
+        were not saved, are damaged, of another model or context, or must move and cannot. Then nothing has changed.
         """
         self.make_ready()
+        if not saved.cells:
+            raise StateError("these rows were saved without their cells; read their text again")
         missing = self._missing(saved, rows)
         if not len(missing):
             return 0
@@ -477,32 +493,51 @@ class Session:
 
     # ---- recalled for a turn -------------------------------------------------------------------
 
-    def recall(self, passages: Sequence[SavedPassage]) -> int:
-        """As `restore` for each passage and its rows, until `end_recall`; returns how many rows came back.
+    def recall(self, passages: Sequence[SavedPassage], place: Literal["own", "last"] = "own") -> list[int]:
+        """As `restore` for each passage and its rows, until `end_recall`; returns how many rows of each came back.
 
         What must make room is displaced, at once for all of them, and returns at the end. Room for what is decoded
-        meanwhile is made as if nothing had been recalled, so that what is evicted is the same. Passages that cannot be
-        restored are left out. Raises SessionError if not as many cells may be displaced.
+        meanwhile is made as if nothing had been recalled, so that what is evicted is the same. Of passages that cannot
+        be restored none comes back. Raises SessionError if not as many cells may be displaced.
         """
         self.make_ready()
-        n_over = len(self.ledger) + sum(len(self._missing(*p)) for p in passages) - self.budget.n_cells
+        wanted = [(saved, self._missing(saved, rows)) for saved, rows in passages]
+        n_wanted = sum(len(rows) for _, rows in wanted)
+        if not n_wanted:
+            return [0] * len(wanted)
+        n_over = len(self.ledger) + n_wanted - self.budget.n_cells
+        beside = np.isin(self.ledger["born"], [b for saved, _ in wanted for b in saved.columns["born"]])
+        if n_over > int((self._displaceable() & ~beside).sum()):
+            beside[:] = False
         if n_over > int(self._displaceable().sum()):
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
-        self._displace(n_over)
-        n = 0
+        self._displace(n_over + min(len(self._pending), _SOON), beside)
+        came = [0] * len(wanted)
         with self._unrecorded():
-            for saved, rows in passages:
+            for i, (saved, rows) in enumerate(wanted):
                 with contextlib.suppress(StateError):
-                    n += self.restore(saved, rows, recalled=True)
-        if self.ledger.journal is not None and n:
+                    came[i] = self.restore(saved, rows, place=place, recalled=True)
+        if self.ledger.journal is not None and any(came):
             self.ledger.journal.recalled(self.ledger["born"][self.ledger["recalled"]], self.turn)
-        return n
+        return came
+
+    def feed_recalled(self, messages: Sequence[Sequence[tuple[str, NDArray[np.int32]]]]) -> None:
+        """Queues messages before all that waits, roles and tokens of each: read again, until `end_recall`.
+
+        What must make room for them is displaced, as in `recall`; evicted, where the engine cannot restore cells.
+        """
+        numbered = [[(ROLES.index(role), np.asarray(tokens, np.int32)) for role, tokens in m] for m in messages]
+        with shield():
+            self._pending.feed_first(numbered, self.turn)
 
     def end_recall(self) -> int:
         """What was recalled leaves, what was displaced returns; returns how many rows left. Nothing is decoded.
 
         What cannot return (its positions were given away and keys cannot move) is evicted.
         """
+        if self._pending.n_recalled:
+            self._undo_in_flight()
+            self._pending.drop(self._pending.n_recalled)
         rows = np.flatnonzero(self.ledger["recalled"])
         if len(rows) or len(self._displaced):
             self.make_ready()
@@ -522,7 +557,7 @@ class Session:
 
     @property
     def n_recallable(self) -> int:
-        """How many rows `recall` finds room for: free cells, and those of rows that may be displaced."""
+        """Most rows that can be recalled now: those of free cells, and of cells whose rows may be displaced."""
         return self.budget.n_cells - len(self.ledger) + int(self._displaceable().sum())
 
     @property
@@ -540,21 +575,25 @@ class Session:
         may_go[-1:] = False
         return may_go
 
-    def _displace(self, n: int) -> None:
-        """Frees `n` cells, those that the policy values least; recalled rows yield where nothing else may."""
+    def _displace(self, n: int, keep: NDArray[np.bool_] | None = None) -> None:
+        """Frees `n` cells and some to spare, those that the policy values least; recalled rows yield if others may not.
+
+        keep: ledger rows that stay, bool [len(ledger)]: what is resident of a passage that is to be recalled.
+        """
         n_short = n - int(self._displaceable().sum())
         if n_short > 0:
             with self._unrecorded():
                 self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
             n -= n_short
-        if n <= 0:
+        protect = ~self._displaceable() if keep is None else ~self._displaceable() | keep
+        n = min(n + _SPARE, int((~protect).sum())) if n > 0 else 0
+        if not n:
             return
         view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
-        rows = self.policy.plan(view, n, ~self._displaceable()).rows
+        rows = self.policy.plan(view, n, protect).rows
         if self.before_eviction is not None:
             self.before_eviction(rows)
-        for run in split(rows, rows - np.arange(len(rows))):
-            self._displaced.add(self.save_rows(run))
+        self._displaced.add(self.save_rows(rows))
         with self._unrecorded():
             self._take_out(rows)
 
@@ -748,6 +787,9 @@ class Session:
     # ---- making room ---------------------------------------------------------------------------
 
     def _make_room(self, n: int) -> None:
+        if self._pending.n_recalled and self.engine.spec.can_restore:
+            self._displace(len(self.ledger) + n - self.budget.n_cells)
+            return
         n_whole_turn = None if self._reserve is None else len(self._pending) + self._reserve
         if self.ledger.journal is not None:
             self.ledger.journal.asked(n, self.turn, n_whole_turn)
@@ -809,6 +851,10 @@ class Session:
             if self.mode == "packed":
                 self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
         self._check_agreement()
+
+    def _must_renumber(self, n: int) -> bool:
+        """Whether `n` more tokens would go beyond the trained length."""
+        return self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n
 
     def _renumber(self) -> None:
         """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""

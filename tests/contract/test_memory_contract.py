@@ -546,6 +546,21 @@ def test_where_keys_must_not_move_cells_return_to_their_old_positions(
     assert engine.pos_range(0)[1] == N - 1
 
 
+@pytest.mark.parametrize("kind", CHEAP, indirect=True)
+def test_ranges_far_apart_make_one_blob(kind: Kind) -> None:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, N))
+    saved = engine.save(0, 3, 6, (10, 11), (20, 25))
+    lost = [3, 4, 5, 10, 20, 21, 22, 23, 24]
+    assert len(saved) < len(engine.save(0, 3, 25))
+    with pytest.raises(StateError):
+        engine.restore(0, saved, [12])
+    for p in lost:
+        engine.remove(0, p, p + 1)
+    engine.restore(0, saved, lost)
+    assert apart(read(engine, 0, [77, 78]), read(untouched(kind), 0, [77, 78])) < kind.same
+
+
 def test_nothing_is_no_passage(kind: Kind) -> None:
     engine = kind.make()
     with pytest.raises(StateError, match="no cells"):

@@ -9,7 +9,9 @@ from chatting import make_chat, transcript
 from driving import agrees
 
 from edge_sir.chat import Chat
-from edge_sir.errors import BudgetError, ComputeError
+from edge_sir.core.ledger import FRAME
+from edge_sir.core.plan import EvictionPlan
+from edge_sir.errors import ComputeError
 from edge_sir.recall.store import ByteStore
 from edge_sir.trace.record import Trace, read_trace
 from edge_sir.trace.replay import replay
@@ -20,7 +22,7 @@ QUESTION = "Where does Ottilie keep her bees?"
 
 def forgetful(policy: str = "streaming", **options: Any) -> Chat:
     """A chat in 240 cells to which the fact was said, and whose cells it has left."""
-    chat = make_chat(["Noted."] + ["Fine."] * 40, policy=policy, budget=240, recall=True, **options)
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy=policy, budget=240, recall="cells", **options)
     chat.reply(FACT)
     for i in range(10):
         chat.reply(f"Today is day {i}, and it rains a lot.")
@@ -41,6 +43,18 @@ def test_what_a_message_asks_about_is_resident_while_its_turn_runs(positions: st
     assert [(r.turn, r.text.removesuffix(" Noted.")) for r in stream.reply.recalled] == [(1, FACT)]
     assert not chat.session.is_recalling and FACT not in transcript(chat) and agrees(chat.session)
     assert transcript(chat).startswith(before[: len("<s>")]) and QUESTION in transcript(chat)
+
+
+def test_a_follow_up_recalls_what_the_question_before_it_recalled() -> None:
+    chat = forgetful()
+    assert [r.turn for r in chat.reply(QUESTION).recalled] == [1]
+    assert FACT not in transcript(chat)
+    stream = chat.stream("And since when?")
+    next(stream)
+    assert FACT in transcript(chat)
+    stream.close()
+    assert chat.reply("Hello there!").recalled == ()
+    assert chat.reply("And since when?").recalled == ()
 
 
 def test_where_nothing_matches_nothing_changes() -> None:
@@ -89,7 +103,7 @@ def test_an_error_while_the_message_is_read_leaves_nothing_half_recalled() -> No
 
 
 def test_an_undone_turn_is_not_recalled_any_more() -> None:
-    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=True)
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="cells")
     for i in range(6):
         chat.reply(f"Today is day {i}, and it rains a lot.")
     turn = chat.reply(FACT).turn
@@ -108,18 +122,21 @@ def test_what_is_forgotten_is_not_in_the_archive() -> None:
     assert not any(b"Ottilie" in np.asarray(p.saved.columns["token"], np.uint8).tobytes() for p in chat._recall.archive)
 
 
-def test_a_store_that_is_full_recalls_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_left_the_store_is_read_again_as_text() -> None:
     chat = forgetful()
     chat._recall.archive._store.bound = 0
     try:
-        assert chat.reply(QUESTION).recalled == () and agrees(chat.session)
+        reply = chat.reply(QUESTION)
+        (recalled,) = reply.recalled
+        assert "Bergen" in recalled.text and agrees(chat.session)
+        assert reply.n_read > len(QUESTION) + len(recalled.text) and not chat.session.is_recalling
     finally:
         chat._recall.archive._store.bound = ByteStore(10**9).bound
 
 
 def test_a_trace_records_what_would_be_resident_without_recalls(tmp_path: Path) -> None:
     traced = [tmp_path / "recalls.jsonl", tmp_path / "plain.jsonl"]
-    for path, recall in zip(traced, (True, False), strict=True):
+    for path, recall in zip(traced, ("cells", "off"), strict=True):
         chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=recall, trace=Trace(path))
         chat.reply(FACT)
         for i in range(10):
@@ -133,16 +150,22 @@ def test_a_trace_records_what_would_be_resident_without_recalls(tmp_path: Path) 
     assert recalls == plain
 
 
-def test_a_recall_beside_many_pins_takes_the_cells_that_there_are() -> None:
-    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=True)
+def test_pins_leave_a_recall_less_room_and_no_error() -> None:
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="cells")
     chat.reply(FACT)
+    pinned = chat.add("user", "Pinned, since it matters: " + "x" * 125, pinned=True)
     for i in range(10):
-        chat.reply(f"Today is day {i}, and it rains a lot.")
-    for turn in range(chat.session.turn, 0, -1):
-        try:
-            chat.pin(turn)
-        except BudgetError:
-            break
-    for _ in range(3):
-        chat.reply(QUESTION)
-        assert agrees(chat.session) and len(chat.session.ledger) <= 240 and not chat.session.is_recalling
+        chat.reply(f"Day {i}.")
+    assert chat.session.n_recallable < 60
+    reply = chat.reply(QUESTION)
+    assert sum(r.n_tokens for r in reply.recalled) < 60 and agrees(chat.session)
+    assert pinned in chat.session.ledger["turn"]
+
+
+def test_markers_alone_are_not_recalled() -> None:
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="cells")
+    chat.reply(FACT)
+    ledger = chat.session.ledger
+    markers = np.flatnonzero((ledger["role"] == FRAME) & (ledger["turn"] == 1))
+    chat.session.evict(EvictionPlan(markers, ledger.epoch, "room"))
+    assert len(markers) > 4 and chat.reply(QUESTION).recalled == ()

@@ -20,7 +20,7 @@ FACT = "My sister Ottilie keeps bees in Bergen."
 
 def forgetful(policy: str = "streaming", **options: Any) -> Chat:
     """A chat in 240 cells to which the fact was said, and whose cells it has left."""
-    options = {"budget": 240, "recall": True, "engine": ToyEngine(900)} | options
+    options = {"budget": 240, "recall": "cells", "engine": ToyEngine(900)} | options
     chat = make_chat(policy=policy, **options)
     chat.engine.script[:] = script("Noted.")
     chat.reply(FACT)
@@ -80,7 +80,7 @@ def test_a_pin_brings_back_what_was_evicted_and_never_evicts_that() -> None:
 
 
 def test_a_pin_that_does_not_fit_changes_nothing() -> None:
-    chat = make_chat(policy="streaming", budget=120, recall=True)
+    chat = make_chat(policy="streaming", budget=120, recall="cells")
     chat.engine.script[:] = script("Noted.")
     chat.reply("My sister Ottilie keeps bees in Bergen, " + "and a goat, " * 4 + "too.")
     fill(chat, 4)

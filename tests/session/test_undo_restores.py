@@ -56,7 +56,7 @@ def recalling(seed: int) -> tuple[random.Random, Chat]:
     options["positions"] = rng.choice(("packed", "gaps"))
     options["system"] = rng.choice((None, "Be kind to Ada."))
     engine = ToyEngine(700, n_ctx_train=1 << 20, can_pack=options["positions"] == "packed" or rng.random() < 0.5)
-    return rng, make_chat(engine=engine, recall=True, sampling=SamplingParams(seed=seed), **options)
+    return rng, make_chat(engine=engine, recall="cells", sampling=SamplingParams(seed=seed), **options)
 
 
 def converse(rng: random.Random, chat: Chat) -> None:
@@ -109,7 +109,7 @@ def test_a_reply_and_an_undo_leave_what_was_there_before(seed: int) -> None:
 
 
 def test_what_was_forgotten_meanwhile_does_not_come_back() -> None:
-    chat = make_chat(policy="streaming", budget=160, recall=True)
+    chat = make_chat(policy="streaming", budget=160, recall="cells")
     chat.engine.script[:] = script("Noted.")
     chat.reply("I am Anna. I live in Bergen.")
     chat.engine.script[:] = script("Well.")
@@ -122,7 +122,7 @@ def test_what_was_forgotten_meanwhile_does_not_come_back() -> None:
 
 
 def test_only_what_was_evicted_since_comes_back_and_a_pin_that_was_taken_off_stays_off() -> None:
-    chat = make_chat(["Fine."], budget=400, recall=True)
+    chat = make_chat(["Fine."], budget=400, recall="cells")
     chat.reply("My name is Ada and my sister is Eve.")
     user = chat.session.ledger["role"] == ROLES.index("user")
     first = np.flatnonzero(user)[:5]
@@ -140,7 +140,7 @@ def test_only_what_was_evicted_since_comes_back_and_a_pin_that_was_taken_off_sta
 
 
 def test_an_engine_error_while_it_is_put_back_leaves_the_turn_taken_back_and_says_what_is_lost() -> None:
-    chat = make_chat(policy="streaming", budget=160, recall=True)
+    chat = make_chat(policy="streaming", budget=160, recall="cells")
     chat.engine.script[:] = script("Noted.")
     chat.reply("I am Anna, and this is rather long.")
     chat.engine.script[:] = script("Well.")
