@@ -90,11 +90,16 @@ class Archive:
         has_cells = self._cells and self._session.engine.spec.can_restore and self._store.bound > 0
         for message in messages:
             mine = np.flatnonzero(ledger["message"] == message)
-            pieces = self.of_turn(int(ledger["turn"][mine[0]]))
-            for piece in pieces:
+            turn = int(ledger["turn"][mine[0]])
+            for piece in self.of_turn(turn):
                 self._note(piece, rows)
+            # Of what lost its cells while some of it stayed resident, those that stayed are saved again.
+            without = [piece for piece in self.of_turn(turn) if has_cells and piece.key not in self._store]
+            kept = [piece for piece in self.of_turn(turn) if piece not in without]
             new = (ledger["role"][mine] != _THOUGHT) & ~ledger["recalled"][mine]
-            index = mine[new & ~_holds(pieces, ledger["born"][mine])]
+            index = mine[new & ~_holds(kept, ledger["born"][mine])]
+            for piece in without:
+                self._cut(piece, ledger["born"][index])
             for run in split(index, index - np.arange(len(index))):
                 for part in (run[i : i + _MOST_TOKENS] for i in range(0, len(run), _MOST_TOKENS)):
                     self._keep(self._session.save_rows(part, cells=has_cells))
@@ -116,6 +121,16 @@ class Archive:
         pieces[pieces.index(piece)] = noted = replace(piece, rows=PackedRows(columns))
         if piece.key in self._repeats:
             self._repeats[piece.key] = noted
+
+    def _cut(self, piece: Piece, born: NDArray[np.integer[Any]]) -> None:
+        """Takes the tokens with these born numbers out of a piece without cells."""
+        stays = ~np.isin(piece.born, born)
+        if stays.all():
+            return
+        self._drop([piece])
+        if stays.any():
+            columns = {name: column[stays] for name, column in piece.rows.columns().items()}
+            self._pieces.setdefault(piece.turn, []).append(replace(piece, rows=PackedRows(columns)))
 
     def _keep(self, saved: SavedRows) -> None:
         turn = int(saved.columns["turn"][0])
