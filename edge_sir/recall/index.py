@@ -248,6 +248,8 @@ class TurnIndex:
         """What to look for; None for nothing."""
         subject = self._subject() if follows_up(text) else None
         needed = self._stems(_read(terms(subject or text)))
+        if subject and not needed:  # "How are you?" is about nothing
+            subject, needed = None, self._stems(terms(text))
         stems = needed | (self._stems(terms(text)) if subject else {})
         words = {stem: word for word, stem in stems.items()}
         weights = self._rarity(words)
