@@ -85,6 +85,11 @@ class Sentences:
         self._vectors.pop(turn, None)
         self._own.pop(turn, None)
 
+    def clear(self) -> None:
+        """All turns have left."""
+        self._vectors.clear()
+        self._own.clear()
+
     def alike(self, text: str, *, own: bool) -> dict[int, float]:
         """By turn the cosine of the sentence nearest to `text`; own: among those in which users speak of themselves."""
         if not self._vectors:
