@@ -81,10 +81,18 @@ class ByteStore:
             self._n_bytes -= len(blob)
 
 
-@functools.cache
+_first_use = threading.Lock()
+
+
 def process_store() -> ByteStore:
     """The one that all conversations of the process share. Its bound is taken when the first of them asks for it.
 
     Memory is the process's, so the bound is, too: `--archive` of any chat sets it for all, and the last one counts.
     """
+    with _first_use:  # two threads would make one each
+        return _process_store()
+
+
+@functools.cache
+def _process_store() -> ByteStore:
     return ByteStore(default_bound())

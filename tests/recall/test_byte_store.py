@@ -1,5 +1,7 @@
 """Bytes outside the cells, under one bound."""
 
+import subprocess
+import sys
 import threading
 
 from edge_sir.recall.store import ByteStore, default_bound
@@ -46,6 +48,19 @@ def test_several_threads_may_use_it() -> None:
     for thread in threads:
         thread.join()
     assert store.n_bytes == 0
+
+
+def test_threads_that_ask_first_get_the_same_one() -> None:
+    code = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from edge_sir.recall import store
+plain = store.default_bound
+store.default_bound = lambda: (time.sleep(0.1), plain())[1]
+with ThreadPoolExecutor(4) as pool:
+    print(len({id(one) for one in pool.map(lambda _: store.process_store(), range(4))}))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == [b"1"]
 
 
 def test_the_bound_is_a_share_of_what_is_free() -> None:
