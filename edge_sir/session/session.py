@@ -513,7 +513,7 @@ class Session:
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
         self._displace(n_over + min(len(self._pending), _SOON), beside)
         came = [0] * len(wanted)
-        with self._unrecorded():
+        with shield(), self._unrecorded():
             for i, (saved, rows) in enumerate(wanted):
                 with contextlib.suppress(StateError):
                     came[i] = self.restore(saved, rows, place=place, recalled=True)
@@ -582,7 +582,7 @@ class Session:
         """
         n_short = n - int(self._displaceable().sum())
         if n_short > 0:
-            with self._unrecorded():
+            with shield(), self._unrecorded():
                 self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
             n -= n_short
         protect = ~self._displaceable() if keep is None else ~self._displaceable() | keep
@@ -591,15 +591,19 @@ class Session:
             return
         view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
         rows = self.policy.plan(view, n, protect).rows
-        if self.before_eviction is not None:
-            self.before_eviction(rows)
-        self._displaced.add(self.save_rows(rows))
-        with self._unrecorded():
-            self._take_out(rows)
+        with shield():  # they are resident or displaced, never both
+            if self.before_eviction is not None:
+                self.before_eviction(rows)
+            self._displaced.add(self.save_rows(rows))
+            with self._unrecorded():
+                self._take_out(rows)
 
     @contextmanager
     def _unrecorded(self) -> Iterator[None]:
-        """The journal learns nothing of what happens in here: it follows what would be resident without a recall."""
+        """The journal learns nothing of what happens in here: it follows what would be resident without a recall.
+
+        To be used in a shield, or Ctrl-C could leave the journal off.
+        """
         journal, self.ledger.journal = self.ledger.journal, None
         try:
             yield
@@ -809,26 +813,28 @@ class Session:
         stands = self.ledger if stands is None else stands
         if plan.epoch != stands.epoch:
             raise StalePlanError(f"the plan was made for epoch {plan.epoch}, the ledger is at {stands.epoch}")
+        lost = ~stands["recalled"][plan.rows]  # what is recalled was evicted before
         event = Eviction(
             plan.why,
             self.turn,
             len(stands),
-            {name: column[plan.rows] for name, column in stands.columns().items()},
+            {name: column[plan.rows][lost] for name, column in stands.columns().items()},
             self._born,
-            plan.values,
+            None if plan.values is None else plan.values[lost],
             plan.cut,
         )
         rows = (
             plan.rows if stands is self.ledger else np.flatnonzero(np.isin(self.ledger["born"], event.columns["born"]))
         )
-        if self.before_eviction is not None and plan.why == "room":
-            self.before_eviction(rows)
-        with shield():  # also around the report: a loss must not go unsaid
+        with shield():  # around the archive, which would keep half; and the report: a loss must not go unsaid
+            if self.before_eviction is not None and plan.why == "room":
+                self.before_eviction(rows)
             self._displaced.drop(event.columns["born"])
             with self._unrecorded():
                 self._take_out(rows)
             self.stats.evict_s += time.perf_counter() - started
-            self._report(event, plan.why)
+            if len(event):
+                self._report(event, plan.why)
 
     def _report(self, event: Eviction, why: str) -> None:
         if self.ledger.journal is not None:

@@ -204,6 +204,23 @@ def test_an_engine_that_cannot_restore_evicts_for_recalled_text() -> None:
     assert session.ledger["token"][-3:].tolist() == [1, 2, 3]
 
 
+def test_recalled_text_that_makes_room_itself_is_not_lost_twice() -> None:
+    session, events = session_of("streaming"), []
+    session.engine.spec = replace(session.engine.spec, can_restore=False)
+    session.on_evict = events.append
+    session.begin_turn()
+    read(session, np.random.default_rng(3), 60)
+    session.begin_turn()
+    session.start_message()
+    session.feed(np.arange(90), "user")
+    session.feed_recalled([[("user", np.arange(20))]])
+    while session.step():
+        pass
+    assert not session.ledger["recalled"].any() and agrees(session)
+    assert sum(map(len, events)) == session.stats.evicted == 60 + 90 - len(session.ledger)
+    assert max(int(event.columns["message"].max()) for event in events) < session.start_message()
+
+
 def test_the_trained_length_ends_a_recall_where_keys_cannot_move() -> None:
     session = session_of("streaming", "gaps")
     session.engine.spec = replace(session.engine.spec, can_pack=False, n_ctx_train=200)
