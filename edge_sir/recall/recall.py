@@ -123,7 +123,7 @@ class Recall:
     def find(self, what: int | str) -> tuple["Wanted", ...]:
         """What to put back on request, of a turn or of every turn that matches a text, best first.
 
-        Of a turn as much as half of the cells that are not fixed hold, of a text no more than `share` besides. Nothing of
+        Of a turn as much as half of the cells that are not fixed hold, of a text no more than `share`, too. Nothing of
         a turn that is resident, or whose cells are not kept. Raises ConfigError if nothing was said that matches.
         """
         if isinstance(what, int):

@@ -777,6 +777,7 @@ class Session:
         self.room.check_budget(n_cells)
         budget = Budget(n_cells)
         check_context(budget, self.engine)
+        self.end_recall()  # what is displaced returns into the cells that there are now
         room = Room(self.ledger, self.policy, budget)
         plan = room.plan_lowered(self.turn, self._returned.first(self.ledger["born"]), self._spared(self.ledger))
         with shield():

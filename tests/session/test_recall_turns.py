@@ -221,6 +221,21 @@ def test_recalled_text_that_makes_room_itself_is_not_lost_twice() -> None:
     assert max(int(event.columns["message"].max()) for event in events) < session.start_message()
 
 
+def test_a_lower_budget_evicts_what_was_displaced_and_says_so() -> None:
+    session, evicted = session_of("streaming"), []
+    archive = Archive(session)
+    session.on_evict = lambda event: evicted.extend(event.columns["born"].tolist())
+    for _ in range(6):
+        session.begin_turn()
+        read(session, np.random.default_rng(3), 24)
+    session.begin_turn()
+    session.start_message()
+    session.feed([1, 2, 3], "user")
+    assert recall(session, next(iter(archive.saved.values())))
+    assert session.set_budget(64) > 0 and not session.is_recalling and agrees(session)
+    assert sorted([*evicted, *session.ledger["born"].tolist()]) == list(range(session.n_born))
+
+
 def test_the_trained_length_ends_a_recall_where_keys_cannot_move() -> None:
     session = session_of("streaming", "gaps")
     session.engine.spec = replace(session.engine.spec, can_pack=False, n_ctx_train=200)
