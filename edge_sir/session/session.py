@@ -190,9 +190,12 @@ class Session:
         n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
         n = n if n_most is None else min(n, max(1, n_most))
         n = min(n, self._pending.n_recalled or n)
-        if self._must_renumber(n) and self.is_recalling and not self.engine.spec.can_pack:
-            self.end_recall()  # once all is read again, what is displaced has no place to return to
-            return self.next_slice(n_most)
+        if self._must_renumber(n) and not self.engine.spec.can_pack:
+            if self.is_recalling:
+                self.end_recall()  # once all is read again, what is displaced has no place to return to
+                return self.next_slice(n_most)
+            if self._pending.n_recalled:
+                self._renumber()  # before anything is displaced
         self._make_room(n)
         if self._must_renumber(n):
             self._renumber()

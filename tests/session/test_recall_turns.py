@@ -254,3 +254,23 @@ def test_the_trained_length_ends_a_recall_where_keys_cannot_move() -> None:
     assert session.stats.rereads == 1 and not session.is_recalling and agrees(session)
     assert set(session.ledger["born"].tolist()) - set(range(180, 204)) <= set(standing)
     assert len(session.ledger) <= BUDGET and session.ledger.next_pos <= 200
+
+
+def test_at_the_trained_length_recalled_text_displaces_and_evicts_nothing() -> None:
+    session, events = session_of("streaming", "gaps"), []
+    session.engine.spec = replace(session.engine.spec, can_pack=False, n_ctx_train=200)
+    random = np.random.default_rng(5)
+    while session.ledger.next_pos < 180:
+        session.begin_turn()
+        read(session, random, 20)
+    before = session.ledger["born"].tolist()
+    session.on_evict = events.append
+    session.begin_turn()
+    session.start_message()
+    session.feed([1, 2, 3, 4], "user")
+    session.feed_recalled([[("user", np.arange(30))]])
+    while session.step():
+        pass
+    assert session.is_recalling and session.stats.rereads == 1
+    assert session.end_recall() == 30 and events == [] and agrees(session)
+    assert session.ledger["born"][:-4].tolist() == before
