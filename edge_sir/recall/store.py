@@ -27,7 +27,7 @@ class ByteStore:
         self._blobs: OrderedDict[int, bytes] = OrderedDict()  # the least recently used first
         self._n_bytes = 0
         self._next = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close a chat in the middle of another one's call
 
     @property
     def bound(self) -> int:
@@ -49,12 +49,13 @@ class ByteStore:
         """Keeps a blob and returns its key; one that is larger than the bound leaves at once, an empty one is none."""
         with self._lock:
             self._next += 1
+            key = self._next
             if not blob:
-                return self._next
-            self._blobs[self._next] = blob
+                return key
+            self._blobs[key] = blob
             self._n_bytes += len(blob)
             self._make_room()
-            return self._next
+            return key
 
     def get(self, key: int) -> bytes | None:
         """The blob, which counts as used now; None if it has left."""

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 
 from edge_sir.recall.store import ByteStore, default_bound
 
@@ -48,6 +49,22 @@ def test_several_threads_may_use_it() -> None:
     for thread in threads:
         thread.join()
     assert store.n_bytes == 0
+
+
+def test_a_handler_that_comes_in_the_middle_of_a_call_may_use_it() -> None:
+    store = ByteStore(1000)
+    one, other = store.put(bytes(7)), store.put(bytes(9))
+
+    class Interrupted(OrderedDict[int, bytes]):
+        def move_to_end(self, key: int, last: bool = True) -> None:
+            super().move_to_end(key, last)
+            store.discard(other)
+
+    store._blobs = Interrupted(store._blobs)
+    thread = threading.Thread(target=store.get, args=(one,), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive() and store.n_bytes == 7 and other not in store
 
 
 def test_threads_that_ask_first_get_the_same_one() -> None:
