@@ -1,14 +1,14 @@
 """What scripts/long-chat measured, in Markdown: right answers with Wilson's 95 % intervals, time, bytes, drift."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from long_chat_play import ARMS, equal_cells, file_of, read_run
-from long_chat_talk import Fact, Scenario, shares_a_word
+from long_chat_talk import Scenario, shares_a_word
 
 from edge_sir.errors import ConfigError
 from edge_sir.eval.report.markdown import NONE, grid, short, table
@@ -18,7 +18,6 @@ __all__ = ["Played", "played", "report", "speeds"]
 
 Row = dict[str, Any]
 _WINDOW = 20  # turns whose median time is shown; as many as there are questions
-_WRONG_SHOWN = 90  # characters of a wrong answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def report(folder: Path, scenario: Scenario) -> str:
     if arms:
         parts += ["## Right answers", _right(arms, scenario), "## What was found", _found(arms, scenario)]
         parts += ["## Time and bytes", _costs(arms), *_equal_bytes(folder, arms), "## Question by question"]
-        parts += [_by_question(arms, scenario), *_wrong(arms, scenario)]
+        parts += [_by_question(arms, scenario)]
     return "\n\n".join([*parts, *_drift(folder)]) + "\n"
 
 
@@ -164,21 +163,6 @@ def _by_question(arms: Sequence[Played], scenario: Scenario) -> str:
         marks = [[row["right"] for row in arm.asked if row["fact"] == i] for arm in arms]
         rows.append([fact.ask, fact.told, *(f"{sum(found)}/{len(found)}" for found in marks)])
     return table(["asked", "right", *(f"`{arm.name}`" for arm in arms)], rows)
-
-
-def _wrong(arms: Sequence[Played], scenario: Scenario) -> Iterator[str]:
-    yield "Wrong answers:"
-    lines = []
-    for arm in arms:
-        for row in arm.asked:
-            if not row["right"]:
-                lines.append(f"- `{arm.name}`: {_one(scenario.facts[row['fact']], row)}")
-    yield "\n".join(lines) or "none."
-
-
-def _one(fact: Fact, row: Row) -> str:
-    reply = " ".join(row["reply"].split())[:_WRONG_SHOWN] or "(nothing)"
-    return f"{fact.ask} ({fact.told}) “{reply}”"
 
 
 # ---- time and bytes --------------------------------------------------------------------------------
