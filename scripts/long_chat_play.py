@@ -1,5 +1,6 @@
 """Plays scripts/long-chat's conversation through the pipe of `edge-sir chat`, one process for each arm and seed."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from long_chat_talk import Said, Scenario, answers, lay_out
 
 from edge_sir.errors import ConfigError, EdgeSirError
@@ -138,7 +140,8 @@ def _turns(
     chat: "_Piped", arm: Arm, turns: Sequence[Said], scenario: Scenario, settings: Settings
 ) -> Iterator[dict[str, Any]]:
     client = _Client(settings.budget // _SHARE * _CHARACTERS_PER_TOKEN) if arm.pastes else None
-    before: Row = {"tokens_in": 0, "tokens_out": 0}
+    loaded = chat.figures()  # waits for the model
+    before: Row = {name: loaded[name] for name in ("tokens_in", "tokens_out")}
     for said in turns:
         pasted, text = client.with_found(said.text) if client else ([], said.text)
         seconds, record = chat.say(text)
@@ -184,14 +187,24 @@ class _Client:
 class _Piped:
     """A running `edge-sir chat --json --commands`."""
 
-    def __init__(self, process: "subprocess.Popen[str]", complaints: Path) -> None:
-        self._process, self._complaints = process, complaints
+    def __init__(self, process: "subprocess.Popen[str]", complaints: Path, threads: int) -> None:
+        self._process, self._complaints, self._threads = process, complaints, threads
+        self._times, self._had = psutil.Process(process.pid).cpu_times, 0.0
 
     def say(self, text: str) -> tuple[float, Row]:
         """Seconds until the reply was there, and what was printed of it."""
-        started = time.perf_counter()
+        started = self._clock()
         record = self._ask(f"/{text}" if text.startswith("/") else text)
-        return time.perf_counter() - started, record
+        return self._clock() - started, record
+
+    def _clock(self) -> float:
+        """With one thread the time that the process had on a core, which others disturb little; else the wall's."""
+        if self._threads != 1:
+            return time.perf_counter()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = self._times()
+            self._had = float(times.user + times.system)
+        return self._had
 
     def figures(self) -> Row:
         """What /stats prints."""
@@ -234,7 +247,7 @@ def _chat(folder: Path, arm: Arm, scenario: Scenario, settings: Settings, n_cell
     try:
         with process:  # closes its input at the end, and waits
             try:
-                yield _Piped(process, complaints)
+                yield _Piped(process, complaints, settings.threads)
             except BaseException:
                 process.terminate()
                 raise

@@ -81,7 +81,7 @@ def _introduction(arms: Sequence[Played]) -> str:
     return (
         f"Made by `scripts/long-chat`. {settings['model']}, {settings['budget']} cells, {settings['turns']} turns, "
         f"replies of at most {settings['max_tokens']} tokens at temperature 0, {settings['threads']} thread(s). "
-        "Intervals: Wilson, 95 %, over questions."
+        "Intervals: Wilson, 95 %, over questions. Seconds: of one core with one thread, else of the wall."
     )
 
 
@@ -173,7 +173,8 @@ def speeds(turns: Sequence[Row]) -> tuple[float, float]:
     counts = np.array([[row["tokens_in"], row["tokens_out"]] for row in turns], float)
     seconds = np.array([row["seconds"] for row in turns])
     found = np.linalg.lstsq(counts, seconds, rcond=None)[0]
-    return float(1 / found[0]), float(1 / found[1])
+    read_s, write_s = (float(value) if value > 0 else np.nan for value in found)  # of few turns, noise
+    return 1 / read_s, 1 / write_s
 
 
 def _costs(arms: Sequence[Played]) -> str:
