@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec, names
+from edge_sir.recall.mode import WantedRecall
 
 __all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest"]
 
@@ -48,9 +49,10 @@ class Options(BaseModel):
         description="most KV-cache cells ever occupied",
     )
     policy: str = Field(default="sir", description=f"what to evict: name[:key=value,...] of {', '.join(names())}")
-    recall: Literal["off", "cells"] = Field(
-        default="off",
-        description="cells: what was evicted and matches a message comes back for its turn, without being read again",
+    recall: WantedRecall = Field(
+        default="auto",
+        description="what was evicted and matches a message comes back for its turn: its cells, or its text, which is "
+        "read again; auto: cells for policy sir, off for others",
     )
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"

@@ -22,6 +22,7 @@ from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
+from edge_sir.recall.mode import recall_mode
 from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
@@ -223,7 +224,7 @@ class Model:
                 positions=options.positions,
                 on_evict=on_evict,
                 host=self,
-                recall=options.recall == "cells",
+                recall=recall_mode(options.recall, policy),
                 trace=trace,
                 wait_s=wait_s,
             )

@@ -20,6 +20,7 @@ from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
+from edge_sir.recall.mode import RecallMode
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import MessageEncoder, Part
@@ -54,7 +55,8 @@ class Conversation:
     system: the system prompt; without one, what the template itself puts first takes its place. Either is
     pinned. on_evict: called with what was evicted. host: gave the engine, gets it back on `close`, and has larger ones
     for `set_budget`; without one the engine is the caller's. trace: gets a record of all that comes and goes, with
-    every score. recall: what was evicted and matches a message comes back for its turn. wait_s: how many seconds a call
+    every score. recall: what was evicted and matches a message comes back for its turn: its cells, or its text, which
+    is read again; "off" for not at all. wait_s: how many seconds a call
     waits while another thread's is at work, or a stream of its open; then, and by default at once, it raises
     SessionError. Raises BudgetError if the system prompt leaves no room.
     """
@@ -82,7 +84,7 @@ class Conversation:
         host: Host | None = None,
         trace: Trace | None = None,
         wait_s: float = 0.0,
-        recall: bool = False,
+        recall: RecallMode = "off",
     ) -> None:
         self.codec = codec
         self.template = template
@@ -112,8 +114,8 @@ class Conversation:
         self._memory = MemoryControl(self.session, codec, lambda: None if self.system is None else self.system_turn)
         self._figures = Figures(self.session)
         self._recall: Recall | None = None
-        if recall:
-            self._recall = _recall_for(self.session, codec, self._memory)
+        if recall != "off":
+            self._recall = _recall_for(self.session, codec, self._memory, recall)
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
@@ -315,7 +317,7 @@ class Conversation:
             )
             self.owner.hold(self._turn)
         if self._recall is not None:
-            self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said))
+            self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said), encoder)
         return self._turn
 
     def _encoded(self, texts: Sequence[str], spoken: bool) -> list[tuple[str, list[Part]]]:
@@ -458,14 +460,14 @@ def _check_text(text: object) -> None:
         raise ConfigError(f"a message is text, not {type(text).__name__}")
 
 
-def _recall_for(session: Session, codec: TextCodec, memory: MemoryControl) -> "Recall":
+def _recall_for(session: Session, codec: TextCodec, memory: MemoryControl, mode: RecallMode) -> "Recall":
     """A recall with its archive, of which `memory` takes out what the conversation loses."""
     # With their database they take a tenth of the time in which edge_sir is imported.
     from edge_sir.recall.archive import Archive
     from edge_sir.recall.recall import Recall
 
     memory.archive = archive = Archive(session)
-    return Recall(session, codec, memory.transcript, archive)
+    return Recall(session, codec, memory.transcript, archive, read_again=mode == "text")
 
 
 def _prompt(text: str | None) -> str | None:

@@ -45,6 +45,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("folder", metavar="DIR", nargs="?", help="for `report`: a folder made by --out")
     parser.add_argument("--policy", action="append", metavar="SPEC", help="a policy, or keep-gold, drop-gold, "
                         f"few-shot:rounds=N; may be repeated (default: {', '.join(_POLICIES)})")  # fmt: skip
+    parser.add_argument("--recall", action="append", metavar="auto|off|text|cells|last|oracle",
+                        help="how evicted turns come back, as in `edge-sir chat`; last: cells right before the "
+                        "question; oracle: those of the right turn; may be repeated (default: auto)")  # fmt: skip
     parser.add_argument("--budget", action="append", type=int, metavar="N",
                         help=f"cells; may be repeated (default: {_BUDGET})")  # fmt: skip
     parser.add_argument("--model", metavar="TEXT", help="model name or GGUF file")
@@ -121,12 +124,17 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
     """Plays the tasks one after the other, prints each one's table, and returns their JSON documents."""
     from edge_sir.eval.play.arms import arms_of
     from edge_sir.eval.play.contexts import open_contexts
+    from edge_sir.eval.play.controls import with_recall
     from edge_sir.eval.report.one_run import legend, run_table, verdict
     from edge_sir.eval.report.summary import summarize, to_json
 
     given = {key: value for key in ("model", "threads") if (value := getattr(args, key)) is not None}
     options = gather(CliOptions, given).options
-    specs = args.policy or (_QUICK_POLICIES if args.quick else _POLICIES)
+    specs = [
+        with_recall(spec, how)
+        for spec in args.policy or (_QUICK_POLICIES if args.quick else _POLICIES)
+        for how in args.recall or ["auto"]
+    ]
     arms = arms_of(specs, args.budget or [_QUICK_BUDGET if args.quick else _BUDGET])
     contexts = open_contexts(options.model, threads=options.threads, quiet=args.quiet or args.json)
     deadline, documents = time.monotonic() + 60 * args.minutes, []

@@ -65,6 +65,8 @@ class Policy(ABC):
     """Evicts units of many tokens together, each by one value; a last one may be thinned."""
     ranks_by: ClassVar[str] = "a score of its own"
     """What the values of its plans are, in a few words for people."""
+    recalls: ClassVar[bool] = False
+    """Whether `recall=auto` brings back what it evicted."""
 
     decay: float = 1.0
     n_sink: int = 4

@@ -5,7 +5,8 @@ from typing import Any
 
 __all__ = ["Row"]
 
-_LATER = {"n_scored": 1, "ends": None}  # what rows of earlier versions lack
+# What rows of earlier versions lack.
+_LATER = {"n_scored": 1, "ends": None, "recall": "off", "recalled": 0, "found": None, "archive_bytes": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class Row:
     all its fields and of the dialogue, so that rows of an older default or wording are not taken for new ones. last:
     whether this is the dialogue's last row. n_scored: tokens of a Read that its mean is over, 1 for a question.
     ends: seconds per turn in the first and in the last tenth of a long dialogue, in its last row; None elsewhere.
+    recall: how evicted turns came back, "off" if they did not. recalled: tokens that did for this question. found:
+    whether a turn that holds the fact was among them; None without a fact, or if nothing of it was missing.
+    archive_bytes: of evicted cells that were kept outside the cache.
     """
 
     policy: str
@@ -45,6 +49,10 @@ class Row:
     last: bool = False
     n_scored: int = 1
     ends: tuple[float, float] | None = None
+    recall: str = "off"
+    recalled: int = 0
+    found: bool | None = None
+    archive_bytes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As a plain mapping, log-probabilities rounded to 1e-4."""

@@ -53,6 +53,12 @@ class Transcript:
         """Appends a message."""
         self._messages.append(Message(turn, role, text, id))
 
+    def copy(self) -> "Transcript":
+        """One of its own with the same messages."""
+        other = Transcript()
+        other._messages = list(self._messages)
+        return other
+
     def of(self, turn: int) -> tuple[Message, ...]:
         """The messages of one turn."""
         return tuple(m for m in self._messages if m.turn == turn)

@@ -40,6 +40,7 @@ class Sir(ScorePolicy):
 
     needs: ClassVar[frozenset[str]] = frozenset({"surprisal"})
     ranks_by: ClassVar[str] = "marginal value of the word to its turn, decayed"
+    recalls: ClassVar[bool] = True
 
     decay: float = 0.99
     power: float = 0.2

@@ -1,7 +1,9 @@
 """Brings back what a message asks about: evicted passages that match it are resident while its turn runs."""
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,10 @@ from edge_sir.core.ledger import ROLES, UNSPOKEN, split
 from edge_sir.engine import TextCodec
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
-from edge_sir.recall.index import Match, TurnIndex
+from edge_sir.recall.index import TurnIndex
 from edge_sir.session import SavedRows, Session
 from edge_sir.text.boundaries import spelled
+from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.reply import Recalled
 
 __all__ = ["Recall"]
@@ -32,62 +35,107 @@ class _Sentence:
     born: int
 
 
-class _Found(NamedTuple):
-    """Rows of a passage that are to be recalled."""
+class _Passage(NamedTuple):
+    """Rows of a piece that are to be recalled."""
 
-    saved: SavedRows
+    piece: Piece
     rows: NDArray[np.intp]
 
 
 class Recall:
-    """Recalls for one conversation. share: the most cells that recalled tokens take, as a share of the budget."""
+    """Recalls for one conversation.
+
+    read_again: what is found is read again as text, always; else only where its cells cannot be put back. share: the
+    most cells that recalled tokens take, as a share of the budget. place: where cells return to, as in
+    `Session.restore`.
+    """
 
     def __init__(
-        self, session: Session, codec: TextCodec, transcript: Transcript, archive: Archive, *, share: float = 0.25
+        self,
+        session: Session,
+        codec: TextCodec,
+        transcript: Transcript,
+        archive: Archive,
+        *,
+        read_again: bool = False,
+        share: float = 0.25,
+        place: Literal["own", "last"] = "own",
     ) -> None:
         self.archive = archive
         self._session, self._codec, self._transcript = session, codec, transcript
         self._index = TurnIndex()
-        self._share = share
+        self._read_again, self._share = read_again, share
+        self._place: Literal["own", "last"] = place
 
     def close(self) -> None:
         """Frees the index, and what the archive holds."""
         self._index.close()
         self.archive.clear()
 
-    def begin(self, text: str) -> tuple[Recalled, ...]:
+    def on(self, session: Session) -> "Recall":
+        """The same for a fork of its session, of which nothing is archived. Close this one alone."""
+        other = copy.copy(self)
+        other._session = session
+        return other
+
+    def begin(self, text: str, encoder: MessageEncoder, turns: Sequence[int] | None = None) -> tuple[Recalled, ...]:
         """Makes what matches `text` resident for the running turn, whose message was fed and not decoded yet.
 
-        Nothing matches, or all that does is resident: nothing is changed. Raises what the engine raises.
+        encoder: of messages that are read again. turns: recalled whole, in place of what matches. Nothing matches, or
+        all that does is resident: nothing is changed. Raises what the engine raises.
         """
-        session = self._session
-        archived = self.archive.turns()
-        if not archived:
+        passages = self._matching(text) if turns is None else self._whole(turns)
+        if not passages:
             return ()
+        n_tokens = self._put_back(passages)
+        left = [passage for passage, n in zip(passages, n_tokens, strict=True) if not n]
+        n_tokens += self._read(left, encoder, self._n_most - sum(n_tokens))
+        found: dict[int, Recalled] = {}
+        for (piece, rows), n in zip([*passages, *left], n_tokens, strict=True):
+            if n:
+                so_far = found.get(piece.turn, Recalled(piece.turn, 0, ""))
+                said = f"{so_far.text} {self._text(piece.saved, rows)}".strip()
+                found[piece.turn] = Recalled(piece.turn, so_far.n_tokens + n, said)
+        return tuple(found.values())
+
+    # ---- what comes back -----------------------------------------------------------------------
+
+    @property
+    def _n_most(self) -> int:
+        return int(self._share * self._session.budget.n_cells)
+
+    def _matching(self, text: str) -> list[_Passage]:
+        """What is missing of the turns that match, best first."""
+        session, archived = self._session, self.archive.turns()
+        if not archived:
+            return []
         self._index.sync(message for message in self._transcript if message.turn < session.turn)
-        n_left = int(self._share * session.budget.n_cells)
-        found: list[tuple[int, list[_Found]]] = []
+        passages: list[_Passage] = []
+        n_left = self._n_most
         for match in self._index.search(text):
             if n_left < _LEAST:
                 break
-            if match.turn in archived and (parts := self._of_turn(match, n_left)):
-                found.append((match.turn, parts))
-                n_left -= sum(len(part.rows) for part in parts)
-        if found:
-            session.recall([(part.saved, part.rows) for _, parts in found for part in parts])
-        return tuple(
-            Recalled(turn, sum(len(p.rows) for p in parts), " ".join(filter(None, (self._text(*p) for p in parts))))
-            for turn, parts in found
-        )
+            if match.turn in archived:
+                passages += self._of_turn(match.turn, match.held, n_left)
+                n_left = self._n_most - sum(len(p.rows) for p in passages)
+        return passages
 
-    def _of_turn(self, match: Match, n_most: int) -> list["_Found"]:
-        """What to recall of a turn: of what is missing the sentences with the message's words.
+    def _whole(self, turns: Sequence[int]) -> list[_Passage]:
+        """What is missing of these turns, the user's sentences first."""
+        passages: list[_Passage] = []
+        for turn in turns:
+            n_left = self._n_most - sum(len(p.rows) for p in passages)
+            passages += self._of_turn(turn, None, n_left)
+        return passages
 
-        Beside them others, the user's first, as long as they leave half of the room to other turns. Of each piece the
-        rows, int [n], `n_most` in all.
+    def _of_turn(self, turn: int, held: frozenset[str] | None, n_most: int) -> list[_Passage]:
+        """What to recall of a turn: of what is missing the sentences with the words `held` of the message.
+
+        Beside them others, the user's first, as long as they leave half of the room to other turns; all, with None for
+        the words. `n_most` rows in all.
         """
-        pieces = self.archive.of_turn(match.turn)
-        missing = [part for piece in pieces for part in self._sentences(piece, match.held)]
+        pieces = self.archive.of_turn(turn)
+        missing = [part for piece in pieces for part in self._sentences(piece, held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
         n_left = n_most
         for part in sorted(missing, key=lambda part: (-part.n_shared, not part.by_user, part.born)):
@@ -95,21 +143,55 @@ class Recall:
             if 0 < len(rows) <= n_left and (part.n_shared or (wanted and n_left - len(rows) >= n_most // 2)):
                 wanted.setdefault(part.piece.key, []).append(rows)
                 n_left -= len(rows)
-        found = []
-        for piece in pieces:
-            if piece.key in wanted and (saved := self.archive.cells_of(piece)) is not None:
-                found.append(_Found(saved, np.sort(np.concatenate(wanted[piece.key]))))
-        return found
+        return [_Passage(p, np.sort(np.concatenate(wanted[p.key]))) for p in pieces if p.key in wanted]
 
-    def _sentences(self, piece: Piece, held: frozenset[str]) -> list["_Sentence"]:
-        """The sentences of a piece that are not whole any more, and which of their rows are missing."""
+    def _put_back(self, passages: Sequence[_Passage]) -> list[int]:
+        """How many rows of each came back from its cells; 0 where its text must be read."""
+        saved = [None if self._read_again else self.archive.cells_of(passage.piece) for passage in passages]
+        there = [i for i, cells in enumerate(saved) if cells is not None]
+        came = [0] * len(passages)
+        if there:
+            whole = [(cells, passages[i].rows) for i in there if (cells := saved[i]) is not None]
+            n_rows = self._session.recall(whole, self._place)
+            for i, n in zip(there, n_rows, strict=True):
+                came[i] = n
+        return came
+
+    def _read(self, passages: Sequence[_Passage], encoder: MessageEncoder, n_most: int) -> list[int]:
+        """How many tokens each takes that is read again, as a message of its own; 0 for what does not fit."""
+        messages: dict[int, list[Part]] = {}
+        n_tokens = [0] * len(passages)
+        for i, (piece, rows) in enumerate(passages):
+            role, text = self._role(piece, rows), self._text(piece.saved, rows)
+            parts = encoder.message(role, text, first=False) if text else []
+            n = sum(len(tokens) for _, tokens in parts)
+            if 0 < n <= n_most:
+                messages[int(piece.born[0])] = parts
+                n_tokens[i], n_most = n, n_most - n
+        if messages:
+            self._session.feed_recalled([messages[born] for born in sorted(messages)])
+        return n_tokens
+
+    def _role(self, piece: Piece, rows: NDArray[np.intp]) -> str:
+        """Who said it."""
+        roles = piece.saved.columns["role"][rows]
+        said = roles[~np.isin(roles, UNSPOKEN)]
+        return ROLES[said[0]] if len(said) else "user"
+
+    # ---- what is missing -----------------------------------------------------------------------
+
+    def _sentences(self, piece: Piece, held: frozenset[str] | None) -> list["_Sentence"]:
+        """The sentences of a piece that are not whole any more, and which of their rows are missing.
+
+        None for the words: each counts as if it held one.
+        """
         columns = piece.saved.columns
         is_missing = ~np.isin(piece.born, self._session.ledger["born"])
         parts = []
         for index in split(np.arange(len(piece.born)), columns["sentence"]):
             rows = index[is_missing[index]]
             if len(rows):
-                n_shared = self._index.n_shared(self._text(piece.saved, index), held)
+                n_shared = 1 if held is None else self._index.n_shared(self._text(piece.saved, index), held)
                 by_user = bool(np.any(columns["role"][index] == _USER))
                 parts.append(_Sentence(piece, rows, n_shared, by_user, int(piece.born[rows[0]])))
         return parts

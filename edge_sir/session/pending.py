@@ -1,6 +1,6 @@
 """Tokens that were fed but not decoded yet, with the ledger columns they will get."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ from edge_sir.core.ledger import COLUMNS, FRAME
 
 __all__ = ["Borders", "Boundaries", "PendingTokens", "no_borders"]
 
-_NAMES = ("token", "role", "pinned", "message", "sentence", "word", "turn")
+_NAMES = ("token", "role", "pinned", "recalled", "message", "sentence", "word", "turn")
 _NUMBERING = ("message", "sentence", "sentence_over", "word", "word_length")
 _ROW = np.dtype([(name, dtype) for name, dtype in COLUMNS if name in _NAMES])
 _WORD_TOKENS = 16  # a longer run of letters (a hash, a picture in base 64) is cut, so that it need not go at once
@@ -84,10 +84,31 @@ class PendingTokens:
         """Queues `tokens` int [n]."""
         new = np.empty(len(borders.word_starts), _ROW)
         new["token"], new["role"], new["pinned"], new["turn"] = tokens, role, pinned, turn
+        new["recalled"] = False
         new["message"] = self._message
         new["sentence"], new["word"] = self._sentences(role, borders), self._words(role, borders.word_starts)
         # One assignment, so that an interrupted feed queues nothing.
         self._rows = np.concatenate([self._rows, new]) if len(self._rows) else new
+
+    def feed_first(self, messages: Sequence[Sequence[tuple[int, NDArray[np.int32]]]], turn: int) -> None:
+        """Queues recalled `messages` before all that waits: roles and tokens of each. What waits is fed on as before.
+
+        Their numbers are given again, since they leave before the next message begins. Each token is a word.
+        """
+        waiting, numbering = self._rows, self.numbering
+        self._rows = waiting[:0]
+        for parts in messages:
+            self.start_message()
+            for role, tokens in parts:
+                self.feed(tokens, role, turn, False, no_borders(tokens))
+        self._rows["recalled"] = True
+        self._rows = np.concatenate([self._rows, waiting])
+        self.go_on(numbering)
+
+    @property
+    def n_recalled(self) -> int:
+        """How many of the first are recalled."""
+        return int(self._rows["recalled"].sum())
 
     def _sentences(self, role: int, borders: Borders) -> NDArray[np.int64]:
         # A closing marker belongs to the sentence before it, so a sentence starts with its first content; and with a

@@ -174,6 +174,7 @@ class Session:
             return None
         n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
         n = n if n_most is None else min(n, max(1, n_most))
+        n = min(n, self._pending.n_recalled or n)
         self._make_room(n)
         if self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n:
             self._renumber()
@@ -192,16 +193,21 @@ class Session:
         piece = self._in_flight
         if piece is None:
             raise SessionError("commit without a slice from next_slice")
-        n = len(piece.tokens)
+        n, is_recalled = len(piece.tokens), self._pending.n_recalled > 0
         with shield():
             columns = self._pending.head(n)
             token = columns.pop("token")
             columns |= {"pos": piece.p0 + np.arange(n), "born": self._born + np.arange(n)}
-            self.ledger.append(token, columns | self._carry.shifted(result.scores, int(token[0])))
+            columns |= self._carry.shifted(result.scores, int(token[0]))
+            with self._unrecorded() if is_recalled else contextlib.nullcontext():
+                self.ledger.append(token, columns)
             self._pending.drop(n)
             self._note_positions(piece.p0, n)
             self._carry = _carry(piece, result)
-            self._note_repeats(result)
+            if is_recalled:
+                self._turn_born += n
+            else:
+                self._note_repeats(result)
             self._born += n
             self._in_flight = None
             self.stats.count_decode(n - n_generated, n_generated, len(self.ledger))
@@ -413,27 +419,41 @@ class Session:
 
     # ---- recalled for a turn -------------------------------------------------------------------
 
-    def recall(self, passages: Sequence[tuple[SavedRows, ArrayLike]]) -> int:
-        """As `restore` for each passage and its rows, until `end_recall`; returns how many rows came back.
+    def recall(
+        self, passages: Sequence[tuple[SavedRows, ArrayLike]], place: Literal["own", "last"] = "own"
+    ) -> list[int]:
+        """As `restore` for each passage and its rows, until `end_recall`; returns how many rows of each came back.
 
         What must make room is displaced, at once for all of them, and returns at the end. Room for what is decoded
-        meanwhile is made as if nothing had been recalled, so that what is evicted is the same. Passages that cannot be
-        restored are left out. Raises SessionError if not as many cells may be displaced.
+        meanwhile is made as if nothing had been recalled, so that what is evicted is the same. Of passages that cannot
+        be restored none comes back. Raises SessionError if not as many cells may be displaced.
         """
         self.make_ready()
         n_over = len(self.ledger) + sum(len(self._missing(*p)) for p in passages) - self.budget.n_cells
         if n_over > int(self._displaceable().sum()):
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
         self._displace(n_over)
-        n = 0
+        came = [0] * len(passages)
         with self._unrecorded():
-            for saved, rows in passages:
+            for i, (saved, rows) in enumerate(passages):
                 with contextlib.suppress(StateError):
-                    n += self.restore(saved, rows, recalled=True)
-        return n
+                    came[i] = self.restore(saved, rows, place=place, recalled=True)
+        return came
+
+    def feed_recalled(self, messages: Sequence[Sequence[tuple[str, NDArray[np.int32]]]]) -> None:
+        """Queues messages before all that waits, roles and tokens of each: read again, until `end_recall`.
+
+        What must make room for them is displaced, as in `recall`; evicted, where the engine cannot restore cells.
+        """
+        numbered = [[(ROLES.index(role), np.asarray(tokens, np.int32)) for role, tokens in m] for m in messages]
+        with shield():
+            self._pending.feed_first(numbered, self.turn)
 
     def end_recall(self) -> int:
         """What was recalled leaves, what was displaced returns; returns how many rows left. Nothing is decoded."""
+        if self._pending.n_recalled:
+            self._undo_in_flight()
+            self._pending.drop(self._pending.n_recalled)
         rows = np.flatnonzero(self.ledger["recalled"])
         if len(rows) or len(self._displaced):
             self.make_ready()
@@ -659,6 +679,9 @@ class Session:
     # ---- making room ---------------------------------------------------------------------------
 
     def _make_room(self, n: int) -> None:
+        if self._pending.n_recalled and self.engine.spec.can_restore:
+            self._displace(len(self.ledger) + n - self.budget.n_cells)
+            return
         n_whole_turn = None if self._reserve is None else len(self._pending) + self._reserve
         if self.ledger.journal is not None:
             self.ledger.journal.asked(n, self.turn, n_whole_turn)

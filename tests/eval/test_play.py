@@ -75,7 +75,7 @@ def test_a_row_tells_where_the_fact_is() -> None:
     said = "".join(f"news {i} about itwell, {i}." for i in range(9)) + "What do I like?You like"
     # After "plums": "." and "OK." of its turn, then nine exchanges and the question, each with their markers.
     encoded = EncodedDialogue(TOLD, codec, toy_contexts().model.template, "rank")
-    around = len(encoded._encoder.message("user", "", first=False))  # three parts, two of them markers
+    around = len(encoded.encoder.message("user", "", first=False))  # three parts, two of them markers
     assert around == 3
     n_open = len(codec.encode("<|im_start|>user\n", special=True)) + len(codec.encode("<|im_end|>\n", special=True))
     n_reply = len(codec.encode("<|im_start|>assistant\n", special=True))

@@ -20,7 +20,7 @@ QUESTION = "Where does Ottilie keep her bees?"
 
 def forgetful(policy: str = "streaming", **options: Any) -> Chat:
     """A chat in 240 cells to which the fact was said, and whose cells it has left."""
-    chat = make_chat(["Noted."] + ["Fine."] * 40, policy=policy, budget=240, recall=True, **options)
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy=policy, budget=240, recall="cells", **options)
     chat.reply(FACT)
     for i in range(10):
         chat.reply(f"Today is day {i}, and it rains a lot.")
@@ -89,7 +89,7 @@ def test_an_error_while_the_message_is_read_leaves_nothing_half_recalled() -> No
 
 
 def test_an_undone_turn_is_not_recalled_any_more() -> None:
-    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=True)
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="cells")
     for i in range(6):
         chat.reply(f"Today is day {i}, and it rains a lot.")
     turn = chat.reply(FACT).turn
@@ -108,18 +108,21 @@ def test_what_is_forgotten_is_not_in_the_archive() -> None:
     assert not any(b"Ottilie" in np.asarray(p.saved.columns["token"], np.uint8).tobytes() for p in chat._recall.archive)
 
 
-def test_a_store_that_is_full_recalls_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_left_the_store_is_read_again_as_text() -> None:
     chat = forgetful()
     chat._recall.archive._store.bound = 0
     try:
-        assert chat.reply(QUESTION).recalled == () and agrees(chat.session)
+        reply = chat.reply(QUESTION)
+        (recalled,) = reply.recalled
+        assert "Bergen" in recalled.text and agrees(chat.session)
+        assert reply.n_read > len(QUESTION) + len(recalled.text) and not chat.session.is_recalling
     finally:
         chat._recall.archive._store.bound = ByteStore(10**9).bound
 
 
 def test_a_trace_records_what_would_be_resident_without_recalls(tmp_path: Path) -> None:
     traced = [tmp_path / "recalls.jsonl", tmp_path / "plain.jsonl"]
-    for path, recall in zip(traced, (True, False), strict=True):
+    for path, recall in zip(traced, ("cells", "off"), strict=True):
         chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall=recall, trace=Trace(path))
         chat.reply(FACT)
         for i in range(10):

@@ -77,4 +77,4 @@ def recall(session: Session, saved: SavedRows) -> int:
     """As many of the saved rows as a quarter of the cells holds."""
     room = BUDGET // 4 - int(session.ledger["recalled"].sum())
     rows = np.flatnonzero(~np.isin(saved.columns["born"], session.ledger["born"]))[: max(0, room)]
-    return session.recall([(saved, rows)]) if len(rows) else 0
+    return sum(session.recall([(saved, rows)])) if len(rows) else 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine
 from edge_sir.eval.play.contexts import Contexts
-from edge_sir.eval.play.controls import FewShot, arm_policy, scores_needed
+from edge_sir.eval.play.controls import ArmRecall, FewShot, arm_policy, arm_recall, scores_needed
 from edge_sir.eval.play.dialogue_run import DialogueRun
 from edge_sir.eval.play.encoded import EncodedDialogue
 from edge_sir.eval.play.few_shot import few_shot_rows
@@ -38,14 +38,19 @@ class Arm:
 
     def policy(self) -> Policy | FewShot:
         """Made anew for each dialogue: a control notes where facts stand."""
-        return arm_policy(self.spec)
+        return arm_policy(arm_recall(self.spec)[0])
+
+    @property
+    def recall(self) -> ArmRecall:
+        """How evicted turns come back."""
+        return arm_recall(self.spec)[1]
 
 
 def arms_of(specs: Sequence[str], budgets: Sequence[int]) -> list[Arm]:
     """Every policy at every budget, those that keep everything once. Raises ConfigError for a bad spec."""
     arms = []
     for spec in specs:
-        policy = arm_policy(spec)
+        policy = arm_policy(arm_recall(spec)[0])
         evicts = isinstance(policy, Policy) and policy.evicts
         arms += [Arm(spec, budget) for budget in budgets] if evicts else [Arm(spec, 0)]
     return list(dict.fromkeys(arms))
@@ -53,7 +58,8 @@ def arms_of(specs: Sequence[str], budgets: Sequence[int]) -> list[Arm]:
 
 def digest(arm: Arm, dialogue: Dialogue) -> str:
     """Of all that decides a row, 12 hexadecimal digits: the policy with its defaults, and the dialogue's words."""
-    return hashlib.sha256(repr((arm.policy(), dialogue)).encode()).hexdigest()[:12]
+    recall = () if arm.recall == "off" else (arm.recall,)
+    return hashlib.sha256(repr((arm.policy(), *recall, dialogue)).encode()).hexdigest()[:12]
 
 
 def play_dialogues(
@@ -111,9 +117,10 @@ def play_dialogue(
         if isinstance(policy, FewShot):
             yield _named(few_shot_rows(contexts, dialogue, policy.rounds), arm)
         elif arm.budget in saved:
-            branch = saved[arm.budget].go_on(contexts.engine(arm.budget), policy, arm.budget)
-            while branch.at < len(dialogue):
-                branch.play()
+            branch = saved[arm.budget].go_on(contexts.engine(arm.budget), policy, arm.budget, arm.recall)
+            with branch:
+                while branch.at < len(dialogue):
+                    branch.play()
             yield _named(branch.rows, arm)
         elif arm in keepers or arm.budget:  # a budget that never overflows keeps everything, too
             yield _named(trunk.rows, arm)
@@ -126,10 +133,10 @@ class _Saved:
     run: DialogueRun
     cells: bytes
 
-    def go_on(self, engine: Engine, policy: Policy, n_cells: int) -> DialogueRun:
+    def go_on(self, engine: Engine, policy: Policy, n_cells: int, recall: ArmRecall) -> DialogueRun:
         """A run from here on under `policy`."""
         engine.load(0, self.cells)
-        return self.run.fork(engine, policy, n_cells)
+        return self.run.fork(engine, policy, n_cells, recall)
 
 
 def _play_trunk(trunk: DialogueRun, budgets: Collection[int], *, to_the_end: bool) -> dict[int, _Saved]:
@@ -155,5 +162,5 @@ def _keeps_all(arm: Arm) -> bool:
 
 def _named(rows: Sequence[Row], arm: Arm) -> list[Row]:
     """The rows of a whole dialogue as this arm's."""
-    named = [replace(row, policy=arm.spec, budget=arm.budget) for row in rows]
+    named = [replace(row, policy=arm.spec, budget=arm.budget, recall=arm.recall) for row in rows]
     return [*named[:-1], replace(named[-1], last=True)] if named else []

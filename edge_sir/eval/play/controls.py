@@ -3,18 +3,28 @@
 `keep-gold` and `drop-gold` show that a task measures memory: keeping the fact's turn on purpose must do as well as
 keeping everything, dropping it on purpose must do as badly as guessing. `few-shot:rounds=N` is the paper's
 baseline without a cache: the last N rounds as a plain prompt.
+
+An arm's spec may say how evicted turns come back, as one more key of its policy: `sir:recall=cells`.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 
 from edge_sir.core.policy import LedgerView, Policy, ScorePolicy, Scores
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec
+from edge_sir.recall.mode import recall_mode
 
-__all__ = ["FewShot", "Gold", "arm_policy", "scores_needed"]
+__all__ = ["RECALLS", "ArmRecall", "FewShot", "Gold", "arm_policy", "arm_recall", "scores_needed", "with_recall"]
+
+ArmRecall = Literal["off", "text", "cells", "last", "oracle"]
+RECALLS: tuple[ArmRecall, ...] = get_args(ArmRecall)
+"""As in a chat, and two controls: last puts cells right before the question, oracle recalls the turn that is right."""
+
+_RECALL = "recall="
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,36 @@ def arm_policy(spec: str) -> Policy | FewShot:
             raise ConfigError(f"few-shot takes rounds=N with N from 1 on, not '{rest}'")
         return FewShot(int(value) if rest else 1)
     return from_spec(spec)
+
+
+def arm_recall(spec: str) -> tuple[str, ArmRecall]:
+    """An arm's policy without its key `recall`, and what that says. Raises ConfigError for another value."""
+    name, _, rest = spec.partition(":")
+    keys = [key.strip() for key in rest.split(",") if key.strip()]
+    given = [key.removeprefix(_RECALL) for key in keys if key.startswith(_RECALL)]
+    if not given:
+        return spec, "off"
+    if given[-1] not in RECALLS:
+        raise ConfigError(f"recall is one of {', '.join(RECALLS)}, not '{given[-1]}'")
+    others = ",".join(key for key in keys if not key.startswith(_RECALL))
+    recall: ArmRecall = next(known for known in RECALLS if known == given[-1])
+    return f"{name}:{others}" if others else name, recall
+
+
+def with_recall(spec: str, recall: str) -> str:
+    """The spec of an arm that recalls so, in place of what it says itself; auto: as it says, else as in a chat.
+
+    Policies that keep everything never do. Raises ConfigError for another value.
+    """
+    policy, own = arm_recall(spec)
+    made = arm_policy(policy)
+    if recall not in ("auto", *RECALLS):
+        raise ConfigError(f"--recall is one of auto, {', '.join(RECALLS)}, not '{recall}'")
+    if not isinstance(made, Policy) or not made.evicts:
+        return policy
+    if recall == "auto":
+        recall = recall_mode("auto", made) if own == "off" else own
+    return policy if recall == "off" else f"{policy}{',' if ':' in policy else ':'}{_RECALL}{recall}"
 
 
 def _refuse(rest: str, name: str) -> None:

@@ -12,11 +12,13 @@ from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine, SamplingParams, Tokens
-from edge_sir.eval.play.controls import Gold
+from edge_sir.eval.play.controls import ArmRecall, Gold
 from edge_sir.eval.play.encoded import EncodedDialogue, EncodedStep
 from edge_sir.eval.play.options import option_logprobs
+from edge_sir.eval.play.recalling import Recalling
 from edge_sir.eval.records import Row
 from edge_sir.eval.task import Ask, Read, Say
+from edge_sir.memory.transcript import Transcript
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import GivenReply, Part
@@ -40,10 +42,11 @@ class _Fact:
 
 @dataclass(slots=True)
 class DialogueRun:
-    """A session and how far it has come in a dialogue.
+    """A session and how far it has come in a dialogue. Close it, or use it in a `with` block.
 
     at: the step that comes next. rows: the answers so far, without the arm's name. seconds: taken so far, by a trunk
     that this was forked from, too. marks: `seconds` after the first tenth of the steps and before the last one.
+    said: what was said so far. recalling: brings back what was evicted, in runs that do.
     """
 
     dialogue: EncodedDialogue
@@ -53,6 +56,8 @@ class DialogueRun:
     facts: dict[str, list[_Fact]] = field(default_factory=dict)
     seconds: float = 0.0
     marks: tuple[float, ...] = ()
+    said: Transcript = field(default_factory=Transcript)
+    recalling: Recalling | None = None
     _started: float = 0.0
 
     @classmethod
@@ -79,14 +84,31 @@ class DialogueRun:
             pass
         return run
 
-    def fork(self, engine: Engine, policy: Policy, n_cells: int) -> "DialogueRun":
-        """A run that goes on from here under another policy; `engine` holds the same cells already."""
+    def __enter__(self) -> "DialogueRun":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees what was kept outside the cache."""
+        if self.recalling is not None:
+            self.recalling.close()
+
+    def fork(self, engine: Engine, policy: Policy, n_cells: int, recall: ArmRecall = "off") -> "DialogueRun":
+        """A run that goes on from here under another policy; `engine` holds the same cells already.
+
+        Nothing was evicted up to here if the run recalls.
+        """
         also = frozenset({"surprisal"} if self.dialogue.plain else ())
         session = self.session.fork(engine, policy, Budget(n_cells), also_score=also)
         facts = {name: list(places) for name, places in self.facts.items()}
         if isinstance(policy, Gold):
             policy.turns.update(fact.turn for places in facts.values() for fact in places)
-        return DialogueRun(self.dialogue, session, self.at, list(self.rows), facts, self.seconds, self.marks)
+        said = self.said.copy()
+        recalling = None if recall == "off" else Recalling.start(recall, session, self.dialogue, said)
+        rows = list(self.rows)
+        return DialogueRun(self.dialogue, session, self.at, rows, facts, self.seconds, self.marks, said, recalling)
 
     # ---- the steps -----------------------------------------------------------------------------
 
@@ -118,33 +140,47 @@ class DialogueRun:
                 self.facts.setdefault(step.source.fact, []).append(fact)
                 if isinstance(self.session.policy, Gold):
                     self.session.policy.turns.add(turn)
-            self._take_turn(parts)
+            source = None if step is None else step.source
+            if isinstance(source, Say):
+                self._take_turn(parts, source.user)
+                self._note_said("assistant", source.assistant)
+            else:
+                self._take_turn(parts)
 
     def ask(self, step: EncodedStep) -> None:
         """A question; what its step says stays in the conversation as the reply."""
         asked = step.source
         assert isinstance(asked, Ask)
+        facts = self.facts.get(asked.fact, [])
 
         def reply() -> Tokens:
             values = option_logprobs(self.session, step.options, rank=step.rank)
             chosen = int(np.argmax(values))
-            self._note(asked.metric, asked.gold, chosen, values, self.facts.get(asked.fact, []))
-            return _NONE if asked.reply == "none" else step.options[chosen if asked.reply == "chosen" else asked.gold]
+            self._note(asked.metric, asked.gold, chosen, values, facts)
+            if asked.reply == "none":
+                return _NONE
+            kept = chosen if asked.reply == "chosen" else asked.gold
+            self._note_said("assistant", asked.stem + asked.options[kept] + asked.close)
+            return step.options[kept]
 
         with self._clock():
             close = _NONE if asked.reply == "none" or step.end is None else step.end[1]
-            self._take_turn(step.parts, reply, close, n_reply=step.n_reply)
+            turns = [fact.turn for fact in facts]
+            self._take_turn(step.parts, asked.user, turns, reply, close, n_reply=step.n_reply)
 
     def _probe(self, step: EncodedStep) -> None:
         """A question that leaves no trace: it is asked on a fork, and the cells are put back."""
         session, engine = self.session, self.session.engine
         with self._clock():
             state = engine.dump(session.seq)
+        said, recalling = self.said, self.recalling
+        self.said = said.copy()
         self.session = session.fork(engine, session.policy, session.budget)
+        self.recalling = None if recalling is None else recalling.on(self.session)
         try:
             self.ask(step)
         finally:
-            self.session = session
+            self.session, self.said, self.recalling = session, said, recalling
         with self._clock():
             engine.load(session.seq, state)
 
@@ -163,18 +199,30 @@ class DialogueRun:
     def _take_turn(
         self,
         parts: Sequence[Part],
+        message: str = "",
+        turns: Sequence[int] = (),
         reply: Callable[[], Tokens] = lambda: _NONE,
         close: Tokens = _NONE,
         *,
         n_reply: int = 0,
     ) -> None:
-        """Reads `parts` as one turn, which is known whole to a policy that makes room once per turn; then `reply`."""
+        """Reads `parts` as one turn, which is known whole to a policy that makes room once per turn; then `reply`.
+
+        message: what the user says in it, turns: where that was said which it asks about.
+        """
         session = self.session
         session.begin_turn(n_reply)
         self._feed(parts)
+        if message:
+            self._note_said("user", message)
+        if self.recalling is not None and message:
+            self.recalling.begin(message, turns)
         turn = Turn(session, self.dialogue.codec, _TERMS, GivenReply(close), 0, given=reply)
         for _ in drive(turn, session.engine):
             pass
+
+    def _note_said(self, role: str, text: str) -> None:
+        self.said.add(self.session.turn, role, text, 0)
 
     def _feed(self, parts: Sequence[Part], *, pinned: bool = False) -> None:
         before = "frame"
@@ -203,12 +251,20 @@ class DialogueRun:
         yield
         self.seconds += time.perf_counter() - self._started
 
+    def _is_found(self, facts: Sequence[_Fact], born: NDArray[np.int64]) -> bool | None:
+        """Whether a turn of the fact is among what was recalled; None if nothing of it was missing."""
+        ledger = self.session.ledger
+        if self.recalling is None or np.isin(born, ledger["born"][~ledger["recalled"]]).all():
+            return None
+        return not {fact.turn for fact in facts}.isdisjoint(recalled.turn for recalled in self.recalling.came)
+
     def _note(
         self, metric: str, gold: int, chosen: int, values: Sequence[float], facts: Sequence[_Fact], *, n_scored: int = 1
     ) -> None:
         """Keeps an answer as a row, with what is resident now."""
         session, stats = self.session, self.session.stats
         born = np.concatenate([fact.born for fact in facts]) if facts else np.empty(0, np.int64)
+        came = () if self.recalling is None else self.recalling.came
         seconds = self.seconds + time.perf_counter() - self._started
         row = Row(
             policy="",
@@ -230,5 +286,8 @@ class DialogueRun:
             seconds=seconds,
             n_scored=n_scored,
             ends=self._ends(seconds),
+            recalled=sum(r.n_tokens for r in came),
+            found=self._is_found(facts, born),
+            archive_bytes=0 if self.recalling is None else self.recalling.n_bytes,
         )
         self.rows.append(row)

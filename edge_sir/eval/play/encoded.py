@@ -53,11 +53,11 @@ class EncodedDialogue:
     template: ChatTemplate
     answer: Answer
     metrics: tuple[str, ...] = ()
-    _encoder: MessageEncoder = field(init=False)
+    encoder: MessageEncoder = field(init=False)
     _steps: dict[tuple[int, bool], EncodedStep] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._encoder = MessageEncoder(self.codec, self.template, self.source.system)
+        self.encoder = MessageEncoder(self.codec, self.template, self.source.system)
 
     def __len__(self) -> int:
         return len(self.source.steps)
@@ -71,7 +71,7 @@ class EncodedDialogue:
         """What stands before the first step."""
         if self.plain:
             return [("frame", self.codec.encode(self.codec.bos_text, special=True)[:1])] if self.codec.bos >= 0 else []
-        return self._encoder.opening()
+        return self.encoder.opening()
 
     def n_tokens(self) -> int:
         """Most tokens that the whole dialogue decodes."""
@@ -98,17 +98,17 @@ class EncodedDialogue:
             # A question may list its options in plain words for ranking.
             user = user.removesuffix("\n" + ", ".join(o.strip() for o in step.options))
             user, stem, options = f"{user}\n{listed}", "The answer is (", [f"{x})" for x in letters]
-        asked = self._encoder.message("user", user, first=first)
-        parts = [*asked, *self._encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]
+        asked = self.encoder.message("user", user, first=first)
+        parts = [*asked, *self.encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]
         encoded = tuple(self.codec.encode(option, special=False) for option in options)
-        end = ("frame", self._encoder.assistant_close)
+        end = ("frame", self.encoder.assistant_close)
         if self.metrics and step.metric not in self.metrics and step.reply == "gold":
             return EncodedStep(Say(user, options[step.gold]), (*parts, ("assistant", encoded[step.gold]), end))
         return EncodedStep(step, tuple(parts), encoded, rank, end)
 
     def _say(self, step: Say, first: bool) -> EncodedStep:
-        user = self._encoder.message("user", step.user, first=first)
-        parts = (*user, *self._encoder.message("assistant", step.assistant, first=False))
+        user = self.encoder.message("user", step.user, first=first)
+        parts = (*user, *self.encoder.message("assistant", step.assistant, first=False))
         ranges: list[tuple[int, int]] = []
         before = 0
         for role, tokens in parts:
