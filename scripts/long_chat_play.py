@@ -130,15 +130,21 @@ def play(folder: Path, name: str, seed: int, scenario: Scenario, settings: Setti
     n_cells = equal_cells(folder, seed) if arm.equal else settings.budget
     turns = lay_out(scenario, settings.turns, seed)
     with file.open("w", encoding="utf-8") as out, _chat(folder, arm, scenario, settings, n_cells) as chat:
-        for row in ({"settings": wanted}, *_turns(chat, arm, turns, scenario, settings), {"figures": chat.figures()}):
+        for row in _rows(chat, arm, turns, scenario, settings, wanted):
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
             out.flush()
     return True
 
 
-def _turns(
-    chat: "_Piped", arm: Arm, turns: Sequence[Said], scenario: Scenario, settings: Settings
-) -> Iterator[dict[str, Any]]:
+def _rows(
+    chat: "_Piped", arm: Arm, turns: Sequence[Said], scenario: Scenario, settings: Settings, wanted: Row
+) -> Iterator[Row]:
+    yield {"settings": wanted}
+    yield from _turns(chat, arm, turns, scenario, settings)
+    yield {"figures": chat.figures()}
+
+
+def _turns(chat: "_Piped", arm: Arm, turns: Sequence[Said], scenario: Scenario, settings: Settings) -> Iterator[Row]:
     client = _Client(settings.budget // _SHARE * _CHARACTERS_PER_TOKEN) if arm.pastes else None
     loaded = chat.figures()  # waits for the model
     before: Row = {name: loaded[name] for name in ("tokens_in", "tokens_out")}
