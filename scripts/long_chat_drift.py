@@ -81,15 +81,15 @@ def _over_the_run(chat: Chat, fresh: Engine, texts: Sequence[str], say: Callable
     # The context has no cell beyond the budget, and a probe takes some.
     chat.set_budget(chat.session.budget.n_cells - 2 * len(chat.codec.encode(_PROBE, special=False)))
     now = _Snapshot(chat)
-    yield _of_the_opening(fresh, now)
+    if n_opening := int((now.saved.columns["turn"] == 0).sum()):
+        yield _of_the_opening(fresh, now, n_opening)
     for before in snapshots:
         yield _compared(f"of turn {before.turn}, at turn {now.turn}", fresh, before.saved, now, before.kshifts)
     yield _logits(chat, fresh, snapshots, now)
 
 
-def _of_the_opening(fresh: Engine, now: _Snapshot) -> Row:
-    """The pinned opening beside the same tokens decoded anew."""
-    n = int((now.saved.columns["turn"] == 0).sum())
+def _of_the_opening(fresh: Engine, now: _Snapshot, n: int) -> Row:
+    """The pinned opening of `n` tokens beside the same tokens decoded anew."""
     fresh.remove(0, 0, -1)
     fresh.decode([Slice(0, now.saved.columns["token"][:n].copy(), 0, np.full(n, -1, np.int32))])
     anew = _keys(fresh.save(0, 0, n))

@@ -17,9 +17,11 @@ import psutil
 from long_chat_talk import Said, Scenario, answers, lay_out
 
 from edge_sir.errors import ConfigError, EdgeSirError
+from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.memory.transcript import Message
 from edge_sir.options import ENV_PREFIX
 from edge_sir.recall.index import TurnIndex
+from edge_sir.runtime import ensure_model
 
 __all__ = ["ARMS", "Arm", "Settings", "equal_cells", "file_of", "play", "read_run"]
 
@@ -34,7 +36,7 @@ class Arm:
     """policy, recall: as `edge-sir chat` takes them.
 
     pastes: the client itself finds what matches each message and puts its text before it. equal: in as many cells as
-    the bytes of `sir-cells` at its end make, the archive included.
+    the bytes of `sir-cells` at its end make, the archive included, up to the trained length.
     """
 
     policy: str
@@ -112,6 +114,10 @@ def equal_cells(folder: Path, seed: int) -> int:
     return int(figures["budget"] + figures["archive_bytes"] / (figures["kv_bytes"] / figures["n_ctx"]))
 
 
+def _trained_length(model: str) -> int:
+    return check_model_file(ensure_model(model, quiet=True).path).n_ctx_train
+
+
 # ---- playing ---------------------------------------------------------------------------------------
 
 
@@ -127,7 +133,7 @@ def play(folder: Path, name: str, seed: int, scenario: Scenario, settings: Setti
         raise ConfigError(f"{file} has {differs} {before.get(differs)!r}, not {wanted[differs]!r}; give another --out")
     if read_run(file) is not None:
         return False
-    n_cells = equal_cells(folder, seed) if arm.equal else settings.budget
+    n_cells = min(equal_cells(folder, seed), _trained_length(settings.model)) if arm.equal else settings.budget
     turns = lay_out(scenario, settings.turns, seed)
     with file.open("w", encoding="utf-8") as out, _chat(folder, arm, scenario, settings, n_cells) as chat:
         for row in _rows(chat, arm, turns, scenario, settings, wanted):

@@ -179,7 +179,11 @@ def speeds(turns: Sequence[Row]) -> tuple[float, float]:
 
 def _costs(arms: Sequence[Played]) -> str:
     def mean(of: Callable[[list[Row]], float]) -> Callable[[Played], str]:
-        return lambda arm: short(float(np.mean([of(rows) for rows in arm.turns])))
+        def show(arm: Played) -> str:
+            value = float(np.mean([of(rows) for rows in arm.turns]))
+            return NONE if np.isnan(value) else short(value)
+
+        return show
 
     def figure(of: Callable[[Row], float]) -> Callable[[Played], str]:
         return lambda arm: f"{np.mean([of(one) for one in arm.figures]):,.0f}"
