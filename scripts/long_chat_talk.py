@@ -86,9 +86,11 @@ def lay_out(scenario: Scenario, n_turns: int, seed: int) -> list[Said]:
 
 def _chatter(r: random.Random, scenario: Scenario, n: int) -> list[Said]:
     answers = [words for fact in scenario.facts for words in (fact.told, *fact.also, *fact.wrong)]
-    more = chatter(r, n + n // 2 + 40, avoid=[*answers, *scenario.avoid])  # some are too long
+    more = chatter(r, 6 * n + 200, avoid=[*answers, *scenario.avoid])  # most ask nothing, some are too long
     texts = [" ".join(say.user.split()) for say in more]
-    texts = [text for text in texts if len(text) <= scenario.most_characters]
+    texts = [text for text in texts if text.endswith("?") and len(text) <= scenario.most_characters]
+    if len(texts) < n:
+        raise ConfigError(f"there are {len(texts)} turns of chatter that fit, not {n}; give fewer turns")
     return [Said("chatter", text) for text in texts[:n]]
 
 
