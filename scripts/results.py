@@ -87,7 +87,7 @@ class Piece:
         """The command that plays it."""
         words = ["edge-sir", "eval", *self.asks.split(), "--model", f"models/{QUICK}"]
         words += [word for spec in self.policies for word in ("--policy", spec)]
-        words += [word for n in self.budgets for word in ("--budget", str(n))]
+        words += [*(word for n in self.budgets for word in ("--budget", str(n))), "--recall", "off"]
         words += ["--data", data] if self.data else []
         return [*words, "--out", f"docs/results/{self.name}"]
 

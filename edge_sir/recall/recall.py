@@ -102,7 +102,7 @@ class Recall:
 
     @property
     def _n_most(self) -> int:
-        return int(self._share * self._session.budget.n_cells)
+        return min(int(self._share * self._session.budget.n_cells), self._session.n_recallable)
 
     def _matching(self, text: str) -> list[_Passage]:
         """What is missing of the turns that match, best first."""

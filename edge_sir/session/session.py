@@ -175,8 +175,11 @@ class Session:
         n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
         n = n if n_most is None else min(n, max(1, n_most))
         n = min(n, self._pending.n_recalled or n)
+        if self._must_renumber(n) and self.is_recalling and not self.engine.spec.can_pack:
+            self.end_recall()  # once all is read again, what is displaced has no place to return to
+            return self.next_slice(n_most)
         self._make_room(n)
-        if self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n:
+        if self._must_renumber(n):
             self._renumber()
         self._in_flight = Slice(
             seq=self.seq,
@@ -464,6 +467,11 @@ class Session:
         return len(rows)
 
     @property
+    def n_recallable(self) -> int:
+        """Most rows that can be recalled now: those of free cells, and of cells whose rows may be displaced."""
+        return self.budget.n_cells - len(self.ledger) + int(self._displaceable().sum())
+
+    @property
     def is_recalling(self) -> bool:
         """Whether something is recalled or displaced."""
         return len(self._displaced) > 0 or bool(self.ledger["recalled"].any())
@@ -740,6 +748,10 @@ class Session:
             if self.mode == "packed":
                 self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
         self._check_agreement()
+
+    def _must_renumber(self, n: int) -> bool:
+        """Whether `n` more tokens would go beyond the trained length."""
+        return self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n
 
     def _renumber(self) -> None:
         """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""

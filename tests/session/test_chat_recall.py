@@ -134,3 +134,15 @@ def test_a_trace_records_what_would_be_resident_without_recalls(tmp_path: Path) 
         assert replay(read_trace(path)).as_recorded
     recalls, plain = ([r.get("born") for r in read_trace(path)] for path in traced)
     assert recalls == plain
+
+
+def test_pins_leave_a_recall_less_room_and_no_error() -> None:
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="cells")
+    chat.reply(FACT)
+    pinned = chat.add("user", "Pinned, since it matters: " + "x" * 125, pinned=True)
+    for i in range(10):
+        chat.reply(f"Day {i}.")
+    assert chat.session.n_recallable < 60
+    reply = chat.reply(QUESTION)
+    assert sum(r.n_tokens for r in reply.recalled) < 60 and agrees(chat.session)
+    assert pinned in chat.session.ledger["turn"]

@@ -3,6 +3,8 @@
 With policies that go by no score: what is recalled changes how much the model expects the turn's own words.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from driving import agrees
@@ -78,3 +80,84 @@ def recall(session: Session, saved: SavedRows) -> int:
     room = BUDGET // 4 - int(session.ledger["recalled"].sum())
     rows = np.flatnonzero(~np.isin(saved.columns["born"], session.ledger["born"]))[: max(0, room)]
     return sum(session.recall([(saved, rows)])) if len(rows) else 0
+
+
+@pytest.mark.parametrize("positions", ["packed", "gaps"])
+@pytest.mark.parametrize("policy", ["streaming", "interval"])
+def test_turns_that_read_text_again_hold_what_turns_without_recall_hold(policy: str, positions: str) -> None:
+    plain, recalling = session_of(policy, positions), session_of(policy, positions)
+    random, choice = (np.random.default_rng(seed) for seed in (1, 2))
+    n_before = 0
+    for _ in range(60):
+        n_message, n_reply = (int(n) for n in random.integers(1, 30, 2))
+        words = random.integers(0, 256, n_message + n_reply)
+        again = choice.integers(0, 256, int(choice.integers(0, 25)))
+        for session in (plain, recalling):
+            session.begin_turn(n_reply)
+            session.start_message()
+            session.feed(words[:n_message], "user")
+            if session is recalling:
+                session.feed_recalled([[("frame", again[:2]), ("user", again[2:])]])
+            while session.step():
+                assert agrees(session)
+            for token in words[n_message:]:
+                session.feed([token], "assistant")
+                session.step()
+            n_before += int(session.ledger["recalled"].sum())
+            session.end_recall()
+            assert agrees(session)
+        for name in ("token", "turn", "message", "sentence", "word", "role"):
+            assert plain.ledger[name].tolist() == recalling.ledger[name].tolist(), name
+    assert n_before > 300 and not recalling.is_recalling
+
+
+def test_a_turn_that_ends_before_its_recalled_text_is_read_drops_it() -> None:
+    session = session_of("streaming")
+    session.begin_turn()
+    session.start_message()
+    session.feed([1, 2, 3], "user")
+    session.feed_recalled([[("user", np.arange(10))]])
+    piece = session.next_slice()
+    assert piece is not None and piece.tokens.tolist() == list(range(10))
+    assert session.end_recall() == 0
+    assert session.pending_tokens.tolist() == [1, 2, 3]
+    while session.step():
+        pass
+    assert session.ledger["token"].tolist() == [1, 2, 3] and agrees(session)
+
+
+def test_an_engine_that_cannot_restore_evicts_for_recalled_text() -> None:
+    session = session_of("streaming")
+    session.engine.spec = replace(session.engine.spec, can_restore=False)
+    for _ in range(6):
+        session.begin_turn()
+        read(session, np.random.default_rng(3), 20)
+    session.begin_turn()
+    session.start_message()
+    session.feed([1, 2, 3], "user")
+    session.feed_recalled([[("user", np.arange(30))]])
+    while session.step():
+        pass
+    assert int(session.ledger["recalled"].sum()) == 30 and len(session.ledger) <= BUDGET
+    assert session.end_recall() == 30 and agrees(session)
+    assert session.ledger["token"][-3:].tolist() == [1, 2, 3]
+
+
+def test_the_trained_length_ends_a_recall_where_keys_cannot_move() -> None:
+    session = session_of("streaming", "gaps")
+    session.engine.spec = replace(session.engine.spec, can_pack=False, n_ctx_train=200)
+    archive = Archive(session)
+    random = np.random.default_rng(5)
+    while session.ledger.next_pos < 180:
+        session.begin_turn()
+        read(session, random, 20)
+    standing = session.ledger["born"].tolist()
+    session.begin_turn()
+    session.start_message()
+    session.feed(random.integers(0, 256, 24), "user")
+    assert recall(session, next(iter(archive.saved.values())))
+    while session.step():
+        pass
+    assert session.stats.rereads == 1 and not session.is_recalling and agrees(session)
+    assert set(session.ledger["born"].tolist()) - set(range(180, 204)) <= set(standing)
+    assert len(session.ledger) <= BUDGET and session.ledger.next_pos <= 200

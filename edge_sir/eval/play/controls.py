@@ -18,7 +18,17 @@ from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec
 from edge_sir.recall.mode import recall_mode
 
-__all__ = ["RECALLS", "ArmRecall", "FewShot", "Gold", "arm_policy", "arm_recall", "scores_needed", "with_recall"]
+__all__ = [
+    "RECALLS",
+    "ArmRecall",
+    "FewShot",
+    "Gold",
+    "arm_policy",
+    "arm_recall",
+    "explicit",
+    "scores_needed",
+    "with_recall",
+]
 
 ArmRecall = Literal["off", "text", "cells", "last", "oracle"]
 RECALLS: tuple[ArmRecall, ...] = get_args(ArmRecall)
@@ -61,12 +71,17 @@ def arm_policy(spec: str) -> Policy | FewShot:
 
 
 def arm_recall(spec: str) -> tuple[str, ArmRecall]:
-    """An arm's policy without its key `recall`, and what that says. Raises ConfigError for another value."""
+    """An arm's policy without its key `recall`, and what that says, "off" if it is not there. Raises ConfigError."""
+    policy, recall = _split(spec)
+    return policy, recall or "off"
+
+
+def _split(spec: str) -> tuple[str, ArmRecall | None]:
     name, _, rest = spec.partition(":")
     keys = [key.strip() for key in rest.split(",") if key.strip()]
     given = [key.removeprefix(_RECALL) for key in keys if key.startswith(_RECALL)]
     if not given:
-        return spec, "off"
+        return spec, None
     if given[-1] not in RECALLS:
         raise ConfigError(f"recall is one of {', '.join(RECALLS)}, not '{given[-1]}'")
     others = ",".join(key for key in keys if not key.startswith(_RECALL))
@@ -79,15 +94,24 @@ def with_recall(spec: str, recall: str) -> str:
 
     Policies that keep everything never do. Raises ConfigError for another value.
     """
-    policy, own = arm_recall(spec)
+    policy, own = _split(spec)
     made = arm_policy(policy)
     if recall not in ("auto", *RECALLS):
         raise ConfigError(f"--recall is one of auto, {', '.join(RECALLS)}, not '{recall}'")
     if not isinstance(made, Policy) or not made.evicts:
         return policy
     if recall == "auto":
-        recall = recall_mode("auto", made) if own == "off" else own
+        recall = own or recall_mode("auto", made)
     return policy if recall == "off" else f"{policy}{',' if ':' in policy else ':'}{_RECALL}{recall}"
+
+
+def explicit(spec: str) -> str:
+    """The spec that names the same arm whatever `--recall` is by default; of a policy of an earlier version itself."""
+    try:
+        is_explicit = with_recall(spec, "auto") == spec
+    except ConfigError:
+        return spec
+    return spec if is_explicit else f"{spec}{',' if ':' in spec else ':'}{_RECALL}off"
 
 
 def _refuse(rest: str, name: str) -> None:

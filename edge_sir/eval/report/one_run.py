@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from edge_sir.eval.play.controls import explicit
 from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL, REFERENCES, Versus
 from edge_sir.eval.report.markdown import cells, policy, share, spread, words
@@ -20,7 +21,8 @@ _Columns = dict[str, Callable[[Entry], str]]
 
 _ARM: _Columns = {"policy": lambda e: policy(e.policy), "cells": lambda e: cells(e.budget)}
 
-_LEGEND_TIME = (
+_LEGEND_END = (
+    "MB outside is what was kept of evicted cells outside the cache when a dialogue ended. "
     "s/turn counts the time for questions, too, and for each row the turns before its first eviction: they are played "
     "once for all rows, but each alone would need them."
 )
@@ -30,6 +32,10 @@ _LEGEND = (
     "equal and does not mean certainty. Retention is the accuracy over keep-all's, on the same questions. Gold "
     "log-probability is that of the right answer, in nats; resident is the tokens in the cache when the question was "
     "answered, gold resident the share of the fact's tokens that were among them. "
+)
+_LEGEND_FOUND = (
+    "Found counts, of the questions of whose fact something was evicted, those for which a turn that holds it was "
+    "recalled. "
 )
 _LEGEND_COMPARED = (
     "p is McNemar's, exact and two-sided, on the same questions; a:b counts those that only the row's policy (a) or "
@@ -87,6 +93,9 @@ def run_table(summary: Summary) -> str:
     columns["gold log-prob."] = lambda e: spread(e.gold_logprob)
     if any(e.gold_resident is not None for e in summary.entries):
         columns["gold resident"] = lambda e: md.figure(e.gold_resident)
+    if any(e.found is not None for e in summary.entries):
+        columns["found"] = lambda e: share(e.found)
+    columns["MB outside"] = lambda e: f"{e.archive_bytes / 1e6:.2g}"
     columns |= {"tokens": lambda e: f"{e.tokens:.0f}", "s/turn": lambda e: f"{e.seconds_per_turn:.2g}"}
     if any(e.seconds_at_ends is not None for e in summary.entries):
         columns["s/turn, first and last tenth"] = _at_ends
@@ -152,7 +161,7 @@ def command(summary: Summary, run: Mapping[str, Any]) -> str:
     """
     words = ["edge-sir", "eval", summary.task, "--model", str(run.get("model_given", summary.model))]
     for entry_policy in dict.fromkeys(entry.policy for entry in summary.entries):
-        words += ["--policy", shlex.quote(entry_policy)]
+        words += ["--policy", shlex.quote(explicit(entry_policy))]
     for budget in sorted({entry.budget for entry in summary.entries if entry.budget}):
         words += ["--budget", str(budget)]
     for key, flag in (("seed", "--seed"), ("lead", "--lead"), ("n_tokens", "--tokens")):
@@ -244,9 +253,11 @@ def _ratio(versus: Versus) -> str:
 def legend(summary: Summary, *, compared: bool = True) -> str:
     """What the columns of its tables mean. compared: those of paired comparisons, too."""
     if summary.is_plain:
-        return _LEGEND_PLAIN + _LEGEND_TIME
+        return _LEGEND_PLAIN + _LEGEND_END
     several = any(entry.n > entry.n_dialogues for entry in summary.entries)
-    return _LEGEND + _LEGEND_COMPARED * compared + _LEGEND_TIME + _LEGEND_CLUSTERS * several
+    recalls = any(entry.found is not None for entry in summary.entries)
+    parts = [_LEGEND, _LEGEND_FOUND * recalls, _LEGEND_COMPARED * compared, _LEGEND_END, _LEGEND_CLUSTERS * several]
+    return "".join(parts)
 
 
 def _speed(passes: Sequence[Mapping[str, Any]]) -> str | None:

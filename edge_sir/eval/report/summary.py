@@ -47,7 +47,9 @@ class Entry:
     is a number. others: the share right by further metrics. gold_logprob: mean, nats, of plain text over its tokens.
     habit: the share of questions to which its answer was the option, by number, that it gave most; None of plain text.
     gold_resident: mean share of the fact's tokens that were in the cache. tokens: per dialogue, mean. resident: tokens
-    in the cache, mean. seconds_at_ends: per turn, in the first and the last tenth of long dialogues; None of short
+    in the cache, mean. archive_bytes: of evicted cells kept outside the cache, at the dialogue's end, mean. found: of
+    the questions of whose fact something was evicted, those that recalled a turn that holds it; None of arms that never
+    recall. seconds_at_ends: per turn, in the first and the last tenth of long dialogues; None of short
     ones. versus: by name of the reference, those that there are.
     """
 
@@ -65,6 +67,8 @@ class Entry:
     seconds_per_turn: float
     seconds_at_ends: tuple[float, float] | None
     versus: dict[str, Versus]
+    archive_bytes: float = 0.0
+    found: Share | None = None
 
     @property
     def is_keep_all(self) -> bool:
@@ -196,6 +200,8 @@ def _entry(
         seconds_per_turn=sum(row.seconds for row in ends) / max(1, sum(row.turn for row in ends)),
         seconds_at_ends=_at_ends(ends),
         versus=versus_references(arm, questions),
+        archive_bytes=mean([row.archive_bytes for row in ends]),
+        found=_found(rows),
     )
 
 
@@ -203,6 +209,11 @@ def _share(rows: Sequence[Row], metric: str) -> Share | None:
     """The share right; None where no question has a right answer (plain text)."""
     right = [row.correct for row in rows if row.metric == metric and row.gold >= 0]
     return Share(len(right), sum(right), wilson(sum(right), len(right))) if right else None
+
+
+def _found(rows: Sequence[Row]) -> Share | None:
+    found = [row.found for row in rows if row.found is not None]
+    return Share(len(found), sum(found), wilson(sum(found), len(found))) if found else None
 
 
 def _habit(rows: Sequence[Row]) -> float | None:
@@ -241,7 +252,10 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "resident": entry.resident,
         "tokens": entry.tokens,
         "seconds_per_turn": entry.seconds_per_turn,
+        "archive_bytes": entry.archive_bytes,
     }
+    if entry.found is not None:
+        row |= {"found": entry.found.value, "found_ci": entry.found.ci, "found_n": entry.found.n}
     if entry.seconds_at_ends is not None:
         row["seconds_per_turn_at_ends"] = entry.seconds_at_ends
     for name, share in entry.others.items():

@@ -1,0 +1,83 @@
+"""Dialogues whose evicted turns come back: arms, rows, probes."""
+
+import json
+
+import numpy as np
+import pytest
+from making import arm
+from playing import FACT, QUESTION, chat, dialogue, play
+from toy_model import toy_contexts
+
+from edge_sir.errors import ConfigError
+from edge_sir.eval.play.arms import Arm, arms_of, digest
+from edge_sir.eval.play.controls import arm_recall, explicit, with_recall
+from edge_sir.eval.records import Row
+from edge_sir.eval.report.one_run import run_table
+from edge_sir.eval.report.summary import summarize
+from edge_sir.eval.task import Ask
+from edge_sir.recall.store import process_store
+
+ASKS = Ask("Which plums?", "You like", QUESTION.options, 0, fact="fruit")  # it shares a word with the fact
+TOLD = dialogue(*chat(2), FACT, *chat(10, "news"), ASKS)
+
+
+def test_an_arm_says_how_its_evicted_turns_come_back() -> None:
+    assert arm_recall("sir:decay=0.9,recall=text") == ("sir:decay=0.9", "text")
+    assert arm_recall("streaming") == ("streaming", "off")
+    assert [with_recall("sir", how) for how in ("auto", "off", "oracle")] == [
+        "sir:recall=cells",
+        "sir",
+        "sir:recall=oracle",
+    ]
+    assert with_recall("sir:recall=text", "auto") == "sir:recall=text"
+    assert with_recall("sir:recall=off", "auto") == "sir" == with_recall("sir:recall=text", "off")
+    assert with_recall("streaming", "auto") == "streaming" and with_recall("keep-all", "cells") == "keep-all"
+    assert explicit("sir") == "sir:recall=off" and explicit("sir:recall=cells") == "sir:recall=cells"
+    assert explicit("streaming") == "streaming" and explicit("of-an-earlier-version") == "of-an-earlier-version"
+    for wrong in (lambda: arm_recall("sir:recall=never"), lambda: with_recall("sir", "never")):
+        with pytest.raises(ConfigError, match="never"):
+            wrong()
+
+
+def test_rows_of_arms_without_recall_stay_what_they_were() -> None:
+    assert arms_of(["sir", "sir:recall=cells"], [160]) == [Arm("sir", 160), Arm("sir:recall=cells", 160)]
+    digests = {digest(Arm(spec, 160), TOLD) for spec in ("sir", "sir:recall=cells", "sir:recall=text")}
+    assert len(digests) == 3
+    early = {k: v for k, v in arm("sir", 160, [1], [-1.0])[0].to_json().items() if k not in ("recall", "found")}
+    assert Row.from_json(json.loads(json.dumps(early))).recall == "off"
+
+
+@pytest.mark.parametrize("how", ["cells", "text", "last", "oracle"])
+def test_a_question_recalls_what_it_asks_about(how: str) -> None:
+    off, on = play(toy_contexts(), TOLD, ["streaming", f"streaming:recall={how}"], 160)
+    assert off.gold_resident == 0.0 and (off.recall, off.recalled, off.found, off.archive_bytes) == ("off", 0, None, 0)
+    assert (on.recall, on.found) == (how, True) and on.recalled >= len("plums") and on.archive_bytes > 0
+    assert on.gold_resident == (1.0 if how in ("cells", "oracle") else 0.0)  # elsewhere it is born anew
+    assert on.resident <= 160 and not np.allclose(on.logprobs, off.logprobs)
+    assert process_store().n_bytes == 0
+
+
+def test_an_oracle_recalls_nothing_for_other_messages() -> None:
+    asked = dialogue(*chat(2), FACT, *chat(10, "news"), Ask("Plums?", "You like", QUESTION.options, 0))
+    (row,) = play(toy_contexts(), asked, ["streaming:recall=oracle"], 160)
+    assert row.recalled == 0 and row.found is None
+
+
+@pytest.mark.parametrize("how", ["cells", "text"])
+def test_a_probe_that_recalls_leaves_no_trace(how: str) -> None:
+    spec = f"streaming:recall={how}"
+    steps = [*chat(2), FACT, *chat(10, "news")]
+    rows = play(toy_contexts(), dialogue(*(x for step in steps for x in (step, ASKS)), ASKS), [spec], 160)
+    (plain,) = play(toy_contexts(), dialogue(*steps, ASKS), [spec], 160)
+    np.testing.assert_allclose(rows[-1].logprobs, plain.logprobs, rtol=1e-4)
+    assert rows[-1].evicted == plain.evicted and rows[-1].recalled == plain.recalled > 0
+
+
+def test_tables_show_what_was_found_and_what_lies_outside_the_cells() -> None:
+    rows = arm("sir", 300, [1, 0], [-1.0, -2.0]) + arm(
+        "sir:recall=cells", 300, [1, 1], [-1.0, -1.0], recall="cells", found=True, archive_bytes=2_500_000
+    )
+    summary, *_ = summarize(rows, task="names", model="m", answer="rank", metrics=("recall",), chance=0.25)
+    table = run_table(summary)
+    assert "MB outside" in table and "2.5" in table and "found" in table
+    assert summary.entries[0].found is None and summary.entries[1].found.n_right == 2
