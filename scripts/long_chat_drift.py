@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.intp]
 
 _N_CHECKS = 8
+_LAST = (16, 8, 4)  # turns before the end; of what is older little is resident
 _REPLY = 4  # tokens; what is said does not matter here
 _N_CYCLES = (1, 10, 100)
 _PROBE = "And what did I say about that?"
@@ -72,11 +73,12 @@ class _Snapshot:
 
 def _over_the_run(chat: Chat, fresh: Engine, texts: Sequence[str], say: Callable[[str], None]) -> Iterator[Row]:
     snapshots: list[_Snapshot] = []
-    step = max(1, len(texts) // _N_CHECKS)
+    n = len(texts)
+    checks = {*range(0, n, max(1, n // _N_CHECKS)), *(n - before for before in _LAST)}
     for i, text in enumerate(texts, 1):
         chat.reply(text)
-        if i % step == 0 and i < len(texts):
-            say(f"drift, turn {i} of {len(texts)}")
+        if i in checks:
+            say(f"drift, turn {i} of {n}")
             snapshots.append(_Snapshot(chat))
     # The context has no cell beyond the budget, and a probe takes some.
     chat.set_budget(chat.session.budget.n_cells - 2 * len(chat.codec.encode(_PROBE, special=False)))

@@ -211,7 +211,7 @@ def test_a_chat_that_ends_early_says_why(
 
 
 def test_keys_move_by_rounding_alone(run: Callable[..., int], tmp_path: Path) -> None:
-    assert run("drift", turns=24) == 0
+    assert run("drift", "--budget", 384, turns=24) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "drift.jsonl").read_text().splitlines()]
     named = {row["what"]: row for row in rows}
     assert named["the opening, decoded anew"]["max"] < 1e-3
