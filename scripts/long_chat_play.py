@@ -164,7 +164,7 @@ def _turns(chat: "_Piped", arm: Arm, turns: Sequence[Said], scenario: Scenario, 
         row |= {"reply": record["text"], "seconds": round(seconds, 4), "finish": record["finish"]}
         row |= {name: now[name] - before[name] for name in before}
         row |= {"resident": record["resident"], "archive_bytes": now["archive_bytes"]}
-        row["recalled"] = record.get("recalled", pasted)
+        row["recalled"] = pasted if client else record.get("recalled", [])
         if said.kind == "question":
             row["right"] = answers(scenario.facts[said.fact], record["text"])
         before = {name: now[name] for name in before}
