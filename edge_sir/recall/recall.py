@@ -181,16 +181,17 @@ class Recall:
     # ---- what is missing -----------------------------------------------------------------------
 
     def _sentences(self, piece: Piece, held: frozenset[str] | None) -> list["_Sentence"]:
-        """The sentences of a piece that are not whole any more, and which of their rows are missing.
+        """The sentences of a piece that are not whole any more, and which of their rows are missing, markers included.
 
         None for the words: each counts as if it held one.
         """
         columns = piece.saved.columns
         is_missing = ~np.isin(piece.born, self._session.ledger["born"])
+        is_said_missing = is_missing & ~np.isin(columns["role"], UNSPOKEN)
         parts = []
         for index in split(np.arange(len(piece.born)), columns["sentence"]):
             rows = index[is_missing[index]]
-            if len(rows):
+            if is_said_missing[index].any():
                 n_shared = 1 if held is None else self._index.n_shared(self._text(piece.saved, index), held)
                 by_user = bool(np.any(columns["role"][index] == _USER))
                 parts.append(_Sentence(piece, rows, n_shared, by_user, int(piece.born[rows[0]])))

@@ -9,6 +9,8 @@ from chatting import make_chat, transcript
 from driving import agrees
 
 from edge_sir.chat import Chat
+from edge_sir.core.ledger import FRAME
+from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ComputeError
 from edge_sir.recall.store import ByteStore
 from edge_sir.trace.record import Trace, read_trace
@@ -146,3 +148,12 @@ def test_pins_leave_a_recall_less_room_and_no_error() -> None:
     reply = chat.reply(QUESTION)
     assert sum(r.n_tokens for r in reply.recalled) < 60 and agrees(chat.session)
     assert pinned in chat.session.ledger["turn"]
+
+
+def test_markers_alone_are_not_recalled() -> None:
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="cells")
+    chat.reply(FACT)
+    ledger = chat.session.ledger
+    markers = np.flatnonzero((ledger["role"] == FRAME) & (ledger["turn"] == 1))
+    chat.session.evict(EvictionPlan(markers, ledger.epoch, "room"))
+    assert len(markers) > 4 and chat.reply(QUESTION).recalled == ()
