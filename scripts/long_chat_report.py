@@ -244,7 +244,7 @@ def _drift(folder: Path) -> list[str]:
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "cells compared": lambda row: row["what"],
         "n": lambda row: str(row["n"]),
-        "K-shifts between": lambda row: f"{row['kshifts']:,}",
+        "K-shifts asked for": lambda row: f"{row['kshifts']:,}",
         "mean difference": lambda row: _tiny(row["mean"]),
         "largest": lambda row: _tiny(row["max"]),
         "KL of what comes next": lambda row: _tiny(row.get("kl")),
