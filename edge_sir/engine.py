@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_sir.core.plan import Move
+from edge_sir.core.plan import Move, Run
 from edge_sir.errors import ConfigError
 
 __all__ = [
@@ -192,10 +192,11 @@ class Engine(Protocol):
     def load(self, seq: int, state: bytes) -> None:
         """Replaces the sequence by a dumped one; raises StateError and leaves it empty if refused."""
 
-    def save(self, seq: int, p0: int, p1: int) -> bytes:
+    def save(self, seq: int, p0: int, p1: int, *more: Run) -> bytes:
         """The cells with positions [p0, p1), flushed first, with a checksum and what they depend on; for `restore`.
 
-        Raises CapabilityError where `spec.can_restore` is false, StateError if there are none.
+        more: further ranges (p0, p1), ascending, for one blob of them all. Raises CapabilityError where
+        `spec.can_restore` is false, StateError if there are no such cells.
         """
 
     def restore(

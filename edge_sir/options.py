@@ -19,12 +19,12 @@ from typing import Any, Generic, Literal, TypeVar
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from edge_sir.core.recall_mode import WantedRecall
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec, names
-from edge_sir.recall.mode import WantedRecall
 
-__all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest"]
+__all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest", "parse_bytes"]
 
 ENV_PREFIX = "EDGE_SIR_"
 _SAMPLING = SamplingParams()
@@ -32,6 +32,7 @@ _PLAIN = {"int_parsing": "must be a whole number", "float_parsing": "must be a n
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 _OF_TEMPLATES = ("messages", "add_generation_prompt", "bos_token", "eos_token")  # set by edge-sir itself
 _OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 class Options(BaseModel):
@@ -53,6 +54,18 @@ class Options(BaseModel):
         default="auto",
         description="what was evicted and matches a message comes back for its turn: its cells, or its text, which is "
         "read again; auto: cells for policy sir, off for others",
+    )
+    archive: int | None = Field(
+        default=None,
+        ge=0,
+        description="most bytes that evicted cells take outside the cache, in the whole process: 500M, 2GB; 0 keeps "
+        "text only; not given, a quarter of the free memory",
+        json_schema_extra={"metavar": "SIZE"},
+    )
+    recall_index: Literal["terms", "dense"] = Field(
+        default="terms",
+        description="how recall finds what a message asks about: by its words, or (dense) by its meaning, too; dense "
+        "needs `pip install 'edge-sir[recall-dense]'`",
     )
     positions: Literal["packed", "gaps", "auto"] = Field(
         default="auto", description="renumber what stays (packed), or leave holes (gaps); auto packs where that is safe"
@@ -123,6 +136,11 @@ class Options(BaseModel):
             raise ValueError(str(error)) from None
         return spec
 
+    @field_validator("archive", mode="before")
+    @classmethod
+    def _sizes_have_units(cls, value: object) -> object:
+        return parse_bytes(value) if isinstance(value, str) else value
+
     @field_validator("stop", mode="before")
     @classmethod
     def _one_stop_is_a_list(cls, value: object) -> object:
@@ -147,6 +165,14 @@ class Options(BaseModel):
     def names(cls) -> dict[str, str]:
         """Field name by public name: as in TOML and, with dashes, on the command line."""
         return {field.alias or name: name for name, field in cls.model_fields.items()}
+
+
+def parse_bytes(text: str) -> int:
+    """`2G`, `900MiB`, `1.5 GB` in bytes. Raises ValueError."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper(), re.ASCII)
+    if found is None or found[2] == "I":
+        raise ValueError(f"{text!r} is no size; write it like 900M, 2G or 1.5GiB")
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def _arguments(texts: Iterable[str]) -> dict[str, Any]:

@@ -16,18 +16,19 @@ from edge_sir import models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
 from edge_sir.core.budget import Budget
+from edge_sir.core.recall_mode import recall_mode
 from edge_sir.core.records import Eviction
 from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
-from edge_sir.recall.mode import recall_mode
 from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.recall.dense import SentenceEncoder
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
@@ -116,6 +117,7 @@ class Model:
         self._stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
+        _bound_archive(options.archive)
         self._closes_with_its_chat = False
 
     # ---- what it gives -------------------------------------------------------------------------
@@ -142,8 +144,9 @@ class Model:
     def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0, **options: Any) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
 
-        options: fields of `Options` that say how one talks (budget, policy, positions, system, max_tokens,
-        those of `SamplingParams`, stop, trace); what is not given is as in `load`.
+        options: fields of `Options` that say how one talks (budget, policy, recall, positions, system, max_tokens,
+        those of `SamplingParams`, stop, trace); what is not given is as in `load`. archive is the exception: it bounds
+        the evicted cells of all chats of the process, and the last one given counts, here or in `load`.
         on_evict is called with all that is evicted; it may look at the chat and close it. wait_s: how many seconds a
         call waits while another thread's is at work on the chat, or a stream of its open; then, and by default at once,
         it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
@@ -153,6 +156,8 @@ class Model:
         if of_loading := [name for name in options if name in _OF_LOADING]:
             raise ConfigError(f"'{of_loading[0]}' says how a model is loaded; give it to edge_sir.load")
         merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
+        if "archive" in options:
+            _bound_archive(merged.archive)
         trace = None if merged.trace is None else Trace(merged.trace)
         try:
             return self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s)
@@ -203,6 +208,9 @@ class Model:
     ) -> Chat:
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
+        recall = recall_mode(options.recall, policy)
+        dense = recall != "off" and options.recall_index == "dense"
+        recall_encoder = self._recall_encoder if dense else None  # before memory is taken: it may not be installed
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
         try:
             engine = self.open_engine(n_cells)
@@ -224,7 +232,8 @@ class Model:
                 positions=options.positions,
                 on_evict=on_evict,
                 host=self,
-                recall=recall_mode(options.recall, policy),
+                recall=recall,
+                recall_encoder=recall_encoder,
                 trace=trace,
                 wait_s=wait_s,
             )
@@ -235,6 +244,12 @@ class Model:
         self._chats.add(chat)
         self._close_if_late(chat)
         return chat
+
+    @cached_property
+    def _recall_encoder(self) -> "SentenceEncoder":
+        from edge_sir.recall.dense import MiniLm
+
+        return MiniLm()
 
     def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
         unknown = sorted(set(arguments) - self.template.asks_for)
@@ -261,6 +276,14 @@ def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:
     if not isinstance(entry, Path) and models.model_state(entry) != "ready":
         models.fetch(entry, accept_licence=False, quiet=quiet)
     return models.resolve(name_or_path)
+
+
+def _bound_archive(n_bytes: int | None) -> None:
+    """Bounds what all chats of the process keep of evicted cells; None leaves the bound as it is."""
+    if n_bytes is not None:
+        from edge_sir.recall.store import process_store
+
+        process_store().bound = n_bytes
 
 
 def _with_template(model: Model) -> Model:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.chance import Chance, pick
-from edge_sir.core.plan import Move, check_places
+from edge_sir.core.plan import Move, Run, check_places
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sealed import seal, unseal
 from edge_sir.core.sharing import Sharing
@@ -220,8 +220,8 @@ class ToyEngine:
         self._pos[cells] = self._key_pos[cells] = pos
         self._member[cells, seq] = True
 
-    def save(self, seq: int, p0: int, p1: int) -> bytes:
-        cells = np.flatnonzero(self._cells(seq, p0, p1))
+    def save(self, seq: int, p0: int, p1: int, *more: Run) -> bytes:
+        cells = np.flatnonzero(np.any([self._cells(seq, *run) for run in ((p0, p1), *more)], axis=0))
         self._check_can_restore()
         if not len(cells):
             raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")

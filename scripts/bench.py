@@ -8,6 +8,7 @@ from Python, in a context of the same settings.
     bench_rig.py      bare llama.cpp, clock, text         bench_chat.py     generation, many turns, memory
     bench_stats.py    figures, spread, table, JSON        bench_eval.py     a played dialogue
     bench_restore.py  saved cells that come back          bench_text.py     a megabyte of text
+    bench_recall.py   the first token of a turn that recalls
 """
 
 import argparse
@@ -26,6 +27,7 @@ from typing import Any
 import bench_chat
 import bench_context
 import bench_eval
+import bench_recall
 import bench_restore
 import bench_text
 from bench_rig import Setup, clock_of, copy_bytes_per_s, say
@@ -91,6 +93,7 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
         model.close()
     figures.append(bench_chat.generation(setup, setup.pick(4, 20), copy_speed))
     figures += bench_chat.turns(setup, setup.pick(3, 8))
+    figures += bench_recall.recalling(setup, setup.pick(14, 56))
     figures.append(bench_eval.evaluation(setup, path))
     return figures + _gemma(setup) + _half(setup, copy_speed)
 
@@ -114,8 +117,9 @@ def _half(setup: Setup, copy_speed: float) -> list[Figure]:
     path = _here(_HALF)
     keys = [f"{name}_0.5b" for name in ("decode_vs_bare", "prefill_scored_ratio", "reread_over_overflow")]
     restore_keys = [f"{name}_0.5b" for name in bench_restore.KEYS]
+    recall_keys = [f"{name}_0.5b" for name in bench_recall.KEYS]
     if path is None:
-        return [_missing(key, _HALF) for key in keys + restore_keys]
+        return [_missing(key, _HALF) for key in keys + restore_keys + recall_keys]
     figures = [bench_chat.generation(replace(setup, model=str(path)), setup.pick(2, 8), copy_speed, key=keys[0])]
     model = NativeModel(path)
     try:
@@ -125,7 +129,8 @@ def _half(setup: Setup, copy_speed: float) -> list[Figure]:
         restored = bench_restore.restoring(model, setup, setup.pick(15, 60), restore_keys)
     finally:
         model.close()
-    return [*figures, replace(reread, key=keys[2]), *restored]
+    recalled = bench_recall.recalling(replace(setup, model=str(path)), setup.pick(14, 42), recall_keys)
+    return [*figures, replace(reread, key=keys[2]), *restored, *recalled]
 
 
 def _here(name: str) -> Path | None:

@@ -42,6 +42,10 @@ TARGETS = {
     "archive_bytes_per_token": ("", 0.0),
     "restore_vs_reread_0.5b": (">=", 8.0),
     "archive_bytes_per_token_0.5b": ("", 0.0),
+    "recall_first_token_ratio": ("<=", 1.03),
+    "recall_hit_decode_steps": ("<=", 3.0),
+    "recall_first_token_ratio_0.5b": ("<=", 1.03),
+    "recall_hit_decode_steps_0.5b": ("<=", 3.0),
 }
 """Which way and how far each figure should be; "" for one that is only shown."""
 

@@ -13,6 +13,7 @@ from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
+from edge_sir.core.recall_mode import RecallMode
 from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
@@ -20,7 +21,6 @@ from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError
 from edge_sir.memory.memory import MemoryControl
 from edge_sir.memory.transcript import Transcript
-from edge_sir.recall.mode import RecallMode
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import MessageEncoder, Part
@@ -29,6 +29,7 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
+    from edge_sir.recall.dense import SentenceEncoder
     from edge_sir.recall.recall import Recall
 
 __all__ = ["Conversation", "Host"]
@@ -56,7 +57,7 @@ class Conversation:
     pinned. on_evict: called with what was evicted. host: gave the engine, gets it back on `close`, and has larger ones
     for `set_budget`; without one the engine is the caller's. trace: gets a record of all that comes and goes, with
     every score. recall: what was evicted and matches a message comes back for its turn: its cells, or its text, which
-    is read again; "off" for not at all. wait_s: how many seconds a call
+    is read again; "off" for not at all. recall_encoder: finds also what means alike. wait_s: how many seconds a call
     waits while another thread's is at work, or a stream of its open; then, and by default at once, it raises
     SessionError. Raises BudgetError if the system prompt leaves no room.
     """
@@ -85,6 +86,7 @@ class Conversation:
         trace: Trace | None = None,
         wait_s: float = 0.0,
         recall: RecallMode = "off",
+        recall_encoder: "SentenceEncoder | None" = None,
     ) -> None:
         self.codec = codec
         self.template = template
@@ -115,7 +117,7 @@ class Conversation:
         self._figures = Figures(self.session)
         self._recall: Recall | None = None
         if recall != "off":
-            self._recall = _recall_for(self.session, codec, self._memory, recall)
+            self._recall = _recall_for(self.session, codec, self._memory, recall, recall_encoder)
         self._began: dict[int, int] = {}  # turn to the tokens decoded before it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
@@ -371,6 +373,8 @@ class Conversation:
         """
         self.session.reset()
         self._memory.clear()
+        if self._recall is not None:
+            self._recall.clear()
         self._began.clear()
         self._drop_turn("the conversation was begun anew")
         self._spoken, self.system_turn = False, 0
@@ -443,8 +447,8 @@ class Conversation:
 
     @property
     def archive_bytes(self) -> int:
-        """Bytes that evicted cells take outside the cache."""
-        return 0 if self._recall is None else self._recall.archive.n_bytes
+        """Bytes that evicted cells take outside the cache, with their rows and the index of what was said."""
+        return 0 if self._recall is None else self._recall.n_bytes
 
     def stats(self) -> ChatStats:
         """The figures of this conversation so far."""
@@ -460,14 +464,20 @@ def _check_text(text: object) -> None:
         raise ConfigError(f"a message is text, not {type(text).__name__}")
 
 
-def _recall_for(session: Session, codec: TextCodec, memory: MemoryControl, mode: RecallMode) -> "Recall":
+def _recall_for(
+    session: Session,
+    codec: TextCodec,
+    memory: MemoryControl,
+    mode: RecallMode,
+    encoder: "SentenceEncoder | None",
+) -> "Recall":
     """A recall with its archive, of which `memory` takes out what the conversation loses."""
     # With their database they take a tenth of the time in which edge_sir is imported.
     from edge_sir.recall.archive import Archive
     from edge_sir.recall.recall import Recall
 
-    memory.archive = archive = Archive(session)
-    return Recall(session, codec, memory.transcript, archive, read_again=mode == "text")
+    memory.archive = archive = Archive(session, cells=mode == "cells")
+    return Recall(session, codec, memory.transcript, archive, read_again=mode == "text", encoder=encoder)
 
 
 def _prompt(text: str | None) -> str | None:

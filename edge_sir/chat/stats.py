@@ -13,7 +13,8 @@ class ChatStats:
     """The figures of a conversation, or of a run of several, one after the other (clearing begins another).
 
     Times in seconds. tokens_in: decoded but not generated, template tokens included. evicted: template tokens and
-    thoughts included. archive_bytes: of evicted cells that are kept outside the cache. max_resident is taken after
+    thoughts included. archive_bytes: of evicted cells that are kept outside the cache, of
+    their rows and of the index that finds them. max_resident is taken after
     every llama_decode. turns, counts and times of a run are those of all its `conversations`; what describes a state is
     the last one's.
     """

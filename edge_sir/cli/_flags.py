@@ -39,6 +39,8 @@ def flag_arguments(field: FieldInfo) -> dict[str, Any]:
     shown = "" if default is None or default is False or default in ((), {}) else f" (default: {default})"
     settings: dict[str, Any] = {"help": f"{field.description}{shown}".replace("%", "%%"), "default": None}
     kind = field.annotation
+    if isinstance(field.json_schema_extra, dict):
+        return settings | field.json_schema_extra
     if kind is bool:
         return settings | {"action": argparse.BooleanOptionalAction}
     if _is_dict(field):

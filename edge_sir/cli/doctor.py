@@ -3,7 +3,6 @@
 import argparse
 import json
 import math
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from edge_sir.cli._options import CliOptions
 from edge_sir.errors import CapabilityError, ConfigError, TemplateError
 from edge_sir.models import ResolvedModel
 from edge_sir.options import Options, config_file, gather
+from edge_sir.options import parse_bytes as parse_size
 from edge_sir.runtime import Model, ensure_model
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "parse_bytes", "run"]
 
-_OPTIONS = ("budget", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template")
+_OPTIONS = ("budget", "archive", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template")
 _SPEED_S = 10.0
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_BESIDE_CELL = 60  # bytes per archived token: its row, and what llama.cpp writes to keys and values
 
 Report = dict[str, Any]
 
@@ -71,10 +71,10 @@ def run(args: argparse.Namespace) -> int:
 
 def parse_bytes(text: str) -> int:
     """`2G`, `900MiB`, `1.5 GB` in bytes. Raises ConfigError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", text.upper())
-    if found is None or found[2] == "I":
-        raise ConfigError(f"--memory {text!r} is no size; write it like 900M, 2G or 1.5GiB")
-    return int(float(found[1]) * _UNITS[found[2]])
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ConfigError(f"--memory {error}") from None
 
 
 def _backends(machine: Report) -> list[str]:
@@ -95,7 +95,7 @@ def _examine(found: ResolvedModel, options: Options, limit: int | None, *, speed
             "model": _describe(model),
             "gate": gate,
             "template": _template(model),
-            "memory": _memory(need, options.budget, limit, model.header.n_ctx_train),
+            "memory": _memory(need, options, limit, model.header.n_ctx_train, can_restore=engine.spec.can_restore),
             "speed": None if rates is None else asdict(rates),
         }
 
@@ -149,7 +149,9 @@ def _describe(model: Model) -> Report:
     }
 
 
-def _memory(need: "MemoryNeed", budget: int, limit: int | None, n_ctx_train: int) -> Report:
+def _memory(need: "MemoryNeed", options: Options, limit: int | None, n_ctx_train: int, *, can_restore: bool) -> Report:
+    """A limit is for all of it: an archive of a given size is taken off, else it gets what a budget leaves."""
+    budget, reserved = options.budget, options.archive or 0
     memory: Report = asdict(need.loaded) | {
         "chunk": need.chunk,
         "cell_bytes": need.cell_bytes,
@@ -160,9 +162,24 @@ def _memory(need: "MemoryNeed", budget: int, limit: int | None, n_ctx_train: int
         "budget_bytes": need.of(budget),
     }
     if limit is not None:
-        largest = need.largest_budget(limit, n_ctx_train)
-        memory |= {"limit_bytes": limit, "largest_budget": largest, "least_bytes": need.of(1)}
-    return memory
+        largest = need.largest_budget(max(0, limit - reserved), n_ctx_train)
+        memory |= {"limit_bytes": limit, "reserved_bytes": reserved}
+        memory |= {"largest_budget": largest, "least_bytes": need.of(1) + reserved}
+    per_token = need.cell_bytes + _BESIDE_CELL if can_restore else None
+    return memory | {"archive": _archive(per_token, options.archive, limit, need.of(budget))}
+
+
+def _archive(per_token: float | None, bound: int | None, limit: int | None, taken: int) -> Report:
+    """What the archive may take, and how many tokens that holds; None where cells cannot be put back."""
+    from edge_sir.recall.store import default_bound
+
+    if bound is None:
+        bound = default_bound() if limit is None else max(0, limit - taken)
+    report: Report = {"bytes": bound, "bytes_per_token": per_token}
+    report["tokens"] = None if per_token is None else int(bound / per_token)
+    if limit is not None:
+        report["left_bytes"] = max(0, limit - taken)
+    return report
 
 
 def _kv_types(header: "GGUFHeader", options: Options, backends: list[str], *, can_pack: bool) -> list[Report]:
@@ -249,11 +266,25 @@ def _print_memory(memory: Report, n_vocab: int) -> None:
     python = memory["python_bytes"]
     more = f", {_size(memory['beside_bytes'] - python)} without Python" if python else ", Python not counted"
     print(f"    beside weights and cells: {_size(memory['beside_bytes'])}{more}")
+    _print_archive(memory["archive"])
     if "limit_bytes" in memory:
         n = memory["largest_budget"]
         least = _size(memory["least_bytes"], up=True)
         fits = f"a budget of {n} cells at most" if n else f"not even the smallest budget, which takes {least}"
-        print(f"    {_size(memory['limit_bytes'])} hold {fits}")
+        left, reserved = memory["archive"]["left_bytes"], memory["reserved_bytes"]
+        beside = f", beside an archive of {_size(reserved)}," if reserved else ""
+        print(f"    {_size(memory['limit_bytes'])} hold{beside} {fits}")
+        print(f"    beside a budget of {memory['budget']} cells {_size(left)} of it are left for the archive")
+
+
+def _print_archive(archive: Report) -> None:
+    if archive["tokens"] is None:
+        print("    archive: text only, since evicted cells cannot be put back")
+        return
+    print(
+        f"    archive: {archive['bytes_per_token']:,.0f} bytes per token, {_size(archive['bytes'])} hold about "
+        f"{archive['tokens']:,} tokens of evicted text (--archive)"
+    )
 
 
 def _size(n_bytes: float, *, up: bool = False) -> str:

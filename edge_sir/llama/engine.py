@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir._owner import Owner, owned
-from edge_sir.core.plan import Move, check_places, moves_between
+from edge_sir.core.plan import Move, Run, check_places, moves_between
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sealed import seal, unseal
 from edge_sir.core.sharing import Sharing
@@ -60,6 +60,8 @@ _SEQUENCE = "sequence of llama.cpp's cells"
 _PAD = 256  # llama.cpp rounds the cells of a context up to this (llama-context.cpp)
 _MOST = 2**31 - 1  # llama_pos is an int32
 _MOST_BATCH, _MOST_THREADS = 65_536, 512  # GGML_MAX_N_THREADS
+_MANY_RANGES = 8  # so many, of a sequence of at most _SPARSE times their cells, are picked out of its whole state
+_SPARSE = 8
 _MOST_SEQ = 256  # LLAMA_MAX_SEQ
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 # llama.cpp holds the logits of a chunk twice. With a vocabulary of 151,936 a chunk of 128 takes 156 MB for them and
@@ -137,6 +139,7 @@ class LlamaEngine:
         self._batch = Batch(int(lib.llama_n_batch(self._handle)))  # never more than there are cells
         self._ids = np.arange(model.n_vocab, dtype=np.int32)
         self._sharing = Sharing()
+        self._saved_size: tuple[int, int] | None = None  # a number of cells, and the bytes of their state
         self._shift_pending = False
         self._wrong_keys = ""  # why the cache is wrong, once it is
         self._scratch = options.n_seq_max  # a sequence beyond those that callers see, empty between calls
@@ -291,11 +294,22 @@ class LlamaEngine:
             self.remove(seq, 0, -1)  # it may have been restored in part
             raise StateError(f"llama.cpp refused the saved state: {LOG.last_error()}")
 
-    def _get_state(self, seq: int) -> memoryview:
+    def _get_state(self, seq: int, n_most: int = 0) -> memoryview:
+        """n_most: cells that it has at most, 0 if unknown. To ask llama.cpp for the size takes as long as the state."""
+        if n_most and self._saved_size is not None:
+            n_cells, size = self._saved_size
+            if n := len(state := self._get_data(seq, size * -(-n_most // n_cells))):
+                return state[:n]
         size = lib.llama_state_seq_get_size(self._handle, seq)
-        buffer = (ctypes.c_uint8 * size)()
-        n = lib.llama_state_seq_get_data(self._handle, buffer, size, seq)
-        return memoryview(buffer).cast("B")[:n]
+        if n_most and not self.spec.n_swa:  # the cache of a sliding window may hold fewer cells than another time
+            self._saved_size = n_most, size
+        return self._get_data(seq, size)
+
+    def _get_data(self, seq: int, size: int) -> memoryview:
+        """The state, in a buffer of `size` bytes; nothing where that is too small."""
+        buffer = np.empty(size, np.uint8)
+        pointer = buffer.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        return buffer.data[: lib.llama_state_seq_get_data(self._handle, pointer, size, seq)]
 
     def _set_state(self, seq: int, state: bytes | memoryview) -> bool:
         pointer = np.frombuffer(state, np.uint8).ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))  # not copied
@@ -303,24 +317,44 @@ class LlamaEngine:
 
     # ---- saving and restoring cells --------------------------------------------------------------
 
-    def save(self, seq: int, p0: int, p1: int) -> bytes:
+    def save(self, seq: int, p0: int, p1: int, *more: Run) -> bytes:
         """As the protocol says: llama_memory_seq_cp to the scratch sequence, llama_state_seq_get_data of that one.
 
         The flush comes first, since llama.cpp would store new positions with old keys.
         """
         self._check_seq(seq)
         self._check_can_restore()
-        _check_positions(p0, p1)
+        for run in (ranges := ((p0, p1), *more)):
+            _check_positions(*run)
         self.flush(seq)
         self._refuse_wrong_keys()
-        lib.llama_memory_seq_cp(self._memory, seq, self._scratch, p0, p1)
+        n, n_all = _n_most(ranges), min(self.pos_range(seq)[1] + 1, self.spec.n_ctx)
+        if len(ranges) >= _MANY_RANGES and n_all <= _SPARSE * n:
+            return seal(_CELLS, self._terms, self._picked(seq, ranges, n_all))
         try:
-            state = self._get_state(self._scratch)
+            for run in ranges:
+                lib.llama_memory_seq_cp(self._memory, seq, self._scratch, *run)
+            if not self.spec.n_swa and lib.llama_memory_seq_pos_max(self._memory, self._scratch) < 0:
+                raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")
+            state = self._get_state(self._scratch, min(n, self.spec.n_ctx))
         finally:
             self._clear_scratch()
-        if not len(CellState(state).pos):
+        if self.spec.n_swa and not len(CellState(state).pos):
             raise StateError(f"sequence {seq} has no cells at positions {p0} to {p1}")
         return seal(_CELLS, self._terms, state)
+
+    def _picked(self, seq: int, ranges: Sequence[Run], n_most: int) -> bytes:
+        """The cells of these ranges, out of the whole sequence's state.
+
+        llama.cpp copies V that lies value by value range by range of cells: 310 cells in 120 ranges took 50 ms on
+        SmolLM2-135M, all 1,000 of the sequence 5.
+        """
+        state = CellState(self._get_state(seq, n_most))
+        here = state.pos
+        wanted = here[np.any([(p0 <= here) & (here < p1) for p0, p1 in ranges], axis=0)]
+        if not len(wanted):
+            raise StateError(f"sequence {seq} has no cells at positions {ranges[0][0]} to {ranges[-1][1]}")
+        return state.chosen(wanted)
 
     def restore(
         self, seq: int, blob: bytes, pos: ArrayLike, to: ArrayLike | None = None, moves: Sequence[Move] = ()
@@ -419,6 +453,11 @@ def _check_positions(p0: int, p1: int) -> None:
     """ctypes would cut a larger number to another position."""
     if not (-1 <= p0 <= _MOST and -1 <= p1 <= _MOST):
         raise BatchError(f"positions {p0} to {p1} are out of range")
+
+
+def _n_most(ranges: Sequence[Run]) -> int:
+    """Cells that the ranges hold at most, 0 if one has no end."""
+    return 0 if any(p1 < 0 for _, p1 in ranges) else sum(p1 - max(0, p0) for p0, p1 in ranges)
 
 
 def _has_scratch(options: EngineOptions) -> bool:

@@ -12,6 +12,8 @@ from edge_sir.core.ledger import ROLES, UNSPOKEN, split
 from edge_sir.engine import TextCodec
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
+from edge_sir.recall.choose import Sentence, chosen
+from edge_sir.recall.dense import SentenceEncoder
 from edge_sir.recall.index import TurnIndex
 from edge_sir.session import SavedRows, Session
 from edge_sir.text.boundaries import spelled
@@ -25,14 +27,12 @@ _LEAST = 4  # tokens; less of a passage says nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sentence:
-    """Of a piece the missing rows of one sentence. n_shared: of the message's words those that it holds."""
+class _Missing:
+    """Of a piece the missing rows of one sentence. given: what it is chosen by."""
 
     piece: Piece
     rows: NDArray[np.intp]
-    n_shared: int
-    by_user: bool
-    born: int
+    given: Sentence
 
 
 class _Passage(NamedTuple):
@@ -47,7 +47,7 @@ class Recall:
 
     read_again: what is found is read again as text, always; else only where its cells cannot be put back. share: the
     most cells that recalled tokens take, as a share of the budget. place: where cells return to, as in
-    `Session.restore`.
+    `Session.restore`. encoder: of sentences, for the index.
     """
 
     def __init__(
@@ -60,15 +60,26 @@ class Recall:
         read_again: bool = False,
         share: float = 0.25,
         place: Literal["own", "last"] = "own",
+        encoder: SentenceEncoder | None = None,
     ) -> None:
         self.archive = archive
         self._session, self._codec, self._transcript = session, codec, transcript
-        self._index = TurnIndex()
+        self._index = TurnIndex(encoder=encoder)
         self._read_again, self._share = read_again, share
         self._place: Literal["own", "last"] = place
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes that evicted cells, their rows and the index of what was said take."""
+        return self.archive.n_bytes + self._index.n_bytes
+
+    def clear(self) -> None:
+        """A new conversation: nothing of the old one is in the index."""
+        self._index.sync(())
+
     def close(self) -> None:
         """Frees the index, and what the archive holds."""
+        self._index.sync(())
         self._index.close()
         self.archive.clear()
 
@@ -87,9 +98,10 @@ class Recall:
         passages = self._matching(text) if turns is None else self._whole(turns)
         if not passages:
             return ()
+        n_most = self._n_most
         n_tokens = self._put_back(passages)
         left = [passage for passage, n in zip(passages, n_tokens, strict=True) if not n]
-        n_tokens += self._read(left, encoder, self._n_most - sum(n_tokens))
+        n_tokens += self._read(left, encoder, n_most - sum(n_tokens))
         found: dict[int, Recalled] = {}
         for (piece, rows), n in zip([*passages, *left], n_tokens, strict=True):
             if n:
@@ -129,20 +141,15 @@ class Recall:
         return passages
 
     def _of_turn(self, turn: int, held: frozenset[str] | None, n_most: int) -> list[_Passage]:
-        """What to recall of a turn: of what is missing the sentences with the words `held` of the message.
+        """Which of a turn's missing sentences come back, by the words `held` of the message; all, with None for them.
 
-        Beside them others, the user's first, as long as they leave half of the room to other turns; all, with None for
-        the words. `n_most` rows in all.
+        `n_most` rows in all at most.
         """
         pieces = self.archive.of_turn(turn)
         missing = [part for piece in pieces for part in self._sentences(piece, held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
-        n_left = n_most
-        for part in sorted(missing, key=lambda part: (-part.n_shared, not part.by_user, part.born)):
-            rows = part.rows[:n_left] if part.n_shared else part.rows
-            if 0 < len(rows) <= n_left and (part.n_shared or (wanted and n_left - len(rows) >= n_most // 2)):
-                wanted.setdefault(part.piece.key, []).append(rows)
-                n_left -= len(rows)
+        for index, n in chosen([part.given for part in missing], n_most, by_meaning=held == frozenset()):
+            wanted.setdefault(missing[index].piece.key, []).append(missing[index].rows[:n])
         return [_Passage(p, np.sort(np.concatenate(wanted[p.key]))) for p in pieces if p.key in wanted]
 
     def _put_back(self, passages: Sequence[_Passage]) -> list[int]:
@@ -180,7 +187,7 @@ class Recall:
 
     # ---- what is missing -----------------------------------------------------------------------
 
-    def _sentences(self, piece: Piece, held: frozenset[str] | None) -> list["_Sentence"]:
+    def _sentences(self, piece: Piece, held: frozenset[str] | None) -> list["_Missing"]:
         """The sentences of a piece that are not whole any more, and which of their rows are missing, markers included.
 
         None for the words: each counts as if it held one.
@@ -194,7 +201,8 @@ class Recall:
             if is_said_missing[index].any():
                 n_shared = 1 if held is None else self._index.n_shared(self._text(piece.saved, index), held)
                 by_user = bool(np.any(columns["role"][index] == _USER))
-                parts.append(_Sentence(piece, rows, n_shared, by_user, int(piece.born[rows[0]])))
+                given = Sentence(len(rows), n_shared, by_user, int(piece.born[rows[0]]))
+                parts.append(_Missing(piece, rows, given))
         return parts
 
     def _text(self, saved: SavedRows, rows: NDArray[np.intp]) -> str:

@@ -8,7 +8,7 @@ import psutil
 
 __all__ = ["ByteStore", "default_bound", "process_store"]
 
-_SHARE = 4  # a quarter of the memory that is free when the store is made
+_SHARE = 4  # a quarter of the memory that is free
 
 
 def default_bound() -> int:
@@ -46,9 +46,11 @@ class ByteStore:
         return self._n_bytes
 
     def put(self, blob: bytes) -> int:
-        """Keeps a blob and returns its key; one that is larger than the bound leaves at once."""
+        """Keeps a blob and returns its key; one that is larger than the bound leaves at once, an empty one is none."""
         with self._lock:
             self._next += 1
+            if not blob:
+                return self._next
             self._blobs[self._next] = blob
             self._n_bytes += len(blob)
             self._make_room()
@@ -81,5 +83,8 @@ class ByteStore:
 
 @functools.cache
 def process_store() -> ByteStore:
-    """The one that all conversations of the process share. Its bound is taken when the first of them asks for it."""
+    """The one that all conversations of the process share. Its bound is taken when the first of them asks for it.
+
+    Memory is the process's, so the bound is, too: `--archive` of any chat sets it for all, and the last one counts.
+    """
     return ByteStore(default_bound())

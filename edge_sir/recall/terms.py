@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edge_sir.text.boundaries import NO_SPACES
 
-__all__ = ["is_prefix", "terms"]
+__all__ = ["is_prefix", "is_weak", "terms", "words"]
 
 # Letters that Unicode does not take apart into a plain one and a mark.
 _FOLDED = str.maketrans(
@@ -32,6 +32,32 @@ welchen welcher welches wenn wer wie wieder wir wird wo wohin zu zum zur
 """
 _COMMON = frozenset(_COMMON_WORDS.split())
 
+# Words that most talk has, whatever it is about. A conversation is too short to tell them by how often they come.
+_WEAK_WORDS = """
+able ago almost alone already although always another anybody anyone anything area around ask asked asking away awful
+back bad best better big bit bring brought came care come comes coming course day days dear different early end enough
+even everybody everyone everything exactly fact far feel felt few find fine first found full gave give given glad go
+goes going good got great guess happen happened hard hear heard hello help hope hour hours idea important interested
+keep kept kind knew know known large last late later least leave left less like liked likely line little long look
+looked looking lost lot made make making matter maybe mean means mention mentioned minute minutes moment morning need
+needed never new next nice night nobody none nothing often oh old open part people perhaps place point possible pretty
+probably problem put quite ran rather read ready real reason remember right run same saw second see seem seen set
+several show side since small somebody someone sometimes soon sorry sound sounds start started stay stop sure take
+taken talk thing things think though thought three time times today together tomorrow tonight took tried true try turn
+two understand until use used usual usually wait want wanted wants week weeks whole without word work world write
+wrong yeah year years yesterday young
+ahnung alles andere anderen anfang arbeit beide besser beste bevor bleiben bringen brauche brauchen denke denken ding
+dinge dort eben eigentlich einfach einmal ende erst erste etwa fall finde finden fragen frau fruh ganz geben gefallt
+gehe gehen geht genau genug gern gerne gesagt gestern gibt glaube gross gut gute guten guter gutes hallo heute hier hin
+ihre immer jahr jahre jeder jemand klein kommen kommt konnen konnte lange lassen leben leider leute lieber machen macht
+mach meist mensch menschen mogen mochte morgen muss mussen nachste natuerlich naturlich neu neue nichts nie nun oft ort
+richtig sache sachen sagen sagt schlecht schon sehen seit soll sollen sollst sonst spat stunde stunden tag tage teil
+tun uhr unter viel viele vielleicht warten weg weil weiss weit welt wissen woche wochen wollen wollte wort zeit zwei
+"""
+_WEAK = frozenset(_GERMAN_ENDING.sub("", word) for word in _WEAK_WORDS.split())
+_WEAK_SIGNS = re.compile("[\u3040-\u309f的了是我你他她它们在有这那和就都也吗呢吧么什谁哪怎]")  # of Japanese and Chinese
+_SHORT_NUMBER = 2  # digits; so small a number is in many texts
+
 
 def terms(text: str) -> list[str]:
     """The words of `text` that tell it from others, in order, folded: lower case, no marks over letters.
@@ -39,7 +65,18 @@ def terms(text: str) -> list[str]:
     Where a script puts no spaces between words, two neighbouring characters make a term; the last one is a term of its
     own as well, so that every character begins one.
     """
-    return [term for word in _fold(text).split() for term in _split(word) if term not in _COMMON]
+    return [term for word in words(text) for term in _split(word) if term not in _COMMON]
+
+
+def is_weak(term: str) -> bool:
+    """Whether a term hardly tells a text from others: a word of all talk, or a small number."""
+    is_small = term.isdigit() and len(term) <= _SHORT_NUMBER
+    return is_small or term in _WEAK or (NO_SPACES.match(term) is not None and _WEAK_SIGNS.search(term) is not None)
+
+
+def words(text: str) -> list[str]:
+    """All words of `text`, folded."""
+    return _fold(text).split()
 
 
 def is_prefix(term: str) -> bool:

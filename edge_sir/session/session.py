@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir._owner import Owner
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, Journal, TokenLedger, split
+from edge_sir.core.ledger import ROLES, Journal, TokenLedger
 from edge_sir.core.plan import EvictionPlan, moves_between, runs_of
 from edge_sir.core.policy import LedgerView, Policy
 from edge_sir.core.records import Eviction, SessionStats
@@ -49,6 +49,8 @@ __all__ = ["Session", "check_context"]
 _log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
+_SPARE = 32  # cells displaced beside those needed, or each token of the reply would displace one, and shift all keys
+_SOON = 128  # tokens of the message that waits for which room is displaced together with that for what is recalled
 
 
 def check_context(budget: Budget, engine: Engine) -> None:
@@ -328,19 +330,22 @@ class Session:
 
     # ---- what is saved, and what comes back ------------------------------------------------------
 
-    def save_rows(self, rows: ArrayLike) -> SavedRows:
-        """The ledger `rows` (sorted neighbours, int [n]) with their cells, for `restore` after they were evicted.
+    def save_rows(self, rows: ArrayLike, *, cells: bool = True) -> SavedRows:
+        """The ledger `rows` (sorted, int [n]) with their cells, for `restore` after they were evicted.
 
-        Raises CapabilityError where the engine cannot restore cells (`EngineSpec.why_restore`).
+        cells: False for the rows alone, which cost nothing and cannot be restored. Raises CapabilityError where the
+        engine cannot restore cells (`EngineSpec.why_restore`).
         """
         self.make_ready()
         index = np.asarray(rows, np.intp)
-        if not len(index) or np.any(np.diff(index) != 1) or index[0] < 0 or index[-1] >= len(self.ledger):
+        if not len(index) or np.any(np.diff(index) < 1) or index[0] < 0 or index[-1] >= len(self.ledger):
             raise SessionError(f"{len(index)} rows of a ledger of {len(self.ledger)} are no passage to save")
         columns = {name: column[index].copy() for name, column in self.ledger.columns().items()}
+        if not cells:
+            return SavedRows(columns, self._epochs.now, b"")
+        first, *more = runs_of(index, self.ledger["pos"])
         with shield():  # a pending K-shift is applied by a decode
-            cells = self.engine.save(self.seq, int(columns["pos"][0]), int(columns["pos"][-1]) + 1)
-        return SavedRows(columns, self._epochs.now, cells)
+            return SavedRows(columns, self._epochs.now, self.engine.save(self.seq, *first, *more))
 
     def restore(
         self,
@@ -359,9 +364,11 @@ class Session:
         decoded row stays as it was. Rows of turns that were taken back are the caller's to leave out, and so is making
         room.
         Raises SessionError if they do not fit the budget, StateError where their text must be read instead: the cells
-        are damaged, of another model or context, or must move and cannot. Then nothing has changed.
+        were not saved, are damaged, of another model or context, or must move and cannot. Then nothing has changed.
         """
         self.make_ready()
+        if not saved.cells:
+            raise StateError("these rows were saved without their cells; read their text again")
         missing = self._missing(saved, rows)
         if not len(missing):
             return 0
@@ -432,13 +439,20 @@ class Session:
         be restored none comes back. Raises SessionError if not as many cells may be displaced.
         """
         self.make_ready()
-        n_over = len(self.ledger) + sum(len(self._missing(*p)) for p in passages) - self.budget.n_cells
+        wanted = [(saved, self._missing(saved, rows)) for saved, rows in passages]
+        n_wanted = sum(len(rows) for _, rows in wanted)
+        if not n_wanted:
+            return [0] * len(wanted)
+        n_over = len(self.ledger) + n_wanted - self.budget.n_cells
+        beside = np.isin(self.ledger["born"], [b for saved, _ in wanted for b in saved.columns["born"]])
+        if n_over > int((self._displaceable() & ~beside).sum()):
+            beside[:] = False
         if n_over > int(self._displaceable().sum()):
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
-        self._displace(n_over)
-        came = [0] * len(passages)
+        self._displace(n_over + min(len(self._pending), _SOON), beside)
+        came = [0] * len(wanted)
         with self._unrecorded():
-            for i, (saved, rows) in enumerate(passages):
+            for i, (saved, rows) in enumerate(wanted):
                 with contextlib.suppress(StateError):
                     came[i] = self.restore(saved, rows, place=place, recalled=True)
         return came
@@ -482,21 +496,25 @@ class Session:
         may_go: NDArray[np.bool_] = ~(self.room.fixed() | ledger["recalled"] | (ledger["turn"] == self.turn))
         return may_go
 
-    def _displace(self, n: int) -> None:
-        """Frees `n` cells, those that the policy values least; recalled rows yield where nothing else may."""
+    def _displace(self, n: int, keep: NDArray[np.bool_] | None = None) -> None:
+        """Frees `n` cells and some to spare, those that the policy values least; recalled rows yield if others may not.
+
+        keep: ledger rows that stay, bool [len(ledger)]: what is resident of a passage that is to be recalled.
+        """
         n_short = n - int(self._displaceable().sum())
         if n_short > 0:
             with self._unrecorded():
                 self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
             n -= n_short
-        if n <= 0:
+        protect = ~self._displaceable() if keep is None else ~self._displaceable() | keep
+        n = min(n + _SPARE, int((~protect).sum())) if n > 0 else 0
+        if not n:
             return
         view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
-        rows = self.policy.plan(view, n, ~self._displaceable()).rows
+        rows = self.policy.plan(view, n, protect).rows
         if self.before_eviction is not None:
             self.before_eviction(rows)
-        for run in split(rows, rows - np.arange(len(rows))):
-            self._displaced.add(self.save_rows(run))
+        self._displaced.add(self.save_rows(rows))
         with self._unrecorded():
             self._take_out(rows)
 

@@ -546,6 +546,28 @@ def test_where_keys_must_not_move_cells_return_to_their_old_positions(
     assert engine.pos_range(0)[1] == N - 1
 
 
+FAR_APART = {"a few": [(3, 6), (10, 11), (20, 25)], "words all over": [(p, p + 1) for p in range(3, 25, 2)]}
+
+
+@pytest.mark.parametrize("ranges", FAR_APART.values(), ids=FAR_APART.keys())
+def test_ranges_far_apart_make_one_blob(kind: Kind, ranges: list[tuple[int, int]]) -> None:
+    engine = kind.make()
+    read(engine, 0, some_tokens(engine, N))
+    saved = engine.save(0, *ranges[0], *ranges[1:])
+    lost = [p for p0, p1 in ranges for p in range(p0, p1)]
+    assert len(saved) < len(engine.save(0, 3, 25))
+    with pytest.raises(StateError):
+        engine.restore(0, saved, [12])
+    for p in lost:
+        engine.remove(0, p, p + 1)
+    read(engine, 3, some_tokens(engine, 10, seed=5))
+    engine.remove(3, 4, -1)
+    engine.restore(0, saved, lost)
+    assert apart(read(engine, 0, [77, 78]), read(untouched(kind), 0, [77, 78])) < kind.same
+    with pytest.raises(StateError, match="no cells"):
+        engine.save(0, *(span := [(p + 9 * N, p + 9 * N + 1) for p in range(0, 200, 2)])[0], *span[1:])
+
+
 def test_nothing_is_no_passage(kind: Kind) -> None:
     engine = kind.make()
     with pytest.raises(StateError, match="no cells"):

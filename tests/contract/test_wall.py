@@ -124,8 +124,9 @@ def test_positions_that_are_none(kind: Kind, p0: int, p1: int) -> None:
         with pytest.raises(BatchError):
             engine.shift(0, p0, p1, 1)
     if engine.spec.can_restore:
-        with pytest.raises(BatchError):
-            engine.save(0, p0, p1)
+        for ranges in ((p0, p1), (0, 1, (p0, p1))):
+            with pytest.raises(BatchError):
+                engine.save(0, *ranges)
     assert engine.pos_range(0)[1] == 4
 
 

@@ -85,6 +85,7 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
         "policy": "random:seed=3",
         "positions": "gaps",
         "recall": "cells",
+        "recall_index": "dense",
         "system": "S ☕",
         "stats": "s.json",
         "trace": "t.jsonl",

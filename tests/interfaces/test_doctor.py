@@ -58,6 +58,29 @@ def test_too_little_memory_is_told_how_much_is_needed(run_cli: Callable, talker_
     assert "hold a budget of " in asked(f"{float(found[1]) + 1}{found[2]}")
 
 
+def test_the_archive_is_counted_beside_the_budget(run_cli: Callable, talker_path: Path) -> None:
+    def asked(*more: str) -> tuple[str, dict[str, Any]]:
+        args = ("doctor", talker_path, "--budget", "256", "--no-speed", *more)
+        return run_cli(*args).succeeded().out.decode(), json.loads(run_cli(*args, "--json").succeeded().out)["memory"]
+
+    text, memory = asked("--archive", "1.5MB")
+    archive = memory["archive"]
+    assert archive["bytes"] == 1_500_000 and memory["cell_bytes"] < archive["bytes_per_token"] < 500
+    assert archive["tokens"] == int(1_500_000 / archive["bytes_per_token"]) and "left_bytes" not in archive
+    assert f"archive: {archive['bytes_per_token']:.0f} bytes per token, 1.5 MB hold about" in text
+    text, memory = asked("--memory", "200M")
+    archive = memory["archive"]
+    assert archive["bytes"] == archive["left_bytes"] == 200_000_000 - memory["budget_bytes"]
+    assert re.search(r"beside a budget of 256 cells [\d.]+ MB of it are left for the archive", text)
+    text, smaller = asked("--memory", "200M", "--archive", "20MB")
+    assert smaller["largest_budget"] == memory["largest_budget"] > 0 and smaller["reserved_bytes"] == 20_000_000
+    assert "200.0 MB hold, beside an archive of 20.0 MB, a budget of " in text
+    text, none = asked("--memory", "200M", "--archive", "190MB")
+    assert none["largest_budget"] == 0 and none["least_bytes"] > 190_000_000
+    assert "beside an archive of 190.0 MB, not even the smallest budget" in text
+    assert asked("--archive", "0")[1]["archive"]["tokens"] == 0
+
+
 def test_a_model_is_reported_for_programs(run_cli: Callable, write_model: Callable) -> None:
     path = write_model("swa", kind="gemma3")
     report = json.loads(run_cli("doctor", path, "--json", "--no-speed", "--budget", "256").succeeded().out)

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 import edge_sir
+from edge_sir.errors import ConfigError
+from edge_sir.recall import dense
 
 FACT = "My sister Ottilie keeps fourteen hives of bees in Bergen."
 
@@ -33,3 +35,14 @@ def test_what_a_message_asks_about_comes_back_and_leaves_again(smollm2_path: Pat
         assert chat.engine.pos_range(0)[1] == chat.session.ledger.next_pos - 1
         assert chat.stats().archive_bytes > 20_000 * len(FACT.split())
         chat.reply("And now to something else.")
+
+
+def test_an_index_whose_packages_are_missing_is_refused_in_one_line(
+    smollm2_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense, "_MODEL", ("no-such-package-for-edge-sir", "model.onnx", ""))
+    options = {"budget": 192, "recall_index": "dense"}
+    with edge_sir.load(smollm2_path, threads=1, quiet=True) as model:
+        with pytest.raises(ConfigError, match=r"pip install 'edge-sir\[recall-dense\]'"):
+            model.chat(**options, recall="cells")
+        model.chat(**options, recall="off").close()

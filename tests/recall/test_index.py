@@ -143,3 +143,37 @@ def test_a_long_message_is_searched_by_its_rarest_words() -> None:
 
 def test_terms_are_folded_and_common_words_left_out() -> None:
     assert terms("What's the NAME of Ada’s café in Łódź?") == ["name", "ada", "cafe", "lodz"]
+
+
+def test_of_a_longer_conversation_only_what_is_new_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [Message(turn, "user", f"On day {turn} it rained.") for turn in range(1, 300)]
+    index = TurnIndex()
+    index.sync(said)
+    put: list[int] = []
+    plain = TurnIndex._put
+
+    def counted(self: TurnIndex, turn: int, messages: tuple[Message, ...]) -> None:
+        put.append(turn)
+        plain(self, turn, messages)
+
+    monkeypatch.setattr(TurnIndex, "_put", counted)
+    index.sync(said)
+    said += [Message(299, "assistant", "A pelican."), Message(300, "user", "A heron.")]
+    index.sync(said)
+    assert put == [299, 300] and found(index, "Was there a pelican?") == [299] and len(index) == 300
+    assert found(index, "And the rain of day 299?")[0] == 299, "what the turn held before is still in it"
+    said[10] = Message(11, "user", "A stork.")
+    index.sync([message for message in said if message.turn != 20])
+    assert put[2:] == [11] and found(index, "Was there a stork?") == [11] and len(index) == 299
+
+
+def test_its_memory_is_counted() -> None:
+    index = TurnIndex()
+    assert index.n_bytes == 0
+    said = [Message(turn, "user", f"Word{turn} and other{turn}, then third{turn}.") for turn in range(1, 1000)]
+    index.sync(said[:10])
+    few = index.n_bytes
+    index.sync(said)
+    assert index.n_bytes > 1.5 * few > 0
+    index.sync(())
+    assert index.n_bytes == 0 and found(index, "word5") == [] and len(index) == 0

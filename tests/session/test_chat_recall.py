@@ -45,6 +45,18 @@ def test_what_a_message_asks_about_is_resident_while_its_turn_runs(positions: st
     assert transcript(chat).startswith(before[: len("<s>")]) and QUESTION in transcript(chat)
 
 
+def test_a_follow_up_recalls_what_the_question_before_it_recalled() -> None:
+    chat = forgetful()
+    assert [r.turn for r in chat.reply(QUESTION).recalled] == [1]
+    assert FACT not in transcript(chat)
+    stream = chat.stream("And since when?")
+    next(stream)
+    assert FACT in transcript(chat)
+    stream.close()
+    assert chat.reply("Hello there!").recalled == ()
+    assert chat.reply("And since when?").recalled == ()
+
+
 def test_where_nothing_matches_nothing_changes() -> None:
     chat = forgetful()
     restored = chat.session.stats.restored
@@ -61,7 +73,10 @@ def test_a_chat_that_does_not_recall_keeps_nothing() -> None:
 
 def test_what_is_kept_outside_the_cells_is_counted() -> None:
     chat = forgetful()
-    assert chat.stats().archive_bytes > 1000
+    recall = chat._recall
+    chat.reply("Hello there!")  # a message is looked for
+    assert chat.stats().archive_bytes == recall.archive.n_bytes + recall._index.n_bytes
+    assert recall.archive.n_bytes > 1000 and recall._index.n_bytes > 1000
     chat.clear()
     assert chat.stats().archive_bytes == 0
 

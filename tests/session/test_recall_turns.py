@@ -4,12 +4,14 @@ With policies that go by no score: what is recalled changes how much the model e
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from driving import agrees
 
 from edge_sir.core.budget import Budget
+from edge_sir.core.plan import EvictionPlan
 from edge_sir.policies import from_spec
 from edge_sir.session import SavedRows, Session
 from edge_sir.testing import ToyEngine
@@ -73,6 +75,45 @@ def test_a_hundred_recalling_turns_hold_what_turns_without_recall_hold(policy: s
         assert plain.ledger["turn"].tolist() == recalling.ledger["turn"].tolist()
     assert n_recalled > 500 and not recalling.is_recalling
     assert not recalling.ledger["recalled"].any()
+
+
+@pytest.mark.parametrize("positions", ["packed", "gaps"])
+def test_what_is_displaced_is_saved_once_and_not_word_by_word(positions: str) -> None:
+    session = session_of("random:seed=3", positions)
+    session.begin_turn()
+    read(session, np.random.default_rng(1), 60)
+    saved = session.save_rows(range(10, 40))
+    session.evict(EvictionPlan(np.arange(10, 40), session.ledger.epoch, "room"))
+    session.begin_turn()
+    read(session, np.random.default_rng(2), 60)
+    n_saves, save = 0, session.engine.save
+
+    def counted(*args: Any) -> bytes:
+        nonlocal n_saves
+        n_saves += 1
+        return save(*args)
+
+    session.engine.save = counted  # type: ignore[method-assign]
+    session.begin_turn()
+    before = session.ledger["born"].tolist()
+    assert session.recall([(saved, None)]) == [30] and n_saves == 1
+    assert BUDGET - 32 <= len(session.ledger) < BUDGET and agrees(session)
+    assert session.end_recall() == 30
+    assert session.ledger["born"].tolist() == before and agrees(session)
+
+
+def test_what_is_left_of_a_recalled_passage_is_not_displaced() -> None:
+    session = session_of("interval")
+    session.begin_turn()
+    read(session, np.random.default_rng(1), BUDGET)
+    saved = session.save_rows(range(30, 60))
+    session.evict(EvictionPlan(np.arange(30, 60, 2), session.ledger.epoch, "room"))
+    session.begin_turn()
+    read(session, np.random.default_rng(2), 15)
+    session.begin_turn()
+    assert session.recall([(saved, None)]) == [15]
+    assert set(range(30, 60)) <= set(session.ledger["born"].tolist()) and agrees(session)
+    assert session.end_recall() == 15
 
 
 def recall(session: Session, saved: SavedRows) -> int:

@@ -274,10 +274,35 @@ def test_where_cells_cannot_be_saved_that_is_said() -> None:
         session.save_rows(range(5))
 
 
-@pytest.mark.parametrize("rows", [[], [3, 5], [-1, 0], range(99, 101)], ids=str)
-def test_only_neighbours_are_a_passage(rows: Any) -> None:
+@pytest.mark.parametrize("rows", [[], [5, 3], [3, 3], [-1, 0], range(99, 101)], ids=str)
+def test_only_rows_of_the_ledger_in_order_are_a_passage(rows: Any) -> None:
     with pytest.raises(SessionError, match="no passage"):
         filled().save_rows(rows)
+
+
+@pytest.mark.parametrize("positions", MODES)
+def test_rows_far_apart_are_one_passage(positions: str) -> None:
+    session = filled(positions=positions)
+    before, row = everything(session), probe(session)
+    lost = [3, 4, 20, 41, 42, 43, 90]
+    saved = session.save_rows(lost)
+    assert len(saved) == 7 and len(saved.cells) < len(session.save_rows(range(20)).cells)
+    evict(session, lost)
+    assert session.restore(saved, [0, 1, 2]) == 3 and session.restore(saved) == 4
+    for name, column in before.items():
+        np.testing.assert_array_equal(session.ledger[name], column, err_msg=name)
+    np.testing.assert_allclose(probe(session), row, rtol=1e-5, atol=1e-5)
+    assert agrees(session)
+
+
+def test_rows_without_cells_are_kept_and_cannot_be_restored() -> None:
+    session = filled(engine=ToyEngine(can_restore=False))
+    saved = session.save_rows(range(30, 50), cells=False)
+    assert saved.columns["token"].tolist() == session.ledger["token"][30:50].tolist() and saved.cells == b""
+    evict(session, range(30, 50))
+    with pytest.raises(StateError, match="read their text"):
+        session.restore(saved)
+    assert len(session.ledger) == 80 and agrees(session)
 
 
 def test_an_uncommitted_slice_is_undone_first() -> None:

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {"core", "errors"},
     "llama": {"_owner", "_shield", "core", "engine", "errors"},
     "testing": {"core", "engine", "errors"},
-    "options": {"engine", "errors", "policies"},
+    "options": {"core", "engine", "errors", "policies"},
     "models": {"errors"},
     "session": {"_owner", "_shield", "core", "engine", "errors", "policies"},
     "trace": {"core", "errors", "policies"},

@@ -264,3 +264,25 @@ def test_a_file_of_options_may_begin_with_a_byte_order_mark(tmp_path: Path) -> N
 def test_a_number_that_python_refuses_to_read_is_named_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not valid TOML"):
         gather_from(tmp_path, {FILE: "seed = " + "9" * 5000})
+
+
+@pytest.mark.parametrize(
+    ("given", "n_bytes"),
+    [
+        ({FILE: 'archive = "256MB"'}, 256 * 10**6),
+        ({FILE: "archive = 0"}, 0),
+        ({ENV: {"EDGE_SIR_ARCHIVE": "2G"}}, 2 * 10**9),
+        ({FLAG: {"archive": "1.5GiB"}}, 3 * 2**29),
+        ({}, None),
+    ],
+)
+def test_a_size_has_a_unit(tmp_path: Path, given: dict[str, Any], n_bytes: int | None) -> None:
+    assert gather_from(tmp_path, given).options.archive == n_bytes
+
+
+@pytest.mark.parametrize("size", ["lots", "-1", "2X", "1e9"])
+def test_what_is_no_size_is_refused(tmp_path: Path, size: str) -> None:
+    with pytest.raises(ConfigError, match=r"archive \(flag\).* write it like 900M, 2G or 1.5GiB"):
+        gather_from(tmp_path, {FLAG: {"archive": size}})
+    with pytest.raises(ConfigError, match="archive"):
+        Options(archive=-1)

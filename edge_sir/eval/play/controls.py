@@ -14,9 +14,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from edge_sir.core.policy import LedgerView, Policy, ScorePolicy, Scores
+from edge_sir.core.recall_mode import recall_mode
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec
-from edge_sir.recall.mode import recall_mode
 
 __all__ = [
     "RECALLS",

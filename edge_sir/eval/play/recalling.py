@@ -34,7 +34,7 @@ class Recalling:
             session,
             dialogue.codec,
             said,
-            Archive(session),
+            Archive(session, cells=how != "text"),
             read_again=how == "text",
             place="last" if how == "last" else "own",
         )

@@ -1,0 +1,142 @@
+"""What an archive keeps of a conversation, in which memory, and what it does with what is said twice."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from driving import drain, make_session, say, words
+
+from edge_sir.core.ledger import COLUMNS
+from edge_sir.core.plan import EvictionPlan
+from edge_sir.recall.archive import Archive, Piece
+from edge_sir.recall.rows import PackedRows
+from edge_sir.recall.store import ByteStore
+from edge_sir.session import Session
+from edge_sir.testing import ToyEngine
+
+
+def archived(bound: int = 10**9, **options: Any) -> tuple[Session, Archive]:
+    """A session of five messages of 20 tokens, and its archive."""
+    session = make_session("streaming", 256, **options)
+    archive = Archive(session, ByteStore(bound))
+    for turn in range(5):
+        say(session, words(20, turn))
+    return session, archive
+
+
+def evict(session: Session, rows: Any, why: str = "room") -> None:
+    session.evict(EvictionPlan(np.asarray(rows), session.ledger.epoch, why))
+
+
+def pieces_of(archive: Archive, turn: int) -> list[tuple[Piece, bool]]:
+    return [(piece, archive.cells_of(piece) is not None) for piece in archive.of_turn(turn)]
+
+
+@pytest.mark.parametrize(("bound", "engine"), [(0, {}), (10**9, {"can_restore": False})], ids=["no bytes", "no cells"])
+def test_without_cells_the_rows_are_kept(bound: int, engine: dict[str, Any]) -> None:
+    session, archive = archived(bound, engine=ToyEngine(**engine))
+    session.engine.save = None  # type: ignore[method-assign, assignment]  # nothing asks the engine
+    evict(session, range(25, 50, 2))
+    assert list(archive.turns()) == [2, 3]
+    [(second, has_cells)] = pieces_of(archive, 2)
+    assert not has_cells and second.rows["token"].tolist() == words(20, 1).tolist()
+    assert second.saved.columns["born"].tolist() == list(range(20, 40))
+    assert 0 < archive.n_bytes < 40 * 60
+    archive.forget(np.array([41]))
+    assert list(archive.turns()) == [2]
+
+
+def test_what_was_recalled_least_recently_leaves_first() -> None:
+    session, archive = archived()
+    store = archive._store
+    for first in (0, 20, 40):
+        evict(session, session.ledger["born"].searchsorted([first]))
+    first, second, third = (archive.of_turn(turn)[0] for turn in (1, 2, 3))
+    assert archive.cells_of(first) is not None
+    # neither counting nor looking at the rows is a use
+    assert archive.n_bytes > 0 and second.saved.cells == b"" and store.size(second.key) > 0
+    store.bound = store.n_bytes - 1
+    assert [archive.cells_of(piece) is not None for piece in (second, first, third)] == [False, True, True]
+    store.bound = store.n_bytes - 1
+    assert [archive.cells_of(piece) is not None for piece in (first, third)] == [False, True]
+    assert archive.turns() == {1, 2, 3}, "the rows stay"
+
+
+def test_rows_take_little_memory_and_lose_nothing() -> None:
+    session, _ = archived()
+    columns = {name: column[30:40].copy() for name, column in session.ledger.columns().items()}
+    columns["surprisal"][3] = np.nan
+    packed = PackedRows(columns)
+    for name, kind in COLUMNS:
+        assert packed[name].dtype == kind
+        np.testing.assert_array_equal(packed[name], columns[name], err_msg=name)
+    assert len(packed) == 10
+    wide, narrow = (PackedRows({n: np.tile(c, k) for n, c in columns.items()}).n_bytes for k in (101, 1))
+    assert (wide - narrow) / 1000 < 40 < sum(c.dtype.itemsize for c in columns.values())
+
+
+# ---- what is said again --------------------------------------------------------------------------
+
+
+def test_what_is_said_again_keeps_its_cells_once() -> None:
+    session, archive = archived()
+    say(session, words(20, 1))
+    evict(session, [22])
+    n_bytes = archive._store.n_bytes
+    session.begin_turn()
+    evict(session, session.ledger["born"].searchsorted([105]))
+    [(older, older_has_cells)], [(newer, newer_has_cells)] = pieces_of(archive, 2), pieces_of(archive, 6)
+    assert newer_has_cells and not older_has_cells
+    assert older.rows["token"].tolist() == newer.rows["token"].tolist()
+    assert archive._store.n_bytes == n_bytes
+
+
+def test_one_more_word_is_nearly_the_same_and_another_word_is_not() -> None:
+    session, archive = archived()
+    longer, other = np.insert(words(20, 1), 7, 65), words(20, 2)
+    other[7] = 0
+    for message in (longer, other):
+        say(session, message)
+    evict(session, [22, 42])
+    session.begin_turn()
+    evict(session, session.ledger["born"].searchsorted([105, 125]))
+    assert [has_cells for turn in (2, 6, 3, 7) for _, has_cells in pieces_of(archive, turn)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
+def test_what_lost_cells_in_the_running_turn_keeps_its_cells_for_an_undo() -> None:
+    session, archive = archived()
+    say(session, words(20, 1))
+    evict(session, [22, 105])
+    assert [has_cells for turn in (2, 6) for _, has_cells in pieces_of(archive, turn)] == [True, True]
+
+
+def test_a_message_that_repeats_itself_is_kept_whole() -> None:
+    session, archive = archived()
+    session.begin_turn()
+    session.start_message()
+    session.feed(np.tile(words(128, 9), 1), "user")
+    drain(session)
+    session.feed(words(128, 9)[:28], "user")
+    drain(session)
+    evict(session, session.ledger["born"].searchsorted([110]))
+    assert all(has_cells for _, has_cells in pieces_of(archive, 6)) and len(pieces_of(archive, 6)) == 2
+
+
+def test_a_repetition_that_is_taken_back_leaves_the_text_of_the_first() -> None:
+    session, archive = archived()
+    say(session, words(20, 1))
+    evict(session, [22])
+    session.begin_turn()
+    evict(session, session.ledger["born"].searchsorted([105]))
+    archive.truncate(6)
+    [(older, has_cells)] = pieces_of(archive, 2)
+    assert not has_cells and older.rows["token"].tolist() == words(20, 1).tolist()
+    say(session, words(20, 1))
+    session.begin_turn()
+    evict(session, [len(session.ledger) - 1])
+    assert pieces_of(archive, session.turn - 1)[0][1]
