@@ -1,7 +1,7 @@
 """A conversation, with all that a person may ask of its memory: view, find, pin, forget, undo, other terms."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message
 from edge_sir.memory.view import Memory
 from edge_sir.policies import from_spec
+from edge_sir.text.reply import Recalled
 
 __all__ = ["Chat", "RegeneratedStream", "Undone"]
 
@@ -26,13 +27,14 @@ class Undone:
     """What `undo` took back.
 
     messages: what was said in it. n_tokens: resident ones removed. lost: what older turns gave up for it, which
-    does not come back.
+    does not come back. restored: what of that is back, as tokens of what was said by turn.
     """
 
     turn: int
     messages: tuple[Message, ...]
     n_tokens: int
     lost: tuple[Loss, ...]
+    restored: Mapping[int, int] = field(default_factory=dict)
 
 
 class RegeneratedStream(ReplyStream):
@@ -94,9 +96,33 @@ class Chat(Conversation):
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins what is resident of a turn, or the sentences that hold these words, and returns that.
 
-        Raises ConfigError if nothing is resident, BudgetError if the pins would leave no room for a turn.
+        Where the chat recalls, what was evicted of it is put back first, as far as the archive has its cells. Raises
+        ConfigError if nothing is resident, BudgetError if the pins would leave no room for a turn.
         """
+        if self._recall is not None:
+            self._check_open()
+            self._close_open_reply()
         return self._memory.pin(what)
+
+    def recall(self, what: int | str) -> tuple[Recalled, ...]:
+        """Puts back what was evicted of a turn, or what matches a text, for good, and returns that.
+
+        The policy makes room for it. It is resident as all else, but while the next turn runs the policy spares it
+        where anything else can make room; after that it competes by its value, so /pin what must stay. Of a text the
+        same comes back as for a message that says it. Empty if all of it is resident. Raises ConfigError if the chat
+        does not recall, nothing was said that matches, or its cells are not kept; BudgetError if it does not fit.
+        """
+        self._check_open()
+        if self._recall is None:
+            raise ConfigError("this chat does not recall: start it with --recall cells")
+        self._close_open_reply()
+        found = self._recall.find(what)
+        self._memory.recall(np.concatenate([wanted.born for wanted in found]))
+        here = self.session.ledger["born"]
+        back = tuple(wanted.recalled for wanted in found if np.isin(wanted.born, here).any())
+        if not back and self._memory.is_lost(turn := found[0].recalled.turn):
+            raise ConfigError(f"what was evicted of turn {turn} is not kept with its cells; say it again")
+        return back
 
     def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
         """Takes the pins off a turn or sentences (None: all but system prompts), and returns what was pinned."""
@@ -113,7 +139,11 @@ class Chat(Conversation):
         return self._memory.forget(what)
 
     def undo(self) -> Undone:
-        """Takes the last turn back: the user's message and the reply. Raises ConfigError if there is none."""
+        """Takes the last turn back: the user's message and the reply. Raises ConfigError if there is none.
+
+        Where the chat recalls, what older turns gave up since it began is put back, as far as the archive has its cells
+        and the budget holds it. What was forgotten on request stays so.
+        """
         self._check_open()
         if self._unsent:  # an error kept it from being read at all
             said = tuple(Message(self.session.turn + 1, "user", text) for text in self._unsent)
@@ -125,9 +155,9 @@ class Chat(Conversation):
             raise ConfigError("nothing was said yet, so there is nothing to undo")
         if turn == self.system_turn:
             raise ConfigError(f"turn {turn} changed the system prompt; change it again instead")
-        lost = tuple(loss for loss in self.evictions.lost_since(self._began.get(turn, 0)) if loss.turn < turn)
         with shield():
-            return Undone(turn, messages, self.truncate(turn), lost)
+            taken = self._take_back(turn)
+            return Undone(turn, messages, taken.n_tokens, taken.lost, taken.restored)
 
     def regenerate(
         self,
@@ -209,6 +239,8 @@ class Chat(Conversation):
     def set_budget(self, n_cells: int) -> int:
         """Changes the budget; lowered, what no longer fits is evicted at once. Returns how many tokens that are.
 
+        Raised, where the chat recalls, what was evicted last is put back as far as the archive has its cells, up to the
+        low-water mark: the rest is room for the next turn. Lowered again before that, what came back leaves first.
         Beyond the cells that the engine was opened with, another is opened and the cells are carried over; lowering
         gives no memory back. Raises BudgetError, with nothing changed.
         """
@@ -219,8 +251,13 @@ class Chat(Conversation):
             if self._host is None:
                 raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
             self._move_to(self._host.open_engine(n_cells), self._host)
-        with self.evictions.lowering():
-            return self.session.set_budget(n_cells)
+        with shield():
+            is_more = n_cells > self.session.budget.n_cells
+            with self.evictions.lowering():
+                n_evicted = self.session.set_budget(n_cells)
+            if is_more:
+                self._memory.fill()
+        return n_evicted
 
     def _move_to(self, engine: Engine, host: Host) -> None:
         old = self.engine

@@ -11,11 +11,12 @@ from pathlib import Path
 from edge_sir.chat.chat import Chat, RegeneratedStream, Undone
 from edge_sir.chat.stats import ChatStats
 from edge_sir.errors import ConfigError
-from edge_sir.memory.evictions import Forgotten, Loss
+from edge_sir.memory.evictions import Forgotten, Loss, Restored
 from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message, read_transcript
 from edge_sir.memory.view import Memory, TurnMemory
 from edge_sir.policies import names
+from edge_sir.text.reply import Recalled
 
 __all__ = [
     "Affected",
@@ -36,6 +37,7 @@ __all__ = [
     "memory",
     "pin",
     "policy",
+    "recall",
     "regenerate",
     "save",
     "stats",
@@ -102,10 +104,15 @@ def losses(chat: Chat) -> tuple[TurnMemory, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Affected:
-    """What was pinned, unpinned or forgotten. n_evicted: tokens of the same that had made room before."""
+    """What was pinned, unpinned or forgotten.
+
+    n_evicted: tokens of the same that had made room before, and are not back. n_restored: of what was said, those that
+    had made room and were put back for it.
+    """
 
     passages: tuple[Passage, ...]
     n_evicted: int
+    n_restored: int = 0
 
     @property
     def n_resident(self) -> int:
@@ -119,9 +126,19 @@ class Affected:
 
 
 def pin(chat: Chat, what: int | str) -> Affected:
-    """Pins what is resident of it. Raises ConfigError if nothing is, BudgetError if that would leave no room."""
+    """Pins it, what was evicted of it too where that can come back.
+
+    Raises ConfigError if nothing of it is resident then, BudgetError if that would leave no room.
+    """
+    n_before = chat.n_evicted(what)
     passages = chat.pin(what)
-    return Affected(passages, chat.n_evicted(what))
+    n_evicted = chat.n_evicted(what)
+    return Affected(passages, n_evicted, max(0, n_before - n_evicted))
+
+
+def recall(chat: Chat, what: int | str) -> tuple[Recalled, ...]:
+    """Puts back what was evicted of a turn, or what matches a text. Raises ConfigError, or BudgetError."""
+    return chat.recall(what)
 
 
 def unpin(chat: Chat, what: int | str | None = None) -> Affected:
@@ -194,18 +211,22 @@ def load(chat: Chat, path: str | Path, watched: Callable[[Sequence[Message]], It
 
 @dataclass(frozen=True, slots=True)
 class BudgetNow:
-    """Cells: the budget, those occupied, those allocated; and tokens that were evicted for it just now."""
+    """Cells: the budget, those occupied, those allocated; and tokens that were evicted for it just now, or put back."""
 
     budget: int
     resident: int
     allocated: int
     evicted: int
+    restored: int = 0
 
 
 def budget(chat: Chat, n_cells: int | None = None) -> BudgetNow:
     """Changes the budget, if one is given. Raises BudgetError."""
+    at = len(chat.evictions)
     evicted = 0 if n_cells is None else chat.set_budget(n_cells)
-    return BudgetNow(chat.session.budget.n_cells, len(chat.session.ledger), chat.engine.spec.n_ctx, evicted)
+    session = chat.session
+    n_restored = sum(len(entry.born) for entry in chat.evictions.since(at) if isinstance(entry, Restored))
+    return BudgetNow(session.budget.n_cells, len(session.ledger), chat.engine.spec.n_ctx, evicted, n_restored)
 
 
 @dataclass(frozen=True, slots=True)

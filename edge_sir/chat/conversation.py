@@ -19,7 +19,7 @@ from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError
-from edge_sir.memory.memory import MemoryControl
+from edge_sir.memory.memory import MemoryControl, TakenBack
 from edge_sir.memory.transcript import Transcript
 from edge_sir.session import Positions, Session
 from edge_sir.text.boundaries import TextBorders
@@ -118,7 +118,7 @@ class Conversation:
         self._recall: Recall | None = None
         if recall != "off":
             self._recall = _recall_for(self.session, codec, self._memory, recall, recall_encoder)
-        self._began: dict[int, int] = {}  # turn to the tokens decoded before it
+        self._began: dict[int, int] = {}  # turn to the number of the log's entry that came first in it
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
             trace.start(policy=policy.spec, budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
@@ -201,19 +201,24 @@ class Conversation:
         return self.session.turn
 
     def truncate(self, turn: int) -> int:
-        """Drops everything from `turn` on, as if never said; returns the number of tokens dropped."""
+        """Drops everything from `turn` on, as if never said; returns the number of tokens dropped.
+
+        What was evicted meanwhile is put back, as by `Chat.undo`.
+        """
+        return self._take_back(turn).n_tokens
+
+    def _take_back(self, turn: int) -> TakenBack:
         self._check_open()
         if turn > self.session.turn:
-            return 0
+            return TakenBack()
         with shield():  # cells, turn and transcript agree, or the next message is read into another turn
             self._drop_turn("its turn was taken back")
-            n = self.session.truncate(turn)
-            self._memory.truncate(turn)
+            taken = self._memory.take_back(turn, self._began.get(turn, 0))
             self._spoken = self.session.turn > 0
             if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
                 self._put_system(self._encoder, self.system)
         self._drain()
-        return n
+        return taken
 
     # ---- turns ---------------------------------------------------------------------------------
 
@@ -424,7 +429,7 @@ class Conversation:
                 self.on_evict(event)
 
     def _begin_turn(self, n_reply: int = 0) -> None:
-        self._began[self.session.turn + 1] = self.session.n_born
+        self._began[self.session.turn + 1] = len(self._memory.evictions)
         self._tries = 0
         self.session.begin_turn(n_reply)
 

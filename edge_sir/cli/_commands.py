@@ -16,9 +16,10 @@ from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
 from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message
 
-__all__ = ["Outcome", "complaint", "cost_of", "is_command", "perform"]
+__all__ = ["Outcome", "back_of", "complaint", "cost_of", "is_command", "perform"]
 
 
+_ALL_THERE = "all that matches is in memory"
 _NO_PROMPT = "no system prompt of yours (/system TEXT)"
 _N_DIGITS = 9  # Python refuses to read a number of some thousands
 
@@ -84,7 +85,10 @@ def _memory(chat: Chat, rest: str) -> Outcome:
 def _pin(chat: Chat, rest: str) -> Outcome:
     pinned = commands.pin(chat, _what(chat, rest, "/pin TEXT|TURN"))
     n, outcome = pinned.n_evicted, _affected("pinned", pinned)
-    outcome.document["n_evicted"] = n
+    outcome.document.update(n_evicted=n, n_restored=pinned.n_restored)
+    if pinned.n_restored:
+        note = f"{many(pinned.n_restored, 'token')} of it had been evicted and came back"
+        outcome.view.rows.append(Row(("", ""), ((note, ""),), dim=True))
     if n and any(p.role != "system" for p in pinned.passages):  # a system prompt is whole, or was replaced
         were, them = ("was", "it") if n == 1 else ("were", "them")
         evicted = f"{many(n, 'more token')} of it {were} evicted already, and a pin cannot bring {them} back"
@@ -137,6 +141,17 @@ def _match_document(match: Match) -> dict[str, Any]:
     return facts | {"words": match.words, "state": match.state} | counts
 
 
+def _recall(chat: Chat, rest: str) -> Outcome:
+    recalled = commands.recall(chat, _what(chat, rest, "/recall TEXT|TURN"))
+    n = sum(r.n_tokens for r in recalled)
+    view = View(f"back in memory: {many(n, 'token')} of {numbered({r.turn for r in recalled})}" if n else _ALL_THERE)
+    view.rows.extend(Row((f"turn {r.turn}", f"{r.n_tokens}"), ((r.text, ""),)) for r in recalled)
+    if n:
+        note = "the next turn has it; after that it may be evicted again (/pin it to keep it)"
+        view.rows.append(Row(("", ""), ((note, ""),), dim=True))
+    return Outcome(view, {"recalled": [{"turn": r.turn, "tokens": r.n_tokens, "text": r.text} for r in recalled]})
+
+
 def _undo(chat: Chat, rest: str) -> Outcome:
     undone = commands.undo(chat)
     return Outcome(_undone_view(undone), dataclasses.asdict(undone))
@@ -146,9 +161,16 @@ def _undone_view(undone: Undone) -> View:
     said = next((m.text for m in undone.messages if m.role == "user"), "")
     freed = f" ({many(undone.n_tokens, 'cell')} free again)" if undone.n_tokens else ""
     view = View(f"took back turn {undone.turn}{freed}" + (f": “{said}”" if said else ""))
-    if cost := cost_of(undone):  # template tokens are no content
-        view.rows.append(Row((), ((cost, ""),), dim=True))
+    for line in (back_of(undone), cost_of(undone)):  # template tokens are no content
+        if line:
+            view.rows.append(Row((), ((line, ""),), dim=True))
     return view
+
+
+def back_of(undone: Undone) -> str:
+    """What older turns gave up for a turn that was taken back, and have again; empty if nothing."""
+    n = sum(undone.restored.values())
+    return f"back in memory: {many(n, 'token')} of {numbered(undone.restored)}" if n else ""
 
 
 def cost_of(undone: Undone) -> str:
@@ -165,8 +187,10 @@ def _regen(chat: Chat, rest: str) -> Outcome:
 def _budget(chat: Chat, rest: str) -> Outcome:
     now = commands.budget(chat, _number(rest, "/budget N") if rest else None)
     # What that evicted is shown as after any eviction.
-    view = View(f"budget {now.budget} cells, {now.resident} occupied; {now.allocated} allocated")
-    return Outcome(view, {"budget": now.budget, "evicted": now.evicted})
+    back = f"; {many(now.restored, 'evicted token')} came back" if now.restored else ""
+    restored = {"restored": now.restored} if now.restored else {}
+    view = View(f"budget {now.budget} cells, {now.resident} occupied; {now.allocated} allocated{back}")
+    return Outcome(view, {"budget": now.budget, "evicted": now.evicted} | restored)
 
 
 def _policy(chat: Chat, rest: str) -> Outcome:
@@ -227,6 +251,7 @@ _ACTIONS: dict[str, Callable[[Chat, str], Outcome]] = {
     "pin": _pin,
     "unpin": _unpin,
     "forget": _forget,
+    "recall": _recall,
     "undo": _undo,
     "regen": _regen,
     "budget": _budget,

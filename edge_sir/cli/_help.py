@@ -15,6 +15,7 @@ HELP: dict[str, tuple[str, str]] = {
     "pin": ("TEXT|TURN", "never evict a turn, or the sentences that hold these words"),
     "unpin": ("[TEXT|TURN]", "take the pin off; without an argument, all pins"),
     "forget": ("TEXT|TURN", "remove it for good"),
+    "recall": ("TEXT|TURN", "put back what was evicted of a turn, or what matches these words"),
     "undo": ("", "take the last turn back"),
     "regen": ("", "answer the last message again"),
     "budget": ("[N]", "cells: show, or change at once"),
@@ -32,13 +33,18 @@ MORE: dict[str, str] = {
     "memory": "TOKENS are what is left of what was said, template tokens not counted; [3 dropped] stands where three "
     "are missing.",
     "memory find": "Words as they were said, in any case.",
-    "pin": "A number is a turn; in quotes it is text. What was evicted already, a pin cannot bring back.",
-    "unpin": "The system prompt stays pinned; /system changes it.",
+    "pin": "A number is a turn; in quotes it is text. Where the chat recalls (--recall), what was evicted of it comes "
+    "back first, if its cells are kept; what else was evicted, a pin cannot bring back.",
     "forget": "The whole turn, or every sentence that holds these words, pinned or not; it cannot be undone. A number "
     "is a turn; in quotes it is text. Replies made while it was known may still reflect it.",
-    "undo": "What older turns lost to make room for it does not come back.",
-    "regen": "What older turns lost to make room for the last answer does not come back.",
-    "budget": "Lowered, it evicts at once what does not fit any more, and gives no memory back to the system.",
+    "recall": "Only where the chat recalls (--recall). While the next turn runs it is evicted only "
+    "where nothing else can be; after that it is as all else: /pin what must stay. A "
+    "number is a turn; in quotes it is text.",
+    "undo": "What older turns lost to make room for it comes back where the chat recalls (--recall), else not.",
+    "regen": "What older turns lost to make room for the last answer comes back first where the chat recalls "
+    "(--recall), else not.",
+    "budget": "Lowered, it evicts at once what does not fit any more, and gives no memory back to the system. Raised, "
+    "what was evicted last comes back where the chat recalls (--recall).",
     "policy": "name[:key=value,...]; without an argument their names.",
     "system": 'In mid-conversation the new one takes the old one\'s place; /system "" removes it.',
     "stats": "Of this conversation, and in all if /clear began others before.",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from edge_sir.chat import Chat, ReplyStream
-from edge_sir.cli._commands import Outcome, complaint, cost_of, is_command, perform
+from edge_sir.cli._commands import Outcome, back_of, complaint, cost_of, is_command, perform
 from edge_sir.cli._counts import cut, empty
 from edge_sir.cli._losses import N_TURNS, Losses, folded, recall_line, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
@@ -93,8 +93,9 @@ def _do(outcome: Outcome, *, wrap: bool, quiet: bool) -> None:
     if not quiet and (line := recall_line(outcome.stream.reply.recalled)):
         _dim(line)
     undone = getattr(outcome.stream, "undone", None)
-    if undone is not None and (cost := cost_of(undone)):
-        _dim(cost)
+    for line in () if undone is None else (back_of(undone), cost_of(undone)):
+        if line:
+            _dim(line)
 
 
 def _show(outcome: Outcome) -> None:

@@ -131,6 +131,7 @@ def memory_view(memory: Memory, last: int | None = None, *, scores: bool = False
     # Of most of them a policy may have left no more than a word.
     title += f", {'all' if n_whole == said else n_whole or 'none'} whole" if n_known else ""
     title += f"; {many(memory.n_pinned, 'cell')} pinned" if memory.n_pinned else ""
+    title += f"; {many(memory.n_archived, 'evicted token')} can come back" if memory.n_archived else ""
     view = View(f"{title}; {memory.policy} evicts" + (f", ranking by {memory.ranks_by}" if scores else ""))
     if turns:
         view.rows.append(Row(("TURN", "TOKENS", *(["MEAN SURPRISAL"] if scores else []), "WHO"), dim=True))
@@ -169,7 +170,18 @@ def _turn_rows(turn: TurnMemory, scores: bool) -> list[Row]:
         last = rows[-1]
         note = f"{'' if _ends_blank(last.text) else ' '}[{n_dropped} dropped]"
         rows[-1] = Row(last.cells, (*last.text, (note, "dim")))
+    if mark := _can_come_back([turn]):
+        rows.append(Row(("",) * len(rows[0].cells), ((mark, "dim"),)))
     return rows
+
+
+def _can_come_back(turns: Sequence[TurnMemory]) -> str:
+    """How much of what was dropped of these turns can come back; empty where there is no archive."""
+    n = sum(t.n_archived or 0 for t in turns)
+    n_dropped = sum(loss.n_content for t in turns for loss in t.losses if loss.why == "room")
+    if not n_dropped or all(t.n_archived is None for t in turns):
+        return ""
+    return "all of it can come back" if n >= n_dropped else f"{n} of {n_dropped} can come back" if n else "text only"
 
 
 def _ends_blank(parts: Sequence[Styled]) -> bool:
@@ -191,7 +203,8 @@ def _folded(turns: Sequence[TurnMemory]) -> Row:
     words = [w for w in (first_words(t.said) for t in turns) if w]
     shown_words = words if len(words) <= 4 else [*words[:2], "...", words[-1]]
     why = "forgotten" if all(x.why == "forgotten" for t in turns for x in t.losses if x.n_content) else "dropped"
-    text = " · ".join(shown_words)
+    mark = "" if why == "forgotten" else _can_come_back(turns)
+    text = " · ".join([*shown_words, *([f"({mark})"] if mark else [])])
     return Row((number, f"0/{sum(t.n_content for t in turns)}", why), ((text, "dim"),), dim=True)
 
 

@@ -90,6 +90,7 @@ def _document(r: Replayed, recorded: Replayed) -> dict[str, object]:
         "budget": r.budget,
         "evictions": r.evictions,
         "evicted": r.evicted,
+        "recalled": r.recalled,
         "max_resident": r.max_resident,
         "mean_resident": r.mean_resident,
         "turns": sum(n > 0 for turn, n in r.turns.items() if turn),
@@ -123,6 +124,8 @@ def _print_table(runs: Sequence[Replayed], recorded: Replayed) -> None:
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if recorded.recalled:
+        print(f"recalled for one turn each, beside this: {recorded.recalled} tokens in all")
     for r in runs:
         if r.refused:
             print(f"{r.policy} stopped at turn {r.moments[-1].turn}: {r.refused}")

@@ -48,10 +48,18 @@ class Budget:
         n_must = max(0, n_resident - n_allowed)
         if n_must == 0 or exact:
             return Need(n_must, n_must)
+        return Need(n_must, max(n_must, n_resident - n_allowed + self._n_spare(n_allowed)))
+
+    @property
+    def low_water(self) -> int:
+        """How many tokens a chunked eviction leaves where nothing comes in."""
+        return self.n_cells - self._n_spare(self.n_cells)
+
+    def _n_spare(self, n_allowed: int) -> int:
         n_spare = n_allowed * (100 - self.kept_percent) // 100
         if self.n_cells * (100 - self.kept_percent) // 100 < self.least_batch:
             n_spare = max(n_spare, min(self.least_batch, n_allowed * (100 - _LEAST_KEPT_PERCENT) // 100))
-        return Need(n_must, max(n_must, n_resident - n_allowed + n_spare))
+        return n_spare
 
     def check_trained_length(self, n_ctx_train: int, model: str) -> None:
         """Raises BudgetError if the budget exceeds the positions that the model was trained on (0: unknown)."""

@@ -70,6 +70,12 @@ class Journal(Protocol):
     def dropped(self, born: Column) -> None:
         """The rows with these born numbers were removed."""
 
+    def restoring(self, why: str, turn_now: int) -> None:
+        """The next rows that are back are so for an "undo", a raised "budget", a "pin" or a "recall" by hand."""
+
+    def recalled(self, born: Column, turn_now: int) -> None:
+        """The rows with these born numbers are back for the running turn; nothing else is said of them."""
+
     def restored(self, rows: Mapping[str, Column]) -> None:
         """Rows that had left are back, each at its place in the order of birth; all their columns."""
 

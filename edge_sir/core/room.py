@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_sir.core.budget import Budget, Need
 from edge_sir.core.ledger import ROLES, TokenLedger
@@ -83,16 +84,17 @@ class Room:
             return self.budget.n_cells
         return max(1, (self.budget.n_cells - int(self.fixed().sum())) // 2)
 
-    def plan(self, n: int, turn_now: int, n_whole_turn: int | None) -> EvictionPlan | None:
+    def plan(self, n: int, turn_now: int, n_whole_turn: int | None, spared: Mask | None = None) -> EvictionPlan | None:
         """What must go for `n` incoming tokens, None if they fit.
 
-        n_whole_turn: all that the turn will bring, for policies that make room once per turn.
-        Raises BudgetError if the fixed rows leave no room, SessionError if the policy broke its contract.
+        n_whole_turn: all that the turn will bring, for policies that make room once per turn. spared: rows that stay
+        where others suffice. Raises BudgetError if the fixed rows leave no room, SessionError if the policy broke its
+        contract.
         """
         need = self._need(n, n_whole_turn)
         if need.n_must == 0:
             return None
-        protect = self._protected(need, turn_now, n)
+        protect = self._spare(self._protected(need, turn_now, n), need.n_must, spared)
         n_may = min(need.n_may, int((~protect).sum()))
         view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, need.n_must)
         plan = self.policy.plan(view, n_may, protect.copy())
@@ -107,6 +109,27 @@ class Room:
                 f"asked for {need.n_must} to {n_may} of those that may go"
             )
         return plan
+
+    def plan_lowered(self, turn_now: int, first: NDArray[np.intp], spared: Mask | None = None) -> EvictionPlan | None:
+        """What must go where the budget is lower than what is resident, None if all fits. spared: as in `plan`.
+
+        first: rows that leave before all others, in that order. Raises BudgetError as `plan`.
+        """
+        n_must = len(self.ledger) - self.budget.n_cells
+        leaving = first[~self.fixed()[first]][: max(0, n_must)]
+        if not self.policy.evicts or not len(leaving):
+            return self.plan(0, turn_now, None, spared)
+        rows, values, cut = np.sort(leaving), None, None
+        if n_rest := n_must - len(leaving):
+            protect = self._spare(self._protected(Need(n_must, n_must), turn_now, 0), n_must, spared)
+            protect[leaving] = True
+            view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, n_rest)
+            rest = self.policy.plan(view, n_rest, protect)
+            rows, cut = np.union1d(rows, rest.rows), rest.cut
+            if rest.values is not None:
+                values = np.full(len(rows), np.nan)
+                values[np.searchsorted(rows, rest.rows)] = rest.values
+        return EvictionPlan(rows, self.ledger.epoch, "room", values, cut)
 
     def _need(self, n: int, n_whole_turn: int | None) -> Need:
         """Room for the whole turn where the policy wants that and it fits, else for a chunk."""
@@ -129,6 +152,10 @@ class Room:
             f"{n_fixed} of {self.budget.n_cells} cells are fixed by sinks and pins and {n} tokens do not fit "
             f"beside them: unpin something, or use --budget {n_fixed + max(n, MIN_TURN)} or more"
         )
+
+    def _spare(self, protect: Mask, n_must: int, spared: Mask | None) -> Mask:
+        more = protect if spared is None else protect | spared
+        return more if int((~more).sum()) >= n_must else protect
 
     def _protected(self, need: Need, turn_now: int, n_incoming: int) -> Mask:
         """Fixed rows and the running turn; of a turn of over half the cells, its markers and its newest part.

@@ -1,8 +1,9 @@
 """The one record of what left the cache: which tokens of which messages, when, why, and what they were valued at.
 
-Entries are only added. An undo adds one, too, and so does a request to forget: a reader works out from the later ones
-what an earlier one still means, since turn numbers are used again after an undo. Rows carry the numbers of their
-messages, which are not. The words themselves are kept as tokens until their turn is taken back or they are forgotten.
+Entries are only added. An undo adds one, too, and so do a request to forget and what is put back: a reader works out
+from the later ones what an earlier one still means, since turn numbers are used again after an undo. Rows carry the
+numbers of their messages, which are not. The words themselves are kept as tokens until their turn is taken back or
+they are forgotten.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from edge_sir.core.ledger import ROLES, UNSPOKEN
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
 
-__all__ = ["Entry", "Evicted", "EvictionLog", "Forgotten", "Loss", "Rewound", "mean"]
+__all__ = ["Entry", "Evicted", "EvictionLog", "Forgotten", "Loss", "Restored", "Rewound", "mean"]
 
 Ints = NDArray[np.int64]
 
@@ -38,7 +39,8 @@ class Loss:
     ranked these tokens by (mean), cut: the least value that stayed; None where nothing was ranked. ranks_by: what
     values are, in words. thinned: a policy of whole units took only a part of one. surprisal: mean of n_content in
     nats, not decayed. at: tokens ever decoded before it. lowered: nothing came in, the budget was lowered. undone: turn
-    `turn_now` was taken back, and its number may be another's now.
+    `turn_now` was taken back, and its number may be another's now. What was put back since is not counted in n_tokens,
+    n_content and n_thought; value, cut and surprisal stay those of the whole.
     """
 
     turn: int
@@ -108,7 +110,15 @@ class Forgotten:
         return f"{what}turn {self.turn} in {_when(self.turn_now, self.undone)}"
 
 
-Entry = Evicted | Rewound | Forgotten
+@dataclass(frozen=True, slots=True, eq=False)
+class Restored:
+    """The rows with these born numbers, int64 [n], are resident again, for good. why: as in `Journal.restoring`."""
+
+    why: str
+    born: Ints
+
+
+Entry = Evicted | Rewound | Forgotten | Restored
 
 
 class EvictionLog:
@@ -157,7 +167,13 @@ class EvictionLog:
         """Turns from `turn` on were never said; what was evicted of them is not kept."""
         self._blank(lambda entry: entry.columns["turn"] >= turn)
         self._entries.append(Rewound(turn))
-        self._n_evicted = sum(_n_evicted(losses) for losses in self.losses().values())
+        self._recount()
+
+    def restore(self, born: Ints, why: str) -> None:
+        """The rows with these born numbers were put back; why: as in `Journal.restoring`."""
+        if len(born):
+            self._entries.append(Restored(why, born))
+            self._recount()
 
     def forget(self, born: Ints, forgotten: Iterable[Forgotten]) -> None:
         """On request: the tokens with these born numbers are not kept, and that this was so is noted; no words are."""
@@ -167,6 +183,9 @@ class EvictionLog:
     def clear(self) -> None:
         """A new conversation."""
         self._n_cleared, self._entries, self._n_evicted = len(self), [], 0
+
+    def _recount(self) -> None:
+        self._n_evicted = sum(_n_evicted(losses) for losses in self.losses().values())
 
     def _blank(self, which: Callable[[Evicted], NDArray[np.bool_]]) -> None:
         for i, entry in enumerate(self._entries):
@@ -185,26 +204,38 @@ class EvictionLog:
         """The entries of the present conversation from the one of this number on: `len(log)` is the next one's."""
         return self._entries[max(0, number - self._n_cleared) :]
 
-    def losses(self) -> dict[int, tuple[Loss, ...]]:
-        """What each turn lost, in order; not those that were taken back."""
+    def losses(self, number: int = 0) -> dict[int, tuple[Loss, ...]]:
+        """What each turn lost and has not back, in order, from the entry of this number on; not turns taken back."""
         found: dict[int, list[Loss]] = {}
-        for entry, taken_back in self._dated():
-            for loss in entry.losses if isinstance(entry, Evicted) else ():
+        for entry, taken_back, back in self._dated(number):
+            for loss in _losses(entry, back) if isinstance(entry, Evicted) else ():
                 if loss.turn < taken_back:
                     known = replace(loss, undone=True) if loss.turn_now >= taken_back else loss
                     found.setdefault(loss.turn, []).append(known)
         return {turn: tuple(losses) for turn, losses in found.items()}
 
-    def lost_since(self, at: int) -> tuple[Loss, ...]:
-        """What made room since `at` tokens had been decoded."""
-        return tuple(
-            loss for losses in self.losses().values() for loss in losses if loss.at >= at and loss.why == "room"
-        )
+    def lost_since(self, number: int) -> tuple[Loss, ...]:
+        """What made room from the entry of this number on, and is not back."""
+        return tuple(loss for losses in self.losses(number).values() for loss in losses if loss.why == "room")
+
+    def away(self, number: int = 0) -> dict[str, Ints]:
+        """The columns of `KEPT` of all that made room from the entry of this number on, and is not back.
+
+        Thoughts are not among them, nor turns that were taken back. What was evicted last comes first, of one eviction
+        the newest.
+        """
+        parts = []
+        for entry, taken_back, back in reversed(self._dated(number)):
+            if isinstance(entry, Evicted) and entry.why == "room":
+                columns = entry.columns
+                away = ~np.isin(columns["born"], back) & (columns["turn"] < taken_back) & (columns["role"] != _THOUGHT)
+                parts.append({name: columns[name][away][::-1] for name in KEPT})
+        return {name: np.concatenate([np.empty(0, np.int64), *(part[name] for part in parts)]) for name in KEPT}
 
     def forgotten(self) -> tuple[Forgotten, ...]:
         """What was forgotten on request, in order; a whole turn takes in what of it was forgotten before."""
         found: list[Forgotten] = []
-        for entry, taken_back in self._dated():
+        for entry, taken_back, _ in self._dated():
             if isinstance(entry, Forgotten) and entry.turn < taken_back:
                 whole = entry.n_sentences is None
                 found = [f for f in found if not (whole and f.turn == entry.turn)]
@@ -213,28 +244,43 @@ class EvictionLog:
 
     def born_of(self, turn: int) -> Ints:
         """The born numbers of all that left the cache of a turn, for whatever reason, int64 [n]."""
-        dated = ((entry, back) for entry, back in self._dated() if isinstance(entry, Evicted) and turn < back)
-        parts = [entry.columns["born"][entry.columns["turn"] == turn] for entry, _ in dated]
+        dated = self._dated()
+        left = (entry for entry, taken_back, _ in dated if isinstance(entry, Evicted) and turn < taken_back)
+        parts = [entry.columns["born"][entry.columns["turn"] == turn] for entry in left]
         return np.concatenate([np.empty(0, np.int64), *parts])
 
     def words(self) -> dict[str, Ints]:
-        """The columns of `KEPT` of all words that were evicted and are still known, in the order of the stream."""
-        known = [(entry, entry.columns["token"] != _UNKNOWN) for entry in self._all()]
-        out = {name: np.concatenate([np.empty(0, np.int64), *(e.columns[name][k] for e, k in known)]) for name in KEPT}
+        """The columns of `KEPT` of all words that were evicted, are not back and still known, in stream order."""
+        evicted = [(entry.columns, back) for entry, _, back in self._dated() if isinstance(entry, Evicted)]
+        known = [(c, (c["token"] != _UNKNOWN) & ~np.isin(c["born"], back)) for c, back in evicted]
+        out = {name: np.concatenate([np.empty(0, np.int64), *(c[name][k] for c, k in known)]) for name in KEPT}
         order = np.argsort(out["born"])
         return {name: column[order] for name, column in out.items()}
 
-    def _all(self) -> Iterator[Evicted]:
-        return (entry for entry in self._entries if isinstance(entry, Evicted))
-
-    def _dated(self) -> list[tuple[Entry, int]]:
-        """Every entry, and from which turn on it was taken back later."""
-        dated, taken_back = [], _NEVER
-        for entry in reversed(self._entries):
+    def _dated(self, number: int = 0) -> list[tuple[Entry, int, Ints]]:
+        """Every entry from this number on, from which turn on it was taken back later, and what was put back later."""
+        dated: list[tuple[Entry, int, Ints]] = []
+        taken_back, back = _NEVER, np.empty(0, np.int64)
+        for entry in reversed(self.since(number)):
             if isinstance(entry, Rewound):
                 taken_back = min(taken_back, entry.turn)
-            dated.append((entry, taken_back))
+            elif isinstance(entry, Restored):
+                back = np.concatenate([back, entry.born])
+            dated.append((entry, taken_back, back))
         return dated[::-1]
+
+
+def _losses(entry: Evicted, back: Ints) -> Iterator[Loss]:
+    """Its losses, less the rows with the born numbers `back`."""
+    columns, away = entry.columns, ~np.isin(entry.columns["born"], back)
+    if away.all():
+        yield from entry.losses
+        return
+    for loss in entry.losses:
+        role = columns["role"][away & (columns["turn"] == loss.turn)]
+        if len(role):
+            n_content, n_thought = int((~np.isin(role, UNSPOKEN)).sum()), int((role == _THOUGHT).sum())
+            yield replace(loss, n_tokens=len(role), n_content=n_content, n_thought=n_thought)
 
 
 def _loss(event: Eviction, rows: NDArray[np.intp], policy: Policy, lowered: bool) -> Loss:

@@ -2,25 +2,27 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir._shield import shield
-from edge_sir.core.ledger import FRAME, ROLES, TokenLedger
+from edge_sir.core.ledger import FRAME, ROLES, UNSPOKEN, TokenLedger
 from edge_sir.engine import TextCodec
-from edge_sir.errors import ConfigError
-from edge_sir.memory.evictions import EvictionLog, Forgotten
+from edge_sir.errors import ConfigError, EdgeSirError
+from edge_sir.memory.evictions import EvictionLog, Forgotten, Loss
 from edge_sir.memory.passages import Match, Passage, PassageTokens, Said, match_of
 from edge_sir.memory.transcript import Transcript
 from edge_sir.memory.view import Memory, memory_of, never_said
-from edge_sir.session import Session
+from edge_sir.session import SavedPassage, Session
 from edge_sir.text.boundaries import contains, sentences
 
-__all__ = ["Keeper", "MemoryControl"]
+__all__ = ["Keeper", "MemoryControl", "TakenBack"]
 
 Rows = NDArray[np.intp]
+Ints = NDArray[np.int64]
 
 
 class Keeper(Protocol):
@@ -34,6 +36,25 @@ class Keeper(Protocol):
 
     def clear(self) -> None:
         """A new conversation."""
+
+    def holds(self, born: Ints) -> NDArray[np.bool_]:
+        """Of which of the tokens with these born numbers it keeps the cells, bool [n]."""
+
+    def passages(self, born: Ints) -> list[SavedPassage]:
+        """Those of them whose cells it keeps, to be put back."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What it came to that turns were taken back.
+
+    n_tokens: resident ones removed. restored: of what older turns had given up meanwhile, how many tokens of what was
+    said are back, by turn. lost: what is not back.
+    """
+
+    n_tokens: int = 0
+    restored: Mapping[int, int] = field(default_factory=dict)
+    lost: tuple[Loss, ...] = ()
 
 
 class MemoryControl:
@@ -58,7 +79,8 @@ class MemoryControl:
 
     def view(self) -> Memory:
         """What is resident, what left the cache and why, by turn."""
-        return memory_of(self._session, self._codec, self.transcript, self.evictions)
+        holds = None if self.archive is None else self.archive.holds
+        return memory_of(self._session, self._codec, self.transcript, self.evictions, holds)
 
     @property
     def has_pins(self) -> bool:
@@ -66,12 +88,81 @@ class MemoryControl:
         ledger = self._session.ledger
         return bool(np.any(ledger["pinned"] & (ledger["turn"] > 0) & ~self._system()))
 
-    def truncate(self, turn: int) -> None:
-        """Turns from `turn` on were never said."""
-        self.transcript.truncate(turn)
-        self.evictions.rewind(turn)
-        if self.archive is not None:
-            self.archive.truncate(turn)
+    # ---- what comes back -----------------------------------------------------------------------
+
+    def take_back(self, turn: int, since: int) -> TakenBack:
+        """Turns from `turn` on were never said; what older ones gave up meanwhile is put back.
+
+        As far as the archive has its cells and they fit, what was evicted last first. since: the number of the log's
+        entry that came first in `turn`. A policy that never evicts wants the room for what is said next.
+        """
+        session, log = self._session, self.evictions
+        session.end_recall()
+        n_left = session.budget.n_cells - int((session.ledger["turn"] < turn).sum())
+        away = log.away(since)
+        older = {name: column[away["turn"] < turn] for name, column in away.items()}
+        back = self._kept(older, n_left)
+        with shield():
+            n_tokens = session.truncate(turn, [] if self.archive is None else self.archive.passages(back["born"]))
+            restored = self._note_restored(back, "undo")
+            lost = tuple(loss for loss in log.lost_since(since) if loss.turn < turn)
+            self.transcript.truncate(turn)
+            log.rewind(turn)
+            if self.archive is not None:
+                self.archive.truncate(turn)
+        return TakenBack(n_tokens, restored, lost)
+
+    def fill(self) -> dict[int, int]:
+        """Puts back what was evicted last, up to the low-water mark; returns tokens of what was said, by turn.
+
+        As far as the archive has its cells. What is evicted first is what the policy valued least, or the oldest; so
+        what comes back is what would be there still, had the budget been as large before. The room above the mark is
+        for what is said next, and so is all of it where the policy never evicts.
+        """
+        session = self._session
+        n_left = session.budget.low_water - len(session.ledger)
+        return self.bring_back(self._kept(self.evictions.away(), n_left), "budget")
+
+    def bring_back(self, away: dict[str, Ints], why: str) -> dict[int, int]:
+        """Puts these back, for which the policy makes room; returns tokens of what was said, by turn.
+
+        away: columns of `KEPT` of tokens that the archive has cells of. why: as in `Journal.restoring`. Raises
+        BudgetError, with nothing changed, if what is fixed leaves no room for them.
+        """
+        if self.archive is None or not len(away["born"]):
+            return {}
+        back = self.archive.passages(away["born"])  # what makes room for them may push their cells out
+        with shield():
+            self._session.make_room(len(away["born"]))
+            self._session.put_back(back, why)
+            return self._note_restored(away, why)
+
+    def recall(self, born: Ints) -> dict[int, int]:
+        """As `bring_back`, of what was evicted, by hand: those with these born numbers."""
+        away = self.evictions.away()
+        chosen = np.isin(away["born"], born)
+        wanted = {name: column[chosen] for name, column in away.items()}
+        return self.bring_back(self._kept(wanted, len(born)), "recall")
+
+    def is_lost(self, turn: int) -> bool:
+        """Whether something of what was said in a turn was evicted and cannot be put back."""
+        away = self.evictions.away()
+        said = away["born"][(away["turn"] == turn) & ~np.isin(away["role"], UNSPOKEN)]
+        return self.archive is None or not self.archive.holds(said).all()
+
+    def _kept(self, away: dict[str, Ints], n_most: int) -> dict[str, Ints]:
+        """Of these the first `n_most` whose cells the archive has; none where the policy never evicts."""
+        if self.archive is None or not self._session.policy.evicts:
+            return {name: column[:0] for name, column in away.items()}
+        index = np.flatnonzero(self.archive.holds(away["born"]))[: max(0, n_most)]
+        return {name: column[index] for name, column in away.items()}
+
+    def _note_restored(self, away: dict[str, Ints], why: str) -> dict[int, int]:
+        """Which of these are resident again goes into the log; returns tokens of what was said, by turn."""
+        back = np.isin(away["born"], self._session.ledger["born"])
+        self.evictions.restore(away["born"][back], why)
+        said = Counter(away["turn"][back & ~np.isin(away["role"], UNSPOKEN)].tolist())
+        return dict(sorted(said.items()))
 
     def clear(self) -> None:
         """A new conversation."""
@@ -81,9 +172,30 @@ class MemoryControl:
             self.archive.clear()
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
-        """Pins what is resident of it and returns that. Raises ConfigError, or BudgetError if it does not fit."""
-        rows = self._found(what)
-        self._session.pin_rows(rows, True, f"pinning {_named(what)}")
+        """Pins it and returns what of it is resident; what was evicted is put back first.
+
+        That is what the archive has the cells of; the policy makes room for it, never of what is to be pinned. Raises
+        ConfigError if nothing can be pinned, BudgetError if it does not fit, with nothing changed.
+        """
+        session, name = self._session, f"pinning {_named(what)}"
+        away = self._kept(self._away(what), session.budget.n_cells)
+        n_back = len(away["born"])
+        says = np.any(away["role"] != FRAME)
+        rows = self._rows_of(what) if says else self._found(what)
+        fixed = session.room.fixed()[rows]
+        if n_back:
+            session.room.check_pins(int((~fixed).sum()) + n_back, name, "unpin something else")
+        with shield():
+            before = session.ledger["born"][rows[~session.ledger["pinned"][rows]]]
+            session.pin_rows(rows, True, name)
+            try:
+                self.bring_back(away, "pin")
+            except EdgeSirError:
+                session.pin_rows(np.flatnonzero(np.isin(session.ledger["born"], before)), False, "")
+                raise
+            if n_back:
+                rows = self._found(what)
+                session.pin_rows(rows, True, name)
         return self._passages(rows)
 
     def unpin(self, what: int | str | None = None) -> tuple[Passage, ...]:
@@ -217,12 +329,8 @@ class MemoryControl:
 
     def _found(self, what: int | str) -> Rows:
         """The resident rows, template tokens included. Raises ConfigError that says since when there are none."""
-        ledger = self._session.ledger
-        if isinstance(what, str):
-            rows = _with_template(ledger, _rows(self._said.saying(what)), emptied_only=False)
-        else:
-            rows = np.flatnonzero(ledger["turn"] == what)
-        if np.any(ledger["role"][rows] != FRAME):
+        rows = self._rows_of(what)
+        if np.any(self._session.ledger["role"][rows] != FRAME):
             return rows
         turns = [what] if isinstance(what, int) else [m.turn for m in self.transcript if contains(m.text, what)]
         lost = self.evictions.losses()
@@ -232,6 +340,24 @@ class MemoryControl:
         last = losses[-1]
         since = f"turn {last.turn} was dropped in {last.when}"
         raise ConfigError(f"{_named(what)} is not in memory any more ({since}); say it again first")
+
+    def _rows_of(self, what: int | str) -> Rows:
+        """The resident rows, template tokens included."""
+        ledger = self._session.ledger
+        if isinstance(what, str):
+            return _with_template(ledger, _rows(self._said.saying(what)), emptied_only=False)
+        return np.flatnonzero(ledger["turn"] == what)
+
+    def _away(self, what: int | str) -> dict[str, Ints]:
+        """What of it made room and is not back, template tokens included; as `EvictionLog.away`."""
+        away = self.evictions.away()
+        if isinstance(what, int):
+            wanted = away["turn"] == what
+        else:
+            parts = self._said.saying(what)
+            wanted = np.isin(away["born"], np.concatenate([np.empty(0, np.int64), *(part.born for part in parts)]))
+            wanted |= (away["role"] == FRAME) & np.isin(away["message"], [part.message for part in parts])
+        return {name: column[wanted] for name, column in away.items()}
 
     def _never_said(self, what: int | str) -> str:
         if isinstance(what, int):

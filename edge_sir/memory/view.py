@@ -1,6 +1,7 @@
 """What a conversation still holds and what it lost, by turn: values for people and programs to look at."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -29,7 +30,8 @@ class TurnMemory:
     passages: what is resident, split wherever speaker or pin changes or something is missing. n_tokens: as decoded,
     template tokens included, thoughts only while they are resident. n_content: of these, what somebody said; template
     tokens are no content, so what people are shown counts content alone. score: mean surprisal of what is resident
-    of that, nats.
+    of that, nats. n_archived: of n_content_dropped, those whose cells are in the archive: they can come back as they
+    were; of the others there is only text. None where there is no archive.
     """
 
     turn: int
@@ -42,6 +44,7 @@ class TurnMemory:
     n_content_dropped: int
     score: float | None
     losses: tuple[Loss, ...]
+    n_archived: int | None = None
 
     @property
     def n_dropped(self) -> int:
@@ -84,6 +87,7 @@ class TurnMemory:
             "n_pinned": self.n_pinned,
             "n_content": self.n_content,
             "n_content_dropped": self.n_content_dropped,
+            "n_archived": self.n_archived,
             "score": self.score,
             "losses": [asdict(loss) for loss in self.losses],
             "state": self.state,
@@ -112,6 +116,12 @@ class Memory:
         """The turn of that number, if there was one."""
         return next((t for t in self.turns if t.turn == number), None)
 
+    @property
+    def n_archived(self) -> int | None:
+        """Tokens of what was said whose cells are in the archive; None where there is none."""
+        counts = [t.n_archived for t in self.turns if t.n_archived is not None]
+        return sum(counts) if counts else None
+
     def saying(self, text: str) -> tuple[TurnMemory, ...]:
         """The turns in which `text` was said (in any case, as whole words), resident or not."""
         return tuple(t for t in self.turns if any(contains(m.text, text) for m in t.said) or contains(t.text, text))
@@ -132,9 +142,16 @@ def never_said(text: str, removed: Sequence[Forgotten]) -> str:
     return f"nobody said “{text}” in what is left; forgotten on request: {newest}{before}"
 
 
-def memory_of(session: Session, codec: TextCodec, transcript: Transcript, log: EvictionLog) -> Memory:
-    """The view of a conversation."""
+def memory_of(
+    session: Session,
+    codec: TextCodec,
+    transcript: Transcript,
+    log: EvictionLog,
+    holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
+) -> Memory:
+    """The view of a conversation. holds: of which tokens, by their born numbers, the archive has the cells."""
     ledger, said, lost = session.ledger, _by_turn(transcript), log.losses()
+    archived = Counter(_archived(log, holds))
     turn_of = ledger["turn"]
     turns = []
     for turn in range(session.turn + 1):
@@ -156,6 +173,7 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, log: E
                 n_content_dropped=n_content_dropped,
                 score=mean(ledger["surprisal"][content]),
                 losses=losses,
+                n_archived=None if holds is None else archived[turn],
             )
         )
     return Memory(
@@ -169,6 +187,15 @@ def memory_of(session: Session, codec: TextCodec, transcript: Transcript, log: E
         ranks_by=session.policy.ranks_by,
         removed=log.forgotten(),
     )
+
+
+def _archived(log: EvictionLog, holds: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None) -> list[int]:
+    """The turn of every token of what was said that was evicted and whose cells the archive has."""
+    if holds is None:
+        return []
+    away = log.away()
+    turns: list[int] = away["turn"][holds(away["born"]) & ~np.isin(away["role"], UNSPOKEN)].tolist()
+    return turns
 
 
 def _by_turn(transcript: Transcript) -> dict[int, list[Message]]:

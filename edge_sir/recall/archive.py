@@ -5,17 +5,17 @@ undo may need; the older one stays as text.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, UNSPOKEN, split
+from edge_sir.core.ledger import COLUMNS, ROLES, UNSPOKEN, split
 from edge_sir.recall.repeats import Repeats
 from edge_sir.recall.rows import PackedRows
 from edge_sir.recall.store import ByteStore, process_store
-from edge_sir.session import SavedRows, Session
+from edge_sir.session import SavedPassage, SavedRows, Session
 
 __all__ = ["Archive", "Piece"]
 
@@ -67,7 +67,6 @@ class Archive:
     def __init__(self, session: Session, store: ByteStore | None = None, *, cells: bool = True) -> None:
         self._session, self._store, self._cells = session, store or process_store(), cells
         self._pieces: dict[int, list[Piece]] = {}  # by turn
-        self._until: dict[int, int] = {}  # of each message, up to which born number it is saved
         self._repeats: dict[int, Piece] = {}  # those that have cells, by key
         self._said = Repeats()
         self._losing: tuple[int, set[int]] = (0, set())  # a turn, and the messages that lost cells in it
@@ -79,7 +78,10 @@ class Archive:
         return sum(self._store.size(piece.key) + piece.rows.n_bytes for piece in self)
 
     def save(self, rows: NDArray[np.integer[Any]]) -> None:
-        """Saves the messages of ledger `rows`, which are about to leave, as far as they are not saved yet."""
+        """Saves the messages of ledger `rows`, which are about to leave, as far as they are not saved yet.
+
+        What the ledger says of these rows may have changed since they were saved (a pin, a role, a score): it is noted.
+        """
         ledger = self._session.ledger
         messages = np.unique(ledger["message"][rows]).tolist()
         if self._losing[0] != self._session.turn:
@@ -87,18 +89,53 @@ class Archive:
         self._losing[1].update(messages)
         has_cells = self._cells and self._session.engine.spec.can_restore and self._store.bound > 0
         for message in messages:
-            new = (ledger["message"] == message) & (ledger["born"] > self._until.get(message, -1))
-            new &= (ledger["role"] != _THOUGHT) & ~ledger["recalled"]
-            index = np.flatnonzero(new)
+            mine = np.flatnonzero(ledger["message"] == message)
+            turn = int(ledger["turn"][mine[0]])
+            for piece in self.of_turn(turn):
+                self._note(piece, rows)
+            # Of what lost its cells while some of it stayed resident, those that stayed are saved again.
+            without = [piece for piece in self.of_turn(turn) if has_cells and piece.key not in self._store]
+            kept = [piece for piece in self.of_turn(turn) if piece not in without]
+            new = (ledger["role"][mine] != _THOUGHT) & ~ledger["recalled"][mine]
+            index = mine[new & ~_holds(kept, ledger["born"][mine])]
+            for piece in without:
+                self._cut(piece, ledger["born"][index])
             for run in split(index, index - np.arange(len(index))):
                 for part in (run[i : i + _MOST_TOKENS] for i in range(0, len(run), _MOST_TOKENS)):
-                    self._keep(message, self._session.save_rows(part, cells=has_cells))
+                    self._keep(self._session.save_rows(part, cells=has_cells))
 
-    def _keep(self, message: int, saved: SavedRows) -> None:
+    def _note(self, piece: Piece, rows: NDArray[np.integer[Any]]) -> None:
+        """Takes over all that the ledger says of `rows`, but their positions, which are those of the saved cells."""
+        ledger = self._session.ledger
+        _, at, index = np.intersect1d(piece.born, ledger["born"][rows], assume_unique=True, return_indices=True)
+        names = [name for name, _ in COLUMNS if name not in ("pos", "recalled")]
+        now = {name: ledger[name][rows[index]] for name in names}
+        if all(
+            np.array_equal(piece.rows[name][at], now[name], equal_nan=now[name].dtype.kind == "f") for name in names
+        ):
+            return
+        columns = {name: column.copy() for name, column in piece.rows.columns().items()}
+        for name in names:
+            columns[name][at] = now[name]
+        pieces = self._pieces[piece.turn]
+        pieces[pieces.index(piece)] = noted = replace(piece, rows=PackedRows(columns))
+        if piece.key in self._repeats:
+            self._repeats[piece.key] = noted
+
+    def _cut(self, piece: Piece, born: NDArray[np.integer[Any]]) -> None:
+        """Takes the tokens with these born numbers out of a piece without cells."""
+        stays = ~np.isin(piece.born, born)
+        if stays.all():
+            return
+        self._drop([piece])
+        if stays.any():
+            columns = {name: column[stays] for name, column in piece.rows.columns().items()}
+            self._pieces.setdefault(piece.turn, []).append(replace(piece, rows=PackedRows(columns)))
+
+    def _keep(self, saved: SavedRows) -> None:
         turn = int(saved.columns["turn"][0])
         piece = Piece(turn, PackedRows(saved.columns), saved.epoch, self._store.put(saved.cells))
         self._pieces.setdefault(turn, []).append(piece)
-        self._until[message] = int(saved.columns["born"][-1])
         if saved.cells:
             self._keep_once(piece)
 
@@ -135,6 +172,19 @@ class Archive:
         cells = self._store.get(piece.key)
         return None if cells is None else piece.with_cells(cells)
 
+    def holds(self, born: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+        """Of which of the tokens with these born numbers the cells are in it, bool [n]."""
+        return _holds([piece for piece in self if piece.key in self._store], born)
+
+    def passages(self, born: NDArray[np.integer[Any]]) -> list[SavedPassage]:
+        """The pieces whose cells are in it with these born numbers, and which rows of each these are, as the stream."""
+        found: list[SavedPassage] = []
+        for piece in sorted(self, key=lambda piece: int(piece.born[0])):
+            rows = np.flatnonzero(np.isin(piece.born, born))
+            if len(rows) and (saved := self.cells_of(piece)) is not None:
+                found.append((saved, rows))
+        return found
+
     # ---- what leaves it ------------------------------------------------------------------------
 
     def truncate(self, turn: int) -> None:
@@ -148,7 +198,6 @@ class Archive:
     def clear(self) -> None:
         """A new conversation."""
         self._drop(list(self))
-        self._until.clear()
 
     def _drop(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
@@ -156,3 +205,8 @@ class Archive:
             self._pieces[piece.turn].remove(piece)
             if not self._pieces[piece.turn]:
                 del self._pieces[piece.turn]
+
+
+def _holds(pieces: Sequence[Piece], born: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    held: NDArray[np.bool_] = np.isin(born, np.concatenate([np.empty(0, np.int64), *(piece.born for piece in pieces)]))
+    return held

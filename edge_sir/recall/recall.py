@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_sir.core.ledger import ROLES, UNSPOKEN, split
 from edge_sir.engine import TextCodec
+from edge_sir.errors import ConfigError
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
 from edge_sir.recall.choose import Sentence, chosen
@@ -20,7 +21,7 @@ from edge_sir.text.boundaries import spelled
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.reply import Recalled
 
-__all__ = ["Recall"]
+__all__ = ["Recall", "Wanted"]
 
 _USER = ROLES.index("user")
 _LEAST = 4  # tokens; less of a passage says nothing
@@ -40,6 +41,13 @@ class _Passage(NamedTuple):
 
     piece: Piece
     rows: NDArray[np.intp]
+
+
+class Wanted(NamedTuple):
+    """What is to be put back of a turn. born: of these tokens, int64 [n]."""
+
+    recalled: Recalled
+    born: NDArray[np.int64]
 
 
 class Recall:
@@ -109,6 +117,30 @@ class Recall:
                 said = f"{so_far.text} {self._text(piece.saved, rows)}".strip()
                 found[piece.turn] = Recalled(piece.turn, so_far.n_tokens + n, said)
         return tuple(found.values())
+
+    def find(self, what: int | str) -> tuple["Wanted", ...]:
+        """What to put back on request, of a turn or of every turn that matches a text, best first.
+
+        Of a turn as much as half of the cells that are not fixed hold, of a text as much as `begin` recalls. Nothing of
+        a turn that is resident, or whose cells are not kept. Raises ConfigError if nothing was said that matches.
+        """
+        if isinstance(what, int):
+            turns = [what] if self._transcript.of(what) else []
+            passages = self._of_turn(what, None, self._session.room.slice_limit())
+        else:
+            passages = self._matching(what)
+            self._index.sync(self._transcript)
+            turns = [match.turn for match in self._index.search(what)]
+        if not turns:
+            named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
+            raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
+        kept = [passage for passage in passages if self.archive.cells_of(passage.piece) is not None]
+        return tuple(self._wanted(turn, [p for p in kept if p.piece.turn == turn]) for turn in turns)
+
+    def _wanted(self, turn: int, passages: Sequence[_Passage]) -> "Wanted":
+        texts = filter(None, (self._text(piece.saved, rows) for piece, rows in passages))
+        born = np.concatenate([np.empty(0, np.int64), *(piece.born[rows] for piece, rows in passages)])
+        return Wanted(Recalled(turn, len(born), " ".join(texts)), born)
 
     # ---- what comes back -----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ npz.py        numbers, texts and arrays as bytes
 
 from edge_sir.session.positions import PositionMode, Positions
 from edge_sir.session.saved import SavedRows
-from edge_sir.session.session import Session, check_context
+from edge_sir.session.session import SavedPassage, Session, check_context
 from edge_sir.session.state import SessionState
 
-__all__ = ["PositionMode", "Positions", "SavedRows", "Session", "SessionState", "check_context"]
+__all__ = ["PositionMode", "Positions", "SavedPassage", "SavedRows", "Session", "SessionState", "check_context"]

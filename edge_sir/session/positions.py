@@ -28,6 +28,8 @@ __all__ = [
 Positions = Literal["packed", "gaps", "auto"]
 PositionMode = Literal["packed", "gaps"]
 
+_FOR_GOOD = -1
+
 
 def resolve_positions(wanted: Positions, engine: Engine) -> PositionMode:
     """`auto` packs where that is known to be right; asking for it elsewhere is a CapabilityError."""
@@ -43,33 +45,40 @@ class PositionEpochs:
 
     That begins where survivors are renumbered or read again, and where tokens are decoded at positions that others had
     (after a rewind, or the eviction of the newest). Each time is an epoch. What was saved in an earlier one keeps its
-    positions below all that was given away since.
+    positions below all that was given away since. What was given to tokens that are taken back belongs to nobody else.
     """
 
-    def __init__(self, now: int = 0, end: int = 0, given: Sequence[tuple[int, int]] = ()) -> None:
+    def __init__(self, now: int = 0, end: int = 0, given: Sequence[tuple[int, int, int]] = ()) -> None:
         self.now = now
         self._end = end  # of the positions in use in this epoch
-        self._given = [(int(epoch), int(p0)) for epoch, p0 in given]  # both grow: an earlier, higher one adds nothing
+        # In which epoch, from which position on, and to tokens from which born number on.
+        self._given = [(int(epoch), int(p0), int(born)) for epoch, p0, born in given]
 
-    def decoded(self, p0: int, n: int) -> None:
-        """`n` new tokens stand at positions p0, p0 + 1, ..., behind all others."""
+    def decoded(self, p0: int, n: int, born: int = _FOR_GOOD) -> None:
+        """`n` new tokens, the first with this born number, stand at positions p0, p0 + 1, ..., behind all others."""
         if p0 < self._end:
-            self.give(p0, p0)
+            self.now += 1
+            self._given.append((self.now, p0, born))
         self._end = p0 + n
 
+    def taken_back(self, born: int) -> None:
+        """The tokens from this born number on are taken back."""
+        self._given = [given for given in self._given if given[2] < born]
+
     def give(self, p0: int, end: int) -> None:
-        """Positions from `p0` on belong to others; those of them in use end before `end`."""
+        """Positions from `p0` on belong to others, whatever is taken back; those of them in use end before `end`."""
         self.now += 1
-        self._given = [(epoch, p) for epoch, p in self._given if p < p0] + [(self.now, p0)]
+        # An earlier, higher one adds nothing.
+        self._given = [given for given in self._given if given[1] < p0] + [(self.now, p0, _FOR_GOOD)]
         self._end = end
 
     def still_own(self, epoch: int, last: int) -> bool:
         """Whether positions up to `last` mean the same as they did in `epoch`."""
-        return epoch <= self.now and all(last < p0 for since, p0 in self._given if since > epoch)
+        return epoch <= self.now and all(last < p0 for since, p0, _ in self._given if since > epoch)
 
     def state(self) -> dict[str, Any]:
         """The arguments of one that goes on from here."""
-        return {"now": self.now, "end": self._end, "given": [list(pair) for pair in self._given]}
+        return {"now": self.now, "end": self._end, "given": [list(given) for given in self._given]}
 
 
 def places_among(pos: NDArray[np.integer], at: NDArray[np.intp], first: int, *, packed: bool) -> NDArray[np.int64]:

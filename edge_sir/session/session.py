@@ -26,10 +26,19 @@ from edge_sir.core.ledger import ROLES, Journal, TokenLedger
 from edge_sir.core.plan import EvictionPlan, moves_between, runs_of
 from edge_sir.core.policy import LedgerView, Policy
 from edge_sir.core.records import Eviction, SessionStats
+from edge_sir.core.returned import Returned
 from edge_sir.core.room import Room
 from edge_sir.core.scores import Carry
 from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
-from edge_sir.errors import BudgetError, CapabilityError, PoisonedError, SessionError, StalePlanError, StateError
+from edge_sir.errors import (
+    BudgetError,
+    CapabilityError,
+    EngineError,
+    PoisonedError,
+    SessionError,
+    StalePlanError,
+    StateError,
+)
 from edge_sir.session.displaced import Displaced, standing
 from edge_sir.session.pending import Boundaries, PendingTokens, no_borders
 from edge_sir.session.positions import (
@@ -44,7 +53,10 @@ from edge_sir.session.positions import (
 from edge_sir.session.saved import SavedRows
 from edge_sir.session.state import SessionState
 
-__all__ = ["Session", "check_context"]
+__all__ = ["SavedPassage", "Session", "check_context"]
+
+SavedPassage = tuple[SavedRows, ArrayLike]
+"""Saved rows, and which of them are meant, sorted int [n]."""
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +124,7 @@ class Session:
         self._born = 0
         self._epochs = PositionEpochs()
         self._displaced = Displaced()
+        self._returned = Returned()
         self._carry = _NOTHING
         self._in_flight: Slice | None = None
         self._sampler: Sampler | None = None
@@ -207,13 +220,14 @@ class Session:
             with self._unrecorded() if is_recalled else contextlib.nullcontext():
                 self.ledger.append(token, columns)
             self._pending.drop(n)
-            self._note_positions(piece.p0, n)
+            self._note_positions(piece.p0, n, self._born)
             self._carry = _carry(piece, result)
             if is_recalled:
                 self._turn_born += n
             else:
                 self._note_repeats(result)
             self._born += n
+            self._returned.read()
             self._in_flight = None
             self.stats.count_decode(n - n_generated, n_generated, len(self.ledger))
         self._check_agreement()
@@ -255,10 +269,11 @@ class Session:
 
     # ---- what leaves ---------------------------------------------------------------------------
 
-    def truncate(self, turn: int) -> int:
+    def truncate(self, turn: int, back: Sequence[SavedPassage] = ()) -> int:
         """Drops everything from `turn` on (of turns that are still resident), as if never said.
 
-        Returns the number of tokens dropped. What was evicted meanwhile does not come back.
+        Returns the number of tokens dropped. back: what was evicted meanwhile and is to be put back, as by `put_back`;
+        it must fit once the turns are dropped.
         """
         if turn < 1:
             raise SessionError("turn 0 (the system prompt) cannot be truncated")
@@ -267,30 +282,46 @@ class Session:
         self.end_recall()
         with shield():  # a turn's number goes with its rows
             self.discard_pending()
-            n = self.rewind(int((self.ledger["turn"] >= turn).sum()))
+            n = self.rewind(int((self.ledger["turn"] >= turn).sum()), back)
             self.turn = turn - 1
         return n
 
-    def rewind(self, n: int) -> int:
-        """Drops the `n` newest resident tokens, and decodes the one before again for its logits."""
+    def rewind(self, n: int, back: Sequence[SavedPassage] = ()) -> int:
+        """Drops the `n` newest resident tokens, and decodes the one before again for its logits.
+
+        back: what is put back in between, as by `put_back`, so that the one before is the same as before those tokens.
+        """
         self._check_usable()
         self._undo_in_flight()
         first = len(self.ledger) - n
         if not 0 <= n <= len(self.ledger):
             raise SessionError(f"cannot rewind {n} of {len(self.ledger)} tokens")
-        if n == 0:
+        if n == 0 and not back:
             return 0
-        redo = max(0, first - 1)
-        kept = {name: column[redo:first].copy() for name, column in self.ledger.columns().items()}
-        with self._atomically(), shield():
-            self.engine.remove(self.seq, int(self.ledger["pos"][redo]), -1)
-            self.ledger.drop(np.arange(redo, len(self.ledger)), self.ledger.epoch)
-            self._carry = _NOTHING
-            if first > 0:
-                self._decode_again(kept)
-            self.stats.rewound += n
+        older = [self.ledger["born"][:first], *(saved.columns["born"][np.asarray(rows)] for saved, rows in back)]
+        with shield():
+            self._epochs.taken_back(1 + max((int(born.max()) for born in older if len(born)), default=-1))
+            if back:
+                self._cut(first)
+                self.put_back(back, "undo")
+                first = len(self.ledger)
+            redo = max(0, first - 1)
+            kept = {name: column[redo:first].copy() for name, column in self.ledger.columns().items()}
+            with self._atomically():
+                self._cut(redo)
+                if first > 0:
+                    self._decode_again(kept)
+                self.stats.rewound += n
         self._check_agreement()
         return n
+
+    def _cut(self, first: int) -> None:
+        """Ledger rows from `first` on leave their cells."""
+        with self._atomically():
+            self._carry = _NOTHING
+            if first < len(self.ledger):
+                self.engine.remove(self.seq, int(self.ledger["pos"][first]), -1)
+                self.ledger.drop(np.arange(first, len(self.ledger)), self.ledger.epoch)
 
     def _decode_again(self, row: dict[str, NDArray[Any]]) -> None:
         """Decodes one token that was just removed; next to a hole it moves up to its predecessor."""
@@ -299,7 +330,7 @@ class Session:
         piece = Slice(self.seq, token, self.ledger.next_pos, unknown, self._needs, True)
         result = self.engine.decode([piece])[0]
         if piece.p0 != int(row["pos"][0]):
-            self._note_positions(piece.p0, 1)
+            self._note_positions(piece.p0, 1, int(row["born"][0]))
         self.ledger.append(token, row | {"pos": piece.p0})
         self._carry = _carry(piece, result)
 
@@ -354,15 +385,16 @@ class Session:
         *,
         place: Literal["own", "last"] = "own",
         recalled: bool = False,
+        why: str = "",
     ) -> int:
         """Makes those of the saved rows resident again that are not, with no decode; returns how many those are.
 
-        rows: which of them, sorted int [n]; None for all. place: "own" is the one in the order of birth (packed:
-        among the survivors, which move up; with gaps: at the old positions, or between its neighbours if those belong
-        to others by now); "last" is behind all that is resident, so right before a message that was fed and not decoded
-        yet: there they are tokens of the running turn, born anew. recalled: they leave with `end_recall`. The last
-        decoded row stays as it was. Rows of turns that were taken back are the caller's to leave out, and so is making
-        room.
+        rows: which of them, sorted int [n]; None for all. place: "own" is the one in the order of birth (packed: among
+        the survivors, which move up; with gaps: at the old positions, or between its neighbours if those belong to
+        others by now); "last" is behind all that is resident, so right before a message that was fed and not decoded
+        yet: there they are tokens of the running turn, born anew. recalled: they leave with `end_recall`. why: as in
+        `Journal.restoring`. The last decoded row stays as it was. Rows of turns that were taken back are the caller's
+        to leave out, and so is making room.
         Raises SessionError if they do not fit the budget, StateError where their text must be read instead: the cells
         were not saved, are damaged, of another model or context, or must move and cannot. Then nothing has changed.
         """
@@ -381,8 +413,39 @@ class Session:
             columns |= {"born": self._born + np.arange(len(missing)), "turn": np.full(len(missing), self.turn)}
         at = np.searchsorted(self.ledger["born"], columns["born"])
         places = self._places(columns["pos"], at, saved.epoch if place == "own" else -1)
-        self._put_back(saved.cells, columns, at, places)
+        self._insert(saved.cells, columns, at, places, why)
         return len(missing)
+
+    def put_back(self, passages: Sequence[SavedPassage], why: str) -> int:
+        """As `restore`, for each passage and its rows and for good; returns how many rows came back.
+
+        What cannot be restored is left out. why: as in `Journal.restoring`. Raises SessionError if they do not fit.
+        """
+        n = 0
+        with shield():
+            for saved, rows in passages:
+                with contextlib.suppress(EngineError, CapabilityError):
+                    n += self.restore(saved, rows, why=why)
+        return n
+
+    def make_room(self, n: int) -> int:
+        """Evicts, as the policy wants it for `n` tokens that come in; returns how many rows left.
+
+        Raises BudgetError, with nothing changed, if what is fixed leaves no room for them.
+        """
+        self.make_ready()
+        self.end_recall()
+        plan = self.room.plan(n, self.turn, None, self._spared(self.ledger))
+        if plan is None:
+            return 0
+        with shield():
+            if self.ledger.journal is not None:
+                self.ledger.journal.asked(n, self.turn, None)
+            self.evict(plan)
+        return len(plan)
+
+    def _spared(self, ledger: TokenLedger) -> NDArray[np.bool_]:
+        return self._returned.spared(ledger["born"], self.turn)
 
     def _missing(self, saved: SavedRows, rows: ArrayLike | None) -> NDArray[np.intp]:
         """Which of the saved rows (of `rows`, or of all) are not resident."""
@@ -406,8 +469,8 @@ class Session:
             places = places_among(self.ledger["pos"], at, first, packed=True)
         return places
 
-    def _put_back(
-        self, cells: bytes, columns: dict[str, NDArray[Any]], at: NDArray[np.intp], places: NDArray[np.int64]
+    def _insert(
+        self, cells: bytes, columns: dict[str, NDArray[Any]], at: NDArray[np.intp], places: NDArray[np.int64], why: str
     ) -> None:
         new = at + np.arange(len(at))
         moves = moves_between(self.ledger["pos"], np.delete(places, new))
@@ -416,8 +479,9 @@ class Session:
             self.engine.restore(self.seq, cells, columns["pos"], places[new], moves)
             with self._atomically():
                 if self.ledger.journal is not None:
-                    self.ledger.journal.asked(len(new), self.turn, None)
+                    self.ledger.journal.restoring(why, self.turn)
                 self.ledger.insert(columns, places)
+                self._returned.note(why, columns["born"], self.turn)
                 if self.mode == "gaps" and is_moved:
                     self._epochs.give(min([int(places[new[0]]), *(p0 for p0, _, _ in moves)]), self.ledger.next_pos)
                 n_anew = int((columns["born"] >= self._born).sum())
@@ -429,9 +493,7 @@ class Session:
 
     # ---- recalled for a turn -------------------------------------------------------------------
 
-    def recall(
-        self, passages: Sequence[tuple[SavedRows, ArrayLike]], place: Literal["own", "last"] = "own"
-    ) -> list[int]:
+    def recall(self, passages: Sequence[SavedPassage], place: Literal["own", "last"] = "own") -> list[int]:
         """As `restore` for each passage and its rows, until `end_recall`; returns how many rows of each came back.
 
         What must make room is displaced, at once for all of them, and returns at the end. Room for what is decoded
@@ -455,6 +517,8 @@ class Session:
             for i, (saved, rows) in enumerate(wanted):
                 with contextlib.suppress(StateError):
                     came[i] = self.restore(saved, rows, place=place, recalled=True)
+        if self.ledger.journal is not None and any(came):
+            self.ledger.journal.recalled(self.ledger["born"][self.ledger["recalled"]], self.turn)
         return came
 
     def feed_recalled(self, messages: Sequence[Sequence[tuple[str, NDArray[np.int32]]]]) -> None:
@@ -467,17 +531,28 @@ class Session:
             self._pending.feed_first(numbered, self.turn)
 
     def end_recall(self) -> int:
-        """What was recalled leaves, what was displaced returns; returns how many rows left. Nothing is decoded."""
+        """What was recalled leaves, what was displaced returns; returns how many rows left. Nothing is decoded.
+
+        What cannot return (its positions were given away and keys cannot move) is evicted.
+        """
         if self._pending.n_recalled:
             self._undo_in_flight()
             self._pending.drop(self._pending.n_recalled)
         rows = np.flatnonzero(self.ledger["recalled"])
         if len(rows) or len(self._displaced):
             self.make_ready()
-            with shield(), self._unrecorded():
-                self._take_out(rows)
-                for saved, back in self._displaced.take():
-                    self.restore(saved, back)
+            lost: list[tuple[SavedRows, NDArray[np.intp]]] = []
+            with shield():
+                with self._unrecorded():
+                    self._take_out(rows)
+                    for saved, back in self._displaced.take():
+                        try:
+                            self.restore(saved, back)
+                        except (EngineError, CapabilityError):
+                            lost.append((saved, back))
+                for saved, back in lost:
+                    columns = {name: column[back] for name, column in saved.columns.items()}
+                    self._report(Eviction("room", self.turn, len(self.ledger), columns, self._born), "displaced")
         return len(rows)
 
     @property
@@ -491,9 +566,13 @@ class Session:
         return len(self._displaced) > 0 or bool(self.ledger["recalled"].any())
 
     def _displaceable(self) -> NDArray[np.bool_]:
-        """The rows that may be displaced, bool [n]: all but those fixed, recalled, or of the running turn."""
+        """The rows that may be displaced, bool [n]: all but those fixed, recalled, or of the running turn.
+
+        Nor the last one: what is decoded next would get its position.
+        """
         ledger = self.ledger
         may_go: NDArray[np.bool_] = ~(self.room.fixed() | ledger["recalled"] | (ledger["turn"] == self.turn))
+        may_go[-1:] = False
         return may_go
 
     def _displace(self, n: int, keep: NDArray[np.bool_] | None = None) -> None:
@@ -554,6 +633,7 @@ class Session:
             "turn_born": self._turn_born,
             "turn_max_repeat": self._turn_max_repeat,
             "reserve": self._reserve,
+            "returned": self._returned.state(),
             "stats": asdict(self.stats),
             "sampler": None if self._sampler is None else self._sampler.state(),
         }
@@ -609,6 +689,7 @@ class Session:
         other._reserve = scalars["reserve"]
         other._pending.go_on(scalars["numbering"])
         other._epochs = PositionEpochs(**scalars["epochs"])
+        other._returned = Returned(scalars.get("returned"))
         other._sampler = _sampler(engine, scalars["sampler"])
         other._check_agreement()
         return other
@@ -685,14 +766,15 @@ class Session:
     def set_budget(self, n_cells: int) -> int:
         """Changes the budget, and evicts at once what no longer fits, no more; returns how many tokens that are.
 
-        Raises BudgetError if the engine has no such context, or the pins and a turn do not fit.
+        What a raised budget brought back (`put_back`) leaves first, unless something was read since. Raises BudgetError
+        if the engine has no such context, or the pins and a turn do not fit.
         """
         self.make_ready()
         self.room.check_budget(n_cells)
         budget = Budget(n_cells)
         check_context(budget, self.engine)
         room = Room(self.ledger, self.policy, budget)
-        plan = room.plan(0, self.turn, None)
+        plan = room.plan_lowered(self.turn, self._returned.first(self.ledger["born"]), self._spared(self.ledger))
         with shield():
             if self.ledger.journal is not None:
                 self.ledger.journal.changed("budget", n_cells, self.turn)
@@ -714,7 +796,7 @@ class Session:
         is_recalling = self.is_recalling and self.engine.spec.can_restore
         stands = standing(self.ledger, self._displaced) if is_recalling else self.ledger
         room = Room(stands, self.policy, self.budget) if is_recalling else self.room
-        plan = room.plan(n, self.turn, n_whole_turn)
+        plan = room.plan(n, self.turn, n_whole_turn, self._spared(stands))
         self._reserve = None
         if plan is not None:
             self.evict(plan, stands)
@@ -742,17 +824,20 @@ class Session:
         if self.before_eviction is not None and plan.why == "room":
             self.before_eviction(rows)
         with shield():  # also around the report: a loss must not go unsaid
-            if self.ledger.journal is not None:
-                self.ledger.journal.evicting(plan.why, self.turn, len(stands))
-                self.ledger.journal.dropped(event.columns["born"])
             self._displaced.drop(event.columns["born"])
             with self._unrecorded():
                 self._take_out(rows)
-            self.stats.evicted += len(plan)
-            self.stats.evictions += 1
             self.stats.evict_s += time.perf_counter() - started
-            if self.on_evict is not None:
-                self.on_evict(event)
+            self._report(event, plan.why)
+
+    def _report(self, event: Eviction, why: str) -> None:
+        if self.ledger.journal is not None:
+            self.ledger.journal.evicting(why, self.turn, event.n_resident)
+            self.ledger.journal.dropped(event.columns["born"])
+        self.stats.evicted += len(event)
+        self.stats.evictions += 1
+        if self.on_evict is not None:
+            self.on_evict(event)
 
     def _take_out(self, rows: NDArray[np.integer]) -> None:
         """Ledger `rows` leave their cells, and what stays closes up where positions are packed."""
@@ -793,9 +878,9 @@ class Session:
         self._undo_in_flight()
         self._check_agreement()
 
-    def _note_positions(self, p0: int, n: int) -> None:
+    def _note_positions(self, p0: int, n: int, born: int) -> None:
         if self.mode == "gaps":  # packed, every eviction gives positions to others, and what comes back moves anyway
-            self._epochs.decoded(p0, n)
+            self._epochs.decoded(p0, n, born)
 
     def _note_repeats(self, result: SliceResult) -> None:
         """The released code gives the first token of a chunk, here the turn, the chunk's maximum."""

@@ -10,8 +10,9 @@ The file's records, one a line, are objects with a `kind`:
 A conversation that was cleared ends, and the next one starts in the same file: a part from start to end for each.
 
 `ops` are what happened to the ledger in order: append, redo (a token decoded again after a rewind), restore (rows that
-had left are back), update, rewind, ask (room was asked for and nothing came of it), policy and budget (changed by the
-user). Columns go by name and hold
+had left are back; why: "undo", "budget", "pin" or "recall" by hand), update, rewind, ask (room was asked for and
+nothing came of it), policy and budget (changed by the user). recall says which rows are back for one turn: what comes
+and goes is recorded as if they were not. Columns go by name and hold
 raw facts only: scores are not decayed, and positions, which depend on what was evicted, are left out. What the user has
 forgotten on request is still counted, but which tokens it was is not kept: token is -1 there.
 """
@@ -57,6 +58,7 @@ class Trace:
         self._ask: tuple[int, int, int | None] | None = None  # asked for, and nothing appended yet
         self._told = False  # whether an eviction's record holds that question already
         self._evicting: dict[str, Any] | None = None
+        self._restoring: dict[str, Any] = {"why": "", "turn": 0}
         self._terms: dict[str, Any] = {}  # what a start record says, as it is now
         try:
             self._file = self.path.expanduser().open("x", encoding="utf-8")
@@ -120,10 +122,16 @@ class Trace:
         op = {"op": "append", "turn": turn, "whole": whole, "asked": told, "slices": [n], "columns": columns}
         self._ops.append(op)
 
+    def restoring(self, why: str, turn_now: int) -> None:
+        self._settle()
+        self._restoring = {"why": why, "turn": turn_now}
+
     def restored(self, rows: Mapping[str, NDArray[Any]]) -> None:
-        turn = 0 if self._ask is None else self._ask[1]
-        self._ask = None
-        self._ops.append({"op": "restore", "turn": turn, "columns": {name: _plain(rows[name]) for name in TRACED}})
+        columns = {name: _plain(rows[name]) for name in TRACED}
+        self._ops.append({"op": "restore", **self._restoring, "columns": columns})
+
+    def recalled(self, born: NDArray[Any], turn_now: int) -> None:
+        self._push({"op": "recall", "turn": turn_now, "born": born.tolist()})
 
     def updated(self, name: str, born: NDArray[Any], value: ArrayLike) -> None:
         values = np.broadcast_to(np.asarray(value), np.shape(born)).astype(dict(COLUMNS)[name])

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import UNSPOKEN, TokenLedger
+from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.policy import Policy
+from edge_sir.core.returned import Returned
 from edge_sir.core.room import Room
 from edge_sir.errors import BudgetError, ConfigError
 from edge_sir.policies import from_spec
@@ -38,7 +40,8 @@ class Moment:
 class Replayed:
     """What a policy did with a trace.
 
-    evictions: those that made room; evicted: their tokens. turns: tokens of what was said in each turn. kept: born
+    evictions: those that made room; evicted: their tokens. recalled: tokens that came back for one turn each, as the
+    record says; they change nothing here. turns: tokens of what was said in each turn. kept: born
     numbers resident at the end. as_recorded: whether every eviction took just the tokens that the record says.
     refused: why the policy could not go on, "" if it could; the figures end there. part: which of the `parts`
     (conversations; clearing begins another) of the trace this is, from 1.
@@ -48,6 +51,7 @@ class Replayed:
     budget: int
     evictions: int = 0
     evicted: int = 0
+    recalled: int = 0
     max_resident: int = 0
     mean_resident: float = 0.0
     turns: dict[int, int] = field(default_factory=dict)
@@ -146,6 +150,7 @@ class _Run:
         self._planned: list[tuple[int, ...]] = []
         self._resident_sum = self._n_slices = 0
         self._stream = _Stream()
+        self._returned = Returned()
         self._repeated: list[int] = []  # restored for a turn that is about to begin
 
     def _check_scores(self) -> None:
@@ -198,6 +203,7 @@ class _Run:
                 whole = None
                 self._add(columns, slice(at, at + step))
                 at += step
+        self._returned.read()
 
     def _update(self, op: Mapping[str, Any]) -> None:
         values = np.array([np.nan if v is None else v for v in op["values"]])
@@ -229,7 +235,11 @@ class _Run:
             rows = {name: column[-n:] for name, column in rows.items()}
             self._repeated += rows["born"].tolist()
             self._ledger.insert(rows, np.union1d(self._ledger["born"], rows["born"]))
+            self._returned.note(op.get("why", ""), rows["born"], op["turn"])
             self.out.max_resident = max(self.out.max_resident, len(self._ledger))
+
+    def _recall(self, op: Mapping[str, Any]) -> None:
+        self.out.recalled += len(op["born"])
 
     def _ask(self, op: Mapping[str, Any]) -> None:
         self._make_room(op["n"], op["turn"], op["whole"])
@@ -246,7 +256,10 @@ class _Run:
         if self._follow_budget:
             self._room = Room(self._ledger, self._policy, replace(self._room.budget, n_cells=op["value"]))
             self._room.check_budget()
-            self._make_room(0, op.get("turn", self._turn), None)  # early traces did not say
+            turn = op.get("turn", self._turn)  # early traces did not say
+            self._now(turn)
+            first, spared = self._returned.first(self._ledger["born"]), self._spared(turn)
+            self._evict(self._room.plan_lowered(turn, first, spared))
             self._ledger.resize(op["value"])
             self.out.budget = op["value"]
 
@@ -255,6 +268,7 @@ class _Run:
             "append": _append,
             "redo": _redo,
             "restore": _restore,
+            "recall": _recall,
             "update": _update,
             "rewind": _rewind,
             "ask": _ask,
@@ -272,7 +286,12 @@ class _Run:
             stale = (self._ledger["turn"] >= turn) & ~np.isin(self._ledger["born"], self._repeated)
             self._ledger.drop(np.flatnonzero(stale), self._ledger.epoch)
             self._repeated = []
-        plan = self._room.plan(n, turn, whole)
+        self._evict(self._room.plan(n, turn, whole, self._spared(turn)))
+
+    def _spared(self, turn: int) -> NDArray[np.bool_]:
+        return self._returned.spared(self._ledger["born"], turn)
+
+    def _evict(self, plan: EvictionPlan | None) -> None:
         if plan is None:
             return
         self._planned.append(tuple(self._ledger["born"][plan.rows].tolist()))

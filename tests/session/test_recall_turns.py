@@ -123,6 +123,26 @@ def recall(session: Session, saved: SavedRows) -> int:
     return sum(session.recall([(saved, rows)])) if len(rows) else 0
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_that_cannot_return_are_evicted_and_the_turn_goes_on(seed: int) -> None:
+    """With gaps, where keys cannot move: the newest rows were evicted, and others stand where displaced ones did."""
+    engine = ToyEngine(256, n_ctx_train=100_000, can_pack=False)
+    session = Session(engine, from_spec(f"random:seed={seed}"), Budget(BUDGET), positions="gaps")
+    archive, random, lost = Archive(session), np.random.default_rng(seed), []
+    session.on_evict = lambda event: lost.extend(event.columns["born"].tolist())
+    for _ in range(30):
+        session.begin_turn(20)
+        session.start_message()
+        session.feed(random.integers(0, 256, int(random.integers(1, 60))), "user")
+        for message in list(archive.saved)[-2:]:
+            recall(session, archive.saved[message])
+        while session.step():
+            pass
+        session.end_recall()
+        assert agrees(session) and not session.is_recalling
+        assert sorted([*lost, *session.ledger["born"].tolist()]) == list(range(session.n_born))
+
+
 @pytest.mark.parametrize("positions", ["packed", "gaps"])
 @pytest.mark.parametrize("policy", ["streaming", "interval"])
 def test_turns_that_read_text_again_hold_what_turns_without_recall_hold(policy: str, positions: str) -> None:

@@ -136,3 +136,21 @@ def test_a_seal_says_what_is_another() -> None:
         unseal(blob, "thing", TERMS | {"build": "1"})
     with pytest.raises(StateError, match="no stone but a thing"):
         unseal(blob, "stone", TERMS)
+
+
+def test_what_was_given_to_tokens_that_are_taken_back_is_free_again() -> None:
+    epochs = PositionEpochs()
+    epochs.decoded(0, 50, 0)
+    saved = epochs.now
+    epochs.decoded(30, 10, 50)  # the newest were evicted
+    assert epochs.still_own(saved, 29) and not epochs.still_own(saved, 49)
+    epochs.decoded(20, 10, 60)
+    assert not epochs.still_own(saved, 29)
+    epochs.taken_back(60)
+    assert epochs.still_own(saved, 29) and not epochs.still_own(saved, 49)
+    epochs.taken_back(50)
+    assert epochs.still_own(saved, 49)
+    epochs.decoded(30, 10, 70)
+    epochs.give(10, 40)
+    epochs.taken_back(0)
+    assert epochs.still_own(saved, 9) and not epochs.still_own(saved, 10)
