@@ -103,7 +103,9 @@ class Recall:
         encoder: of messages that are read again. turns: recalled whole, in place of what matches. Nothing matches, or
         all that does is resident: nothing is changed. Raises what the engine raises.
         """
-        passages = self._matching(text) if turns is None else self._whole(turns)
+        if turns is None and self.archive.turns():
+            self._index.sync(message for message in self._transcript if message.turn < self._session.turn)
+        passages = self._matching(text, self._n_most) if turns is None else self._whole(turns)
         if not passages:
             return ()
         n_most = self._n_most
@@ -121,16 +123,16 @@ class Recall:
     def find(self, what: int | str) -> tuple["Wanted", ...]:
         """What to put back on request, of a turn or of every turn that matches a text, best first.
 
-        Of a turn as much as half of the cells that are not fixed hold, of a text as much as `begin` recalls. Nothing of
+        Of a turn as much as half of the cells that are not fixed hold, of a text no more than `share`, too. Nothing of
         a turn that is resident, or whose cells are not kept. Raises ConfigError if nothing was said that matches.
         """
         if isinstance(what, int):
             turns = [what] if self._transcript.of(what) else []
             passages = self._of_turn(what, None, self._session.room.slice_limit())
         else:
-            passages = self._matching(what)
             self._index.sync(self._transcript)
             turns = [match.turn for match in self._index.search(what)]
+            passages = self._matching(what, min(self._n_share, self._session.room.slice_limit()))
         if not turns:
             named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
             raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
@@ -146,22 +148,25 @@ class Recall:
 
     @property
     def _n_most(self) -> int:
-        return min(int(self._share * self._session.budget.n_cells), self._session.n_recallable)
+        return min(self._n_share, self._session.n_recallable)
 
-    def _matching(self, text: str) -> list[_Passage]:
-        """What is missing of the turns that match, best first."""
-        session, archived = self._session, self.archive.turns()
+    @property
+    def _n_share(self) -> int:
+        return int(self._share * self._session.budget.n_cells)
+
+    def _matching(self, text: str, n_most: int) -> list[_Passage]:
+        """What is missing of the turns that match, best first; `n_most` rows in all at most."""
+        archived = self.archive.turns()
         if not archived:
             return []
-        self._index.sync(message for message in self._transcript if message.turn < session.turn)
         passages: list[_Passage] = []
-        n_left = self._n_most
+        n_left = n_most
         for match in self._index.search(text):
             if n_left < _LEAST:
                 break
             if match.turn in archived:
                 passages += self._of_turn(match.turn, match.held, n_left)
-                n_left = self._n_most - sum(len(p.rows) for p in passages)
+                n_left = n_most - sum(len(p.rows) for p in passages)
         return passages
 
     def _whole(self, turns: Sequence[int]) -> list[_Passage]:

@@ -51,8 +51,11 @@ class Recalling:
         return replace(self, recall=self.recall.on(session), came=())
 
     def begin(self, message: str, turns: Sequence[int]) -> None:
-        """Brings back what the message matches, for the turn that was begun. turns: those that it asks about."""
-        self.came = self.recall.begin(message, self.encoder, turns if self.by_oracle else None)
+        """Brings back what the message matches, for the turn that was begun; nothing if it is empty.
+
+        turns: those that it asks about.
+        """
+        self.came = self.recall.begin(message, self.encoder, turns if self.by_oracle else None) if message else ()
 
     @property
     def n_bytes(self) -> int:
