@@ -151,7 +151,7 @@ class Turn:
         session = self._session
         if not session.policy.evicts:
             n_after = len(self._encoder.assistant_close) + len(self._form.history)
-            n_free = session.budget.n_cells - len(session.ledger) - n_after
+            n_free = session.budget.n_cells - int((~session.ledger["recalled"]).sum()) - n_after
             self._n_most = min(self._n_most, n_free)
         session.start_sampler(self._terms.sampling)
         self.phase = "writing"

@@ -4,6 +4,7 @@ What is said again is kept once: the newer passage keeps its cells, since it is 
 undo may need; the older one stays as text.
 """
 
+import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_sir.core.ledger import COLUMNS, ROLES, UNSPOKEN, split
+from edge_sir.errors import CapabilityError, EngineError
 from edge_sir.recall.repeats import Repeats
 from edge_sir.recall.rows import PackedRows
 from edge_sir.recall.store import ByteStore, process_store
@@ -102,7 +104,13 @@ class Archive:
                 self._cut(piece, ledger["born"][index])
             for run in split(index, index - np.arange(len(index))):
                 for part in (run[i : i + _MOST_TOKENS] for i in range(0, len(run), _MOST_TOKENS)):
-                    self._keep(self._session.save_rows(part, cells=has_cells))
+                    self._keep(self._saved(part, cells=has_cells))
+
+    def _saved(self, rows: NDArray[np.integer[Any]], *, cells: bool) -> SavedRows:
+        """These rows, without cells where the engine fails to save them: an eviction does not wait for that."""
+        with contextlib.suppress(EngineError, CapabilityError, MemoryError):
+            return self._session.save_rows(rows, cells=cells)
+        return self._session.save_rows(rows, cells=False)
 
     def _note(self, piece: Piece, rows: NDArray[np.integer[Any]]) -> None:
         """Takes over all that the ledger says of `rows`, but their positions, which are those of the saved cells."""

@@ -571,9 +571,12 @@ class Session:
     def _displaceable(self) -> NDArray[np.bool_]:
         """The rows that may be displaced, bool [n]: all but those fixed, recalled, or of the running turn.
 
-        Nor the last one: what is decoded next would get its position.
+        Nor the last one: what is decoded next would get its position. None where the policy never evicts: it does not
+        say which.
         """
         ledger = self.ledger
+        if not self.policy.evicts:
+            return np.zeros(len(ledger), np.bool_)
         may_go: NDArray[np.bool_] = ~(self.room.fixed() | ledger["recalled"] | (ledger["turn"] == self.turn))
         may_go[-1:] = False
         return may_go

@@ -13,6 +13,7 @@ from edge_sir.core.ledger import FRAME
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.errors import ComputeError
 from edge_sir.recall.store import ByteStore
+from edge_sir.testing import ToyEngine
 from edge_sir.trace.record import Trace, read_trace
 from edge_sir.trace.replay import replay
 
@@ -172,3 +173,35 @@ def test_markers_alone_are_not_recalled() -> None:
     markers = np.flatnonzero((ledger["role"] == FRAME) & (ledger["turn"] == 1))
     chat.session.evict(EvictionPlan(markers, ledger.epoch, "room"))
     assert len(markers) > 4 and chat.reply(QUESTION).recalled == ()
+
+
+@pytest.mark.parametrize("n_free", [0, 1, 40, 100])
+def test_a_policy_that_never_evicts_is_given_what_finds_free_cells(n_free: int) -> None:
+    chat = forgetful()
+    n_message = len(f"<user\n{QUESTION}>\n<assistant\nFine.>\n")
+    chat.set_policy("keep-all")  # before the budget, or that brings back what was evicted
+    chat.set_budget(len(chat.session.ledger) + n_message + 8 + n_free)
+    before = chat.session.ledger["born"].tolist()
+    reply = chat.reply(QUESTION)
+    assert reply.text == "Fine." and agrees(chat.session) and not chat.session.is_recalling
+    assert chat.session.ledger["born"].tolist()[: len(before)] == before
+    assert sum(r.n_tokens for r in reply.recalled) <= n_message + 8 + n_free
+
+
+@pytest.mark.parametrize("error", [ComputeError("no memory for that"), MemoryError()])
+def test_what_cannot_be_saved_with_its_cells_is_kept_as_text(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, failures = ToyEngine.save, [error]
+
+    def fails(*args: Any) -> bytes:
+        if failures:
+            raise failures.pop()
+        return save(*args)
+
+    monkeypatch.setattr(ToyEngine, "save", fails)
+    chat = forgetful()
+    assert not failures
+    stream = chat.stream(QUESTION)
+    for _ in zip(range(3), stream, strict=False):
+        assert "bees in Bergen." in transcript(chat)
+    stream.close()
+    assert not chat.session.is_recalling and agrees(chat.session)
