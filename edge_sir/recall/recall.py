@@ -128,9 +128,9 @@ class Recall:
             turns = [what] if self._transcript.of(what) else []
             passages = self._of_turn(what, None, self._session.room.slice_limit())
         else:
-            passages = self._matching(what)
-            self._index.sync(self._transcript)
-            turns = [match.turn for match in self._index.search(what)]
+            passages = self._matching(what, by_hand=True)
+            self._index.sync(self._transcript)  # nothing is archived yet, perhaps
+            turns = [match.turn for match in self._index.search(what, is_asked=True)]
         if not turns:
             named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
             raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
@@ -146,22 +146,26 @@ class Recall:
 
     @property
     def _n_most(self) -> int:
-        return min(int(self._share * self._session.budget.n_cells), self._session.n_recallable)
+        return self._share_of(self._session.n_recallable)
 
-    def _matching(self, text: str) -> list[_Passage]:
-        """What is missing of the turns that match, best first."""
+    def _share_of(self, n_cells: int) -> int:
+        """As many of these cells as recalled tokens may take."""
+        return min(int(self._share * self._session.budget.n_cells), n_cells)
+
+    def _matching(self, text: str, *, by_hand: bool = False) -> list[_Passage]:
+        """What is missing of the turns that match, best first. by_hand: the last turn is over, and `text` asks."""
         session, archived = self._session, self.archive.turns()
         if not archived:
             return []
-        self._index.sync(message for message in self._transcript if message.turn < session.turn)
+        self._index.sync(message for message in self._transcript if by_hand or message.turn < session.turn)
         passages: list[_Passage] = []
-        n_left = self._n_most
-        for match in self._index.search(text):
+        n_most = n_left = self._share_of(session.room.slice_limit() if by_hand else session.n_recallable)
+        for match in self._index.search(text, is_asked=by_hand):
             if n_left < _LEAST:
                 break
             if match.turn in archived:
                 passages += self._of_turn(match.turn, match.held, n_left)
-                n_left = self._n_most - sum(len(p.rows) for p in passages)
+                n_left = n_most - sum(len(p.rows) for p in passages)
         return passages
 
     def _whole(self, turns: Sequence[int]) -> list[_Passage]:
