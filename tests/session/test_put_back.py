@@ -196,7 +196,7 @@ def test_undo_says_what_is_back_and_what_is_not() -> None:
     bound, store.bound = store.bound, 0
     lines = told(chat, "/undo")
     store.bound = bound
-    assert any("not coming back" in line for line in lines) and chat.evictions.n_evicted > n_before
+    assert any("not put back" in line for line in lines) and chat.evictions.n_evicted > n_before
 
 
 def test_what_is_put_back_is_recorded_and_replays(tmp_path: Path) -> None:
