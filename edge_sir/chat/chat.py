@@ -109,18 +109,23 @@ class Chat(Conversation):
 
         The policy makes room for it. It is resident as all else, but while the next turn runs the policy spares it
         where anything else can make room; after that it competes by its value, so /pin what must stay. Of a text the
-        same comes back as for a message that says it. Empty if all of it is resident. Raises ConfigError if the chat
+        same comes back as for a message that asks it. Empty if all of it is resident. Raises ConfigError if the chat
         does not recall, nothing was said that matches, or its cells are not kept; BudgetError if it does not fit.
         """
         self._check_open()
         if self._recall is None:
             raise ConfigError("this chat does not recall: start it with --recall cells")
         self._close_open_reply()
+        if not self.session.policy.evicts:
+            raise ConfigError(f"{self.session.policy.spec} makes no room for what comes back; /policy sir does")
         found = self._recall.find(what)
-        self._memory.recall(np.concatenate([wanted.born for wanted in found]))
+        born, turn = np.concatenate([wanted.born for wanted in found]), found[0].recalled.turn
+        self._memory.recall(born)
         here = self.session.ledger["born"]
         back = tuple(wanted.recalled for wanted in found if np.isin(wanted.born, here).any())
-        if not back and self._memory.is_lost(turn := found[0].recalled.turn):
+        if not back and len(born):
+            raise ConfigError(f"what was evicted of turn {turn} cannot be put back here; say it again")
+        if not back and self._memory.is_lost(turn):
             raise ConfigError(f"what was evicted of turn {turn} is not kept with its cells; say it again")
         return back
 

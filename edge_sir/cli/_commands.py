@@ -177,7 +177,7 @@ def cost_of(undone: Undone) -> str:
     """What older turns gave up for a turn that was taken back; empty if nothing."""
     lost = {loss.turn for loss in undone.lost if loss.n_content}
     n = sum(loss.n_content for loss in undone.lost)
-    return f"lost meanwhile, and not coming back: {many(n, 'token')} of {numbered(lost)}" if lost else ""
+    return f"evicted meanwhile, and not put back: {many(n, 'token')} of {numbered(lost)}" if lost else ""
 
 
 def _regen(chat: Chat, rest: str) -> Outcome:

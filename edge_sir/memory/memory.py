@@ -132,8 +132,11 @@ class MemoryControl:
         if self.archive is None or not len(away["born"]):
             return {}
         back = self.archive.passages(away["born"])  # what makes room for them may push their cells out
+        back = [(saved, rows) for saved, rows in back if self._session.can_put_back(saved, rows)]
+        if not back:
+            return {}
         with shield():
-            self._session.make_room(len(away["born"]))
+            self._session.make_room(sum(np.size(rows) for _, rows in back))
             self._session.put_back(back, why)
             return self._note_restored(away, why)
 

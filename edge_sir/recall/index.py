@@ -220,12 +220,13 @@ class TurnIndex:
 
     # ---- what is asked of it -------------------------------------------------------------------
 
-    def search(self, text: str, skip: frozenset[int] = frozenset()) -> list[Match]:
+    def search(self, text: str, skip: frozenset[int] = frozenset(), *, is_asked: bool = False) -> list[Match]:
         """The turns that match `text`, best first; those in `skip` are left out, but count as neighbours.
 
-        A text that only follows up ("And since when?") asks for what the question before it found.
+        A text that only follows up ("And since when?") asks for what the question before it found. is_asked: the text
+        asks for them, whether or not it reads as a question.
         """
-        if (query := self._query(text)) is None:
+        if (query := self._query(text, is_asked)) is None:
             return []
         found = {candidate.turn: candidate for candidate in self._candidates(query)}
         settings = self._settings
@@ -256,7 +257,7 @@ class TurnIndex:
         """The stems of these terms."""
         return frozenset(self._stems(words).values())
 
-    def _query(self, text: str) -> _Query | None:
+    def _query(self, text: str, is_asked: bool) -> _Query | None:
         """What to look for; None for nothing."""
         subject = self._subject() if follows_up(text) else None
         needed = self._stems(_read(terms(subject or text)))
@@ -268,7 +269,7 @@ class TurnIndex:
         if not weights or not self._known:
             return None
         whole = f"{subject} {text}" if subject else text
-        return _Query(whole, weights, words, frozenset(needed.values()), asks(text), is_about_self(whole))
+        return _Query(whole, weights, words, frozenset(needed.values()), is_asked or asks(text), is_about_self(whole))
 
     def _subject(self) -> str | None:
         """The question that a message which only follows up belongs to."""

@@ -1,7 +1,7 @@
 """Brings back what a message asks about: evicted passages that match it are resident while its turn runs."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -111,13 +111,18 @@ class Recall:
         n_most = self._n_most
         n_tokens = self._put_back(passages)
         left = [passage for passage, n in zip(passages, n_tokens, strict=True) if not n]
-        n_tokens += self._read(left, encoder, n_most - sum(n_tokens))
+        texts = [
+            self._text(p.piece.saved, self._beside(p, resident=True)) if n else ""
+            for p, n in zip(passages, n_tokens, strict=True)
+        ]
+        for n, text in self._read(left, encoder, n_most - sum(n_tokens)):
+            n_tokens.append(n)
+            texts.append(text)
         found: dict[int, Recalled] = {}
-        for (piece, rows), n in zip([*passages, *left], n_tokens, strict=True):
+        for (piece, _), n, text in zip([*passages, *left], n_tokens, texts, strict=True):
             if n:
                 so_far = found.get(piece.turn, Recalled(piece.turn, 0, ""))
-                said = f"{so_far.text} {self._text(piece.saved, rows)}".strip()
-                found[piece.turn] = Recalled(piece.turn, so_far.n_tokens + n, said)
+                found[piece.turn] = Recalled(piece.turn, so_far.n_tokens + n, f"{so_far.text} {text}".strip())
         return tuple(found.values())
 
     def find(self, what: int | str) -> tuple["Wanted", ...]:
@@ -131,8 +136,9 @@ class Recall:
             passages = self._of_turn(what, None, self._session.room.slice_limit())
         else:
             self._index.sync(self._transcript)
-            turns = [match.turn for match in self._index.search(what)]
-            passages = self._matching(what, min(self._n_share, self._session.room.slice_limit()))
+            turns = [match.turn for match in self._index.search(what, is_asked=True)]
+            n_most = min(self._n_share, self._session.room.slice_limit())
+            passages = self._matching(what, n_most, is_asked=True)
         if not turns:
             named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
             raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
@@ -140,7 +146,7 @@ class Recall:
         return tuple(self._wanted(turn, [p for p in kept if p.piece.turn == turn]) for turn in turns)
 
     def _wanted(self, turn: int, passages: Sequence[_Passage]) -> "Wanted":
-        texts = filter(None, (self._text(piece.saved, rows) for piece, rows in passages))
+        texts = filter(None, (self._text(p.piece.saved, self._beside(p, resident=True)) for p in passages))
         born = np.concatenate([np.empty(0, np.int64), *(piece.born[rows] for piece, rows in passages)])
         return Wanted(Recalled(turn, len(born), " ".join(texts)), born)
 
@@ -154,14 +160,17 @@ class Recall:
     def _n_share(self) -> int:
         return int(self._share * self._session.budget.n_cells)
 
-    def _matching(self, text: str, n_most: int) -> list[_Passage]:
-        """What is missing of the turns that match, best first; `n_most` rows in all at most."""
+    def _matching(self, text: str, n_most: int, *, is_asked: bool = False) -> list[_Passage]:
+        """What is missing of the turns that match, best first; `n_most` rows in all at most.
+
+        is_asked: whatever `text` is, it asks.
+        """
         archived = self.archive.turns()
         if not archived:
             return []
         passages: list[_Passage] = []
         n_left = n_most
-        for match in self._index.search(text):
+        for match in self._index.search(text, is_asked=is_asked):
             if n_left < _LEAST:
                 break
             if match.turn in archived:
@@ -201,20 +210,42 @@ class Recall:
                 came[i] = n
         return came
 
-    def _read(self, passages: Sequence[_Passage], encoder: MessageEncoder, n_most: int) -> list[int]:
-        """How many tokens each takes that is read again, as a message of its own; 0 for what does not fit."""
+    def _read(self, passages: Sequence[_Passage], encoder: MessageEncoder, n_most: int) -> list[tuple[int, str]]:
+        """How many tokens each takes that is read again, as a message of its own, and its text; 0 if it does not fit.
+
+        Its sentences are read whole, with what is resident of them: the missing words alone say little. Of those that
+        do not fit the last ones are left out, and of a single one its end.
+        """
         messages: dict[int, list[Part]] = {}
-        n_tokens = [0] * len(passages)
-        for i, (piece, rows) in enumerate(passages):
-            role, text = self._role(piece, rows), self._text(piece.saved, rows)
-            parts = encoder.message(role, text, first=False) if text else []
-            n = sum(len(tokens) for _, tokens in parts)
-            if 0 < n <= n_most:
-                messages[int(piece.born[0])] = parts
-                n_tokens[i], n_most = n, n_most - n
+        read = []
+        for piece, rows in passages:
+            n, text = 0, ""
+            for said in self._shorter(_Passage(piece, rows), n_most):
+                text = self._text(piece.saved, said)
+                parts = encoder.message(self._role(piece, rows), text, first=False) if text else []
+                n = sum(len(tokens) for _, tokens in parts)
+                if 0 < n <= n_most:
+                    messages[int(piece.born[0])] = parts
+                    break
+                n = 0
+            n_most -= n
+            read.append((n, text if n else ""))
         if messages:
             self._session.feed_recalled([messages[born] for born in sorted(messages)])
-        return n_tokens
+        return read
+
+    def _shorter(self, passage: _Passage, n_most: int) -> Iterator[NDArray[np.intp]]:
+        """The rows of a passage's sentences, then without the last one, and so on; of the first alone ever fewer."""
+        piece, rows = passage
+        while True:
+            said = self._beside(_Passage(piece, rows))
+            yield said
+            sentences = piece.rows["sentence"][rows]
+            if sentences[0] == sentences[-1]:
+                break
+            rows = rows[sentences != sentences[-1]]
+        for n in range(min(n_most, len(said) - 1), _LEAST, -_LEAST):
+            yield said[:n]
 
     def _role(self, piece: Piece, rows: NDArray[np.intp]) -> str:
         """Who said it."""
@@ -241,6 +272,15 @@ class Recall:
                 given = Sentence(len(rows), n_shared, by_user, int(piece.born[rows[0]]))
                 parts.append(_Missing(piece, rows, given))
         return parts
+
+    def _beside(self, passage: _Passage, *, resident: bool = False) -> NDArray[np.intp]:
+        """The rows of the sentences that the passage is of. resident: of these its own, and those that are resident."""
+        piece, rows = passage
+        wanted = np.isin(piece.rows["sentence"], piece.rows["sentence"][rows])
+        if resident:
+            wanted &= np.isin(piece.born, self._session.ledger["born"])
+            wanted[rows] = True
+        return np.flatnonzero(wanted)
 
     def _text(self, saved: SavedRows, rows: NDArray[np.intp]) -> str:
         columns = saved.columns

@@ -431,6 +431,15 @@ class Session:
                     n += self.restore(saved, rows, why=why)
         return n
 
+    def can_put_back(self, saved: SavedRows, rows: ArrayLike | None = None) -> bool:
+        """Whether their positions are free, or keys can move; else `put_back` leaves these rows out."""
+        missing = self._missing(saved, rows)
+        with contextlib.suppress(StateError):
+            born = saved.columns["born"][missing]
+            self._places(saved.columns["pos"][missing], np.searchsorted(self.ledger["born"], born), saved.epoch)
+            return True
+        return False
+
     def make_room(self, n: int) -> int:
         """Evicts, as the policy wants it for `n` tokens that come in; returns how many rows left.
 

@@ -22,7 +22,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """What came back of a turn. n_tokens: cells that it took. text: what they say, without template tokens."""
+    """What came back of a turn. n_tokens: cells that it took. text: its sentences, as far as they are there now."""
 
     turn: int
     n_tokens: int

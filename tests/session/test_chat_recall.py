@@ -205,3 +205,35 @@ def test_what_cannot_be_saved_with_its_cells_is_kept_as_text(error: Exception, m
         assert "bees in Bergen." in transcript(chat)
     stream.close()
     assert not chat.session.is_recalling and agrees(chat.session)
+
+
+def half_evicted(fact: str, **options: Any) -> Chat:
+    """A chat under a policy that keeps some words of the fact."""
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="sir", budget=240, **options)
+    chat.reply(fact)
+    for i in range(10):
+        chat.reply(f"Today is day {i}, and it rains a lot.")
+    assert "Bergen" in transcript(chat) and fact not in transcript(chat)
+    return chat
+
+
+@pytest.mark.parametrize("recall", ["cells", "text"])
+def test_a_sentence_that_lost_some_of_its_words_comes_back_whole(recall: str) -> None:
+    chat = half_evicted(FACT, recall=recall)
+    stream = chat.stream(QUESTION)
+    next(stream)
+    assert FACT in transcript(chat)
+    stream.close()
+    assert [r.text for r in stream.reply.recalled] == [FACT] and agrees(chat.session)
+
+
+def test_of_a_sentence_that_is_too_long_to_be_read_again_the_beginning_is() -> None:
+    fact = "My sister Ottilie keeps bees in Bergen where it rains and rains and rains and rains and rains."
+    chat = half_evicted(fact, recall="text")
+    stream = chat.stream(QUESTION)
+    next(stream)
+    [recalled] = chat._turn.recalled if chat._turn is not None else ()
+    assert fact.startswith(recalled.text) and len(recalled.text) > 30 and recalled.text in transcript(chat)
+    assert recalled.n_tokens <= 240 // 4
+    stream.close()
+    assert agrees(chat.session)

@@ -145,6 +145,43 @@ def test_recalling_by_hand_says_what_is_wrong() -> None:
     assert told(chat, "/recall Ottilie")[0].startswith("back in memory: ")
 
 
+def test_recalling_by_hand_finds_what_only_the_model_said() -> None:
+    chat = make_chat(["The capital of France is Paris."], policy="streaming", budget=400, recall="cells")
+    chat.reply("What is the capital of France?")
+    fill(chat, 12)
+    assert "France" not in transcript(chat)
+    [recalled] = chat.recall("France")
+    assert "The capital of France is Paris." in transcript(chat) and recalled.turn == 1
+
+
+def test_recalling_by_hand_finds_what_the_last_turn_lost() -> None:
+    chat = make_chat(["Noted."], policy="streaming", budget=240, recall="cells")
+    chat.reply(f"{FACT} {' '.join(f'It rains in town number {n}.' for n in range(20))}")
+    assert "Ottilie" not in transcript(chat)
+    chat.recall("Ottilie")
+    assert FACT in transcript(chat)
+
+
+def test_a_policy_that_never_evicts_makes_no_room_for_what_is_recalled_by_hand() -> None:
+    chat = forgetful()
+    chat.set_policy("keep-all")
+    before = born(chat)
+    with pytest.raises(ConfigError, match="keep-all makes no room for what comes back; /policy sir does"):
+        chat.recall("Ottilie")
+    assert born(chat) == before
+
+
+def test_what_cannot_be_put_back_is_not_called_resident() -> None:
+    engine = ToyEngine(512, n_ctx_train=700, can_pack=False)
+    chat = forgetful(engine=engine, positions="gaps")
+    while not chat.session.stats.rereads:
+        fill(chat, 1)
+    before = born(chat)
+    with pytest.raises(ConfigError, match="of turn 1 cannot be put back here; say it again"):
+        chat.recall(1)
+    assert born(chat) == before
+
+
 def test_memory_marks_what_can_come_back() -> None:
     chat = forgetful()
     shown = "\n".join(told(chat, "/memory"))
@@ -168,7 +205,7 @@ def test_undo_says_what_is_back_and_what_is_not() -> None:
     bound, store.bound = store.bound, 0
     lines = told(chat, "/undo")
     store.bound = bound
-    assert any("not coming back" in line for line in lines) and chat.evictions.n_evicted > n_before
+    assert any("not put back" in line for line in lines) and chat.evictions.n_evicted > n_before
 
 
 def test_what_is_put_back_is_recorded_and_replays(tmp_path: Path) -> None:

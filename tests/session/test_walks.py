@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from recall_walks import walk_recalling
 from walks import walk_model, walk_toy
 
 import edge_sir
@@ -15,6 +16,13 @@ def test_walks_on_the_toy(part: int, request: pytest.FixtureRequest) -> None:
     n, first = request.config.getoption("--toy-walks"), request.config.getoption("--walk-seed")
     for seed in range(first + part, first + n, _PARTS):
         walk_toy(seed)
+
+
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_walks_of_chats_that_recall(part: int, request: pytest.FixtureRequest) -> None:
+    n, first = request.config.getoption("--toy-walks") // 10, request.config.getoption("--walk-seed")
+    for seed in range(first + part, first + n, _PARTS):
+        walk_recalling(seed)
 
 
 @pytest.mark.model
