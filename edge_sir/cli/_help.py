@@ -35,6 +35,7 @@ MORE: dict[str, str] = {
     "memory find": "Words as they were said, in any case.",
     "pin": "A number is a turn; in quotes it is text. Where the chat recalls (--recall), what was evicted of it comes "
     "back first, if its cells are kept; what else was evicted, a pin cannot bring back.",
+    "unpin": "The system prompt stays pinned; /system changes it.",
     "forget": "The whole turn, or every sentence that holds these words, pinned or not; it cannot be undone. A number "
     "is a turn; in quotes it is text. Replies made while it was known may still reflect it.",
     "recall": "Only where the chat recalls (--recall). While the next turn runs it is evicted only "

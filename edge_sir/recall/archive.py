@@ -131,7 +131,7 @@ class Archive:
             self._repeats[piece.key] = noted
 
     def _cut(self, piece: Piece, born: NDArray[np.integer[Any]]) -> None:
-        """Takes the tokens with these born numbers out of a piece without cells."""
+        """Takes the tokens with these born numbers out of a piece, and the cells of all of it."""
         stays = ~np.isin(piece.born, born)
         if stays.all():
             return
@@ -149,6 +149,8 @@ class Archive:
 
     def _keep_once(self, piece: Piece) -> None:
         """Takes the cells of what `piece` says again, unless an undo of the running turn would need them."""
+        if piece.key not in self._store:  # it is larger than the bound
+            return
         tokens = piece.spoken()
         for key in list(self._said.said_again(tokens)):
             older = self._repeats[key]
@@ -200,8 +202,12 @@ class Archive:
         self._drop([piece for piece in self if piece.turn >= turn])
 
     def forget(self, born: NDArray[np.integer[Any]]) -> None:
-        """The tokens with these born numbers are forgotten: no cells that hold one of them are kept, nor its number."""
-        self._drop([piece for piece in self if np.isin(piece.born, born).any()])
+        """The tokens with these born numbers are forgotten: no cells of a passage that holds one of them are kept.
+
+        What else is in such a passage stays as text.
+        """
+        for piece in list(self):
+            self._cut(piece, born)
 
     def clear(self) -> None:
         """A new conversation."""

@@ -222,6 +222,8 @@ class Session:
             columns |= self._carry.shifted(result.scores, int(token[0]))
             with self._unrecorded() if is_recalled else contextlib.nullcontext():
                 self.ledger.append(token, columns)
+            if is_recalled and self.ledger.journal is not None:
+                self.ledger.journal.recalled(columns["born"], self.turn)
             self._pending.drop(n)
             self._note_positions(piece.p0, n, self._born)
             self._carry = _carry(piece, result)

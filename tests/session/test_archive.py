@@ -43,7 +43,21 @@ def test_without_cells_the_rows_are_kept(bound: int, engine: dict[str, Any]) -> 
     assert second.saved.columns["born"].tolist() == list(range(20, 40))
     assert 0 < archive.n_bytes < 40 * 60
     archive.forget(np.array([41]))
+    [(third, has_cells)] = pieces_of(archive, 3)
+    assert not has_cells and third.born.tolist() == [40, *range(42, 60)]
+    archive.forget(np.arange(40, 60))
     assert list(archive.turns()) == [2]
+
+
+def test_cells_that_hold_what_is_forgotten_are_not_kept() -> None:
+    session, archive = archived()
+    evict(session, range(25, 50, 2))
+    [(whole, has_cells)] = pieces_of(archive, 2)
+    assert has_cells and 30 in whole.born
+    archive.forget(np.array([30]))
+    [(rest, has_cells)] = pieces_of(archive, 2)
+    assert not has_cells and rest.born.tolist() == [*range(20, 30), *range(31, 40)]
+    assert pieces_of(archive, 3)[0][1]
 
 
 def test_what_was_recalled_least_recently_leaves_first() -> None:

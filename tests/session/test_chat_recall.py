@@ -237,3 +237,15 @@ def test_of_a_sentence_that_is_too_long_to_be_read_again_the_beginning_is() -> N
     assert recalled.n_tokens <= 240 // 4
     stream.close()
     assert agrees(chat.session)
+
+
+def test_a_trace_counts_text_that_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "text.jsonl"
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="text", trace=Trace(path))
+    n_read = sum(r.n_tokens for r in chat.reply(FACT).recalled)
+    for i in range(10):
+        n_read += sum(r.n_tokens for r in chat.reply(f"Today is day {i}, and it rains a lot.").recalled)
+    n_read += sum(r.n_tokens for r in chat.reply(QUESTION).recalled)
+    chat.close()
+    replayed = replay(read_trace(path))
+    assert replayed.as_recorded and replayed.recalled == n_read > len(FACT)
