@@ -6,13 +6,16 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_sir import Chat
 from edge_sir.errors import ConfigError
 
-__all__ = ["Answer", "Played", "Question", "Talk", "is_right", "play", "read_talk"]
+__all__ = ["Answer", "Played", "Question", "Talk", "is_right", "play", "read_script", "read_talk"]
+
+Script = TypeVar("Script", bound=BaseModel)
 
 
 class Question(BaseModel):
@@ -80,10 +83,10 @@ class Played:
         return sum(answer.in_cache for answer in self.answers)
 
 
-def read_talk(path: Path) -> Talk:
-    """The conversation in a TOML file. Raises ConfigError for any other file, or if a turn lacks what is asked for."""
+def read_script(path: Path, kind: type[Script]) -> Script:
+    """What a TOML file says, as `kind`. Raises ConfigError for any other file."""
     try:
-        talk = Talk.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -91,6 +94,11 @@ def read_talk(path: Path) -> Talk:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def read_talk(path: Path) -> Talk:
+    """The conversation in a TOML file. Raises ConfigError for any other file, or if a turn lacks what is asked for."""
+    talk = read_script(path, Talk)
     assert talk.n_telling  # raises for a question that nothing answers
     return talk
 

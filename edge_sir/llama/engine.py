@@ -45,7 +45,15 @@ from edge_sir.llama.sampling import LlamaSampler
 from edge_sir.llama.state import CellState
 from edge_sir.llama.text import LlamaText
 
-__all__ = ["EngineOptions", "LlamaEngine", "chunk_for", "context_params", "flash_attention_type", "make_context"]
+__all__ = [
+    "EngineOptions",
+    "LlamaEngine",
+    "cells_of",
+    "chunk_for",
+    "context_params",
+    "flash_attention_type",
+    "make_context",
+]
 
 _CELLS = "passage of llama.cpp's cells"
 _SEQUENCE = "sequence of llama.cpp's cells"
@@ -82,6 +90,11 @@ class EngineOptions:
         if self.chunk:
             return self
         return replace(self, chunk=chunk_for(n_vocab, self.n_seq_max, gpu=bool(lib.llama_supports_gpu_offload())))
+
+
+def cells_of(blob: bytes) -> CellState:
+    """What `LlamaEngine.save` gave, to be looked into. Raises StateError if it is damaged or something else."""
+    return CellState(unseal(blob, _CELLS, {}))
 
 
 @owned(alone=("close",))

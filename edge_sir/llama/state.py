@@ -77,6 +77,12 @@ class CellState:
         """The positions in it, sorted, int64 [n]. A sliding window's own cache may hold fewer of them."""
         return np.sort(self._caches[0].pos).astype(np.int64)
 
+    def keys(self) -> list[NDArray[np.uint8]]:
+        """K of each layer as it is stored, uint8 [n_cells, size], cells by position. Of the first cache alone."""
+        cache = self._caches[0]
+        n_layer = struct.unpack("<II", cache.layers)[1] if cache.layers else 0
+        return [rows.values[np.argsort(cache.pos)] for rows in cache.rows[:n_layer]]
+
     def chosen(self, pos: Ints) -> bytes:
         """A state of the cells at `pos` alone, for llama_state_seq_set_data."""
         if len(pos) == len(self._caches[0].meta):

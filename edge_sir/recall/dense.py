@@ -67,7 +67,7 @@ class MiniLm:
 
 
 class Sentences:
-    """The vectors of what the user stated, by turn."""
+    """The vectors of what the user stated, by turn. The encoder gets no half of a surrogate pair."""
 
     def __init__(self, encoder: SentenceEncoder) -> None:
         self._encoder = encoder
@@ -77,7 +77,7 @@ class Sentences:
     def put(self, turn: int, texts: Sequence[str], own: Sequence[bool]) -> None:
         """The sentences of a turn. own: whether the user speaks of themselves in it."""
         if texts:
-            self._vectors[turn] = np.stack([self._encoder.encode(text) for text in texts[:_MOST]])
+            self._vectors[turn] = np.stack([self._encoder.encode(_whole(text)) for text in texts[:_MOST]])
             self._own[turn] = np.array(own[:_MOST], bool)
 
     def take_out(self, turn: int) -> None:
@@ -85,17 +85,26 @@ class Sentences:
         self._vectors.pop(turn, None)
         self._own.pop(turn, None)
 
+    def clear(self) -> None:
+        """All turns have left."""
+        self._vectors.clear()
+        self._own.clear()
+
     def alike(self, text: str, *, own: bool) -> dict[int, float]:
         """By turn the cosine of the sentence nearest to `text`; own: among those in which users speak of themselves."""
         if not self._vectors:
             return {}
         turns = list(self._vectors)
-        asked = self._encoder.encode(text)
+        asked = self._encoder.encode(_whole(text))
         cosines = np.concatenate([self._vectors[turn] for turn in turns]) @ asked
         if own:
             cosines = np.where(np.concatenate([self._own[turn] for turn in turns]), cosines, 0)
         starts = np.cumsum([0, *(len(self._vectors[turn]) for turn in turns[:-1])])
         return dict(zip(turns, np.maximum.reduceat(cosines, starts).tolist(), strict=True))
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
 
 
 def fused(scores: Mapping[int, float], cosines: Mapping[int, float], weight: float) -> dict[int, float]:

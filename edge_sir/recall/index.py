@@ -122,6 +122,7 @@ class TurnIndex:
         self._known: dict[int, _Kept] = {}
         self._n_sentences = self._n_terms = 0
         self._synced: list[Message] = []
+        self._is_whole = True  # False while `sync` is at work, and after one that broke off
         self.n_bytes = 0
         self._db = self._opened()
 
@@ -149,8 +150,14 @@ class TurnIndex:
     # ---- what is in it -------------------------------------------------------------------------
 
     def sync(self, messages: Iterable[Message]) -> None:
-        """Holds these messages and no others, from now on. Where some were just added, it looks at those alone."""
+        """Holds these messages and no others, from now on. Where some were just added, it looks at those alone.
+
+        After one that broke off (Ctrl-C, an error) it begins anew.
+        """
         now = list(messages)
+        if not self._is_whole:
+            self._empty()
+        self._is_whole = False
         n_before = len(self._synced)
         is_longer = now[:n_before] == self._synced
         wanted: dict[int, list[Message]] = {}
@@ -167,11 +174,18 @@ class TurnIndex:
                 self._take_out(turn)
                 self._put(turn, tuple(said))
         if not self._known and self._synced:  # SQLite gives no page back
-            self._db.close()
-            self._db = self._opened()
+            self._empty()
         if now != self._synced:
             self.n_bytes = self._pages() if self._known else 0
-        self._synced = now
+        self._synced, self._is_whole = now, True
+
+    def _empty(self) -> None:
+        if self._sentences is not None:
+            self._sentences.clear()
+        self._known, self._synced = {}, []
+        self._n_sentences = self._n_terms = self.n_bytes = 0
+        self._db.close()
+        self._db = self._opened()
 
     def _pages(self) -> int:
         """Bytes of the database's pages."""
@@ -249,6 +263,8 @@ class TurnIndex:
         """What to look for; None for nothing."""
         subject = self._subject() if follows_up(text) else None
         needed = self._stems(_read(terms(subject or text)))
+        if subject and not needed:  # "How are you?" is about nothing
+            subject, needed = None, self._stems(terms(text))
         stems = needed | (self._stems(terms(text)) if subject else {})
         words = {stem: word for word, stem in stems.items()}
         weights = self._rarity(words)
@@ -268,9 +284,9 @@ class TurnIndex:
     def _stems(self, words: Iterable[str]) -> dict[str, str]:
         """What the tokenizer makes of each of these words."""
         distinct = list(dict.fromkeys(words))
+        self._db.execute("DELETE FROM draft")  # Ctrl-C may have come before that was done
         self._db.executemany("INSERT INTO draft(rowid, word) VALUES (?, ?)", enumerate(distinct))
         stems = {distinct[row]: str(stem) for row, stem in self._db.execute("SELECT doc, term FROM stem")}
-        self._db.execute("DELETE FROM draft")
         return stems
 
     def _rarity(self, words: Mapping[str, str]) -> dict[str, float]:

@@ -103,7 +103,9 @@ class Recall:
         encoder: of messages that are read again. turns: recalled whole, in place of what matches. Nothing matches, or
         all that does is resident: nothing is changed. Raises what the engine raises.
         """
-        passages = self._matching(text) if turns is None else self._whole(turns)
+        if turns is None and self.archive.turns():
+            self._index.sync(message for message in self._transcript if message.turn < self._session.turn)
+        passages = self._matching(text, self._n_most) if turns is None else self._whole(turns)
         if not passages:
             return ()
         n_most = self._n_most
@@ -126,16 +128,16 @@ class Recall:
     def find(self, what: int | str) -> tuple["Wanted", ...]:
         """What to put back on request, of a turn or of every turn that matches a text, best first.
 
-        Of a turn as much as half of the cells that are not fixed hold, of a text as much as `begin` recalls. Nothing of
+        Of a turn as much as half of the cells that are not fixed hold, of a text no more than `share`, too. Nothing of
         a turn that is resident, or whose cells are not kept. Raises ConfigError if nothing was said that matches.
         """
         if isinstance(what, int):
             turns = [what] if self._transcript.of(what) else []
             passages = self._of_turn(what, None, self._session.room.slice_limit())
         else:
-            passages = self._matching(what, by_hand=True)
-            self._index.sync(self._transcript)  # nothing is archived yet, perhaps
+            self._index.sync(self._transcript)
             turns = [match.turn for match in self._index.search(what, is_asked=True)]
+            passages = self._matching(what, min(self._n_share, self._session.room.slice_limit()), is_asked=True)
         if not turns:
             named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
             raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
@@ -151,21 +153,20 @@ class Recall:
 
     @property
     def _n_most(self) -> int:
-        return self._share_of(self._session.n_recallable)
+        return min(self._n_share, self._session.n_recallable)
 
-    def _share_of(self, n_cells: int) -> int:
-        """As many of these cells as recalled tokens may take."""
-        return min(int(self._share * self._session.budget.n_cells), n_cells)
+    @property
+    def _n_share(self) -> int:
+        return int(self._share * self._session.budget.n_cells)
 
-    def _matching(self, text: str, *, by_hand: bool = False) -> list[_Passage]:
-        """What is missing of the turns that match, best first. by_hand: the last turn is over, and `text` asks."""
-        session, archived = self._session, self.archive.turns()
+    def _matching(self, text: str, n_most: int, *, is_asked: bool = False) -> list[_Passage]:
+        """What is missing of the turns that match, best first; at most `n_most` rows. is_asked: as in `search`."""
+        archived = self.archive.turns()
         if not archived:
             return []
-        self._index.sync(message for message in self._transcript if by_hand or message.turn < session.turn)
         passages: list[_Passage] = []
-        n_most = n_left = self._share_of(session.room.slice_limit() if by_hand else session.n_recallable)
-        for match in self._index.search(text, is_asked=by_hand):
+        n_left = n_most
+        for match in self._index.search(text, is_asked=is_asked):
             if n_left < _LEAST:
                 break
             if match.turn in archived:

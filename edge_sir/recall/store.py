@@ -27,7 +27,7 @@ class ByteStore:
         self._blobs: OrderedDict[int, bytes] = OrderedDict()  # the least recently used first
         self._n_bytes = 0
         self._next = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close a chat in the middle of another one's call
 
     @property
     def bound(self) -> int:
@@ -49,12 +49,13 @@ class ByteStore:
         """Keeps a blob and returns its key; one that is larger than the bound leaves at once, an empty one is none."""
         with self._lock:
             self._next += 1
+            key = self._next
             if not blob:
-                return self._next
-            self._blobs[self._next] = blob
+                return key
+            self._blobs[key] = blob
             self._n_bytes += len(blob)
             self._make_room()
-            return self._next
+            return key
 
     def get(self, key: int) -> bytes | None:
         """The blob, which counts as used now; None if it has left."""
@@ -81,10 +82,18 @@ class ByteStore:
             self._n_bytes -= len(blob)
 
 
-@functools.cache
+_first_use = threading.Lock()
+
+
 def process_store() -> ByteStore:
     """The one that all conversations of the process share. Its bound is taken when the first of them asks for it.
 
     Memory is the process's, so the bound is, too: `--archive` of any chat sets it for all, and the last one counts.
     """
+    with _first_use:  # two threads would make one each
+        return _process_store()
+
+
+@functools.cache
+def _process_store() -> ByteStore:
     return ByteStore(default_bound())

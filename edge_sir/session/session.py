@@ -190,9 +190,12 @@ class Session:
         n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
         n = n if n_most is None else min(n, max(1, n_most))
         n = min(n, self._pending.n_recalled or n)
-        if self._must_renumber(n) and self.is_recalling and not self.engine.spec.can_pack:
-            self.end_recall()  # once all is read again, what is displaced has no place to return to
-            return self.next_slice(n_most)
+        if self._must_renumber(n) and not self.engine.spec.can_pack:
+            if self.is_recalling:
+                self.end_recall()  # once all is read again, what is displaced has no place to return to
+                return self.next_slice(n_most)
+            if self._pending.n_recalled:
+                self._renumber()  # before anything is displaced
         self._make_room(n)
         if self._must_renumber(n):
             self._renumber()
@@ -522,7 +525,7 @@ class Session:
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
         self._displace(n_over + min(len(self._pending), _SOON), beside)
         came = [0] * len(wanted)
-        with self._unrecorded():
+        with shield(), self._unrecorded():
             for i, (saved, rows) in enumerate(wanted):
                 with contextlib.suppress(StateError):
                     came[i] = self.restore(saved, rows, place=place, recalled=True)
@@ -594,7 +597,7 @@ class Session:
         """
         n_short = n - int(self._displaceable().sum())
         if n_short > 0:
-            with self._unrecorded():
+            with shield(), self._unrecorded():
                 self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
             n -= n_short
         protect = ~self._displaceable() if keep is None else ~self._displaceable() | keep
@@ -603,15 +606,19 @@ class Session:
             return
         view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
         rows = self.policy.plan(view, n, protect).rows
-        if self.before_eviction is not None:
-            self.before_eviction(rows)
-        self._displaced.add(self.save_rows(rows))
-        with self._unrecorded():
-            self._take_out(rows)
+        with shield():  # they are resident or displaced, never both
+            if self.before_eviction is not None:
+                self.before_eviction(rows)
+            self._displaced.add(self.save_rows(rows))
+            with self._unrecorded():
+                self._take_out(rows)
 
     @contextmanager
     def _unrecorded(self) -> Iterator[None]:
-        """The journal learns nothing of what happens in here: it follows what would be resident without a recall."""
+        """The journal learns nothing of what happens in here: it follows what would be resident without a recall.
+
+        To be used in a shield, or Ctrl-C could leave the journal off.
+        """
         journal, self.ledger.journal = self.ledger.journal, None
         try:
             yield
@@ -785,6 +792,7 @@ class Session:
         self.room.check_budget(n_cells)
         budget = Budget(n_cells)
         check_context(budget, self.engine)
+        self.end_recall()  # what is displaced returns into the cells that there are now
         room = Room(self.ledger, self.policy, budget)
         plan = room.plan_lowered(self.turn, self._returned.first(self.ledger["born"]), self._spared(self.ledger))
         with shield():
@@ -821,26 +829,28 @@ class Session:
         stands = self.ledger if stands is None else stands
         if plan.epoch != stands.epoch:
             raise StalePlanError(f"the plan was made for epoch {plan.epoch}, the ledger is at {stands.epoch}")
+        lost = ~stands["recalled"][plan.rows]  # what is recalled was evicted before
         event = Eviction(
             plan.why,
             self.turn,
             len(stands),
-            {name: column[plan.rows] for name, column in stands.columns().items()},
+            {name: column[plan.rows][lost] for name, column in stands.columns().items()},
             self._born,
-            plan.values,
+            None if plan.values is None else plan.values[lost],
             plan.cut,
         )
         rows = (
             plan.rows if stands is self.ledger else np.flatnonzero(np.isin(self.ledger["born"], event.columns["born"]))
         )
-        if self.before_eviction is not None and plan.why == "room":
-            self.before_eviction(rows)
-        with shield():  # also around the report: a loss must not go unsaid
+        with shield():  # around the archive, which would keep half; and the report: a loss must not go unsaid
+            if self.before_eviction is not None and plan.why == "room":
+                self.before_eviction(rows)
             self._displaced.drop(event.columns["born"])
             with self._unrecorded():
                 self._take_out(rows)
             self.stats.evict_s += time.perf_counter() - started
-            self._report(event, plan.why)
+            if len(event):
+                self._report(event, plan.why)
 
     def _report(self, event: Eviction, why: str) -> None:
         if self.ledger.journal is not None:

@@ -14,7 +14,7 @@ from edge_sir.eval.play.controls import arm_recall, explicit, with_recall
 from edge_sir.eval.records import Row
 from edge_sir.eval.report.one_run import run_table
 from edge_sir.eval.report.summary import summarize
-from edge_sir.eval.task import Ask
+from edge_sir.eval.task import Ask, Read
 from edge_sir.recall.store import process_store
 
 ASKS = Ask("Which plums?", "You like", QUESTION.options, 0, fact="fruit")  # it shares a word with the fact
@@ -62,6 +62,12 @@ def test_an_oracle_recalls_nothing_for_other_messages() -> None:
     asked = dialogue(*chat(2), FACT, *chat(10, "news"), Ask("Plums?", "You like", QUESTION.options, 0))
     (row,) = play(toy_contexts(), asked, ["streaming:recall=oracle"], 160)
     assert row.recalled == 0 and row.found is None
+
+
+def test_a_turn_that_says_nothing_recalls_nothing() -> None:
+    told = dialogue(*chat(2), FACT, *chat(10, "news"), Read("abc def"))
+    (row,) = play(toy_contexts(), told, ["streaming:recall=cells"], 160)
+    assert row.recalled == 0
 
 
 @pytest.mark.parametrize("how", ["cells", "text"])

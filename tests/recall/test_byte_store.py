@@ -1,6 +1,9 @@
 """Bytes outside the cells, under one bound."""
 
+import subprocess
+import sys
 import threading
+from collections import OrderedDict
 
 from edge_sir.recall.store import ByteStore, default_bound
 
@@ -46,6 +49,35 @@ def test_several_threads_may_use_it() -> None:
     for thread in threads:
         thread.join()
     assert store.n_bytes == 0
+
+
+def test_a_handler_that_comes_in_the_middle_of_a_call_may_use_it() -> None:
+    store = ByteStore(1000)
+    one, other = store.put(bytes(7)), store.put(bytes(9))
+
+    class Interrupted(OrderedDict[int, bytes]):
+        def move_to_end(self, key: int, last: bool = True) -> None:
+            super().move_to_end(key, last)
+            store.discard(other)
+
+    store._blobs = Interrupted(store._blobs)
+    thread = threading.Thread(target=store.get, args=(one,), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive() and store.n_bytes == 7 and other not in store
+
+
+def test_threads_that_ask_first_get_the_same_one() -> None:
+    code = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from edge_sir.recall import store
+plain = store.default_bound
+store.default_bound = lambda: (time.sleep(0.1), plain())[1]
+with ThreadPoolExecutor(4) as pool:
+    print(len({id(one) for one in pool.map(lambda _: store.process_store(), range(4))}))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == [b"1"]
 
 
 def test_the_bound_is_a_share_of_what_is_free() -> None:

@@ -57,6 +57,15 @@ def test_a_message_that_asks_for_nothing_is_searched_by_its_words_alone() -> Non
     assert found(Subjects(), "I was thirsty.", *CHATTER, HONEY) == []
 
 
+def test_half_a_surrogate_pair_reaches_no_encoder() -> None:
+    class Strict(Subjects):
+        def encode(self, text: str) -> NDArray[np.float32]:
+            return super().encode(text.encode().decode())
+
+    honey = ("I always take honey \udc00.", "Noted.")
+    assert found(Strict(), "I am thirsty \ud800, please make me something.", *CHATTER, honey)
+
+
 def test_for_a_question_about_the_user_only_what_users_said_of_themselves_is_near() -> None:
     talk = [("The queen drank her tea with lemon.", "Did she?"), *CHATTER, HONEY]
     assert found(Subjects(), "I am thirsty, please make me something.", *talk) == [8]

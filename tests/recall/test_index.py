@@ -1,5 +1,7 @@
 """Finding the turn that a message asks about."""
 
+from typing import Any
+
 import pytest
 
 from edge_sir.memory.transcript import Message
@@ -177,3 +179,48 @@ def test_its_memory_is_counted() -> None:
     assert index.n_bytes > 1.5 * few > 0
     index.sync(())
     assert index.n_bytes == 0 and found(index, "word5") == [] and len(index) == 0
+
+
+class Breaking:
+    """A database in which Ctrl-C comes in the middle of the statement that holds `at`, once."""
+
+    def __init__(self, db: Any, at: str) -> None:
+        self._db, self._at = db, at
+
+    def execute(self, sql: str, *args: Any) -> Any:
+        self._break(sql)
+        return self._db.execute(sql, *args)
+
+    def executemany(self, sql: str, rows: Any) -> Any:
+        self._db.executemany(sql, rows)
+        self._break(sql)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _break(self, sql: str) -> None:
+        if self._at and self._at in sql:
+            self._at = ""
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", ["INTO sentences", "DELETE FROM sentences", "page_count"])
+def test_after_a_sync_that_broke_off_it_holds_the_same(at: str) -> None:
+    said = [Message(turn, role, f"Bird {turn} is a heron.") for turn in range(1, 9) for role in ("user", "assistant")]
+    index, fresh = TurnIndex(), TurnIndex()
+    index.sync(said[:3])
+    index._db = Breaking(index._db, at)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        index.sync(said)
+    for one in (index, fresh):
+        one.sync(said)
+    assert index.search("Which bird is a heron?") == fresh.search("Which bird is a heron?") != []
+    assert index._known == fresh._known
+
+
+def test_after_a_search_that_broke_off_it_can_be_asked() -> None:
+    index = index_of(*CHATTER, FACT)
+    index._db = Breaking(index._db, "FROM stem")  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        index.search("In which town does my daughter start school?")
+    assert found(index, "In which town does my daughter start school?")[0] == 7

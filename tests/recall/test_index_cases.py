@@ -40,6 +40,12 @@ def test_a_follow_up_of_what_asks_nothing_finds_nothing(said: str) -> None:
     assert found(index_of(OTTILIE, *CHATTER, ("Do you like the theatre?", "I do.")), said) == []
 
 
+@pytest.mark.parametrize("before", ["How are you?", "Who am I?"])
+def test_a_follow_up_of_a_question_about_nothing_stands_alone(before: str) -> None:
+    index = index_of(("My dog is called Rex.", "A good name."), *CHATTER, (before, "Fine."))
+    assert found(index, "And what about Rex?") == [1]
+
+
 @pytest.mark.parametrize(
     ("text", "follows"),
     [

@@ -14,6 +14,9 @@ from edge_sir.cli import _terminal
 from edge_sir.cli._losses import Losses
 from edge_sir.engine import Tokens
 from edge_sir.memory.transcript import Message
+from edge_sir.recall.archive import Archive
+from edge_sir.recall.store import ByteStore
+from edge_sir.session import Session
 from edge_sir.testing import ByteTokenizer, ToyEngine
 
 
@@ -244,3 +247,53 @@ def test_a_new_system_prompt_does_not_take_what_waits_to_be_said() -> None:
     answer(chat, "And?")
     assert "Mind this." in transcript(chat)
     assert CODEC.bos_text + "<|im_start|>system\nBe kind." in transcript(chat)
+
+
+def archiving(**options: Any) -> tuple[Chat, ByteStore]:
+    """A chat in which bees were spoken of and left their cells, and the store of its archive."""
+    chat = make_chat(["Noted."] + ["Fine."] * 40, policy="streaming", budget=240, recall="cells", **options)
+    archive = chat._memory.archive
+    assert isinstance(archive, Archive)
+    archive._store = ByteStore(10**9)
+    chat.reply("My sister Ottilie keeps bees in Bergen.")
+    for i in range(10):
+        chat.reply(f"Today is day {i}, and it rains a lot.")
+    return chat, archive._store
+
+
+def test_ctrl_c_while_a_message_is_saved_leaves_no_bytes_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat, store = archiving()
+    put = ByteStore.put
+
+    def interrupted(self: ByteStore, blob: bytes) -> int:
+        key = put(self, blob)
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        return key
+
+    monkeypatch.setattr(ByteStore, "put", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        for i in range(10):
+            chat.reply(f"Today is day {i}, and the sun shines.")
+    assert store.n_bytes == sum(store.size(piece.key) for piece in chat._memory.archive)  # type: ignore[attr-defined]
+    chat.clear()
+    assert store.n_bytes == 0
+
+
+def test_ctrl_c_while_rows_are_displaced_leaves_each_of_them_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat, _ = archiving()
+    session, take_out = chat.session, Session._take_out
+
+    def interrupted(self: Session, rows: Any) -> None:
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        take_out(self, rows)
+
+    monkeypatch.setattr(Session, "_take_out", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        chat.reply("Where does Ottilie keep her bees?")
+    displaced = [born for columns in session._displaced.columns() for born in columns["born"].tolist()]
+    assert displaced and not set(displaced) & set(session.ledger["born"].tolist()) and agrees(session)
+    assert "bees in Bergen" not in transcript(chat) and chat.awaits
+    chat.reply("Hello?")
+    assert not session.is_recalling and set(displaced) & set(session.ledger["born"].tolist())

@@ -123,6 +123,15 @@ def test_what_is_recalled_by_hand_is_there_for_the_next_turn(what: int | str, po
     assert agrees(chat.session)
 
 
+def test_what_the_last_turn_lost_itself_is_found_by_its_words() -> None:
+    chat = make_chat(["Noted."] * 2, policy="streaming", budget=240, recall="cells")
+    chat.reply("Hello there.")
+    chat.reply(f"{FACT} {'It rains a lot here today. ' * 14}")
+    assert "Ottilie" not in transcript(chat)
+    assert [back.turn for back in chat.recall("Ottilie bees")] == [2]
+    assert FACT in transcript(chat) and agrees(chat.session)
+
+
 def test_recalling_by_hand_says_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="start it with --recall cells"):
         make_chat(["Fine."]).recall("bees")

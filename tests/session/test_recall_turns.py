@@ -204,6 +204,38 @@ def test_an_engine_that_cannot_restore_evicts_for_recalled_text() -> None:
     assert session.ledger["token"][-3:].tolist() == [1, 2, 3]
 
 
+def test_recalled_text_that_makes_room_itself_is_not_lost_twice() -> None:
+    session, events = session_of("streaming"), []
+    session.engine.spec = replace(session.engine.spec, can_restore=False)
+    session.on_evict = events.append
+    session.begin_turn()
+    read(session, np.random.default_rng(3), 60)
+    session.begin_turn()
+    session.start_message()
+    session.feed(np.arange(90), "user")
+    session.feed_recalled([[("user", np.arange(20))]])
+    while session.step():
+        pass
+    assert not session.ledger["recalled"].any() and agrees(session)
+    assert sum(map(len, events)) == session.stats.evicted == 60 + 90 - len(session.ledger)
+    assert max(int(event.columns["message"].max()) for event in events) < session.start_message()
+
+
+def test_a_lower_budget_evicts_what_was_displaced_and_says_so() -> None:
+    session, evicted = session_of("streaming"), []
+    archive = Archive(session)
+    session.on_evict = lambda event: evicted.extend(event.columns["born"].tolist())
+    for _ in range(6):
+        session.begin_turn()
+        read(session, np.random.default_rng(3), 24)
+    session.begin_turn()
+    session.start_message()
+    session.feed([1, 2, 3], "user")
+    assert recall(session, next(iter(archive.saved.values())))
+    assert session.set_budget(64) > 0 and not session.is_recalling and agrees(session)
+    assert sorted([*evicted, *session.ledger["born"].tolist()]) == list(range(session.n_born))
+
+
 def test_the_trained_length_ends_a_recall_where_keys_cannot_move() -> None:
     session = session_of("streaming", "gaps")
     session.engine.spec = replace(session.engine.spec, can_pack=False, n_ctx_train=200)
@@ -222,3 +254,23 @@ def test_the_trained_length_ends_a_recall_where_keys_cannot_move() -> None:
     assert session.stats.rereads == 1 and not session.is_recalling and agrees(session)
     assert set(session.ledger["born"].tolist()) - set(range(180, 204)) <= set(standing)
     assert len(session.ledger) <= BUDGET and session.ledger.next_pos <= 200
+
+
+def test_at_the_trained_length_recalled_text_displaces_and_evicts_nothing() -> None:
+    session, events = session_of("streaming", "gaps"), []
+    session.engine.spec = replace(session.engine.spec, can_pack=False, n_ctx_train=200)
+    random = np.random.default_rng(5)
+    while session.ledger.next_pos < 180:
+        session.begin_turn()
+        read(session, random, 20)
+    before = session.ledger["born"].tolist()
+    session.on_evict = events.append
+    session.begin_turn()
+    session.start_message()
+    session.feed([1, 2, 3, 4], "user")
+    session.feed_recalled([[("user", np.arange(30))]])
+    while session.step():
+        pass
+    assert session.is_recalling and session.stats.rereads == 1
+    assert session.end_recall() == 30 and events == [] and agrees(session)
+    assert session.ledger["born"][:-4].tolist() == before

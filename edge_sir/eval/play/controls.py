@@ -30,9 +30,10 @@ __all__ = [
     "with_recall",
 ]
 
-ArmRecall = Literal["off", "text", "cells", "last", "oracle"]
+ArmRecall = Literal["off", "text", "cells", "dense", "last", "oracle"]
 RECALLS: tuple[ArmRecall, ...] = get_args(ArmRecall)
-"""As in a chat, and two controls: last puts cells right before the question, oracle recalls the turn that is right."""
+"""As in a chat (dense: cells, found with `recall_index=dense`), and two controls: last puts cells right before the
+question, oracle recalls the turn that is right."""
 
 _RECALL = "recall="
 

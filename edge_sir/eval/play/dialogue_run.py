@@ -215,7 +215,7 @@ class DialogueRun:
         self._feed(parts)
         if message:
             self._note_said("user", message)
-        if self.recalling is not None and message:
+        if self.recalling is not None:
             self.recalling.begin(message, turns)
         turn = Turn(session, self.dialogue.codec, _TERMS, GivenReply(close), 0, given=reply)
         for _ in drive(turn, session.engine):
