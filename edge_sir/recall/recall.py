@@ -137,7 +137,8 @@ class Recall:
         else:
             self._index.sync(self._transcript)
             turns = [match.turn for match in self._index.search(what, is_asked=True)]
-            passages = self._matching(what, min(self._n_share, self._session.room.slice_limit()), is_asked=True)
+            n_most = min(self._n_share, self._session.room.slice_limit())
+            passages = self._matching(what, n_most, is_asked=True)
         if not turns:
             named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
             raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
@@ -160,7 +161,10 @@ class Recall:
         return int(self._share * self._session.budget.n_cells)
 
     def _matching(self, text: str, n_most: int, *, is_asked: bool = False) -> list[_Passage]:
-        """What is missing of the turns that match, best first; at most `n_most` rows. is_asked: as in `search`."""
+        """What is missing of the turns that match, best first; `n_most` rows in all at most.
+
+        is_asked: whatever `text` is, it asks.
+        """
         archived = self.archive.turns()
         if not archived:
             return []

@@ -1,5 +1,6 @@
 """Finding the turn that a message asks about."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -179,6 +180,18 @@ def test_its_memory_is_counted() -> None:
     assert index.n_bytes > 1.5 * few > 0
     index.sync(())
     assert index.n_bytes == 0 and found(index, "word5") == [] and len(index) == 0
+
+
+def test_beside_the_database_a_turn_takes_little_memory() -> None:
+    said = [
+        Message(turn, "user", " ".join(f"word{(7919 * turn + i) % 5000}" for i in range(60))) for turn in range(1, 1001)
+    ]
+    index = TurnIndex()
+    tracemalloc.start()
+    index.sync(said)
+    n_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert n_bytes < index.n_bytes
 
 
 class Breaking:
