@@ -5,6 +5,7 @@ undo may need; the older one stays as text.
 """
 
 import contextlib
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import COLUMNS, ROLES, UNSPOKEN, split
+from edge_sir.core.ledger import ROLES, UNSPOKEN, split
+from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import CapabilityError, EngineError
 from edge_sir.recall.repeats import Repeats
 from edge_sir.recall.rows import PackedRows
@@ -23,21 +25,31 @@ __all__ = ["Archive", "Piece"]
 
 _MOST_TOKENS = 128
 _THOUGHT = ROLES.index("thought")
+_CHANGING = ("role", "pinned", "self_repeat")  # ledger columns that can change after a token was read
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Neighbouring tokens of one message. rows, epoch: as in `SavedRows`; key: of the cells in the store."""
+    """Neighbouring tokens of one message, `_MOST_TOKENS` at most, but for what was cut out of them.
+
+    rows, epoch: as in `SavedRows`; key: of the cells in the store; first: the least born number.
+    """
 
     turn: int
     rows: PackedRows
     epoch: int
     key: int
+    first: int
 
     @property
     def born(self) -> NDArray[np.int64]:
         """The born numbers of its tokens, int64 [n]."""
         return self.rows["born"]
+
+    def __contains__(self, number: int) -> bool:
+        """Whether it holds the token with this born number."""
+        at = int(np.searchsorted(self.born, number))
+        return at < len(self.born) and int(self.born[at]) == number
 
     @property
     def message(self) -> int:
@@ -68,7 +80,8 @@ class Archive:
 
     def __init__(self, session: Session, store: ByteStore | None = None, *, cells: bool = True) -> None:
         self._session, self._store, self._cells = session, store or process_store(), cells
-        self._pieces: dict[int, list[Piece]] = {}  # by turn
+        self._pieces: dict[int, list[Piece]] = {}  # by turn, in the order of birth
+        self._until: dict[int, int] = {}  # of each message, up to which born number it was saved once
         self._repeats: dict[int, Piece] = {}  # those that have cells, by key
         self._said = Repeats()
         self._losing: tuple[int, set[int]] = (0, set())  # a turn, and the messages that lost cells in it
@@ -92,14 +105,14 @@ class Archive:
         has_cells = self._cells and self._session.engine.spec.can_restore and self._store.bound > 0
         for message in messages:
             mine = np.flatnonzero(ledger["message"] == message)
-            turn = int(ledger["turn"][mine[0]])
-            for piece in self.of_turn(turn):
-                self._note(piece, rows)
-            # Of what lost its cells while some of it stayed resident, those that stayed are saved again.
-            without = [piece for piece in self.of_turn(turn) if has_cells and piece.key not in self._store]
-            kept = [piece for piece in self.of_turn(turn) if piece not in without]
-            new = (ledger["role"][mine] != _THOUGHT) & ~ledger["recalled"][mine]
-            index = mine[new & ~_holds(kept, ledger["born"][mine])]
+            turn, leaving = int(ledger["turn"][mine[0]]), rows[ledger["message"][rows] == message]
+            pieces = [self._note(piece, leaving) for piece in self._with(turn, ledger["born"][leaving])]
+            # What lost its cells while some of it stayed resident is saved again as that leaves.
+            without = [piece for piece in pieces if has_cells and piece.key not in self._store]
+            kept = [piece for piece in pieces if piece not in without]
+            new = ledger["born"][mine] > self._until.get(message, -1)
+            new |= np.isin(mine, leaving[~_holds(kept, ledger["born"][leaving])])
+            index = mine[new & (ledger["role"][mine] != _THOUGHT) & ~ledger["recalled"][mine]]
             for piece in without:
                 self._cut(piece, ledger["born"][index])
             for run in split(index, index - np.arange(len(index))):
@@ -112,23 +125,32 @@ class Archive:
             return self._session.save_rows(rows, cells=cells)
         return self._session.save_rows(rows, cells=False)
 
-    def _note(self, piece: Piece, rows: NDArray[np.integer[Any]]) -> None:
-        """Takes over all that the ledger says of `rows`, but their positions, which are those of the saved cells."""
+    def _with(self, turn: int, born: NDArray[np.integer[Any]]) -> list[Piece]:
+        """The pieces of a turn that hold one of these tokens, born numbers int [n], sorted."""
+        pieces, found = self._pieces.get(turn, []), list[Piece]()
+        for number in born.tolist():
+            if found and number in found[-1]:
+                continue
+            stop = bisect_right(pieces, number, key=_first)
+            start = bisect_left(pieces, number - _MOST_TOKENS + 1, key=_first)
+            found += [piece for piece in pieces[start:stop] if number in piece and piece not in found]
+        return found
+
+    def _note(self, piece: Piece, rows: NDArray[np.integer[Any]]) -> Piece:
+        """The piece with what the ledger says of `rows` by now."""
         ledger = self._session.ledger
         _, at, index = np.intersect1d(piece.born, ledger["born"][rows], assume_unique=True, return_indices=True)
-        names = [name for name, _ in COLUMNS if name not in ("pos", "recalled")]
-        now = {name: ledger[name][rows[index]] for name in names}
-        if all(
-            np.array_equal(piece.rows[name][at], now[name], equal_nan=now[name].dtype.kind == "f") for name in names
-        ):
-            return
+        now = {name: ledger[name][rows[index]] for name in _CHANGING}
+        if all(np.array_equal(piece.rows[name][at], now[name], equal_nan=name in SCORE_NAMES) for name in _CHANGING):
+            return piece
         columns = {name: column.copy() for name, column in piece.rows.columns().items()}
-        for name in names:
+        for name in _CHANGING:
             columns[name][at] = now[name]
         pieces = self._pieces[piece.turn]
         pieces[pieces.index(piece)] = noted = replace(piece, rows=PackedRows(columns))
         if piece.key in self._repeats:
             self._repeats[piece.key] = noted
+        return noted
 
     def _cut(self, piece: Piece, born: NDArray[np.integer[Any]]) -> None:
         """Takes the tokens with these born numbers out of a piece, and the cells of all of it."""
@@ -138,14 +160,19 @@ class Archive:
         self._drop([piece])
         if stays.any():
             columns = {name: column[stays] for name, column in piece.rows.columns().items()}
-            self._pieces.setdefault(piece.turn, []).append(replace(piece, rows=PackedRows(columns)))
+            self._add(replace(piece, rows=PackedRows(columns), first=int(columns["born"][0])))
 
     def _keep(self, saved: SavedRows) -> None:
-        turn = int(saved.columns["turn"][0])
-        piece = Piece(turn, PackedRows(saved.columns), saved.epoch, self._store.put(saved.cells))
-        self._pieces.setdefault(turn, []).append(piece)
+        columns = saved.columns
+        turn, message, first = (int(columns[name][0]) for name in ("turn", "message", "born"))
+        piece = Piece(turn, PackedRows(columns), saved.epoch, self._store.put(saved.cells), first)
+        self._add(piece)
+        self._until[message] = max(int(columns["born"][-1]), self._until.get(message, -1))
         if saved.cells:
             self._keep_once(piece)
+
+    def _add(self, piece: Piece) -> None:
+        insort(self._pieces.setdefault(piece.turn, []), piece, key=_first)
 
     def _keep_once(self, piece: Piece) -> None:
         """Takes the cells of what `piece` says again, unless an undo of the running turn would need them."""
@@ -171,7 +198,7 @@ class Archive:
 
     def of_turn(self, turn: int) -> list[Piece]:
         """The pieces of a turn."""
-        return sorted(self._pieces.get(turn, ()), key=lambda piece: int(piece.born[0]))
+        return list(self._pieces.get(turn, ()))
 
     def turns(self) -> Collection[int]:
         """The turns of which something is in it."""
@@ -189,7 +216,7 @@ class Archive:
     def passages(self, born: NDArray[np.integer[Any]]) -> list[SavedPassage]:
         """The pieces whose cells are in it with these born numbers, and which rows of each these are, as the stream."""
         found: list[SavedPassage] = []
-        for piece in sorted(self, key=lambda piece: int(piece.born[0])):
+        for piece in sorted(self, key=_first):
             rows = np.flatnonzero(np.isin(piece.born, born))
             if len(rows) and (saved := self.cells_of(piece)) is not None:
                 found.append((saved, rows))
@@ -212,6 +239,7 @@ class Archive:
     def clear(self) -> None:
         """A new conversation."""
         self._drop(list(self))
+        self._until.clear()
 
     def _drop(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
@@ -219,6 +247,10 @@ class Archive:
             self._pieces[piece.turn].remove(piece)
             if not self._pieces[piece.turn]:
                 del self._pieces[piece.turn]
+
+
+def _first(piece: Piece) -> int:
+    return piece.first
 
 
 def _holds(pieces: Sequence[Piece], born: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:

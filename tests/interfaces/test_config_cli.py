@@ -91,7 +91,16 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
         "trace": "t.jsonl",
     }
     texts |= {"chat_template": "t.jinja", "kv_k": "q8_0", "kv_v": "q8_0", "flash_attn": "on"}
-    numbers = {"budget": 99, "max_tokens": 9, "top_k": 3, "seed": 5, "threads": 2, "gpu_layers": 0, "chunk": 4}
+    numbers = {
+        "budget": 99,
+        "archive": 10**6,
+        "max_tokens": 9,
+        "top_k": 3,
+        "seed": 5,
+        "threads": 2,
+        "gpu_layers": 0,
+        "chunk": 4,
+    }
     numbers |= {"temperature": 0.5, "top_p": 0.25, "min_p": 0.125, "repeat_penalty": 1.5}
     numbers |= {"frequency_penalty": 0.75, "presence_penalty": -0.5, "repeat_last_n": 8}
     values = {**texts, **numbers, "stop": ["END"], "quiet": True, "commands": True}
