@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.ledger import COLUMNS
 from edge_sir.core.sealed import seal, unseal
 from edge_sir.errors import StateError
 from edge_sir.session.npz import from_npz, to_npz
 
-__all__ = ["SavedRows"]
+__all__ = ["SavedPassage", "SavedRows"]
 
 _KIND = "saved passage"
 _FORMAT = 1
@@ -57,3 +57,7 @@ class SavedRows:
         if arrays:
             raise StateError(f"the {_KIND} was written by another version")
         return cls(columns, scalars["epoch"], cells)
+
+
+SavedPassage = tuple[SavedRows, ArrayLike]
+"""Saved rows, and which of them are meant, sorted int [n]."""

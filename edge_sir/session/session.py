@@ -11,20 +11,18 @@ place, `evict`, and each loss is a value that listeners get.
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from edge_sir._owner import Owner
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal, TokenLedger
-from edge_sir.core.plan import EvictionPlan, moves_between, runs_of
-from edge_sir.core.policy import LedgerView, Policy
+from edge_sir.core.plan import EvictionPlan
+from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction, SessionStats
 from edge_sir.core.returned import Returned
 from edge_sir.core.room import Room
@@ -33,36 +31,27 @@ from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
 from edge_sir.errors import (
     BudgetError,
     CapabilityError,
-    EngineError,
-    PoisonedError,
     SessionError,
     StalePlanError,
     StateError,
 )
-from edge_sir.session.displaced import Displaced, standing
-from edge_sir.session.pending import Boundaries, PendingTokens, no_borders
+from edge_sir.session.displaced import standing
+from edge_sir.session.pending import Boundaries, no_borders
 from edge_sir.session.positions import (
     PositionEpochs,
-    PositionMode,
     Positions,
-    pack,
-    places_among,
-    read_again,
     resolve_positions,
 )
-from edge_sir.session.saved import SavedRows
+from edge_sir.session.recallable import RecallableRows
+from edge_sir.session.saved import SavedPassage
 from edge_sir.session.state import SessionState
 
-__all__ = ["SavedPassage", "Session", "check_context"]
+__all__ = ["Session", "check_context"]
 
-SavedPassage = tuple[SavedRows, ArrayLike]
-"""Saved rows, and which of them are meant, sorted int [n]."""
 
 _log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
-_SPARE = 32  # cells displaced beside those needed, or each token of the reply would displace one, and shift all keys
-_SOON = 128  # tokens of the message that waits for which room is displaced together with that for what is recalled
 
 
 def check_context(budget: Budget, engine: Engine) -> None:
@@ -82,7 +71,7 @@ def _sampler(engine: Engine, state: Mapping[str, Any] | None) -> Sampler | None:
     return None if state is None else engine.sampler(SamplingParams(**state["params"]), state["drawn"])
 
 
-class Session:
+class Session(RecallableRows):
     """A conversation in `budget.n_cells` cells of one sequence of the engine.
 
     turn: the number of the running turn; 0 is what comes before the first (the system prompt). It is
@@ -105,31 +94,12 @@ class Session:
         journal: Journal | None = None,
     ) -> None:
         check_context(budget, engine)
-        self.owner = Owner("chat")
-        self.engine = engine
-        self.policy = policy
-        self.budget = budget
-        self.seq = seq
-        self.mode: PositionMode = resolve_positions(positions, engine)
-        self.ledger = TokenLedger(budget.n_cells, journal)
-        self.room = Room(self.ledger, policy, budget)
+        super().__init__(engine, policy, budget, seq=seq, positions=positions, on_evict=on_evict, journal=journal)
         self.room.check_budget()
-        self.stats = SessionStats()
-        self.turn = 0
-        self.on_evict = on_evict
-        self.before_eviction: Callable[[NDArray[np.integer]], None] | None = None
         self._borders = borders
         self._needs = policy.needs | also_score
-        self._pending = PendingTokens()
-        self._born = 0
-        self._epochs = PositionEpochs()
-        self._displaced = Displaced()
-        self._returned = Returned()
         self._carry = _NOTHING
-        self._in_flight: Slice | None = None
         self._sampler: Sampler | None = None
-        self._poison = ""
-        self._turn_born = 0
         self._turn_max_repeat = -np.inf
         self._reserve: int | None = None  # None: this turn's room is made
 
@@ -154,11 +124,6 @@ class Session:
         """Queues `tokens` int [n] of `role` (of `ROLES`) for decoding; nothing is decoded yet."""
         array = np.asarray(tokens, np.int32)
         self._pending.feed(array, ROLES.index(role), self.turn, pinned, self._borders(array))
-
-    @property
-    def n_born(self) -> int:
-        """Tokens ever decoded."""
-        return self._born
 
     @property
     def n_pending(self) -> int:
@@ -364,84 +329,6 @@ class Session:
         self.ledger.update("pinned", rows, pinned)
         return len(rows)
 
-    # ---- what is saved, and what comes back ------------------------------------------------------
-
-    def save_rows(self, rows: ArrayLike, *, cells: bool = True) -> SavedRows:
-        """The ledger `rows` (sorted, int [n]) with their cells, for `restore` after they were evicted.
-
-        cells: False for the rows alone, which cost nothing and cannot be restored. Raises CapabilityError where the
-        engine cannot restore cells (`EngineSpec.why_restore`).
-        """
-        self.make_ready()
-        index = np.asarray(rows, np.intp)
-        if not len(index) or np.any(np.diff(index) < 1) or index[0] < 0 or index[-1] >= len(self.ledger):
-            raise SessionError(f"{len(index)} rows of a ledger of {len(self.ledger)} are no passage to save")
-        columns = {name: column[index].copy() for name, column in self.ledger.columns().items()}
-        if not cells:
-            return SavedRows(columns, self._epochs.now, b"")
-        first, *more = runs_of(index, self.ledger["pos"])
-        with shield():  # a pending K-shift is applied by a decode
-            return SavedRows(columns, self._epochs.now, self.engine.save(self.seq, *first, *more))
-
-    def restore(
-        self,
-        saved: SavedRows,
-        rows: ArrayLike | None = None,
-        *,
-        place: Literal["own", "last"] = "own",
-        recalled: bool = False,
-        why: str = "",
-    ) -> int:
-        """Makes those of the saved rows resident again that are not, with no decode; returns how many those are.
-
-        rows: which of them, sorted int [n]; None for all. place: "own" is the one in the order of birth (packed: among
-        the survivors, which move up; with gaps: at the old positions, or between its neighbours if those belong to
-        others by now); "last" is behind all that is resident, so right before a message that was fed and not decoded
-        yet: there they are tokens of the running turn, born anew. recalled: they leave with `end_recall`. why: as in
-        `Journal.restoring`. The last decoded row stays as it was. Rows of turns that were taken back are the caller's
-        to leave out, and so is making room.
-        Raises SessionError if they do not fit the budget, StateError where their text must be read instead: the cells
-        were not saved, are damaged, of another model or context, or must move and cannot. Then nothing has changed.
-        """
-        self.make_ready()
-        if not saved.cells:
-            raise StateError("these rows were saved without their cells; read their text again")
-        missing = self._missing(saved, rows)
-        if not len(missing):
-            return 0
-        if len(self.ledger) + len(missing) > self.budget.n_cells:
-            n = len(self.ledger) + len(missing) - self.budget.n_cells
-            raise SessionError(f"{len(missing)} rows do not fit beside {len(self.ledger)}: evict {n} first")
-        columns = {name: column[missing].copy() for name, column in saved.columns.items()}
-        columns["recalled"] = np.full(len(missing), recalled)
-        if place == "last":
-            columns |= {"born": self._born + np.arange(len(missing)), "turn": np.full(len(missing), self.turn)}
-        at = np.searchsorted(self.ledger["born"], columns["born"])
-        places = self._places(columns["pos"], at, saved.epoch if place == "own" else -1)
-        self._insert(saved.cells, columns, at, places, why)
-        return len(missing)
-
-    def put_back(self, passages: Sequence[SavedPassage], why: str) -> int:
-        """As `restore`, for each passage and its rows and for good; returns how many rows came back.
-
-        What cannot be restored is left out. why: as in `Journal.restoring`. Raises SessionError if they do not fit.
-        """
-        n = 0
-        with shield():
-            for saved, rows in passages:
-                with contextlib.suppress(EngineError, CapabilityError):
-                    n += self.restore(saved, rows, why=why)
-        return n
-
-    def can_put_back(self, saved: SavedRows, rows: ArrayLike | None = None) -> bool:
-        """Whether their positions are free, or keys can move; else `put_back` leaves these rows out."""
-        missing = self._missing(saved, rows)
-        with contextlib.suppress(StateError):
-            born = saved.columns["born"][missing]
-            self._places(saved.columns["pos"][missing], np.searchsorted(self.ledger["born"], born), saved.epoch)
-            return True
-        return False
-
     def make_room(self, n: int) -> int:
         """Evicts, as the policy wants it for `n` tokens that come in; returns how many rows left.
 
@@ -460,172 +347,6 @@ class Session:
 
     def _spared(self, ledger: TokenLedger) -> NDArray[np.bool_]:
         return self._returned.spared(ledger["born"], self.turn)
-
-    def _missing(self, saved: SavedRows, rows: ArrayLike | None) -> NDArray[np.intp]:
-        """Which of the saved rows (of `rows`, or of all) are not resident."""
-        chosen = np.arange(len(saved)) if rows is None else np.asarray(rows, np.intp)
-        return chosen[~np.isin(saved.columns["born"][chosen], self.ledger["born"])]
-
-    def _places(self, pos: NDArray[Any], at: NDArray[np.intp], epoch: int) -> NDArray[np.int64]:
-        """The position of every row when rows from positions `pos`, saved in `epoch`, come in before the rows `at`."""
-        own: NDArray[np.int64] = np.insert(self.ledger["pos"].astype(np.int64), at, pos)
-        spec, is_own = self.engine.spec, epoch >= 0 and self._epochs.still_own(epoch, int(pos[-1]))
-        if self.mode == "gaps" and is_own and np.all(np.diff(own) > 0):
-            return own
-        if not spec.can_pack:
-            raise StateError(
-                f"the positions of these cells belong to others, and keys of {spec.model} cannot move ({spec.why}); "
-                "read their text again"
-            )
-        first = self.engine.shared_until(self.seq)
-        places = places_among(self.ledger["pos"], at, first, packed=self.mode == "packed")
-        if 0 < spec.n_ctx_train <= places[-1]:
-            places = places_among(self.ledger["pos"], at, first, packed=True)
-        return places
-
-    def _insert(
-        self, cells: bytes, columns: dict[str, NDArray[Any]], at: NDArray[np.intp], places: NDArray[np.int64], why: str
-    ) -> None:
-        new = at + np.arange(len(at))
-        moves = moves_between(self.ledger["pos"], np.delete(places, new))
-        is_moved = bool(moves) or not np.array_equal(places[new], columns["pos"])
-        with shield():
-            self.engine.restore(self.seq, cells, columns["pos"], places[new], moves)
-            with self._atomically():
-                if self.ledger.journal is not None:
-                    self.ledger.journal.restoring(why, self.turn)
-                self.ledger.insert(columns, places)
-                self._returned.note(why, columns["born"], self.turn)
-                if self.mode == "gaps" and is_moved:
-                    self._epochs.give(min([int(places[new[0]]), *(p0 for p0, _, _ in moves)]), self.ledger.next_pos)
-                n_anew = int((columns["born"] >= self._born).sum())
-                self._turn_born += n_anew if self._turn_born >= self._born else 0
-                self._born += n_anew
-                self.stats.restored += len(new)
-                self.stats.kshifts += is_moved
-            self._check_agreement()
-
-    # ---- recalled for a turn -------------------------------------------------------------------
-
-    def recall(self, passages: Sequence[SavedPassage], place: Literal["own", "last"] = "own") -> list[int]:
-        """As `restore` for each passage and its rows, until `end_recall`; returns how many rows of each came back.
-
-        What must make room is displaced, at once for all of them, and returns at the end. Room for what is decoded
-        meanwhile is made as if nothing had been recalled, so that what is evicted is the same. Of passages that cannot
-        be restored none comes back. Raises SessionError if not as many cells may be displaced.
-        """
-        self.make_ready()
-        wanted = [(saved, self._missing(saved, rows)) for saved, rows in passages]
-        n_wanted = sum(len(rows) for _, rows in wanted)
-        if not n_wanted:
-            return [0] * len(wanted)
-        n_over = len(self.ledger) + n_wanted - self.budget.n_cells
-        beside = np.isin(self.ledger["born"], [b for saved, _ in wanted for b in saved.columns["born"]])
-        if n_over > int((self._displaceable() & ~beside).sum()):
-            beside[:] = False
-        if n_over > int(self._displaceable().sum()):
-            raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
-        self._displace(n_over + min(len(self._pending), _SOON), beside)
-        came = [0] * len(wanted)
-        with shield(), self._unrecorded():
-            for i, (saved, rows) in enumerate(wanted):
-                with contextlib.suppress(StateError):
-                    came[i] = self.restore(saved, rows, place=place, recalled=True)
-        if self.ledger.journal is not None and any(came):
-            self.ledger.journal.recalled(self.ledger["born"][self.ledger["recalled"]], self.turn)
-        return came
-
-    def feed_recalled(self, messages: Sequence[Sequence[tuple[str, NDArray[np.int32]]]]) -> None:
-        """Queues messages before all that waits, roles and tokens of each: read again, until `end_recall`.
-
-        What must make room for them is displaced, as in `recall`; evicted, where the engine cannot restore cells.
-        """
-        numbered = [[(ROLES.index(role), np.asarray(tokens, np.int32)) for role, tokens in m] for m in messages]
-        with shield():
-            self._pending.feed_first(numbered, self.turn)
-
-    def end_recall(self) -> int:
-        """What was recalled leaves, what was displaced returns; returns how many rows left. Nothing is decoded.
-
-        What cannot return (its positions were given away and keys cannot move) is evicted.
-        """
-        if self._pending.n_recalled:
-            self._undo_in_flight()
-            self._pending.drop(self._pending.n_recalled)
-        rows = np.flatnonzero(self.ledger["recalled"])
-        if len(rows) or len(self._displaced):
-            self.make_ready()
-            lost: list[tuple[SavedRows, NDArray[np.intp]]] = []
-            with shield():
-                with self._unrecorded():
-                    self._take_out(rows)
-                    for saved, back in self._displaced.take():
-                        try:
-                            self.restore(saved, back)
-                        except (EngineError, CapabilityError):
-                            lost.append((saved, back))
-                for saved, back in lost:
-                    columns = {name: column[back] for name, column in saved.columns.items()}
-                    self._report(Eviction("room", self.turn, len(self.ledger), columns, self._born), "displaced")
-        return len(rows)
-
-    @property
-    def n_recallable(self) -> int:
-        """Most rows that can be recalled now: those of free cells, and of cells whose rows may be displaced."""
-        return self.budget.n_cells - len(self.ledger) + int(self._displaceable().sum())
-
-    @property
-    def is_recalling(self) -> bool:
-        """Whether something is recalled or displaced."""
-        return len(self._displaced) > 0 or bool(self.ledger["recalled"].any())
-
-    def _displaceable(self) -> NDArray[np.bool_]:
-        """The rows that may be displaced, bool [n]: all but those fixed, recalled, or of the running turn.
-
-        Nor the last one: what is decoded next would get its position. None where the policy never evicts: it does not
-        say which.
-        """
-        ledger = self.ledger
-        if not self.policy.evicts:
-            return np.zeros(len(ledger), np.bool_)
-        may_go: NDArray[np.bool_] = ~(self.room.fixed() | ledger["recalled"] | (ledger["turn"] == self.turn))
-        may_go[-1:] = False
-        return may_go
-
-    def _displace(self, n: int, keep: NDArray[np.bool_] | None = None) -> None:
-        """Frees `n` cells and some to spare, those that the policy values least; recalled rows yield if others may not.
-
-        keep: ledger rows that stay, bool [len(ledger)]: what is resident of a passage that is to be recalled.
-        """
-        n_short = n - int(self._displaceable().sum())
-        if n_short > 0:
-            with shield(), self._unrecorded():
-                self._take_out(np.flatnonzero(self.ledger["recalled"])[:n_short])
-            n -= n_short
-        protect = ~self._displaceable() if keep is None else ~self._displaceable() | keep
-        n = min(n + _SPARE, int((~protect).sum())) if n > 0 else 0
-        if not n:
-            return
-        view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
-        rows = self.policy.plan(view, n, protect).rows
-        with shield():  # they are resident or displaced, never both
-            if self.before_eviction is not None:
-                self.before_eviction(rows)
-            self._displaced.add(self.save_rows(rows))
-            with self._unrecorded():
-                self._take_out(rows)
-
-    @contextmanager
-    def _unrecorded(self) -> Iterator[None]:
-        """The journal learns nothing of what happens in here: it follows what would be resident without a recall.
-
-        To be used in a shield, or Ctrl-C could leave the journal off.
-        """
-        journal, self.ledger.journal = self.ledger.journal, None
-        try:
-            yield
-        finally:
-            self.ledger.journal = journal
 
     # ---- the session as a value ----------------------------------------------------------------
 
@@ -854,92 +575,9 @@ class Session:
             if len(event):
                 self._report(event, plan.why)
 
-    def _report(self, event: Eviction, why: str) -> None:
-        if self.ledger.journal is not None:
-            self.ledger.journal.evicting(why, self.turn, event.n_resident)
-            self.ledger.journal.dropped(event.columns["born"])
-        self.stats.evicted += len(event)
-        self.stats.evictions += 1
-        if self.on_evict is not None:
-            self.on_evict(event)
-
-    def _take_out(self, rows: NDArray[np.integer]) -> None:
-        """Ledger `rows` leave their cells, and what stays closes up where positions are packed."""
-        if not len(rows):
-            return
-        with shield(), self._atomically():
-            pos = self.ledger["pos"].copy()
-            self.ledger.drop(rows, self.ledger.epoch)
-            for p0, p1 in runs_of(rows, pos):
-                self.engine.remove(self.seq, p0, p1)
-            if self.mode == "packed":
-                self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
-        self._check_agreement()
-
-    def _must_renumber(self, n: int) -> bool:
-        """Whether `n` more tokens would go beyond the trained length."""
-        return self.mode == "gaps" and 0 < self.engine.spec.n_ctx_train < self.ledger.next_pos + n
-
-    def _renumber(self) -> None:
-        """Gap mode at the trained length: pack the survivors once, or decode them again where keys cannot move."""
-        done = "moved together" if self.engine.spec.can_pack else "read again"
-        n, n_ctx_train = len(self.ledger), self.engine.spec.n_ctx_train
-        _log.warning("the trained length of %d positions is reached: %d tokens are %s", n_ctx_train, n, done)
-        with self._atomically(), shield():
-            if self.engine.spec.can_pack:
-                self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
-                self.stats.packs += 1
-            else:
-                read_again(self.engine, self.seq, self.ledger)
-                self.stats.rereads += 1
-            self._epochs.give(0, self.ledger.next_pos)
-
-    # ---- bookkeeping ---------------------------------------------------------------------------
-
-    def make_ready(self) -> None:
-        """Takes back what was handed out but not committed. Raises PoisonedError if ledger and cache disagree."""
-        self._check_usable()
-        self._undo_in_flight()
-        self._check_agreement()
-
-    def _note_positions(self, p0: int, n: int, born: int) -> None:
-        if self.mode == "gaps":  # packed, every eviction gives positions to others, and what comes back moves anyway
-            self._epochs.decoded(p0, n, born)
-
     def _note_repeats(self, result: SliceResult) -> None:
         """The released code gives the first token of a chunk, here the turn, the chunk's maximum."""
         rows = result.scores.get("self_repeat")
         if rows is not None:
             self._turn_max_repeat = max(self._turn_max_repeat, float(rows.max()))
             self.ledger.update("self_repeat", self.ledger["born"] == self._turn_born, self._turn_max_repeat)
-
-    def _undo_in_flight(self) -> None:
-        """A slice that was handed out but never committed (an error, Ctrl-C) is taken out of the cache."""
-        if self._in_flight is not None:
-            self.engine.remove(self.seq, self._in_flight.p0, -1)
-            self._in_flight = None
-
-    def _check_usable(self) -> None:
-        self.owner.check()
-        if self._poison:
-            raise PoisonedError(f"the session cannot go on: {self._poison}")
-
-    def _check_agreement(self) -> None:
-        last = self.engine.pos_range(self.seq)[1]
-        expected = self.ledger.next_pos - 1
-        # A sliding-window cache forgets its end after a long truncation (llama_kv_cache_iswa::seq_pos_max).
-        if last != expected and not (self.engine.spec.n_swa and last == -1):
-            self._poison = f"the cache ends at position {last}, the ledger at {expected}"
-            self._check_usable()
-
-    @contextmanager
-    def _atomically(self) -> Iterator[None]:
-        """Marks the session as unusable if the block does not run to its end."""
-        self._check_usable()
-        try:
-            yield
-        except KeyboardInterrupt:  # a delayed Ctrl-C arrives after the block did its work
-            raise
-        except BaseException as error:
-            self._poison = f"an eviction or rewind broke off ({error})"
-            raise
