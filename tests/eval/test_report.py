@@ -51,13 +51,13 @@ def plain() -> Summary:
 # Wilson: 8 of 8: low 8 / (8 + 3.8415) = 0.68; 7 of 8: [0.53, 0.98]; 4 of 8: [0.22, 0.78]; 0 of 8: high 3.84 / 11.84.
 # Retention, 4 of 8: of 8 halves drawn P(X = 0) = 0.004, P(X <= 1) = 0.035, so the ends are 1/8 and 7/8.
 TABLE = """\
-| policy      | cells | resident |   n |            recall |         retention |       gold log-prob. | gold resident | tokens | s/turn |
-| ----------- | ----: | -------: | --: | ----------------: | ----------------: | -------------------: | ------------: | -----: | -----: |
-| `keep-all`  |   all |     1200 |   8 | 1.00 [0.68, 1.00] |              1.00 | -4.00 [-4.00, -4.00] |          1.00 |   1200 |      2 |
-| `sir`       |   128 |      128 |   8 | 0.88 [0.53, 0.98] | 0.88 [0.50, 1.00] | -3.50 [-3.50, -3.50] |          0.25 |   1200 |      2 |
-| `sir`       |   256 |      256 |   8 | 0.88 [0.53, 0.98] | 0.88 [0.50, 1.00] | -3.50 [-3.50, -3.50] |          0.75 |   1200 |      2 |
-| `sirllm`    |   256 |      256 |   8 | 0.50 [0.22, 0.78] | 0.50 [0.12, 0.88] | -7.25 [-7.25, -7.25] |          0.50 |   1200 |      2 |
-| `streaming` |   256 |      256 |   8 | 0.00 [0.00, 0.32] | 0.00 [0.00, 0.00] | -15.0 [-15.0, -15.0] |          0.00 |   1200 |      2 |"""  # noqa: E501
+| policy      | cells | resident |   n |            recall |         retention |       gold log-prob. | gold resident | MB outside | tokens | s/turn |
+| ----------- | ----: | -------: | --: | ----------------: | ----------------: | -------------------: | ------------: | ---------: | -----: | -----: |
+| `keep-all`  |   all |     1200 |   8 | 1.00 [0.68, 1.00] |              1.00 | -4.00 [-4.00, -4.00] |          1.00 |          0 |   1200 |      2 |
+| `sir`       |   128 |      128 |   8 | 0.88 [0.53, 0.98] | 0.88 [0.50, 1.00] | -3.50 [-3.50, -3.50] |          0.25 |          0 |   1200 |      2 |
+| `sir`       |   256 |      256 |   8 | 0.88 [0.53, 0.98] | 0.88 [0.50, 1.00] | -3.50 [-3.50, -3.50] |          0.75 |          0 |   1200 |      2 |
+| `sirllm`    |   256 |      256 |   8 | 0.50 [0.22, 0.78] | 0.50 [0.12, 0.88] | -7.25 [-7.25, -7.25] |          0.50 |          0 |   1200 |      2 |
+| `streaming` |   256 |      256 |   8 | 0.00 [0.00, 0.32] | 0.00 [0.00, 0.00] | -15.0 [-15.0, -15.0] |          0.00 |          0 |   1200 |      2 |"""  # noqa: E501
 
 # sir against keep-all: 0:1, p 1; against sirllm 3:0, p 2/8; against streaming 7:0, p 2/128 = 0.0156.
 # keep-all is always right, so the differences are retention - 1, and so are their intervals.
@@ -81,7 +81,7 @@ def test_a_report_says_what_was_asked_and_holds_both_tables() -> None:
         "\n"
         "Model smollm2 (SHA-256 7b46609d1170...); 8 questions in 8 dialogues per row, the option with the highest "
         "log-probability wins, chance is 0.25.\n"
-        "Command: `edge-sir eval grocery --model smollm2 --policy keep-all --policy sir --policy sirllm "
+        "Command: `edge-sir eval grocery --model smollm2 --policy keep-all --policy sir:recall=off --policy sirllm "
         "--policy streaming --budget 128 --budget 256 --seed 3 --lead 10 --tokens 1200 --answer rank "
         "--metric recall --data PATH --n 8`.\n"
         "Made with edge-sir 0.1.0, python 3.11.7, Linux x86_64, 2 cores.\n"

@@ -325,7 +325,7 @@ def test_json_has_the_shape_that_was_promised() -> None:
     }
     common = [
         "policy", "budget", "n", "accuracy", "ci", "retention", "retention_ci", "gold_logprob", "gold_logprob_ci",
-        "gold_resident", "n_dialogues", "resident", "tokens", "seconds_per_turn",
+        "gold_resident", "n_dialogues", "resident", "tokens", "seconds_per_turn", "archive_bytes",
     ]  # fmt: skip
     versus = ["vs_keep_all", "vs_sirllm", "vs_streaming"]
     assert [list(r) for r in found["rows"]] == [common, common + versus, common + versus[::2], common + versus[:2]]
@@ -353,6 +353,7 @@ def test_json_figures() -> None:
         "resident": 256.0,
         "tokens": 1200.0,
         "seconds_per_turn": 2.0,
+        "archive_bytes": 0.0,
         "vs_keep_all": {
             "n": 8,
             "gold_logprob": -4.0,
