@@ -95,18 +95,24 @@ class Room:
         if need.n_must == 0:
             return None
         protect = self._spare(self._protected(need, turn_now, n), need.n_must, spared)
-        n_may = min(need.n_may, int((~protect).sum()))
-        view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, need.n_must)
+        return self.choose(need.n_must, min(need.n_may, int((~protect).sum())), turn_now, protect)
+
+    def choose(self, n_must: int, n_may: int, turn_now: int, protect: Mask) -> EvictionPlan:
+        """What the policy would drop: at least `n_must` rows, at most `n_may`, none of those to `protect`, bool [n].
+
+        Raises StalePlanError or SessionError if the policy broke its contract.
+        """
+        view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, n_must)
         plan = self.policy.plan(view, n_may, protect.copy())
         if plan.epoch != self.ledger.epoch:
             raise StalePlanError(
                 f"{type(self.policy).__name__} planned for epoch {plan.epoch}, not {self.ledger.epoch}"
             )
         n_wrong = int(protect[plan.rows].sum()) if len(plan) and plan.rows[-1] < len(protect) else len(plan)
-        if n_wrong or not need.n_must <= len(plan) <= n_may:
+        if n_wrong or not n_must <= len(plan) <= n_may:
             raise SessionError(
                 f"{type(self.policy).__name__} planned {len(plan)} rows, {n_wrong} of them protected or unknown; "
-                f"asked for {need.n_must} to {n_may} of those that may go"
+                f"asked for {n_must} to {n_may} of those that may go"
             )
         return plan
 
@@ -123,8 +129,7 @@ class Room:
         if n_rest := n_must - len(leaving):
             protect = self._spare(self._protected(Need(n_must, n_must), turn_now, 0), n_must, spared)
             protect[leaving] = True
-            view = LedgerView(self.ledger.columns(), turn_now, self.ledger.epoch, n_rest)
-            rest = self.policy.plan(view, n_rest, protect)
+            rest = self.choose(n_rest, n_rest, turn_now, protect)
             rows, cut = np.union1d(rows, rest.rows), rest.cut
             if rest.values is not None:
                 values = np.full(len(rows), np.nan)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
 from edge_sir.core.ledger import ROLES, Journal
-from edge_sir.core.policy import LedgerView, Policy
+from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
 from edge_sir.core.room import Room
 from edge_sir.engine import Engine
@@ -65,11 +65,11 @@ class RecallableRows(ResidentRows):
         n_wanted = sum(len(rows) for _, rows in wanted)
         if not n_wanted:
             return [0] * len(wanted)
-        n_over = len(self.ledger) + n_wanted - self.budget.n_cells
-        beside = np.isin(self.ledger["born"], [b for saved, _ in wanted for b in saved.columns["born"]])
-        if n_over > int((self._displaceable() & ~beside).sum()):
+        n_over, may_go = len(self.ledger) + n_wanted - self.budget.n_cells, self._displaceable()
+        beside = np.isin(self.ledger["born"], np.concatenate([saved.columns["born"] for saved, _ in wanted]))
+        if n_over > int((may_go & ~beside).sum()):
             beside[:] = False
-        if n_over > int(self._displaceable().sum()):
+        if n_over > int(may_go.sum()):
             raise SessionError(f"no room to recall that: {n_over} cells would have to be displaced")
         self._displace(n_over + min(len(self._pending), _SOON), beside)
         came = [0] * len(wanted)
@@ -143,6 +143,8 @@ class RecallableRows(ResidentRows):
 
         keep: ledger rows that stay, bool [len(ledger)]: what is resident of a passage that is to be recalled.
         """
+        if n <= 0:
+            return
         n_short = n - int(self._displaceable().sum())
         if n_short > 0:
             with shield(), self._unrecorded():
@@ -152,8 +154,7 @@ class RecallableRows(ResidentRows):
         n = min(n + _SPARE, int((~protect).sum())) if n > 0 else 0
         if not n:
             return
-        view = LedgerView(self.ledger.columns(), self.turn, self.ledger.epoch, n)
-        rows = self.policy.plan(view, n, protect).rows
+        rows = self.room.choose(n, n, self.turn, protect).rows
         with shield():  # they are resident or displaced, never both
             if self.before_eviction is not None:
                 self.before_eviction(rows)
