@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir.core.ledger import TokenLedger
 from edge_sir.session.saved import SavedRows
 
-__all__ = ["Displaced", "standing"]
+__all__ = ["Displaced", "n_standing", "standing"]
 
 
 class Displaced:
@@ -45,6 +45,11 @@ class Displaced:
             saved, stays = self._saved.pop()
             if stays.any():
                 yield saved, np.flatnonzero(stays)
+
+
+def n_standing(ledger: TokenLedger, displaced: Displaced) -> int:
+    """How many rows would be resident had nothing been recalled."""
+    return len(ledger) - int(ledger["recalled"].sum()) + len(displaced)
 
 
 def standing(ledger: TokenLedger, displaced: Displaced) -> TokenLedger:

@@ -35,7 +35,7 @@ from edge_sir.errors import (
     StalePlanError,
     StateError,
 )
-from edge_sir.session.displaced import standing
+from edge_sir.session.displaced import n_standing, standing
 from edge_sir.session.pending import Boundaries, no_borders
 from edge_sir.session.positions import (
     PositionEpochs,
@@ -537,12 +537,16 @@ class Session(RecallableRows):
         if self.ledger.journal is not None:
             self.ledger.journal.asked(n, self.turn, n_whole_turn)
         is_recalling = self.is_recalling and self.engine.spec.can_restore
-        stands = standing(self.ledger, self._displaced) if is_recalling else self.ledger
-        room = Room(stands, self.policy, self.budget) if is_recalling else self.room
-        plan = room.plan(n, self.turn, n_whole_turn, self._spared(stands))
-        self._reserve = None
-        if plan is not None:
-            self.evict(plan, stands)
+        n_stand = n_standing(self.ledger, self._displaced) if is_recalling else len(self.ledger)
+        if (
+            n_whole_turn is not None or n_stand + n > self.budget.n_cells
+        ):  # mostly it fits, and this runs once per token
+            stands = standing(self.ledger, self._displaced) if is_recalling else self.ledger
+            room = Room(stands, self.policy, self.budget) if is_recalling else self.room
+            plan = room.plan(n, self.turn, n_whole_turn, self._spared(stands))
+            self._reserve = None
+            if plan is not None:
+                self.evict(plan, stands)
         if is_recalling:
             self._displace(len(self.ledger) + n - self.budget.n_cells)
 
