@@ -482,7 +482,7 @@ def _recall_for(
     from edge_sir.recall.recall import Recall
 
     memory.archive = archive = Archive(session, cells=mode == "cells")
-    return Recall(session, codec, memory.transcript, archive, read_again=mode == "text", encoder=encoder)
+    return Recall(session, codec, memory.transcript, archive, encoder=encoder)
 
 
 def _prompt(text: str | None) -> str | None:

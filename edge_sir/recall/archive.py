@@ -65,10 +65,11 @@ class Piece:
         """Its rows with these cells."""
         return SavedRows(self.rows.columns(), self.epoch, cells)
 
-    def spoken(self) -> NDArray[np.int32]:
-        """Its tokens without markers, int32 [n]."""
-        tokens: NDArray[np.int32] = self.rows["token"][~np.isin(self.rows["role"], UNSPOKEN)].copy()
-        return tokens
+    @property
+    def is_said(self) -> NDArray[np.bool_]:
+        """Which of its tokens were said, markers aside, bool [n]."""
+        said: NDArray[np.bool_] = ~np.isin(self.rows["role"], UNSPOKEN)
+        return said
 
 
 class Archive:
@@ -178,7 +179,7 @@ class Archive:
         """Takes the cells of what `piece` says again, unless an undo of the running turn would need them."""
         if piece.key not in self._store:  # it is larger than the bound
             return
-        tokens = piece.spoken()
+        tokens = piece.rows["token"][piece.is_said]
         for key in list(self._said.said_again(tokens)):
             older = self._repeats[key]
             if older.message != piece.message and older.message not in self._losing[1]:

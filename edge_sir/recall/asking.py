@@ -11,7 +11,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？])|\n+")
 _CLAUSE = re.compile(r"[^,;:.!?，。！？\n]*[,;:.!?，。！？\n]*")  # "She is called Ida, did you know?" states something
 _ASKS = re.compile(
     r"\W*(?:what|which|when|where|who|whom|whose|why|how|is|are|was|were|do|does|did|can|could|will|would|should|may"
-    r"|was|welche\w*|wann|wo|wohin|woher|wer|wem|wen|wessen|warum|wie|ist|sind|hat|habe|kannst|weißt)\b",
+    r"|welche\w*|wann|wo|wohin|woher|wer|wem|wen|wessen|warum|wie|ist|sind|hat|habe|kannst|weißt)\b",
     re.IGNORECASE,
 )
 _ASKS_WITHOUT_SPACES = re.compile(
@@ -20,7 +20,7 @@ _ASKS_WITHOUT_SPACES = re.compile(
 _REQUESTS = re.compile(
     r"\W*(?:please|tell|give|make|show|list|name|call|order|write|find|put|remind|explain|help|book|play|read|send|get"
     r"|bring|take|buy|recommend|suggest|plan"
-    r"|bitte|sag|gib|mach|zeig|nenn|ruf|bestell|schreib|such|erinner|erklär|hilf|kauf|lies|bring|nimm|plan)e?\b"
+    r"|bitte|sag|gib|mach|zeig|nenn|ruf|bestell|schreib|such|erinner|erklär|hilf|kauf|lies|nimm)e?\b"
     r"|.*\b(?:please|bitte)\W*$",
     re.IGNORECASE | re.DOTALL,
 )

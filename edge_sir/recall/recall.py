@@ -8,15 +8,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sir.core.ledger import ROLES, UNSPOKEN, split
+from edge_sir.core.ledger import ROLES, split
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive, Piece
 from edge_sir.recall.choose import Sentence, chosen
 from edge_sir.recall.dense import SentenceEncoder
-from edge_sir.recall.index import TurnIndex
-from edge_sir.session import SavedRows, Session
+from edge_sir.recall.index import Match, TurnIndex
+from edge_sir.session import Session
 from edge_sir.text.boundaries import spelled
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.reply import Recalled
@@ -53,9 +53,9 @@ class Wanted(NamedTuple):
 class Recall:
     """Recalls for one conversation.
 
-    read_again: what is found is read again as text, always; else only where its cells cannot be put back. share: the
-    most cells that recalled tokens take, as a share of the budget. place: where cells return to, as in
-    `Session.restore`. encoder: of sentences, for the index.
+    What is found comes back as cells, as far as the archive has them and they can be put back; else its text is read
+    again. share: the most cells that recalled tokens take, as a share of the budget. place: where cells return to, as
+    in `Session.restore`. encoder: of sentences, for the index.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class Recall:
         transcript: Transcript,
         archive: Archive,
         *,
-        read_again: bool = False,
         share: float = 0.25,
         place: Literal["own", "last"] = "own",
         encoder: SentenceEncoder | None = None,
@@ -73,7 +72,7 @@ class Recall:
         self.archive = archive
         self._session, self._codec, self._transcript = session, codec, transcript
         self._index = TurnIndex(encoder=encoder)
-        self._read_again, self._share = read_again, share
+        self._share = share
         self._place: Literal["own", "last"] = place
 
     @property
@@ -103,16 +102,14 @@ class Recall:
         encoder: of messages that are read again. turns: recalled whole, in place of what matches. Nothing matches, or
         all that does is resident: nothing is changed. Raises what the engine raises.
         """
-        if turns is None and self.archive.turns():
-            self._index.sync(message for message in self._transcript if message.turn < self._session.turn)
-        passages = self._matching(text, self._n_most) if turns is None else self._whole(turns)
+        n_most = self._n_most
+        passages = self._matching(self._matches(text), n_most) if turns is None else self._whole(turns, n_most)
         if not passages:
             return ()
-        n_most = self._n_most
         n_tokens = self._put_back(passages)
         left = [passage for passage, n in zip(passages, n_tokens, strict=True) if not n]
         texts = [
-            self._text(p.piece.saved, self._beside(p, resident=True)) if n else ""
+            self._text(p.piece, self._beside(p, resident=True)) if n else ""
             for p, n in zip(passages, n_tokens, strict=True)
         ]
         for n, text in self._read(left, encoder, n_most - sum(n_tokens)):
@@ -125,7 +122,7 @@ class Recall:
                 found[piece.turn] = Recalled(piece.turn, so_far.n_tokens + n, f"{so_far.text} {text}".strip())
         return tuple(found.values())
 
-    def find(self, what: int | str) -> tuple["Wanted", ...]:
+    def find(self, what: int | str) -> tuple[Wanted, ...]:
         """What to put back on request, of a turn or of every turn that matches a text, best first.
 
         Of a turn as much as half of the cells that are not fixed hold, of a text no more than `share`, too. Nothing of
@@ -136,17 +133,17 @@ class Recall:
             passages = self._of_turn(what, None, self._session.room.slice_limit())
         else:
             self._index.sync(self._transcript)
-            turns = [match.turn for match in self._index.search(what, is_asked=True)]
-            n_most = min(self._n_share, self._session.room.slice_limit())
-            passages = self._matching(what, n_most, is_asked=True)
+            matches = self._index.search(what, is_asked=True)
+            turns = [match.turn for match in matches]
+            passages = self._matching(matches, min(self._n_share, self._session.room.slice_limit()))
         if not turns:
             named = f"turn {what}" if isinstance(what, int) else f"“{what}”"
             raise ConfigError(f"nothing was said that matches {named}; /memory shows what was")
         kept = [passage for passage in passages if self.archive.cells_of(passage.piece) is not None]
         return tuple(self._wanted(turn, [p for p in kept if p.piece.turn == turn]) for turn in turns)
 
-    def _wanted(self, turn: int, passages: Sequence[_Passage]) -> "Wanted":
-        texts = filter(None, (self._text(p.piece.saved, self._beside(p, resident=True)) for p in passages))
+    def _wanted(self, turn: int, passages: Sequence[_Passage]) -> Wanted:
+        texts = filter(None, (self._text(p.piece, self._beside(p, resident=True)) for p in passages))
         born = np.concatenate([np.empty(0, np.int64), *(piece.born[rows] for piece, rows in passages)])
         return Wanted(Recalled(turn, len(born), " ".join(texts)), born)
 
@@ -160,29 +157,30 @@ class Recall:
     def _n_share(self) -> int:
         return int(self._share * self._session.budget.n_cells)
 
-    def _matching(self, text: str, n_most: int, *, is_asked: bool = False) -> list[_Passage]:
-        """What is missing of the turns that match, best first; `n_most` rows in all at most.
-
-        is_asked: whatever `text` is, it asks.
-        """
-        archived = self.archive.turns()
-        if not archived:
+    def _matches(self, text: str) -> list[Match]:
+        """The turns before the running one that match; none while nothing was evicted."""
+        if not self.archive.turns():
             return []
+        self._index.sync(message for message in self._transcript if message.turn < self._session.turn)
+        return self._index.search(text)
+
+    def _matching(self, matches: Sequence[Match], n_most: int) -> list[_Passage]:
+        """What is missing of the turns that match, best first; `n_most` rows in all at most."""
         passages: list[_Passage] = []
         n_left = n_most
-        for match in self._index.search(text, is_asked=is_asked):
+        for match in matches:
             if n_left < _LEAST:
                 break
-            if match.turn in archived:
+            if match.turn in self.archive.turns():
                 passages += self._of_turn(match.turn, match.held, n_left)
                 n_left = n_most - sum(len(p.rows) for p in passages)
         return passages
 
-    def _whole(self, turns: Sequence[int]) -> list[_Passage]:
-        """What is missing of these turns, the user's sentences first."""
+    def _whole(self, turns: Sequence[int], n_most: int) -> list[_Passage]:
+        """What is missing of these turns, the user's sentences first; `n_most` rows in all at most."""
         passages: list[_Passage] = []
         for turn in turns:
-            n_left = self._n_most - sum(len(p.rows) for p in passages)
+            n_left = n_most - sum(len(p.rows) for p in passages)
             passages += self._of_turn(turn, None, n_left)
         return passages
 
@@ -200,15 +198,10 @@ class Recall:
 
     def _put_back(self, passages: Sequence[_Passage]) -> list[int]:
         """How many rows of each came back from its cells; 0 where its text must be read."""
-        saved = [None if self._read_again else self.archive.cells_of(passage.piece) for passage in passages]
-        there = [i for i, cells in enumerate(saved) if cells is not None]
-        came = [0] * len(passages)
-        if there:
-            whole = [(cells, passages[i].rows) for i in there if (cells := saved[i]) is not None]
-            n_rows = self._session.recall(whole, self._place)
-            for i, n in zip(there, n_rows, strict=True):
-                came[i] = n
-        return came
+        there = {i: saved for i, p in enumerate(passages) if (saved := self.archive.cells_of(p.piece)) is not None}
+        n_rows = self._session.recall([(saved, passages[i].rows) for i, saved in there.items()], self._place)
+        came = dict(zip(there, n_rows, strict=True))
+        return [came.get(i, 0) for i in range(len(passages))]
 
     def _read(self, passages: Sequence[_Passage], encoder: MessageEncoder, n_most: int) -> list[tuple[int, str]]:
         """How many tokens each takes that is read again, as a message of its own, and its text; 0 if it does not fit.
@@ -221,7 +214,7 @@ class Recall:
         for piece, rows in passages:
             n, text = 0, ""
             for said in self._shorter(_Passage(piece, rows), n_most):
-                text = self._text(piece.saved, said)
+                text = self._text(piece, said)
                 parts = encoder.message(self._role(piece, rows), text, first=False) if text else []
                 n = sum(len(tokens) for _, tokens in parts)
                 if 0 < n <= n_most:
@@ -249,26 +242,24 @@ class Recall:
 
     def _role(self, piece: Piece, rows: NDArray[np.intp]) -> str:
         """Who said it."""
-        roles = piece.saved.columns["role"][rows]
-        said = roles[~np.isin(roles, UNSPOKEN)]
+        said = piece.rows["role"][rows[piece.is_said[rows]]]
         return ROLES[said[0]] if len(said) else "user"
 
     # ---- what is missing -----------------------------------------------------------------------
 
-    def _sentences(self, piece: Piece, held: frozenset[str] | None) -> list["_Missing"]:
+    def _sentences(self, piece: Piece, held: frozenset[str] | None) -> list[_Missing]:
         """The sentences of a piece that are not whole any more, and which of their rows are missing, markers included.
 
         None for the words: each counts as if it held one.
         """
-        columns = piece.saved.columns
         is_missing = ~np.isin(piece.born, self._session.ledger["born"])
-        is_said_missing = is_missing & ~np.isin(columns["role"], UNSPOKEN)
+        is_said_missing = is_missing & piece.is_said
         parts = []
-        for index in split(np.arange(len(piece.born)), columns["sentence"]):
+        for index in split(np.arange(len(piece.born)), piece.rows["sentence"]):
             rows = index[is_missing[index]]
             if is_said_missing[index].any():
-                n_shared = 1 if held is None else self._index.n_shared(self._text(piece.saved, index), held)
-                by_user = bool(np.any(columns["role"][index] == _USER))
+                n_shared = 1 if held is None else self._index.n_shared(self._text(piece, index), held)
+                by_user = bool(np.any(piece.rows["role"][index] == _USER))
                 given = Sentence(len(rows), n_shared, by_user, int(piece.born[rows[0]]))
                 parts.append(_Missing(piece, rows, given))
         return parts
@@ -282,7 +273,5 @@ class Recall:
             wanted[rows] = True
         return np.flatnonzero(wanted)
 
-    def _text(self, saved: SavedRows, rows: NDArray[np.intp]) -> str:
-        columns = saved.columns
-        said = rows[~np.isin(columns["role"][rows], UNSPOKEN)]
-        return spelled(self._codec, columns["token"][said]).strip()
+    def _text(self, piece: Piece, rows: NDArray[np.intp]) -> str:
+        return spelled(self._codec, piece.rows["token"][rows[piece.is_said[rows]]]).strip()

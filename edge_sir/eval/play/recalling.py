@@ -40,7 +40,6 @@ class Recalling:
             dialogue.codec,
             said,
             Archive(session, cells=how != "text"),
-            read_again=how == "text",
             place="last" if how == "last" else "own",
             encoder=_encoder() if how == "dense" else None,
         )
