@@ -149,7 +149,7 @@ def _recall(chat: Chat, rest: str) -> Outcome:
     if n:
         note = "the next turn has it; after that it may be evicted again (/pin it to keep it)"
         view.rows.append(Row(("", ""), ((note, ""),), dim=True))
-    return Outcome(view, {"recalled": [{"turn": r.turn, "tokens": r.n_tokens, "text": r.text} for r in recalled]})
+    return Outcome(view, {"recalled": [r.as_dict() for r in recalled]})
 
 
 def _undo(chat: Chat, rest: str) -> Outcome:

@@ -110,7 +110,7 @@ def _print_reply(chat: Chat, reply: Reply, losses: Losses, options: CliOptions) 
         record["forgot"] = losses.listed()
         if reply.thought:
             record["thought"] = reply.thought
-        record["recalled"] = [{"turn": r.turn, "tokens": r.n_tokens, "text": r.text} for r in reply.recalled]
+        record["recalled"] = [r.as_dict() for r in reply.recalled]
         print(json.dumps(record, ensure_ascii=False), flush=True)
     else:
         print(reply.text, flush=True)

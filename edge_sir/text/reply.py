@@ -3,7 +3,7 @@
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from edge_sir.text.thoughts import KNOWN_TAGS, ThoughtTags, first_marker
 
@@ -27,6 +27,10 @@ class Recalled:
     turn: int
     n_tokens: int
     text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON, under the names of its format."""
+        return {"turn": self.turn, "tokens": self.n_tokens, "text": self.text}
 
 
 @dataclass(frozen=True, slots=True)
