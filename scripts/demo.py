@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from demo_talk import Played, Talk, play, read_talk
 from demo_views import document, markdown, page, svg
+from one_line_parser import OneLineParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -50,16 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complaints in one line, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"demo: {message} (`scripts/demo --help` shows the options)", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="scripts/demo",
         description="Tells a model ten facts, talks of other things until they no longer fit the cache, and asks for "
         "the facts: under each policy the same conversation, at temperature 0. Takes a few minutes on two cores.",

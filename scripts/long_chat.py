@@ -10,12 +10,12 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from long_chat_drift import drift
 from long_chat_play import ARMS, Settings, play
 from long_chat_report import report
 from long_chat_talk import read_scenario
+from one_line_parser import OneLineParser
 
 from edge_sir import EdgeSirError, Options, UserError
 from edge_sir.errors import ConfigError
@@ -68,16 +68,8 @@ def _say(text: str) -> None:
     print(f"long-chat: {text}", file=sys.stderr, flush=True)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complaints in one line, without the usage text."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"long-chat: {message} (`scripts/long-chat --help` shows the options)", file=sys.stderr)
-        raise SystemExit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="scripts/long-chat",
         description="Plays a piped chat of hundreds of turns: twenty facts, chatter, and the facts asked for at the "
         "end. A run that was killed is played again from its beginning; one that ended is kept. On one core a run "

@@ -31,8 +31,8 @@ REPLIES = ["Hello!", "A small lake.", LONG, "It is <ada> | really.", "It is\n147
 
 @pytest.fixture
 def demo(import_script: Callable[[str], ModuleType]) -> ModuleType:
-    import_script("demo_talk")
-    import_script("demo_views")
+    for name in ("one_line_parser", "demo_talk", "demo_views"):
+        import_script(name)
     return import_script("demo")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from driving import agrees
+from numpy.typing import ArrayLike
 
 from edge_sir.core.budget import Budget
 from edge_sir.core.plan import EvictionPlan
@@ -116,6 +117,16 @@ def test_what_is_left_of_a_recalled_passage_is_not_displaced() -> None:
     assert session.end_recall() == 15
 
 
+def turn_of(session: Session, message: ArrayLike, *, again: ArrayLike) -> None:
+    """A turn in which text is read again, up to the end of its message."""
+    session.begin_turn()
+    session.start_message()
+    session.feed(message, "user")
+    session.feed_recalled([[("user", np.asarray(again))]])
+    while session.step():
+        pass
+
+
 def recall(session: Session, saved: SavedRows) -> int:
     """As many of the saved rows as a quarter of the cells holds."""
     room = BUDGET // 4 - int(session.ledger["recalled"].sum())
@@ -193,12 +204,7 @@ def test_an_engine_that_cannot_restore_evicts_for_recalled_text() -> None:
     for _ in range(6):
         session.begin_turn()
         read(session, np.random.default_rng(3), 20)
-    session.begin_turn()
-    session.start_message()
-    session.feed([1, 2, 3], "user")
-    session.feed_recalled([[("user", np.arange(30))]])
-    while session.step():
-        pass
+    turn_of(session, [1, 2, 3], again=np.arange(30))
     assert int(session.ledger["recalled"].sum()) == 30 and len(session.ledger) <= BUDGET
     assert session.end_recall() == 30 and agrees(session)
     assert session.ledger["token"][-3:].tolist() == [1, 2, 3]
@@ -210,12 +216,7 @@ def test_recalled_text_that_makes_room_itself_is_not_lost_twice() -> None:
     session.on_evict = events.append
     session.begin_turn()
     read(session, np.random.default_rng(3), 60)
-    session.begin_turn()
-    session.start_message()
-    session.feed(np.arange(90), "user")
-    session.feed_recalled([[("user", np.arange(20))]])
-    while session.step():
-        pass
+    turn_of(session, np.arange(90), again=np.arange(20))
     assert not session.ledger["recalled"].any() and agrees(session)
     assert sum(map(len, events)) == session.stats.evicted == 60 + 90 - len(session.ledger)
     assert max(int(event.columns["message"].max()) for event in events) < session.start_message()

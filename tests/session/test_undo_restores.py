@@ -108,12 +108,18 @@ def test_a_reply_and_an_undo_leave_what_was_there_before(seed: int) -> None:
     assert n_checked > 2
 
 
-def test_what_was_forgotten_meanwhile_does_not_come_back() -> None:
+def crowded(said: str) -> Chat:
+    """A chat that gave up something of what was `said` first for its last turn."""
     chat = make_chat(policy="streaming", budget=160, recall="cells")
     chat.engine.script[:] = script("Noted.")
-    chat.reply("I am Anna. I live in Bergen.")
+    chat.reply(said)
     chat.engine.script[:] = script("Well.")
     chat.reply("y" * 90)
+    return chat
+
+
+def test_what_was_forgotten_meanwhile_does_not_come_back() -> None:
+    chat = crowded("I am Anna. I live in Bergen.")
     chat.forget("Anna")
     undone = chat.undo()
     words = b"".join(CODEC.piece(int(token)) for token in chat.session.ledger["token"])
@@ -140,11 +146,7 @@ def test_only_what_was_evicted_since_comes_back_and_a_pin_that_was_taken_off_sta
 
 
 def test_an_engine_error_while_it_is_put_back_leaves_the_turn_taken_back_and_says_what_is_lost() -> None:
-    chat = make_chat(policy="streaming", budget=160, recall="cells")
-    chat.engine.script[:] = script("Noted.")
-    chat.reply("I am Anna, and this is rather long.")
-    chat.engine.script[:] = script("Well.")
-    chat.reply("y" * 90)
+    chat = crowded("I am Anna, and this is rather long.")
     restore = ToyEngine.restore
 
     def fails(*_: Any, **__: Any) -> None:
