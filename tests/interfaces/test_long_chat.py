@@ -32,7 +32,14 @@ not = ["baker"]
 
 @pytest.fixture
 def long_chat(import_script: Callable[[str], ModuleType]) -> ModuleType:
-    for name in ("one_line_parser", "demo_talk", "long_chat_talk", "long_chat_play", "long_chat_report", "long_chat_drift"):
+    for name in (
+        "one_line_parser",
+        "demo_talk",
+        "long_chat_talk",
+        "long_chat_play",
+        "long_chat_report",
+        "long_chat_drift",
+    ):
         import_script(name)
     return import_script("long_chat")
 
