@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import SessionError, StalePlanError
 
-__all__ = ["COLUMNS", "FRAME", "ROLES", "UNSPOKEN", "Journal", "TokenLedger", "split"]
+__all__ = ["COLUMNS", "FRAME", "ROLES", "UNSPOKEN", "Journal", "TokenLedger", "Watcher", "split"]
 
 Column = NDArray[Any]
 
@@ -83,16 +83,43 @@ class Journal(Protocol):
         """The user asked for these to be forgotten, resident or not: which tokens they were must not be kept."""
 
 
+class Watcher(Protocol):
+    """Gets every change of the rows as it happens, those for one turn alone included, which a journal may not get.
+
+    Applied in this order to the same rows, the changes give the same rows again. Arrays are views: copy what is kept.
+    It must not raise.
+    """
+
+    def appended(self, rows: Mapping[str, Column]) -> None:
+        """Rows were added behind all others, with one decode; all their columns."""
+
+    def inserted(self, rows: Mapping[str, Column], pos: Column, was_born: Column) -> None:
+        """Rows came back, each at its place in the order of birth; all their columns.
+
+        pos: the position of every row afterwards. was_born: the born numbers of the rows whose cells these are.
+        """
+
+    def dropped(self, rows: Mapping[str, Column]) -> None:
+        """These rows were removed; all their columns as they were."""
+
+    def updated(self, name: str, born: Column, value: ArrayLike) -> None:
+        """Column `name` was overwritten where the rows' born numbers are `born`; value: one, or one for each."""
+
+    def renumbered(self, pos: Column) -> None:
+        """The position of every row was set."""
+
+
 class TokenLedger:
     """Columns of equal length with room for `capacity` rows.
 
     `epoch` counts the changes of what is resident; an eviction plan carries the epoch it was made for.
-    journal: gets the changes, if there is one.
+    journal, watcher: each gets the changes, if there is one.
     """
 
     def __init__(self, capacity: int, journal: Journal | None = None) -> None:
         self.capacity = capacity
         self.journal = journal
+        self.watcher: Watcher | None = None
         self.epoch = 0
         self._n = 0
         self._columns = {name: np.zeros(capacity, dtype) for name, dtype in COLUMNS}
@@ -137,13 +164,17 @@ class TokenLedger:
             raise SessionError("positions must grow along the ledger")
         self.epoch += 1
         self._n = stop
-        if self.journal is not None:
-            self.journal.appended({name: column[start:stop] for name, column in self._columns.items()})
+        if self.journal is not None or self.watcher is not None:
+            rows = {name: column[start:stop] for name, column in self._columns.items()}
+            for listener in (self.journal, self.watcher):
+                if listener is not None:
+                    listener.appended(rows)
 
-    def insert(self, rows: Mapping[str, ArrayLike], pos: ArrayLike) -> None:
+    def insert(self, rows: Mapping[str, ArrayLike], pos: ArrayLike, was_born: ArrayLike | None = None) -> None:
         """Puts rows that had left back, each at its place in the order of birth.
 
         rows: all columns, [n] each, in that order. pos: the position of every row afterwards, int [len(self) + n].
+        was_born: their born numbers before they left, int [n], where they are born anew; None for the same.
         Raises SessionError, with nothing changed, for rows that do not fit or are resident, or positions out of order.
         """
         new = {name: np.asarray(rows[name], dtype) for name, dtype in COLUMNS}
@@ -164,12 +195,15 @@ class TokenLedger:
         self._n = stop
         if self.journal is not None:
             self.journal.restored(new)
+        if self.watcher is not None:
+            self.watcher.inserted(new, places, new["born"] if was_born is None else np.asarray(was_born))
 
     def update(self, name: str, rows: NDArray[Any] | slice, value: ArrayLike) -> None:
         """Overwrites column `name` at `rows` (int or bool index, or a slice). What is resident does not change."""
         self._columns[name][: self._n][rows] = value
-        if self.journal is not None:
-            self.journal.updated(name, self._columns["born"][: self._n][rows], value)
+        for listener in (self.journal, self.watcher):
+            if listener is not None:
+                listener.updated(name, self._columns["born"][: self._n][rows], value)
 
     def drop(self, rows: ArrayLike, epoch: int) -> None:
         """Removes `rows` (sorted ints); raises StalePlanError unless `epoch` is the present one."""
@@ -178,6 +212,7 @@ class TokenLedger:
         keep = np.ones(self._n, bool)
         keep[np.asarray(rows, np.intp)] = False
         born = self._columns["born"][: self._n][~keep]
+        left = {} if self.watcher is None else {name: c[: self._n][~keep] for name, c in self._columns.items()}
         n_kept = int(keep.sum())
         for column in self._columns.values():
             column[:n_kept] = column[: self._n][keep]
@@ -185,6 +220,8 @@ class TokenLedger:
         self._n = n_kept
         if self.journal is not None:
             self.journal.dropped(born)
+        if self.watcher is not None:
+            self.watcher.dropped(left)
 
     def resize(self, capacity: int) -> None:
         """Makes room for `capacity` rows. What is resident does not change; SessionError if it would not fit."""
@@ -198,6 +235,8 @@ class TokenLedger:
     def renumber(self, pos: ArrayLike) -> None:
         """Sets the position of every row after the cells were shifted. What is resident does not change."""
         self._columns["pos"][: self._n] = pos
+        if self.watcher is not None:
+            self.watcher.renumbered(self["pos"])
 
 
 def split(rows: NDArray[np.intp], keys: NDArray[np.integer[Any]]) -> list[NDArray[np.intp]]:

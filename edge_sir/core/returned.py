@@ -1,6 +1,6 @@
 """Rows that were put back on request, as far as the evictions after that must know: who asked wants to have them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ class Returned:
     read, the last one that came back first, so that what was there before stays.
     """
 
-    def __init__(self, spared: Mapping[str, int] | None = None) -> None:
+    def __init__(self, spared: Mapping[str, int] | None = None, filled: Sequence[int] = ()) -> None:
         self._spared = {int(born): int(turn) for born, turn in (spared or {}).items()}  # until which turn
-        self._filled: list[int] = []
+        self._filled = [int(born) for born in filled]
 
     def note(self, why: str, born: NDArray[np.integer[Any]], turn_now: int) -> None:
         """Rows came back. why: as in `Journal.restoring`."""
@@ -46,6 +46,6 @@ class Returned:
         order = order[np.isin(order, born)]
         return np.searchsorted(born, order)
 
-    def state(self) -> dict[str, int]:
-        """The argument of one that goes on from here; what a raised budget brought is as all others there."""
-        return {str(born): until for born, until in self._spared.items()}
+    def state(self) -> dict[str, Any]:
+        """The arguments of one that goes on from here."""
+        return {"spared": {str(born): until for born, until in self._spared.items()}, "filled": list(self._filled)}

@@ -6,6 +6,8 @@ resident.py    ledger and cells in step; what is saved of them, and comes back
 pending.py     what was fed and not decoded yet          displaced.py  rows that make room for a turn
 positions.py   packed, or with gaps                      state.py      all of a session as one value
 saved.py       rows that outlive their eviction          npz.py        numbers, texts and arrays as bytes
+changes.py     what happened to the rows, as a log       lean.py       arrays in few bytes
+redo.py        does again what a log says
 """
 
 from edge_sir.session.positions import PositionMode, Positions

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sir._shield import shield
 from edge_sir.core.ledger import TokenLedger
 from edge_sir.core.plan import packing_moves
-from edge_sir.engine import Engine, Slice
+from edge_sir.engine import Engine, Slice, SliceResult
 from edge_sir.errors import CapabilityError, StateError
 
 __all__ = [
@@ -117,12 +118,25 @@ def pack(engine: Engine, seq: int, ledger: TokenLedger) -> bool:
     return bool(moves)
 
 
-def read_again(engine: Engine, seq: int, ledger: TokenLedger) -> None:
-    """Decodes what is resident once more from position 0 on, for keys that cannot be moved."""
+def read_again(
+    engine: Engine, seq: int, ledger: TokenLedger, needs: frozenset[str] | None = None
+) -> tuple[Slice, SliceResult] | None:
+    """Decodes what is resident once more from position 0 on, for keys that cannot be moved, or are not there.
+
+    needs: the scores that are wanted of the last slice, with the logits of its last row. Returns that slice and what it
+    gave; None for an empty ledger.
+    """
+    last = None
     engine.remove(seq, 0, -1)
     tokens = ledger["token"].copy()
     step = engine.spec.n_batch
     for p0 in range(0, len(tokens), step):
         part = tokens[p0 : p0 + step]
-        engine.decode([Slice(seq, part, p0, np.full(len(part), -1, np.int32), logits=False)])
+        wants = needs is not None and p0 + step >= len(tokens)
+        piece = Slice(
+            seq, part, p0, np.full(len(part), -1, np.int32), (needs or frozenset()) if wants else frozenset(), wants
+        )
+        with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+            last = piece, engine.decode([piece])[0]
     ledger.renumber(np.arange(len(tokens)))
+    return last

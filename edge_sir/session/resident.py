@@ -118,11 +118,12 @@ class ResidentRows:
             raise SessionError(f"{len(missing)} rows do not fit beside {len(self.ledger)}: evict {n} first")
         columns = {name: column[missing].copy() for name, column in saved.columns.items()}
         columns["recalled"] = np.full(len(missing), recalled)
+        was_born = columns["born"]
         if place == "last":
             columns |= {"born": self._born + np.arange(len(missing)), "turn": np.full(len(missing), self.turn)}
         at = np.searchsorted(self.ledger["born"], columns["born"])
         places = self._places(columns["pos"], at, saved.epoch if place == "own" else -1)
-        self._insert(saved.cells, columns, at, places, why)
+        self._insert(saved.cells, columns, at, places, why, was_born)
         return len(missing)
 
     def put_back(self, passages: Sequence[SavedPassage], why: str) -> int:
@@ -169,7 +170,13 @@ class ResidentRows:
         return places
 
     def _insert(
-        self, cells: bytes, columns: dict[str, NDArray[Any]], at: NDArray[np.intp], places: NDArray[np.int64], why: str
+        self,
+        cells: bytes,
+        columns: dict[str, NDArray[Any]],
+        at: NDArray[np.intp],
+        places: NDArray[np.int64],
+        why: str,
+        was_born: NDArray[Any],
     ) -> None:
         new = at + np.arange(len(at))
         moves = moves_between(self.ledger["pos"], np.delete(places, new))
@@ -179,7 +186,7 @@ class ResidentRows:
             with self._atomically():
                 if self.ledger.journal is not None:
                     self.ledger.journal.restoring(why, self.turn)
-                self.ledger.insert(columns, places)
+                self.ledger.insert(columns, places, was_born)
                 self._returned.note(why, columns["born"], self.turn)
                 if self.mode == "gaps" and is_moved:
                     self._epochs.give(min([int(places[new[0]]), *(p0 for p0, _, _ in moves)]), self.ledger.next_pos)

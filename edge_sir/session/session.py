@@ -12,7 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_sir._shield import shield
 from edge_sir.core.budget import Budget
-from edge_sir.core.ledger import ROLES, Journal, TokenLedger
+from edge_sir.core.ledger import ROLES, Journal, TokenLedger, Watcher
 from edge_sir.core.plan import EvictionPlan
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction, SessionStats
@@ -31,6 +31,7 @@ from edge_sir.engine import Engine, Sampler, SamplingParams, Slice, SliceResult
 from edge_sir.errors import (
     BudgetError,
     CapabilityError,
+    ConfigError,
     SessionError,
     StalePlanError,
     StateError,
@@ -40,9 +41,11 @@ from edge_sir.session.pending import Boundaries, no_borders
 from edge_sir.session.positions import (
     PositionEpochs,
     Positions,
+    read_again,
     resolve_positions,
 )
 from edge_sir.session.recallable import RecallableRows
+from edge_sir.session.redo import Redo, SavedFor, nothing_saved
 from edge_sir.session.saved import SavedPassage
 from edge_sir.session.state import SessionState
 
@@ -52,6 +55,7 @@ __all__ = ["Session", "check_context"]
 _log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
+_SCALARS = frozenset(("fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"))
 
 
 def check_context(budget: Budget, engine: Engine) -> None:
@@ -350,17 +354,15 @@ class Session(RecallableRows):
 
     # ---- the session as a value ----------------------------------------------------------------
 
-    def state(self) -> SessionState:
-        """All of this session but its cells. Raises SessionError while something waits to be decoded."""
+    def scalars(self) -> dict[str, Any]:
+        """Those of `state`, as JSON has them, with no copy of its arrays. Raises SessionError as `state`."""
         self._check_usable()
         if len(self._pending) or self._in_flight is not None:
             raise SessionError("decode what was fed first")
         if self.is_recalling:
             raise SessionError("end the turn first: something is recalled for it")
-        arrays = {f"ledger.{name}": column.copy() for name, column in self.ledger.columns().items()}
-        if self._carry.logits is not None:
-            arrays["carry.logits"] = self._carry.logits.copy()
-        scalars = {
+        carry = self._carry
+        return {
             "turn": self.turn,
             "born": self._born,
             "positions": self.mode,
@@ -371,7 +373,7 @@ class Session(RecallableRows):
             "numbering": self._pending.numbering,
             "epochs": self._epochs.state(),
             "tail": self._borders.tail,
-            "carry": {"scores": self._carry.scores, "target": self._carry.target},
+            "carry": {"scores": carry.scores, "target": carry.target, "logits": carry.logits is not None},
             "turn_born": self._turn_born,
             "turn_max_repeat": self._turn_max_repeat,
             "reserve": self._reserve,
@@ -379,6 +381,16 @@ class Session(RecallableRows):
             "stats": asdict(self.stats),
             "sampler": None if self._sampler is None else self._sampler.state(),
         }
+
+    def state(self) -> SessionState:
+        """All of this session but its cells.
+
+        Raises SessionError while something waits to be decoded or is recalled, PoisonedError.
+        """
+        scalars = self.scalars()
+        arrays = {f"ledger.{name}": column.copy() for name, column in self.ledger.columns().items()}
+        if self._carry.logits is not None:
+            arrays["carry.logits"] = self._carry.logits.copy()
         return SessionState(arrays, scalars)
 
     @classmethod
@@ -400,8 +412,62 @@ class Session(RecallableRows):
         The caller has put the cells into `seq` of `engine` (Engine.copy, or dump and load). Raises StateError for a
         state of another model or one that does not fit its cells, BudgetError if what is resident exceeds the budget.
         """
+        other = cls._of_state(
+            state, engine, policy, budget, seq=seq, borders=borders, on_evict=on_evict, also_score=also_score
+        )
+        other._listen(journal)
+        logits = state.arrays.get("carry.logits")
+        other._go_on(state.scalars, None if logits is None else logits.copy())
+        other._check_agreement()
+        return other
+
+    @classmethod
+    def rebuilt(
+        cls,
+        state: SessionState,
+        engine: Engine,
+        policy: Policy,
+        budget: Budget,
+        *,
+        seq: int = 0,
+        borders: Boundaries = no_borders,
+        on_evict: Callable[[Eviction], None] | None = None,
+        also_score: frozenset[str] = frozenset(),
+        journal: Journal | None = None,
+        watcher: Watcher | None = None,
+    ) -> "Session":
+        """As `from_state` where there are no cells: what is resident is decoded again, from position 0 on.
+
+        Scores, born numbers, turns and pins stay as they are; cells that were saved have no position of their own any
+        more. watcher: hears of the new positions. What `seq` holds is removed. Where keys cannot move on this engine,
+        positions have gaps from now on.
+        Raises StateError and BudgetError as `from_state`, StateError for tokens that were forgotten, and what the
+        engine raises.
+        """
+        mode = state.scalars.get("positions")
+        if mode == "packed" and not engine.spec.can_pack:
+            state = replace(state, scalars=state.scalars | {"positions": "gaps"})
+        other = cls._of_state(
+            state, engine, policy, budget, seq=seq, borders=borders, on_evict=on_evict, also_score=also_score
+        )
+        if (other.ledger["token"] < 0).any():
+            raise StateError("a token that is to be decoded again was forgotten")
+        other.ledger.watcher = watcher
+        last = read_again(engine, seq, other.ledger, other._needs)
+        other._listen(journal)
+        other._go_on(state.scalars, None, has_cells=False)
+        other._epochs.give(0, other.ledger.next_pos)
+        other._carry = _NOTHING if last is None else _carry(*last)
+        other._check_agreement()
+        return other
+
+    @classmethod
+    def _of_state(
+        cls, state: SessionState, engine: Engine, policy: Policy, budget: Budget, **options: Any
+    ) -> "Session":
+        """One with the rows of `state`; the rest is left to `_go_on`."""
         scalars = state.scalars
-        if missing := {"fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"} - scalars.keys():
+        if missing := _SCALARS - scalars.keys():
             raise StateError(f"this is no saved session: it lacks {', '.join(sorted(missing))}")
         if engine.spec.fingerprint != scalars["fingerprint"]:
             raise StateError(f"{engine.spec.model} is not the model that this session was saved with")
@@ -410,31 +476,78 @@ class Session(RecallableRows):
             raise BudgetError(
                 f"{len(rows['token'])} tokens are resident; a budget of {budget.n_cells} cannot hold them"
             )
-        other = cls(
-            engine,
-            policy,
-            budget,
-            seq=seq,
-            positions=scalars["positions"],
-            borders=borders.after(scalars["tail"]),
-            on_evict=on_evict,
-            also_score=also_score,
-            journal=journal,
-        )
+        other = cls(engine, policy, budget, positions=scalars["positions"], **options)
         other.ledger.append(rows["token"], rows)
-        other.stats = SessionStats(**scalars["stats"])
-        other.turn, other._born = scalars["turn"], scalars["born"]
-        logits = state.arrays.get("carry.logits")
-        carry = scalars["carry"]
-        other._carry = Carry(dict(carry["scores"]), carry["target"], None if logits is None else logits.copy())
-        other._turn_born, other._turn_max_repeat = scalars["turn_born"], scalars["turn_max_repeat"]
-        other._reserve = scalars["reserve"]
-        other._pending.go_on(scalars["numbering"])
-        other._epochs = PositionEpochs(**scalars["epochs"])
-        other._returned = Returned(scalars.get("returned"))
-        other._sampler = _sampler(engine, scalars["sampler"])
-        other._check_agreement()
         return other
+
+    def _listen(self, journal: Journal | None) -> None:
+        """The journal gets what is resident, and all changes from now on."""
+        self.ledger.journal = journal
+        if journal is not None and len(self.ledger):
+            journal.appended(self.ledger.columns())
+
+    def _go_on(self, scalars: Mapping[str, Any], logits: NDArray[np.float32] | None, *, has_cells: bool = True) -> None:
+        """Takes over all but rows and cells. logits: of the last decoded row.
+
+        Raises StateError where the scalars are not those of a session, or lack the logits that they speak of.
+        """
+        try:
+            carry = scalars["carry"]
+            if has_cells and carry["logits"] and logits is None:
+                raise StateError("this is no saved session: it lacks the last decoded row")
+            self.stats = SessionStats(**scalars["stats"])
+            self.turn, self._born = int(scalars["turn"]), int(scalars["born"])
+            self._carry = Carry(dict(carry["scores"]), int(carry["target"]), logits if carry["logits"] else None)
+            self._turn_born, self._turn_max_repeat = int(scalars["turn_born"]), float(scalars["turn_max_repeat"])
+            self._reserve = None if scalars["reserve"] is None else int(scalars["reserve"])
+            self._pending.go_on(scalars["numbering"])
+            self._epochs = PositionEpochs(**scalars["epochs"])
+            self._returned = Returned(**scalars["returned"])
+            self._borders = self._borders.after(scalars["tail"])
+            self.end_sampler()
+            self._sampler = _sampler(self.engine, scalars["sampler"])
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+            raise StateError(f"this is no saved session: {error!r}") from None
+
+    def redo(self, logs: Sequence[bytes], scalars: Mapping[str, Any], saved: SavedFor = nothing_saved) -> int:
+        """Does again what was done after the snapshot that this session was made from; `from_state` comes before.
+
+        logs: what `Changes` took since then, in order, none left out. scalars: as of `Session.scalars` after the last;
+        budget and positions follow them, the policy is the one that is there. saved: gives rows with cells that left
+        before the snapshot, by born number. Neither journal nor watcher hears of it. Returns how many rows that were
+        recalled for a turn had to be left out of it, since their cells are nowhere: what was decoded then is not quite
+        as it was.
+        Raises StateError if it cannot be done (a log is damaged, or is not of this session; cells are missing that came
+        back; a token that must be decoded was forgotten; the engine has too few cells), or what the engine raises. Then
+        the session cannot go on.
+        """
+        self.make_ready()
+        redo = Redo(self.engine, self.seq, self.ledger, saved)
+        listeners = self.ledger.journal, self.ledger.watcher
+        self.ledger.journal = self.ledger.watcher = None
+        try:
+            redo.run(logs)
+            self._go_on(scalars, self._carry.logits if redo.logits is None else redo.logits)
+            self._take_terms(scalars)
+        except BaseException as error:  # a Ctrl-C too leaves it in between
+            self._poison = f"what was logged could not be done again ({error})"
+            raise
+        finally:
+            self.ledger.journal, self.ledger.watcher = listeners
+        self._check_agreement()
+        return redo.n_left_out
+
+    def _take_terms(self, scalars: Mapping[str, Any]) -> None:
+        """Budget, positions and needs as the scalars say."""
+        try:
+            budget = Budget(scalars["budget"])
+            check_context(budget, self.engine)
+            self.ledger.resize(budget.n_cells)
+            self.mode = resolve_positions(scalars["positions"], self.engine)
+            self._needs |= frozenset(scalars["needs"])
+        except (KeyError, TypeError, BudgetError, CapabilityError, SessionError) as error:
+            raise StateError(f"what was logged does not fit this engine: {error}") from None
+        self.budget, self.room = budget, Room(self.ledger, self.policy, budget)
 
     def fork(
         self, engine: Engine, policy: Policy, budget: Budget, *, seq: int = 0, also_score: frozenset[str] = frozenset()

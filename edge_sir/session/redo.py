@@ -1,0 +1,239 @@
+"""Does to ledger and cells what logged changes say, for a session that goes on from an older snapshot.
+
+Nothing is planned anew: what was decoded is decoded again, in the same slices at the same positions; what left is
+removed; what came back is put back, from cells that are saved as they leave here, or that somebody else kept.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir._shield import shield
+from edge_sir.core.ledger import TokenLedger
+from edge_sir.core.plan import Move, moves_between, runs_of
+from edge_sir.engine import Engine, Slice
+from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
+from edge_sir.session.changes import Appended, Change, Dropped, Fold, Inserted, Renumbered, Updated, parse
+from edge_sir.session.lean import Ints
+from edge_sir.session.positions import read_again
+from edge_sir.session.saved import SavedPassage, SavedRows
+
+__all__ = ["Redo", "SavedFor", "nothing_saved"]
+
+SavedFor = Callable[[Ints], Sequence[SavedPassage]]
+"""Gives the saved rows with these born numbers, int64 [n], as far as there are any: `Archive.passages`."""
+
+
+def nothing_saved(born: Ints) -> Sequence[SavedPassage]:
+    """Nobody kept cells."""
+    return ()
+
+
+class Redo:
+    """Applies logs to `ledger` and to the cells of `seq` that it speaks of.
+
+    saved: where the cells of rows are that left before the first log. Rows that were recalled for a turn and whose
+    cells are nowhere are left out while they would be there; n_left_out: how many. logits: the last decoded row,
+    float32 [n_vocab], None if nothing was decoded.
+    """
+
+    def __init__(self, engine: Engine, seq: int, ledger: TokenLedger, saved: SavedFor) -> None:
+        self.n_left_out = 0
+        self.logits: NDArray[np.float32] | None = None
+        self._engine, self._seq, self._ledger, self._saved = engine, seq, ledger, saved
+        self._fold = Fold(ledger.columns())  # what the ledger would be with all that is left out
+        self._left_out: set[int] = set()
+        self._kept: dict[int, tuple[SavedRows, int]] = {}  # by born number: saved rows, and which of them
+
+    def run(self, logs: Iterable[bytes]) -> None:
+        """Raises StateError if a log is damaged, is not of these rows, or needs cells that nobody has.
+
+        Ledger and cells are of no use after an error.
+        """
+        changes = [(number, change) for number, log in enumerate(logs) for change in parse(log)]
+        wanted = _wanted([change for _, change in changes])
+        last = max((i for i, (_, change) in enumerate(changes) if isinstance(change, Appended)), default=-1)
+        running = -1
+        try:
+            for i, (number, change) in enumerate(changes):
+                if number != running:
+                    self._fold.begin_log()
+                    running = number
+                self._fold.apply(change)
+                self._apply(change, wanted[i], is_last=i == last)
+        except (BatchError, NoSlotError, CapabilityError) as error:
+            raise StateError(f"what was logged cannot be done again here: {error}") from None
+        self._check_same()
+
+    def _apply(self, change: Change, wanted: frozenset[int], *, is_last: bool) -> None:
+        match change:
+            case Appended():
+                self._append(change, is_last)
+            case Dropped():
+                self._drop(change, wanted)
+            case Inserted():
+                with shield():
+                    self._insert(change)
+            case Updated():
+                rows = self._rows_of(change.born)
+                values = self._fold.ledger[change.name][self._fold.rows_of(self._ledger["born"][rows])]
+                self._ledger.update(change.name, rows, values)
+            case Renumbered():
+                self._renumber()
+
+    def _check_same(self) -> None:
+        wanted = self._fold.ledger.columns()
+        is_same = all(column.tobytes() == wanted[name].tobytes() for name, column in self._ledger.columns().items())
+        if self._left_out or not is_same:
+            raise StateError("what was logged does not lead to the rows that were resident")
+
+    def _rows_of(self, born: Ints) -> NDArray[np.intp]:
+        """The rows of these born numbers, without those that are left out."""
+        return np.flatnonzero(np.isin(self._ledger["born"], born))
+
+    def _places(self) -> NDArray[np.int64]:
+        """Where the rows that are there should stand."""
+        here = np.isin(self._fold.ledger["born"], self._ledger["born"])
+        return self._fold.ledger["pos"][here].astype(np.int64)
+
+    # ---- decoding ------------------------------------------------------------------------------
+
+    def _append(self, change: Appended, is_last: bool) -> None:
+        rows = change.rows
+        if (rows["token"] < 0).any():
+            raise StateError("a token that is to be decoded again was forgotten")
+        if int(rows["pos"][0]) != self._ledger.next_pos or np.any(np.diff(rows["pos"]) != 1):
+            raise StateError("a token cannot be decoded at its position again")
+        n_batch, ends = self._engine.spec.n_batch, np.cumsum(change.slices).tolist()
+        starts = [0, *ends[:-1]]
+        parts = [
+            (a, min(a + n_batch, stop))
+            for start, stop in zip(starts, ends, strict=True)
+            for a in range(start, stop, n_batch)
+        ]
+        self._make_place(len(rows))
+        for start, stop in parts:
+            with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+                self._decode(rows[start:stop], logits=is_last and stop == len(rows))
+
+    def _decode(self, rows: NDArray[np.void], *, logits: bool) -> None:
+        unknown = np.full(len(rows), -1, np.int32)
+        piece = Slice(self._seq, np.array(rows["token"]), self._ledger.next_pos, unknown, logits=logits)
+        [result] = self._engine.decode([piece])
+        self._ledger.append(rows["token"], {name: rows[name] for name in rows.dtype.names or ()})
+        if logits:
+            self.logits = result.logits
+
+    def _make_place(self, n: int) -> None:
+        if len(self._ledger) + n > self._ledger.capacity:  # the budget was larger then
+            self._ledger.resize(len(self._ledger) + n)
+
+    # ---- what leaves and comes back ------------------------------------------------------------
+
+    def _drop(self, change: Dropped, wanted: frozenset[int]) -> None:
+        rows = self._rows_of(change.born)
+        self._left_out -= set(change.born.tolist())
+        if not len(rows):
+            return
+        pos = self._ledger["pos"].copy()
+        with shield():
+            self._keep(rows[np.isin(self._ledger["born"][rows], list(wanted))])
+            for p0, p1 in runs_of(rows, pos):
+                self._engine.remove(self._seq, p0, p1)
+            self._ledger.drop(rows, self._ledger.epoch)
+
+    def _keep(self, rows: NDArray[np.intp]) -> None:
+        """Saves rows that are about to leave and will come back."""
+        if len(rows) and self._engine.spec.can_restore:
+            first, *more = runs_of(rows, self._ledger["pos"])
+            cells = self._engine.save(self._seq, first[0], first[1], *more)
+            saved = SavedRows({name: c[rows].copy() for name, c in self._ledger.columns().items()}, 0, cells)
+            self._kept.update((born, (saved, i)) for i, born in enumerate(saved.columns["born"].tolist()))
+
+    def _insert(self, change: Inserted) -> None:
+        passages = self._passages(change)
+        came = self._restore(passages, change)
+        missing = np.setdiff1d(change.born, came)
+        rows = self._fold.rows_of(missing)
+        if not self._fold.ledger["recalled"][rows].all():
+            raise StateError(f"the cells of {len(missing)} tokens that came back are not kept")
+        self._left_out |= set(missing.tolist())
+        self.n_left_out += len(missing)
+        for born in came.tolist():
+            self._kept.pop(born, None)  # it is saved again if it leaves again
+
+    def _passages(self, change: Inserted) -> list[tuple[SavedRows, NDArray[np.intp], Ints]]:
+        """The saved rows that are there for it: which rows of each, and the born numbers that they get."""
+        becomes = dict(zip(change.was_born.tolist(), change.born.tolist(), strict=True))
+        groups: dict[int, tuple[SavedRows, list[int]]] = {}
+        for number in becomes:
+            if number in self._kept:
+                saved, row = self._kept[number]
+                groups.setdefault(id(saved), (saved, []))[1].append(row)
+        found = [(saved, np.sort(np.array(rows, np.intp))) for saved, rows in groups.values()]
+        others = np.array([number for number in becomes if number not in self._kept], np.int64)
+        if len(others):
+            found += [(saved, np.asarray(rows, np.intp)) for saved, rows in self._saved(others)]
+        passages = []
+        for saved, rows in found:
+            mine = [(int(row), becomes.pop(int(saved.columns["born"][row]), None)) for row in rows]
+            there = [(row, born) for row, born in mine if born is not None]  # each once
+            if there:
+                passages.append((saved, np.array([r for r, _ in there]), np.array([b for _, b in there], np.int64)))
+        return passages
+
+    def _restore(self, passages: Sequence[tuple[SavedRows, NDArray[np.intp], Ints]], change: Inserted) -> Ints:
+        """Puts those back that the engine takes; the born numbers of their rows, sorted."""
+        full = self._fold.ledger
+        moves = moves_between(self._ledger["pos"], self._places())
+        came = [np.empty(0, np.int64)]
+        for saved, rows, born in passages:
+            to = full["pos"][self._fold.rows_of(born)]
+            try:
+                self._engine.restore(self._seq, saved.cells, saved.columns["pos"][rows], to, moves)
+            except (StateError, CapabilityError):
+                continue
+            moves, came = [], [*came, born]
+        self._shift(moves)
+        born = np.sort(np.concatenate(came))
+        index = self._fold.rows_of(born)
+        here = np.isin(full["born"], np.concatenate([self._ledger["born"], born]))
+        self._make_place(len(born))
+        self._ledger.insert({name: column[index] for name, column in full.columns().items()}, full["pos"][here])
+        return born
+
+    # ---- what moves ----------------------------------------------------------------------------
+
+    def _renumber(self) -> None:
+        places = self._places()
+        with shield():
+            if self._engine.spec.can_pack:
+                self._shift(moves_between(self._ledger["pos"], places))
+                self._ledger.renumber(places)
+            elif np.array_equal(places, np.arange(len(places))):
+                read_again(self._engine, self._seq, self._ledger)
+            else:
+                raise StateError(f"keys of {self._engine.spec.model} cannot move ({self._engine.spec.why})")
+
+    def _shift(self, moves: Sequence[Move]) -> None:
+        for p0, p1, delta in moves:
+            self._engine.shift(self._seq, p0, p1, delta)
+
+
+def _wanted(changes: Sequence[Change]) -> list[frozenset[int]]:
+    """Of each change which of the rows that it drops come back later on."""
+    out: list[frozenset[int]] = []
+    wanted: set[int] = set()
+    for change in reversed(changes):
+        here: frozenset[int] = frozenset()
+        match change:
+            case Inserted():
+                wanted |= set(change.was_born.tolist())
+            case Dropped():
+                here = frozenset(wanted.intersection(change.born.tolist()))
+                wanted -= here
+            case _:
+                pass
+        out.append(here)
+    return out[::-1]
