@@ -47,7 +47,7 @@ from edge_sir.session.positions import (
 from edge_sir.session.recallable import RecallableRows
 from edge_sir.session.redo import Redo, SavedFor, nothing_saved
 from edge_sir.session.saved import SavedPassage
-from edge_sir.session.state import SessionState
+from edge_sir.session.state import SessionState, check_scalars
 
 __all__ = ["Session", "check_context"]
 
@@ -55,7 +55,6 @@ __all__ = ["Session", "check_context"]
 _log = logging.getLogger(__name__)
 
 _NOTHING = Carry({}, -1, None)
-_SCALARS = frozenset(("fingerprint", "positions", "numbering", "epochs", "carry", "stats", "sampler"))
 
 
 def check_context(budget: Budget, engine: Engine) -> None:
@@ -467,8 +466,7 @@ class Session(RecallableRows):
     ) -> "Session":
         """One with the rows of `state`; the rest is left to `_go_on`."""
         scalars = state.scalars
-        if missing := _SCALARS - scalars.keys():
-            raise StateError(f"this is no saved session: it lacks {', '.join(sorted(missing))}")
+        check_scalars(scalars)
         if engine.spec.fingerprint != scalars["fingerprint"]:
             raise StateError(f"{engine.spec.model} is not the model that this session was saved with")
         rows = state.ledger
@@ -496,14 +494,16 @@ class Session(RecallableRows):
             if has_cells and carry["logits"] and logits is None:
                 raise StateError("this is no saved session: it lacks the last decoded row")
             self.stats = SessionStats(**scalars["stats"])
-            self.turn, self._born = int(scalars["turn"]), int(scalars["born"])
+            self.turn, self._born = scalars["turn"], scalars["born"]
             self._carry = Carry(dict(carry["scores"]), int(carry["target"]), logits if carry["logits"] else None)
-            self._turn_born, self._turn_max_repeat = int(scalars["turn_born"]), float(scalars["turn_max_repeat"])
-            self._reserve = None if scalars["reserve"] is None else int(scalars["reserve"])
+            self._turn_born, self._turn_max_repeat = scalars["turn_born"], scalars["turn_max_repeat"]
+            self._reserve = scalars["reserve"]
             self._pending.go_on(scalars["numbering"])
             self._epochs = PositionEpochs(**scalars["epochs"])
             self._returned = Returned(**scalars["returned"])
             self._borders = self._borders.after(scalars["tail"])
+            if self.ledger["born"][-1:].tolist() > [self._born - 1]:
+                raise StateError("this is no saved session: it has more tokens than were decoded")
             self.end_sampler()
             self._sampler = _sampler(self.engine, scalars["sampler"])
         except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
@@ -526,6 +526,7 @@ class Session(RecallableRows):
         listeners = self.ledger.journal, self.ledger.watcher
         self.ledger.journal = self.ledger.watcher = None
         try:
+            check_scalars(scalars)
             redo.run(logs)
             self._go_on(scalars, self._carry.logits if redo.logits is None else redo.logits)
             self._take_terms(scalars)
@@ -545,7 +546,7 @@ class Session(RecallableRows):
             self.ledger.resize(budget.n_cells)
             self.mode = resolve_positions(scalars["positions"], self.engine)
             self._needs |= frozenset(scalars["needs"])
-        except (KeyError, TypeError, BudgetError, CapabilityError, SessionError) as error:
+        except (BudgetError, CapabilityError, SessionError) as error:
             raise StateError(f"what was logged does not fit this engine: {error}") from None
         self.budget, self.room = budget, Room(self.ledger, self.policy, budget)
 

@@ -8,17 +8,23 @@ or `Engine.dump` and `load`). Arrays and scalars are kept apart, so that whoever
 `/save` writes what was said (memory/transcript.py), not this.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
+from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import StateError
 from edge_sir.session.npz import from_npz, to_npz
 
-__all__ = ["SessionState"]
+__all__ = ["SessionState", "check_scalars"]
 
 _FORMAT = 1
+_WHOLE = ("turn", "born", "turn_born", "budget")
+_NAMED = ("numbering", "epochs", "carry", "returned", "stats")
+_TEXTS = ("fingerprint", "policy", "tail")
+_OTHERS = ("positions", "needs", "reserve", "turn_max_repeat", "sampler")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,3 +55,25 @@ class SessionState:
         except Exception as error:  # whatever it is, the bytes are not what they should be
             raise StateError(f"this is no saved session: {error}") from None
         return cls(arrays, scalars)
+
+
+def check_scalars(scalars: Mapping[str, Any]) -> None:
+    """Raises StateError unless these can be the scalars of a session."""
+    if missing := {*_WHOLE, *_NAMED, *_TEXTS, *_OTHERS} - scalars.keys():
+        raise StateError(f"this is no saved session: it lacks {', '.join(sorted(missing))}")
+    is_right = (
+        {name: _is_whole(scalars[name]) for name in _WHOLE}
+        | {name: isinstance(scalars[name], Mapping) for name in _NAMED}
+        | {name: isinstance(scalars[name], str) for name in _TEXTS}
+        | {"positions": scalars["positions"] in ("packed", "gaps")}
+        | {"reserve": scalars["reserve"] is None or _is_whole(scalars["reserve"])}
+        | {"needs": isinstance(scalars["needs"], list) and all(name in SCORE_NAMES for name in scalars["needs"])}
+        | {"turn_max_repeat": isinstance(scalars["turn_max_repeat"], int | float)}
+        | {"sampler": isinstance(scalars["sampler"], Mapping | None)}
+    )
+    if wrong := [name for name, right in is_right.items() if not right]:
+        raise StateError(f"this is no saved session: its {wrong[0]} cannot be {scalars[wrong[0]]!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 2**63

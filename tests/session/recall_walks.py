@@ -195,7 +195,7 @@ class RecallWalk(Walk):
             assert piece.turn <= session.turn
             for name, number in zip(piece.rows["token"].tolist(), piece.born.tolist(), strict=True):
                 assert now.get(number, name) == name, "a born number stands for two tokens"
-            is_said = piece.message in texts or piece.turn == 0 or not len(piece.spoken())
+            is_said = piece.message in texts or piece.turn == 0 or not piece.is_said.any()
             is_open = piece.turn == session.turn and self.stream is not None
             assert is_said or is_open, f"message {piece.message} is archived"
             assert not piece.rows["recalled"].any()
