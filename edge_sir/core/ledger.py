@@ -108,6 +108,9 @@ class Watcher(Protocol):
     def renumbered(self, pos: Column) -> None:
         """The position of every row was set."""
 
+    def flushed(self) -> None:
+        """Keys followed all positions, with no token decoded: they are rounded each time that they move."""
+
 
 class TokenLedger:
     """Columns of equal length with room for `capacity` rows.

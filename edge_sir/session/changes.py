@@ -7,8 +7,8 @@
                              ──> Session.redo: ledger and cells after all of them
                              ──> blank: the same with no trace of which tokens some of them were
 
-A log says what was done, in order, and nothing of why. Rows that come back as they left within the same log (those that
-made room for a recall) are named by their born numbers alone.
+A log says what was done, in order, and nothing of why. Of rows that come back for a turn alone, and of those that come
+back as they left within the same log (they made room for a recall), only the born numbers are in it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,6 +28,7 @@ __all__ = [
     "Change",
     "Changes",
     "Dropped",
+    "Flushed",
     "Fold",
     "Inserted",
     "Renumbered",
@@ -58,13 +59,15 @@ class Appended:
 class Inserted:
     """Rows that came back. born, was_born: int64 [n], as in `Watcher.inserted`; pos: int64 [n_resident] afterwards.
 
-    rows: those of them that are not as they left within the same log, in the same order.
+    rows: those of them that are neither recalled nor as they left within the same log, in the same order. is_recalled:
+    whether all of them are there for a turn alone.
     """
 
     born: Ints
     was_born: Ints
     pos: Ints
     rows: Rows
+    is_recalled: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,13 +93,19 @@ class Renumbered:
     pos: Ints
 
 
-Change = Appended | Inserted | Dropped | Updated | Renumbered
+@dataclass(frozen=True, slots=True, eq=False)
+class Flushed:
+    """Keys followed all positions, as in `Watcher.flushed`."""
+
+
+Change = Appended | Inserted | Dropped | Updated | Renumbered | Flushed
 
 
 class Changes:
     """A `Watcher` that collects changes until they are taken."""
 
     def __init__(self) -> None:
+        self._has_moved = False  # whether keys are still to follow
         self._begin()
 
     def _begin(self) -> None:
@@ -107,7 +116,9 @@ class Changes:
     def take(self) -> bytes:
         """What came since the last time, for `parse`; empty if that is nothing."""
         self._settle()
-        data = _encoded(self._changes) if self._changes else b""
+        if all(isinstance(change, Flushed) for change in self._changes):  # it goes with what comes next
+            return b""
+        data = _encoded(self._changes)
         self._begin()
         return data
 
@@ -125,14 +136,16 @@ class Changes:
 
     def appended(self, rows: Mapping[str, NDArray[Any]]) -> None:
         if len(rows["born"]):
+            self._has_moved = False  # a decode comes before
             self._fresh.append(_structured(rows))
 
     def inserted(self, rows: Mapping[str, NDArray[Any]], pos: NDArray[Any], was_born: NDArray[Any]) -> None:
-        came = _structured(rows)
+        came, is_recalled = _structured(rows), bool(np.all(rows["recalled"]))
         keys = zip(came["born"].tolist(), _marks(came), strict=True)
-        other = np.array([self._left.get(born) != mark for born, mark in keys], bool)
+        other = np.array([not is_recalled and self._left.get(born) != mark for born, mark in keys], bool)
         born = came["born"].astype(np.int64)
-        self._push(Inserted(born, np.array(was_born, np.int64), np.array(pos, np.int64), came[other]))
+        self._has_moved = True
+        self._push(Inserted(born, np.array(was_born, np.int64), np.array(pos, np.int64), came[other], is_recalled))
 
     def dropped(self, rows: Mapping[str, NDArray[Any]]) -> None:
         left = _structured(rows)
@@ -146,7 +159,13 @@ class Changes:
             self._push(Updated(name, np.array(born, np.int64), values))
 
     def renumbered(self, pos: NDArray[Any]) -> None:
+        self._has_moved = True
         self._push(Renumbered(np.array(pos, np.int64)))
+
+    def flushed(self) -> None:
+        if self._has_moved:
+            self._has_moved = False
+            self._push(Flushed())
 
 
 def _structured(columns: Mapping[str, ArrayLike]) -> Rows:
@@ -177,13 +196,15 @@ def _counts(change: Change) -> tuple[int, int, int, int]:
         case Appended():
             return 0, len(change.rows), len(change.slices), 0
         case Inserted():
-            return 1, len(change.born), len(change.rows), len(change.pos)
+            return 1 if change.is_recalled else 2, len(change.born), len(change.rows), len(change.pos)
         case Dropped():
-            return 2, len(change.born), 0, 0
+            return 3, len(change.born), 0, 0
         case Updated():
-            return 3, len(change.born), _NAMES.index(change.name), 0
+            return 4, len(change.born), _NAMES.index(change.name), 0
         case Renumbered():
-            return 4, len(change.pos), 0, 0
+            return 5, len(change.pos), 0, 0
+        case Flushed():
+            return 6, 0, 0, 0
 
 
 def _encoded(changes: Iterable[Change]) -> bytes:
@@ -269,15 +290,17 @@ def _parsed(kind: int, n: int, m: int, k: int, slices: _Cut, born: _Cut, pos: _C
             if sizes.sum() != n or (sizes < 1).any():
                 raise ValueError("its slices are not of its tokens")
             return Appended(rows.take(n), sizes)
-        case 1:
-            return Inserted(born.take(n), born.take(n), pos.take(k), rows.take(m))
-        case 2:
-            return Dropped(born.take(n))
+        case 1 | 2:
+            return Inserted(born.take(n), born.take(n), pos.take(k), rows.take(m), kind == 1)
         case 3:
+            return Dropped(born.take(n))
+        case 4:
             name = _NAMES[m]
             return Updated(name, born.take(n), _from_ints(values.take(n), name))
-        case 4:
+        case 5:
             return Renumbered(pos.take(n))
+        case 6:
+            return Flushed()
     raise ValueError(f"a change of kind {kind} is unknown")
 
 
@@ -377,9 +400,12 @@ class Fold:
         return rows
 
     def _whole(self, change: Inserted) -> Rows:
-        """All rows that came, those as they left included."""
+        """All rows that came, those as they left included; of recalled ones nothing but that is known."""
+        rows = np.zeros(len(change.born), _ROW)
+        if change.is_recalled:
+            rows["born"], rows["token"], rows["recalled"] = change.born, -1, True
+            return rows
         given = dict(zip(change.rows["born"].tolist(), change.rows, strict=True))
-        rows = np.empty(len(change.born), _ROW)
         for i, born in enumerate(change.born.tolist()):
             rows[i] = given[born] if born in given else self._left[born]
         return rows

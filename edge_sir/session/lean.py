@@ -3,8 +3,8 @@
     version 1 | CRC-32 of the rest 4 | deflate( the heads of all arrays | the values of each )
     head: width 1, whether differences are kept 1, n 4, first 8
 
-Values are kept in the least width that holds them, the lowest byte of all of them first. Where the differences to the
-one before take less, those are kept: of what goes on steadily (positions, born numbers) little is left.
+Values are kept in the least width that holds them, the lowest byte of all of them first; or the differences to the one
+before, where those take less or are mostly the same: of what goes on steadily (positions, born numbers) little is left.
 """
 
 import struct
@@ -38,7 +38,8 @@ def to_lean(arrays: Sequence[Ints]) -> bytes:
 def _part(array: Ints) -> tuple[bytes, bytes]:
     """The head and the bytes of one array."""
     first, steps = int(array[0]) if len(array) else 0, np.diff(array)
-    is_steps = _width(steps) < _width(array)
+    is_steady = 2 * np.count_nonzero(np.diff(steps)) < len(steps)
+    is_steps = _width(steps) < _width(array) + is_steady
     values = steps if is_steps else array
     width = _width(values)
     body = values.astype(f"<i{width}").view(np.uint8).reshape(-1, width).T.tobytes()

@@ -14,7 +14,7 @@ from edge_sir.core.ledger import TokenLedger
 from edge_sir.core.plan import Move, moves_between, runs_of
 from edge_sir.engine import Engine, Slice
 from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
-from edge_sir.session.changes import Appended, Change, Dropped, Fold, Inserted, Renumbered, Updated, parse
+from edge_sir.session.changes import Appended, Change, Dropped, Flushed, Fold, Inserted, Renumbered, Updated, parse
 from edge_sir.session.lean import Ints
 from edge_sir.session.positions import read_again
 from edge_sir.session.saved import SavedPassage, SavedRows
@@ -35,13 +35,15 @@ class Redo:
 
     saved: where the cells of rows are that left before the first log. Rows that were recalled for a turn and whose
     cells are nowhere are left out while they would be there; n_left_out: how many. logits: the last decoded row,
-    float32 [n_vocab], None if nothing was decoded.
+    float32 [n_vocab], None if nothing was decoded. needs: the scores that the session asks for.
     """
 
-    def __init__(self, engine: Engine, seq: int, ledger: TokenLedger, saved: SavedFor) -> None:
+    def __init__(
+        self, engine: Engine, seq: int, ledger: TokenLedger, saved: SavedFor, needs: frozenset[str] = frozenset()
+    ) -> None:
         self.n_left_out = 0
         self.logits: NDArray[np.float32] | None = None
-        self._engine, self._seq, self._ledger, self._saved = engine, seq, ledger, saved
+        self._engine, self._seq, self._ledger, self._saved, self._needs = engine, seq, ledger, saved, needs
         self._fold = Fold(ledger.columns())  # what the ledger would be with all that is left out
         self._left_out: set[int] = set()
         self._kept: dict[int, tuple[SavedRows, int]] = {}  # by born number: saved rows, and which of them
@@ -81,6 +83,9 @@ class Redo:
                 self._ledger.update(change.name, rows, values)
             case Renumbered():
                 self._renumber()
+            case Flushed():
+                with shield():
+                    self._engine.flush(self._seq)
 
     def _check_same(self) -> None:
         wanted = self._fold.ledger.columns()
@@ -119,7 +124,8 @@ class Redo:
 
     def _decode(self, rows: NDArray[np.void], *, logits: bool) -> None:
         unknown = np.full(len(rows), -1, np.int32)
-        piece = Slice(self._seq, np.array(rows["token"]), self._ledger.next_pos, unknown, logits=logits)
+        needs = self._needs if logits else frozenset()  # one row of logits alone is rounded otherwise than among others
+        piece = Slice(self._seq, np.array(rows["token"]), self._ledger.next_pos, unknown, needs, logits)
         [result] = self._engine.decode([piece])
         self._ledger.append(rows["token"], {name: rows[name] for name in rows.dtype.names or ()})
         if logits:
@@ -155,53 +161,69 @@ class Redo:
         passages = self._passages(change)
         came = self._restore(passages, change)
         missing = np.setdiff1d(change.born, came)
-        rows = self._fold.rows_of(missing)
-        if not self._fold.ledger["recalled"][rows].all():
+        if len(missing) and not change.is_recalled:
             raise StateError(f"the cells of {len(missing)} tokens that came back are not kept")
         self._left_out |= set(missing.tolist())
         self.n_left_out += len(missing)
         for born in came.tolist():
             self._kept.pop(born, None)  # it is saved again if it leaves again
 
-    def _passages(self, change: Inserted) -> list[tuple[SavedRows, NDArray[np.intp], Ints]]:
-        """The saved rows that are there for it: which rows of each, and the born numbers that they get."""
-        becomes = dict(zip(change.was_born.tolist(), change.born.tolist(), strict=True))
-        groups: dict[int, tuple[SavedRows, list[int]]] = {}
-        for number in becomes:
-            if number in self._kept:
-                saved, row = self._kept[number]
-                groups.setdefault(id(saved), (saved, []))[1].append(row)
-        found = [(saved, np.sort(np.array(rows, np.intp))) for saved, rows in groups.values()]
-        others = np.array([number for number in becomes if number not in self._kept], np.int64)
+    def _sources(self, change: Inserted) -> dict[int, tuple[SavedRows, int]]:
+        """By born number before they left: the saved rows that are there for it, and which of them.
+
+        Those that made room came from what was saved as they left; all others from the archive, if it has them still.
+        """
+        returned = change.was_born[~np.isin(change.born, change.rows["born"])]
+        mine = {} if change.is_recalled else {n: self._kept[n] for n in returned.tolist() if n in self._kept}
+        others = np.array([n for n in change.was_born.tolist() if n not in mine], np.int64)
+        found = {n: self._kept[n] for n in others.tolist() if n in self._kept}
         if len(others):
-            found += [(saved, np.asarray(rows, np.intp)) for saved, rows in self._saved(others)]
-        passages = []
-        for saved, rows in found:
-            mine = [(int(row), becomes.pop(int(saved.columns["born"][row]), None)) for row in rows]
-            there = [(row, born) for row, born in mine if born is not None]  # each once
-            if there:
-                passages.append((saved, np.array([r for r, _ in there]), np.array([b for _, b in there], np.int64)))
-        return passages
+            for saved, rows in self._saved(others):
+                index = np.asarray(rows, np.intp)
+                found.update(
+                    zip(saved.columns["born"][index].tolist(), ((saved, i) for i in index.tolist()), strict=True)
+                )
+        return found | mine
+
+    def _passages(self, change: Inserted) -> list[tuple[SavedRows, NDArray[np.intp], Ints]]:
+        """Runs of neighbouring rows that are saved together, in order: which rows, and the born numbers that they get.
+
+        One after the other they take the free cells that they would take all at once.
+        """
+        sources = self._sources(change)
+        runs: list[tuple[SavedRows, list[int], list[int]]] = []
+        for number, born in zip(change.was_born.tolist(), change.born.tolist(), strict=True):
+            if number not in sources:
+                continue
+            saved, row = sources[number]
+            if not runs or runs[-1][0] is not saved:
+                runs.append((saved, [], []))
+            runs[-1][1].append(row)
+            runs[-1][2].append(born)
+        return [(saved, np.array(rows, np.intp), np.array(born, np.int64)) for saved, rows, born in runs]
 
     def _restore(self, passages: Sequence[tuple[SavedRows, NDArray[np.intp], Ints]], change: Inserted) -> Ints:
         """Puts those back that the engine takes; the born numbers of their rows, sorted."""
         full = self._fold.ledger
         moves = moves_between(self._ledger["pos"], self._places())
-        came = [np.empty(0, np.int64)]
+        came, tokens = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
         for saved, rows, born in passages:
             to = full["pos"][self._fold.rows_of(born)]
             try:
                 self._engine.restore(self._seq, saved.cells, saved.columns["pos"][rows], to, moves)
             except (StateError, CapabilityError):
                 continue
-            moves, came = [], [*came, born]
+            moves, came, tokens = [], [*came, born], [*tokens, saved.columns["token"][rows]]
         self._shift(moves)
-        born = np.sort(np.concatenate(came))
-        index = self._fold.rows_of(born)
+        born = np.concatenate(came)
+        order = np.argsort(born)
+        index = self._fold.rows_of(born[order])
+        columns = {name: column[index] for name, column in full.columns().items()}
+        columns["token"] = np.concatenate(tokens)[order]  # a log does not have those of recalled rows
         here = np.isin(full["born"], np.concatenate([self._ledger["born"], born]))
         self._make_place(len(born))
-        self._ledger.insert({name: column[index] for name, column in full.columns().items()}, full["pos"][here])
-        return born
+        self._ledger.insert(columns, full["pos"][here])
+        return born[order]
 
     # ---- what moves ----------------------------------------------------------------------------
 

@@ -85,7 +85,9 @@ class ResidentRows:
             return SavedRows(columns, self._epochs.now, b"")
         first, *more = runs_of(index, self.ledger["pos"])
         with shield():  # a pending K-shift is applied by a decode
-            return SavedRows(columns, self._epochs.now, self.engine.save(self.seq, *first, *more))
+            saved = SavedRows(columns, self._epochs.now, self.engine.save(self.seq, *first, *more))
+            self._note_flush()
+        return saved
 
     def restore(
         self,
@@ -229,6 +231,11 @@ class ResidentRows:
                 read_again(self.engine, self.seq, self.ledger)
                 self.stats.rereads += 1
             self._epochs.give(0, self.ledger.next_pos)
+
+    def _note_flush(self) -> None:
+        """The engine saved cells, and so applied what was pending."""
+        if self.ledger.watcher is not None:
+            self.ledger.watcher.flushed()
 
     def _note_positions(self, p0: int, n: int, born: int) -> None:
         if self.mode == "gaps":  # packed, every eviction gives positions to others, and what comes back moves anyway

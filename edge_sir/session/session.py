@@ -392,6 +392,23 @@ class Session(RecallableRows):
             arrays["carry.logits"] = self._carry.logits.copy()
         return SessionState(arrays, scalars)
 
+    def snapshot(self) -> tuple[SessionState, bytes]:
+        """The state, and the cells as `Engine.dump` has them, to go on from after the process has ended.
+
+        The session goes on with these cells loaded again: so they stand where they will stand in whoever loads them,
+        sums are added up in the same order, and what is drawn is the same to the last bit. Raises as `state`, and what
+        the engine raises.
+        """
+        state = self.state()
+        with shield():
+            cells = self.engine.dump(self.seq)
+            self._note_flush()
+            if not self.engine.shared_until(self.seq):  # else it would have cells of its own where it shares some
+                with self._atomically():
+                    self.engine.load(self.seq, cells)
+                self._check_agreement()
+        return state, cells
+
     @classmethod
     def from_state(
         cls,
@@ -522,7 +539,7 @@ class Session(RecallableRows):
         the session cannot go on.
         """
         self.make_ready()
-        redo = Redo(self.engine, self.seq, self.ledger, saved)
+        redo = Redo(self.engine, self.seq, self.ledger, saved, self._needs)
         listeners = self.ledger.journal, self.ledger.watcher
         self.ledger.journal = self.ledger.watcher = None
         try:
@@ -578,6 +595,7 @@ class Session(RecallableRows):
         resolve_positions(self.mode, engine)
         with shield():  # the session is in the old engine or in the new one, and whoever owns them knows in which
             engine.load(self.seq, self.engine.dump(self.seq))
+            self._note_flush()
             sampler = _sampler(engine, None if self._sampler is None else self._sampler.state())
             if engine.pos_range(self.seq)[1] != self.engine.pos_range(self.seq)[1]:
                 raise StateError(f"{engine.spec.model} did not take all cells over")

@@ -378,3 +378,37 @@ def test_a_sampler_goes_on(positions: str = "packed") -> None:
     other.redo([original.changes.take()], session.scalars())
     assert other.scalars()["sampler"]["drawn"] == drawn
     assert other.sample() == session.sample()
+
+
+@pytest.mark.parametrize("positions", MODES)
+def test_a_snapshot_leaves_the_session_as_it_was(positions: str) -> None:
+    original = Original(positions)
+    session = original.session
+    original.evict(range(20, 40))
+    columns, row = {n: c.copy() for n, c in session.ledger.columns().items()}, session.last_logits.copy()
+    state, cells = session.snapshot()
+    same_rows(columns, session.ledger.columns())
+    np.testing.assert_array_equal(session.last_logits, row)
+    assert agrees(session)
+    engine = ToyEngine(512)
+    engine.load(0, cells)
+    other = Session.from_state(state, engine, session.policy, session.budget)
+    assert go_on(other) == go_on(session)
+    original.same(other)
+
+
+def test_a_snapshot_that_the_engine_does_not_take_back_ends_the_session() -> None:
+    session = Original().session
+    session.engine.load = lambda seq, state: (_ for _ in ()).throw(StateError("made up"))  # type: ignore[method-assign]
+    with pytest.raises(StateError, match="made up"):
+        session.snapshot()
+    with pytest.raises(PoisonedError):
+        session.make_ready()
+
+
+def test_of_shared_cells_a_snapshot_makes_none_of_its_own() -> None:
+    engine = ToyEngine(512)
+    session = Original(engine=engine).session
+    engine.copy(0, 1, 0, 20)
+    session.snapshot()
+    assert engine.shared_until(0) == 20 and agrees(session)
