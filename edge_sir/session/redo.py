@@ -25,6 +25,9 @@ SavedFor = Callable[[Ints], Sequence[SavedPassage]]
 """Gives the saved rows with these born numbers, int64 [n], as far as there are any: `Archive.passages`."""
 
 
+_Passage = tuple[SavedRows, NDArray[np.intp], Ints]  # saved rows, which of them, and the born numbers that they get
+
+
 def nothing_saved(born: Ints) -> Sequence[SavedPassage]:
     """Nobody kept cells."""
     return ()
@@ -110,17 +113,14 @@ class Redo:
             raise StateError("a token that is to be decoded again was forgotten")
         if int(rows["pos"][0]) != self._ledger.next_pos or np.any(np.diff(rows["pos"]) != 1):
             raise StateError("a token cannot be decoded at its position again")
-        n_batch, ends = self._engine.spec.n_batch, np.cumsum(change.slices).tolist()
-        starts = [0, *ends[:-1]]
-        parts = [
-            (a, min(a + n_batch, stop))
-            for start, stop in zip(starts, ends, strict=True)
-            for a in range(start, stop, n_batch)
-        ]
         self._make_place(len(rows))
-        for start, stop in parts:
-            with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
-                self._decode(rows[start:stop], logits=is_last and stop == len(rows))
+        n_batch, end = self._engine.spec.n_batch, 0
+        for n in change.slices.tolist():
+            end += n
+            for start in range(end - n, end, n_batch):
+                stop = min(start + n_batch, end)
+                with shield():  # llama.cpp logs through a callback, in which a KeyboardInterrupt would be lost
+                    self._decode(rows[start:stop], logits=is_last and stop == len(rows))
 
     def _decode(self, rows: NDArray[np.void], *, logits: bool) -> None:
         unknown = np.full(len(rows), -1, np.int32)
@@ -158,8 +158,7 @@ class Redo:
             self._kept.update((born, (saved, i)) for i, born in enumerate(saved.columns["born"].tolist()))
 
     def _insert(self, change: Inserted) -> None:
-        passages = self._passages(change)
-        came = self._restore(passages, change)
+        came = self._restore(self._passages(change))
         missing = np.setdiff1d(change.born, came)
         if len(missing) and not change.is_recalled:
             raise StateError(f"the cells of {len(missing)} tokens that came back are not kept")
@@ -185,7 +184,7 @@ class Redo:
                 )
         return found | mine
 
-    def _passages(self, change: Inserted) -> list[tuple[SavedRows, NDArray[np.intp], Ints]]:
+    def _passages(self, change: Inserted) -> list[_Passage]:
         """Runs of neighbouring rows that are saved together, in order: which rows, and the born numbers that they get.
 
         One after the other they take the free cells that they would take all at once.
@@ -202,7 +201,7 @@ class Redo:
             runs[-1][2].append(born)
         return [(saved, np.array(rows, np.intp), np.array(born, np.int64)) for saved, rows, born in runs]
 
-    def _restore(self, passages: Sequence[tuple[SavedRows, NDArray[np.intp], Ints]], change: Inserted) -> Ints:
+    def _restore(self, passages: Sequence[_Passage]) -> Ints:
         """Puts those back that the engine takes; the born numbers of their rows, sorted."""
         full = self._fold.ledger
         moves = moves_between(self._ledger["pos"], self._places())

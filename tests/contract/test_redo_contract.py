@@ -1,8 +1,9 @@
 """A session goes on in another engine from a snapshot and the logs since then, with the same tokens. On every engine.
 
 A random walk of messages, replies of single tokens, thoughts, recalls, evictions, undos, what is forgotten, pins and
-budgets; at some moments a twin is made from the last snapshot. Here its cells stand elsewhere than those of the session,
-so that its logits are close, not equal; at the end are those that are equal to the last bit, as after `Session.snapshot`.
+budgets; at some moments a twin is made from the last snapshot. Here its cells stand elsewhere than those of the
+session, so that its logits are close, not equal; those at the end are equal to the last bit, as after
+`Session.snapshot`.
 """
 
 from collections.abc import Callable

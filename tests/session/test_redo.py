@@ -25,7 +25,7 @@ _PARTS = 4
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_walks_that_are_done_again(part: int, request: pytest.FixtureRequest) -> None:
     """The whole of them: `--toy-walks 10000`."""
-    n, first = request.config.getoption("--toy-walks") // 4, request.config.getoption("--walk-seed")
+    n, first = request.config.getoption("--toy-walks") // 8, request.config.getoption("--walk-seed")
     counts: Counter[str] = Counter()
     for seed in range(first + part, first + n, _PARTS):
         counts += walk_redoing(seed)
