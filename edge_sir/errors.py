@@ -9,7 +9,8 @@
     │   │   ├── DownloadError      the model could not be fetched, or what came is not what was asked for
     │   │   └── LicenceError       the model's terms must be accepted first
     │   ├── BudgetError        the cells do not suffice for the sinks, the pins and one turn
-    │   └── CapabilityError    this model or backend cannot do what was asked (pack, quantize V, ...)
+    │   ├── CapabilityError    this model or backend cannot do what was asked (pack, quantize V, ...)
+    │   └── SessionBusyError   another process has this session open
     ├── EngineError            llama.cpp reported a failure
     │   ├── BatchError         llama_decode -1: an invalid batch; nothing changed
     │   ├── NoSlotError        llama_decode 1: no room for the batch; nothing changed
@@ -18,9 +19,10 @@
     │   ├── LoadError          the model or the context could not be created
     │   ├── StateError         a saved sequence state was refused
     │   └── ShiftError         a K-shift failed although llama_decode returned 0; the cache is wrong
-    └── SessionError           the session was used against its rules
-        ├── StalePlanError     an eviction plan made for another state of the ledger
-        └── PoisonedError      ledger and cache disagree; the session refuses to go on
+    ├── SessionError           the session was used against its rules
+    │   ├── StalePlanError     an eviction plan made for another state of the ledger
+    │   └── PoisonedError      ledger and cache disagree; the session refuses to go on
+    └── StoreError             the state folder could not be read or written: disk full, read-only, damaged
 
 `UserError` is what a command line prints without a traceback. Anything outside this tree is a bug.
 """
@@ -41,10 +43,12 @@ __all__ = [
     "ModelFileError",
     "NoSlotError",
     "PoisonedError",
+    "SessionBusyError",
     "SessionError",
     "ShiftError",
     "StalePlanError",
     "StateError",
+    "StoreError",
     "TemplateError",
     "UserError",
 ]
@@ -90,6 +94,10 @@ class CapabilityError(UserError):
     """The model or the backend cannot do what was asked for."""
 
 
+class SessionBusyError(UserError):
+    """Another process has this session open."""
+
+
 class EngineError(EdgeSirError):
     """llama.cpp reported a failure."""
 
@@ -132,3 +140,7 @@ class StalePlanError(SessionError):
 
 class PoisonedError(SessionError):
     """Ledger and cache disagree, so the session refuses to go on."""
+
+
+class StoreError(EdgeSirError):
+    """The state folder failed: full, read-only, damaged. One line that names the path and the remedy."""

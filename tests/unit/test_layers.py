@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "text": {"core", "engine", "errors", "session"},
     "memory": {"_shield", "core", "engine", "errors", "policies", "session", "text"},
     "recall": {"_shield", "core", "engine", "errors", "memory", "session", "text"},
+    "store": {"_owner", "_shield", "core", "errors", "memory"},
     "chat": {
         "_owner",
         "_shield",
