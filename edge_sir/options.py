@@ -24,7 +24,7 @@ from edge_sir.engine import SamplingParams
 from edge_sir.errors import ConfigError
 from edge_sir.policies import from_spec, names
 
-__all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest", "parse_bytes"]
+__all__ = ["ENV_PREFIX", "Options", "Sourced", "config_file", "gather", "nearest", "parse_bytes", "state_folder"]
 
 ENV_PREFIX = "EDGE_SIR_"
 _SAMPLING = SamplingParams()
@@ -118,6 +118,28 @@ class Options(BaseModel):
         description="what the chat template may ask for, KEY=VALUE: enable_thinking=true, reasoning_effort=low; "
         "may be given several times",
     )
+    session: str | None = Field(
+        default=None,
+        description="go on with the conversation of this name, or begin it; each turn is saved before it counts as "
+        "finished",
+        json_schema_extra={"metavar": "NAME"},
+    )
+    state_dir: Path | None = Field(
+        default=None,
+        description="folder of the sessions; not given, the user's",
+        json_schema_extra={"metavar": "DIR"},
+    )
+    archive_on_disk: bool = Field(
+        default=False,
+        description="evicted cells of a session are on disk, too, and need not be read again after a restart; this "
+        "writes much more",
+    )
+    read_only: bool = Field(
+        default=False, description="go on with a session as it stands, also while another process has it; save nothing"
+    )
+    change_model: bool = Field(
+        default=False, description="go on with a session that another model held; its text is read again"
+    )
     trace: Path | None = Field(default=None, description="new file that records evictions, for `edge-sir replay`")
     quiet: bool = Field(default=False, description="only replies and errors")
 
@@ -210,6 +232,15 @@ def config_file(chosen: str | None = None, environ: Mapping[str, str] = os.envir
             return Path(explicit)
     usual = (Path("edge-sir.toml"), Path(platformdirs.user_config_dir("edge-sir")) / "config.toml")
     return next((path for path in usual if path.is_file()), None)
+
+
+def state_folder(chosen: Path | None = None) -> Path:
+    """The folder of the sessions: the chosen one, else the user's."""
+    folder = chosen or Path(platformdirs.user_state_dir("edge-sir"))
+    try:
+        return folder.expanduser()
+    except RuntimeError:  # ~somebody who does not exist
+        return folder
 
 
 def gather(

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from edge_sir.chat import Chat, ReplyStream, Undone, commands
 from edge_sir.cli._counts import many, numbered
+from edge_sir.cli._found import search_view
 from edge_sir.cli._help import HELP, help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, digest, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
@@ -152,6 +153,14 @@ def _recall(chat: Chat, rest: str) -> Outcome:
     return Outcome(view, {"recalled": [r.as_dict() for r in recalled]})
 
 
+def _search(chat: Chat, rest: str) -> Outcome:
+    if not rest.strip("\"' "):
+        raise ConfigError("/search WORDS: search for what?")
+    found = chat.search(rest)  # type: ignore[attr-defined]
+    document = {"search": rest, "found": [dataclasses.asdict(message) for message in found]}
+    return Outcome(search_view(rest, found), document)
+
+
 def _undo(chat: Chat, rest: str) -> Outcome:
     undone = commands.undo(chat)
     return Outcome(_undone_view(undone), dataclasses.asdict(undone))
@@ -252,6 +261,7 @@ _ACTIONS: dict[str, Callable[[Chat, str], Outcome]] = {
     "unpin": _unpin,
     "forget": _forget,
     "recall": _recall,
+    "search": _search,
     "undo": _undo,
     "regen": _regen,
     "budget": _budget,

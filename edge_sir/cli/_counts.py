@@ -1,10 +1,11 @@
 """Counts and numbers as a sentence has them: one token, two tokens."""
 
+import math
 from collections.abc import Collection
 
 from edge_sir.text.reply import Reply
 
-__all__ = ["cut", "empty", "many", "numbered", "shortcomings"]
+__all__ = ["cut", "empty", "many", "numbered", "shortcomings", "size_text"]
 
 
 def many(n: int, what: str) -> str:
@@ -38,3 +39,11 @@ def shortcomings(reply: Reply, max_tokens: int) -> str:
     where, why = cut(reply, max_tokens)
     found = [nothing] * bool(nothing) + [f"{where} ({why})"] * bool(where)
     return f"the reply of turn {reply.turn} is {' and '.join(found)}" if found else ""
+
+
+def size_text(n_bytes: float, *, up: bool = False) -> str:
+    """Bytes in the unit that fits. up: rounded up, so that what is named does suffice."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            return f"{math.ceil(10 * n_bytes / factor) / 10 if up else n_bytes / factor:.1f} {unit}"
+    return f"{n_bytes:.0f} bytes"

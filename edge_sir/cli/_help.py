@@ -16,6 +16,7 @@ HELP: dict[str, tuple[str, str]] = {
     "unpin": ("[TEXT|TURN]", "take the pin off; without an argument, all pins"),
     "forget": ("TEXT|TURN", "remove it for good"),
     "recall": ("TEXT|TURN", "put back what was evicted of a turn, or what matches these words"),
+    "search": ("WORDS", "messages of the session that hold these words, and whether they are still in memory"),
     "undo": ("", "take the last turn back"),
     "regen": ("", "answer the last message again"),
     "budget": ("[N]", "cells: show, or change at once"),
@@ -41,6 +42,9 @@ MORE: dict[str, str] = {
     "recall": "Only where the chat recalls (--recall). While the next turn runs it is evicted only "
     "where nothing else can be; after that it is as all else: /pin what must stay. A "
     "number is a turn; in quotes it is text.",
+    "search": "Only in a session (--session), in all that was ever said in it: what was taken back, and the "
+    "conversations before a /clear, too. All words must be there, in any case, also inside others; "
+    '"several words" in quotes are one.',
     "undo": "What older turns lost to make room for it comes back where the chat recalls (--recall), else not.",
     "regen": "What older turns lost to make room for the last answer comes back first where the chat recalls "
     "(--recall), else not.",

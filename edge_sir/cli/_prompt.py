@@ -163,7 +163,7 @@ def _history() -> "History":
 
     path = Path(platformdirs.user_state_dir("edge-sir")) / "history"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # sessions are in it, too
         path.touch(mode=0o600)
         path.read_bytes()[:1]
     except OSError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from edge_sir.chat import Chat, ReplyStream
 from edge_sir.cli._commands import Outcome, back_of, complaint, cost_of, is_command, perform
 from edge_sir.cli._counts import cut, empty
+from edge_sir.cli._idle import Idle
 from edge_sir.cli._losses import N_TURNS, Losses, folded, recall_line, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
 from edge_sir.cli._views import colours, print_view
@@ -37,14 +38,14 @@ class _Reader(Protocol):
     def read(self) -> str: ...
 
 
-def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
-    """Holds the conversation until the person leaves."""
+def talk(chat: Chat, losses: Losses, *, quiet: bool, idle: Idle | None = None) -> None:
+    """Holds the conversation until the person leaves. idle: what is done while the person does not type."""
     reader: _Reader = rich_reader(chat) or PlainReader()
     if not quiet:
         cells, mode = chat.session.budget.n_cells, chat.session.mode  # why this mode: `edge-sir doctor`
         _dim(f"{chat.engine.spec.model}, {cells} cells, {chat.session.policy.spec}, positions {mode}")
         _dim("Ctrl-C stops a reply, Ctrl-D leaves, /help shows what else there is")
-    while (text := _ask(reader)) is not None:
+    while (text := _ask(reader, idle)) is not None:
         if not text.strip():
             continue
         if text.lstrip().startswith("/") and "\n" not in text:  # a slip of the space bar; pasted lines stay as they are
@@ -68,9 +69,7 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool) -> None:
         except PoisonedError:
             raise
         except EdgeSirError as error:
-            sys.stdout.flush()
-            start = "" if is_command(text) else "\n"
-            print(start + folded(f"edge-sir: {shown(complaint(error))}", sys.stderr), file=sys.stderr)
+            _complain(error, start="" if is_command(text) else "\n")
         if chat.session.turn == 0:
             losses.clear()  # a transcript that was refused or stopped midway took back what it had evicted
         if not quiet:
@@ -105,12 +104,17 @@ def _show(outcome: Outcome) -> None:
         print_view(outcome.view)
 
 
-def _ask(reader: _Reader) -> str | None:
+def _ask(reader: _Reader, idle: Idle | None) -> str | None:
     """What the person says next; None when they leave (Ctrl-D, or Ctrl-C twice)."""
     warned = False
     while True:
         try:
-            return reader.read()
+            with idle or contextlib.nullcontext():
+                text = reader.read()
+            if idle is not None and idle.error is not None:
+                _complain(idle.error)
+                idle.error = None
+            return text
         except EOFError:
             print()
             return None
@@ -210,6 +214,11 @@ def _note_cut(chat: Chat, stream: ReplyStream | None) -> None:
         _dim(f"({'; '.join(notes)})")
     elif reply.finish == "cancelled":
         _dim("(stopped)")
+
+
+def _complain(error: EdgeSirError, start: str = "") -> None:
+    sys.stdout.flush()
+    print(start + folded(f"edge-sir: {shown(complaint(error))}", sys.stderr), file=sys.stderr)
 
 
 def _style(role: str) -> str:

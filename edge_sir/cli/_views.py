@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -23,6 +24,7 @@ __all__ = [
     "find_view",
     "losses_view",
     "memory_view",
+    "n_columns",
     "print_view",
     "stats_view",
     "why_view",
@@ -70,7 +72,7 @@ def print_view(view: View) -> None:
         print(shown(view.title))
     widths = _widths(view.rows)
     for row in view.rows:
-        cells = [cell.ljust(width) for cell, width in zip(row.cells, widths, strict=False)]
+        cells = [cell + " " * (width - n_columns(cell)) for cell, width in zip(row.cells, widths, strict=False)]
         text = " ".join(shown("".join(part for part, _ in row.text)).split())
         print("  ".join([*cells, text]).rstrip())
     sys.stdout.flush()
@@ -111,7 +113,14 @@ def _print_rich(view: View) -> None:
 def _widths(rows: Iterable[Row]) -> list[int]:
     rows = list(rows)
     n = max((len(row.cells) for row in rows), default=0)
-    return [max((len(row.cells[i]) for row in rows if i < len(row.cells)), default=0) for i in range(n)]
+    return [max((n_columns(row.cells[i]) for row in rows if i < len(row.cells)), default=0) for i in range(n)]
+
+
+def n_columns(text: str) -> int:
+    """How wide a terminal shows a text without line breaks: two columns for 東, none for a combining accent."""
+    if text.isascii():
+        return len(text)
+    return sum(1 + (unicodedata.east_asian_width(c) in "WF") for c in text if not unicodedata.combining(c))
 
 
 # ---- memory --------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from edge_sir.chat import Chat, Reply
 from edge_sir.cli._commands import complaint, is_command, perform
 from edge_sir.cli._counts import shortcomings
 from edge_sir.cli._flags import add_flags, from_args, nearest_flag
+from edge_sir.cli._idle import Idle
 from edge_sir.cli._losses import Losses, recall_line, shown
 from edge_sir.cli._options import CliOptions
 from edge_sir.cli._views import print_view
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
                 # Half a second of imports that no pipe should pay for.
                 from edge_sir.cli._terminal import talk
 
-                talk(chat, losses, quiet=options.quiet)
+                talk(chat, losses, quiet=options.quiet, idle=_idle(chat, options))
                 code = 0
             else:
                 code = _answer_lines(chat, losses, options)
@@ -63,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
             write_stats(chat)
             raise
     return code
+
+
+def _idle(chat: Chat, options: CliOptions) -> Idle | None:
+    """Saves the cells of a session while its person does not type: a resume then has nothing to read again."""
+    saves = options.session is not None and not options.read_only
+    return Idle(lambda: chat.snapshot()) if saves else None  # type: ignore[attr-defined]
 
 
 # ---- piped ---------------------------------------------------------------------------------------

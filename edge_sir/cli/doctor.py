@@ -2,12 +2,13 @@
 
 import argparse
 import json
-import math
+import sqlite3
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_sir.cli._counts import size_text
 from edge_sir.cli._flags import flag_arguments
 from edge_sir.cli._options import CliOptions
 from edge_sir.errors import CapabilityError, ConfigError, TemplateError
@@ -15,6 +16,7 @@ from edge_sir.models import ResolvedModel
 from edge_sir.options import Options, config_file, gather
 from edge_sir.options import parse_bytes as parse_size
 from edge_sir.runtime import Model, ensure_model
+from edge_sir.store.database import sqlite_warning
 
 if TYPE_CHECKING:
     from edge_sir.llama.engine import LlamaEngine
@@ -58,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     found = None if args.model is None else ensure_model(args.model, quiet=args.as_json)
     from edge_sir.llama import survey
 
-    machine = {"llama_cpp": survey.system_info(), "devices": [asdict(device) for device in survey.devices()]}
+    machine: Report = {"llama_cpp": survey.system_info(), "devices": [asdict(device) for device in survey.devices()]}
+    machine["sqlite"] = {"version": sqlite3.sqlite_version, "warning": sqlite_warning()}
     report: Report = {"machine": machine}
     if found is not None:
         report |= _examine(found, options, limit, speed=not args.no_speed, backends=_backends(machine))
@@ -207,11 +210,13 @@ def _print(report: Report) -> None:
     print(report["machine"]["llama_cpp"])
     for d in report["machine"]["devices"]:
         print(f"  {d['name']} ({d['kind']}, {d['backend']}): {d['description']}{_room_on(d)}")
+    sqlite = report["machine"]["sqlite"]
+    print(sqlite["warning"] or f"SQLite {sqlite['version']}")
     if "model" not in report:
         print("Give a model to see what it can do here: edge-sir doctor MODEL", file=sys.stderr)
         return
     model, gate, speed = (report[part] for part in ("model", "gate", "speed"))
-    about = f"{model['architecture']}, {_size(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
+    about = f"{model['architecture']}, {size_text(model['size_bytes'])}, {model['n_vocab']:,} tokens in its vocabulary"
     print(f"\n{Path(model['path']).name}: {about}, trained on {model['n_ctx_train']:,} positions")
     if model["warning"]:
         print(f"  warning: it {model['warning']}")
@@ -245,14 +250,14 @@ def _print_template(template: Report) -> None:
 def _room_on(device: Report) -> str:
     free, total = device["free_bytes"], device["total_bytes"]
     if not total or free == total:  # llama.cpp does not know what of the main memory is free
-        return f", {_size(total)}" if total else ""
-    return f", {_size(free)} of {_size(total)} free"
+        return f", {size_text(total)}" if total else ""
+    return f", {size_text(free)} of {size_text(total)} free"
 
 
 def _print_memory(memory: Report, n_vocab: int) -> None:
-    print(f"  memory: a budget of {memory['budget']} cells takes {_size(memory['budget_bytes'])}")
+    print(f"  memory: a budget of {memory['budget']} cells takes {size_text(memory['budget_bytes'])}")
     repacked = memory["repacked_bytes"]
-    copies = f", {_size(repacked)} of them laid out anew for this processor" if repacked else ""
+    copies = f", {size_text(repacked)} of them laid out anew for this processor" if repacked else ""
     parts = [
         ("weights_bytes", f"weights{copies}"),
         ("cells_bytes", f"cells, {memory['cell_bytes']:,.0f} bytes each"),
@@ -262,19 +267,19 @@ def _print_memory(memory: Report, n_vocab: int) -> None:
     ]
     for key, what in parts:
         if memory[key]:
-            print(f"    {_size(memory[key]):>9}  {what}")
+            print(f"    {size_text(memory[key]):>9}  {what}")
     python = memory["python_bytes"]
-    more = f", {_size(memory['beside_bytes'] - python)} without Python" if python else ", Python not counted"
-    print(f"    beside weights and cells: {_size(memory['beside_bytes'])}{more}")
+    more = f", {size_text(memory['beside_bytes'] - python)} without Python" if python else ", Python not counted"
+    print(f"    beside weights and cells: {size_text(memory['beside_bytes'])}{more}")
     _print_archive(memory["archive"])
     if "limit_bytes" in memory:
         n = memory["largest_budget"]
-        least = _size(memory["least_bytes"], up=True)
+        least = size_text(memory["least_bytes"], up=True)
         fits = f"a budget of {n} cells at most" if n else f"not even the smallest budget, which takes {least}"
         left, reserved = memory["archive"]["left_bytes"], memory["reserved_bytes"]
-        beside = f", beside an archive of {_size(reserved)}," if reserved else ""
-        print(f"    {_size(memory['limit_bytes'])} hold{beside} {fits}")
-        print(f"    beside a budget of {memory['budget']} cells {_size(left)} of it are left for the archive")
+        beside = f", beside an archive of {size_text(reserved)}," if reserved else ""
+        print(f"    {size_text(memory['limit_bytes'])} hold{beside} {fits}")
+        print(f"    beside a budget of {memory['budget']} cells {size_text(left)} of it are left for the archive")
 
 
 def _print_archive(archive: Report) -> None:
@@ -282,14 +287,6 @@ def _print_archive(archive: Report) -> None:
         print("    archive: text only, since evicted cells cannot be put back")
         return
     print(
-        f"    archive: {archive['bytes_per_token']:,.0f} bytes per token, {_size(archive['bytes'])} hold about "
+        f"    archive: {archive['bytes_per_token']:,.0f} bytes per token, {size_text(archive['bytes'])} hold about "
         f"{archive['tokens']:,} tokens of evicted text (--archive)"
     )
-
-
-def _size(n_bytes: float, *, up: bool = False) -> str:
-    """For people. up: rounded up, so that what is named does suffice."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= factor:
-            return f"{math.ceil(10 * n_bytes / factor) / 10 if up else n_bytes / factor:.1f} {unit}"
-    return f"{n_bytes:.0f} bytes"

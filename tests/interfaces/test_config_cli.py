@@ -89,6 +89,8 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
         "system": "S ☕",
         "stats": "s.json",
         "trace": "t.jsonl",
+        "session": "ada",
+        "state_dir": "states",
     }
     texts |= {"chat_template": "t.jinja", "kv_k": "q8_0", "kv_v": "q8_0", "flash_attn": "on"}
     numbers = {
@@ -103,15 +105,16 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
     }
     numbers |= {"temperature": 0.5, "top_p": 0.25, "min_p": 0.125, "repeat_penalty": 1.5}
     numbers |= {"frequency_penalty": 0.75, "presence_penalty": -0.5, "repeat_last_n": 8}
-    values = {**texts, **numbers, "stop": ["END"], "quiet": True, "commands": True}
+    switches = dict.fromkeys(("quiet", "commands", "archive_on_disk", "read_only", "change_model"), True)
+    values = {**texts, **numbers, **switches, "stop": ["END"]}
     arguments = {"template_args": {"enable_thinking": True}}
     assert {*values, *arguments, "json"} == set(CliOptions.names())
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in {**texts, **numbers, "stop": "END"}.items()]
-    told_flags = config(*flags, "--template-arg=enable_thinking=true", "--quiet", "--commands")
+    flags += [f"--{name.replace('_', '-')}" for name in switches]
+    told_flags = config(*flags, "--template-arg=enable_thinking=true")
     env = {f"EDGE_SIR_{name.upper()}": str(value) for name, value in {**texts, **numbers, "stop": "END"}.items()}
-    told_env = config(
-        env=env | {"EDGE_SIR_TEMPLATE_ARGS": "enable_thinking=true", "EDGE_SIR_QUIET": "1", "EDGE_SIR_COMMANDS": "1"}
-    )
+    env |= {f"EDGE_SIR_{name.upper()}": "1" for name in switches}
+    told_env = config(env=env | {"EDGE_SIR_TEMPLATE_ARGS": "enable_thinking=true"})
     (workdir / "edge-sir.toml").write_text(
         "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items())
         + "[template_args]\nenable_thinking = true\n",

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 from templates import KINDS, MOVES_ITS_SYSTEM_PROMPT
+
+from edge_sir.store.database import sqlite_warning
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process does not tell what memory it has")
 
@@ -18,7 +21,11 @@ def test_without_a_model_it_tells_of_the_machine(run_cli: Callable) -> None:
     assert b"llama-cpp-python" in result.out and b"(cpu, CPU)" in result.out
     assert b" = 1" not in result.out and b" free" not in result.out  # llama.cpp does not know what is free
     assert b"edge-sir doctor MODEL" in result.err
-    assert set(json.loads(run_cli("doctor", "--json").succeeded().out)) == {"machine"}
+    report = json.loads(run_cli("doctor", "--json").succeeded().out)
+    assert set(report) == {"machine"}
+    sqlite = report["machine"]["sqlite"]
+    assert sqlite == {"version": sqlite3.sqlite_version, "warning": sqlite_warning()}
+    assert (sqlite["warning"] or f"SQLite {sqlite['version']}") in result.out.decode().splitlines()
 
 
 def test_a_model_is_reported_for_people(run_cli: Callable, talker_path: Path) -> None:
