@@ -9,7 +9,7 @@ with edge_sir.open_chat(edge_sir.Options(budget=256)) as chat:
     print(chat.stats())
 """
 
-from edge_sir.chat import Chat, ChatStats, Reply, ReplyStream, Turn, Undone
+from edge_sir.chat import Chat, ChatStats, Reply, ReplyStream, Resumed, Turn, Undone
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
 from edge_sir.errors import EdgeSirError, EngineError, SessionError, UserError
@@ -40,6 +40,7 @@ __all__ = [
     "Replayed",
     "Reply",
     "ReplyStream",
+    "Resumed",
     "SamplingParams",
     "SessionError",
     "Trace",

@@ -42,6 +42,7 @@ class Owner:
     def __init__(self, what: str, *, shared: bool = False, wait_s: float = 0.0) -> None:
         self.wait_s = wait_s
         self.over = ""  # why nobody may go on, once it is closed
+        self.before_leaving: Callable[[], None] | None = None  # called by whoever goes out last, who is still in
         self._what, self._shared = what, shared
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -52,6 +53,7 @@ class Owner:
         self._last = 0  # the thread that changed something last
         self._n_reports = 0
         self._free: Callable[[], None] | None = None
+        self._freeing = 0  # the thread that is in `_free`
         self._forks = _forks
 
     # ---- going in ------------------------------------------------------------------------------
@@ -97,6 +99,13 @@ class Owner:
 
     def leave(self) -> None:
         """Goes out again; whoever waits comes in, and what is closed is freed."""
+        try:
+            if self._n_in == 1 and self.before_leaving is not None and not self.over:
+                self.before_leaving()
+        finally:
+            self._go_out()
+
+    def _go_out(self) -> None:
         with self._lock:
             self._n_in -= 1
             if not self._n_in:
@@ -125,7 +134,7 @@ class Owner:
     def check(self) -> None:
         """Raises SessionError in a forked process, once it is closed, and while another thread is in."""
         self._check_process()
-        if self.over:
+        if self.over and self._freeing != threading.get_ident():
             raise SessionError(self.over)
         if self._n_in and not self._shared and self._thread != threading.get_ident():
             raise SessionError(f"another call drives this {self._what}")
@@ -161,7 +170,7 @@ class Owner:
     # ---- the end -------------------------------------------------------------------------------
 
     def close(self, free: Callable[[], None]) -> None:
-        """Closes it and calls `free` once nobody is in; a second call does nothing.
+        """Closes it and calls `free`, which may still use it, once nobody is in; a second call does nothing.
 
         It waits for the step that another thread is in, but not for a report: the thread may wait for this one. Then,
         and if this thread itself is in, `free` is called by who goes out last. A forked process frees nothing.
@@ -184,7 +193,11 @@ class Owner:
     def _free_now(self) -> None:
         free, self._free = self._free, None
         if free is not None:
-            free()
+            self._freeing = threading.get_ident()
+            try:
+                free()
+            finally:
+                self._freeing = 0
 
 
 def owned(*looks: str, alone: tuple[str, ...] = ()) -> Callable[[T], T]:

@@ -140,6 +140,11 @@ class Options(BaseModel):
     change_model: bool = Field(
         default=False, description="go on with a session that another model held; its text is read again"
     )
+    resume_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="seconds that going on with a session may take after a power cut; less writes its cells more often",
+    )
     trace: Path | None = Field(default=None, description="new file that records evictions, for `edge-sir replay`")
     quiet: bool = Field(default=False, description="only replies and errors")
 

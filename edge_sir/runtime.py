@@ -5,7 +5,8 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edge_sir import models
 from edge_sir._shield import shield
 from edge_sir.chat import Chat
+from edge_sir.chat.conversation import scores_of
 from edge_sir.core.budget import Budget
 from edge_sir.core.recall_mode import recall_mode
 from edge_sir.core.records import Eviction
@@ -28,6 +30,7 @@ from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.named import Named
     from edge_sir.recall.dense import SentenceEncoder
 
 __all__ = ["Model", "ensure_model", "load", "open_chat"]
@@ -58,23 +61,19 @@ def open_chat(
 ) -> Chat:
     """Loads a model and opens one chat on it; closing the chat closes the model, too.
 
-    on_evict, wait_s: as in `Model.chat`. Raises as `load` and `Model.chat`.
+    on_evict, wait_s: as in `Model.chat`. With a session that is there already, the model is the one that held it, if
+    none is given. Raises as `load` and `Model.chat`.
     """
-    options = options or Options()
-    policy = from_spec(options.policy)
-    found = ensure_model(options.model, quiet=options.quiet)
-    trace = None if options.trace is None else Trace(options.trace)
-    try:
+    with ExitStack() as opened:
+        named = _named(options or Options(), opened)
+        options = named.options if named is not None else options or Options()
+        policy = from_spec(options.policy)
+        found = ensure_model(options.model, quiet=options.quiet)
+        trace = None if options.trace is None else opened.enter_context(Trace(options.trace))
         model = _with_template(Model(found, options, options.budget if policy.evicts else None))
-        try:
-            chat = model._open(options, on_evict=on_evict, trace=trace, wait_s=wait_s)
-        except BaseException:
-            model.close()
-            raise
-    except BaseException:
-        if trace is not None:
-            trace.close()
-        raise
+        opened.callback(model.close)
+        chat = model._open(options, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named)
+        opened.pop_all()
     model._closes_with_its_chat = True
     return chat
 
@@ -145,8 +144,9 @@ class Model:
         """Opens a chat in a context of its own. Close it, or the model.
 
         options: fields of `Options` that say how one talks (budget, policy, recall, positions, system, max_tokens,
-        those of `SamplingParams`, stop, trace); what is not given is as in `load`. archive is the exception: it bounds
-        the evicted cells of all chats of the process, and the last one given counts, here or in `load`.
+        those of `SamplingParams`, stop, trace); what is not given is as the session has it, if it is there already, and
+        else as in `load`. archive is the exception: it bounds the evicted cells of all chats of the process, and the
+        last one given counts, here or in `load`.
         on_evict is called with all that is evicted; it may look at the chat and close it. wait_s: how many seconds a
         call waits while another thread's is at work on the chat, or a stream of its open; then, and by default at once,
         it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
@@ -158,13 +158,13 @@ class Model:
         merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
         if "archive" in options:
             _bound_archive(merged.archive)
-        trace = None if merged.trace is None else Trace(merged.trace)
-        try:
-            return self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s)
-        except BaseException:
-            if trace is not None:
-                trace.close()
-            raise
+        with ExitStack() as opened:
+            named = _named(merged, opened, options, {name: getattr(self.options, name) for name in _OF_LOADING})
+            merged = merged if named is None else named.options
+            trace = None if merged.trace is None else opened.enter_context(Trace(merged.trace))
+            chat = self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named)
+            opened.pop_all()
+        return chat
 
     def open_engine(self, n_cells: int, *, n_seq_max: int = 1) -> "LlamaEngine":
         """A context of `n_cells` cells for `n_seq_max` sequences; `release` frees it, and so does `close`.
@@ -204,8 +204,18 @@ class Model:
     # ---- helpers -------------------------------------------------------------------------------
 
     def _open(
-        self, options: Options, *, on_evict: Callable[[Eviction], None] | None, trace: Trace | None, wait_s: float
+        self,
+        options: Options,
+        *,
+        on_evict: Callable[[Eviction], None] | None,
+        trace: Trace | None,
+        wait_s: float,
+        named: "Named | None",
     ) -> Chat:
+        saver = None
+        if named is not None:
+            named.check_model(self.header.fingerprint, self.path.name)
+            saver = named.saver(self._named_as(options), self.header.fingerprint)
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
         recall = recall_mode(options.recall, policy)
@@ -213,12 +223,14 @@ class Model:
         recall_encoder = self._recall_encoder if dense else None  # before memory is taken: it may not be installed
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
         try:
-            engine = self.open_engine(n_cells)
+            engine = self.open_engine(max(n_cells, 0 if named is None else named.n_cells))
         except BudgetError as error:
             if policy.evicts:
                 raise
             raise BudgetError(f"{error}; keep-all takes the model's whole length: use --policy sir") from None
         try:
+            if named is not None and saver is not None:
+                named.resume(saver, engine, self.codec, scores_of(trace))
             chat = Chat(
                 engine,
                 self.codec,
@@ -236,10 +248,17 @@ class Model:
                 recall_encoder=recall_encoder,
                 trace=trace,
                 wait_s=wait_s,
+                saver=saver,
             )
         except BaseException:
             self.release(engine)
             raise
+        if named is not None and saver is not None:
+            try:
+                named.go_on(chat, saver)
+            except BaseException:
+                chat.close()
+                raise
         self._chats.difference_update([other for other in tuple(self._chats) if other.is_closed])
         self._chats.add(chat)
         self._close_if_late(chat)
@@ -250,6 +269,12 @@ class Model:
         from edge_sir.recall.dense import MiniLm
 
         return MiniLm()
+
+    def _named_as(self, options: Options) -> str:
+        """By which name another process finds this model."""
+        name = options.model
+        is_file = hub.parse(name) is None and isinstance(models.find_model(name), Path)
+        return str(self.path.resolve()) if is_file else name
 
     def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
         unknown = sorted(set(arguments) - self.template.asks_for)
@@ -266,6 +291,22 @@ class Model:
         if self.native.owner.over:
             opened.close()
             self._check_open()
+
+
+def _named(
+    options: Options,
+    opened: ExitStack,
+    given: Collection[str] | None = None,
+    loaded: Mapping[str, Any] | None = None,
+) -> "Named | None":
+    """The session that the options name, None for none; `opened` closes it. given, loaded: as in `Named.open`."""
+    if options.session is None:
+        return None
+    from edge_sir.named import Named  # with a database, which a chat without a name does not need
+
+    named = Named.open(options, given, loaded)
+    opened.callback(named.close)
+    return named
 
 
 def ensure_model(name_or_path: str, *, quiet: bool) -> models.ResolvedModel:

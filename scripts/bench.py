@@ -9,6 +9,7 @@ from Python, in a context of the same settings.
     bench_stats.py    figures, spread, table, JSON        bench_eval.py     a played dialogue
     bench_restore.py  saved cells that come back          bench_text.py     a megabyte of text
     bench_recall.py   the first token of a turn that recalls
+    bench_sessions.py what a session on disk takes
 """
 
 import argparse
@@ -29,6 +30,7 @@ import bench_context
 import bench_eval
 import bench_recall
 import bench_restore
+import bench_sessions
 import bench_text
 from bench_rig import Setup, clock_of, copy_bytes_per_s, say
 from bench_stats import Figure, report, table
@@ -89,12 +91,14 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
         figures += bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
         figures += bench_restore.restoring(model, setup, setup.pick(15, 60))
         figures.append(bench_text.encoding(model, setup, setup.pick(3, 10)))
+        figures += bench_sessions.resuming(model, setup, setup.pick(5, 20))
     finally:
         model.close()
     figures.append(bench_chat.generation(setup, setup.pick(4, 20), copy_speed))
     figures += bench_chat.turns(setup, setup.pick(3, 8))
     figures += bench_recall.recalling(setup, setup.pick(14, 56))
     figures.append(bench_eval.evaluation(setup, path))
+    figures += bench_sessions.storing(setup.pick(30, 200))
     return figures + _gemma(setup) + _half(setup, copy_speed)
 
 
@@ -118,8 +122,9 @@ def _half(setup: Setup, copy_speed: float) -> list[Figure]:
     keys = [f"{name}_0.5b" for name in ("decode_vs_bare", "prefill_scored_ratio", "reread_over_overflow")]
     restore_keys = [f"{name}_0.5b" for name in bench_restore.KEYS]
     recall_keys = [f"{name}_0.5b" for name in bench_recall.KEYS]
+    session_keys = [f"{name}_0.5b" for name in bench_sessions.KEYS]
     if path is None:
-        return [_missing(key, _HALF) for key in keys + restore_keys + recall_keys]
+        return [_missing(key, _HALF) for key in keys + restore_keys + session_keys + recall_keys]
     figures = [bench_chat.generation(replace(setup, model=str(path)), setup.pick(2, 8), copy_speed, key=keys[0])]
     model = NativeModel(path)
     try:
@@ -127,10 +132,11 @@ def _half(setup: Setup, copy_speed: float) -> list[Figure]:
         figures.append(bench_context.prefill_figure(keys[1], model, taken))
         _, reread = bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
         restored = bench_restore.restoring(model, setup, setup.pick(15, 60), restore_keys)
+        resumed = bench_sessions.resuming(model, setup, setup.pick(5, 20), session_keys)
     finally:
         model.close()
     recalled = bench_recall.recalling(replace(setup, model=str(path)), setup.pick(14, 42), recall_keys)
-    return [*figures, replace(reread, key=keys[2]), *restored, *recalled]
+    return [*figures, replace(reread, key=keys[2]), *restored, *resumed, *recalled]
 
 
 def _here(name: str) -> Path | None:

@@ -46,6 +46,14 @@ TARGETS = {
     "recall_hit_decode_steps": ("<=", 3.0),
     "recall_first_token_ratio_0.5b": ("<=", 1.03),
     "recall_hit_decode_steps_0.5b": ("<=", 3.0),
+    "save_turn_over_fsync": ("<=", 1.5),
+    "search_ms_100k": ("<=", 50.0),
+    "snapshot_over_raw": ("<=", 1.3),
+    "resume_s": ("", 0.0),
+    "state_bytes_over_kv": ("<=", 1.1),
+    "snapshot_over_raw_0.5b": ("<=", 1.3),
+    "resume_s_0.5b": ("<=", 0.5),
+    "state_bytes_over_kv_0.5b": ("<=", 1.1),
 }
 """Which way and how far each figure should be; "" for one that is only shown."""
 

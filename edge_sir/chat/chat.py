@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_sir._owner import Owner, owned
 from edge_sir._shield import shield
 from edge_sir.chat.conversation import Conversation, Host
+from edge_sir.chat.resumed import Resumed
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn
 from edge_sir.engine import Engine, SamplingParams
@@ -18,6 +20,10 @@ from edge_sir.memory.transcript import Message
 from edge_sir.memory.view import Memory
 from edge_sir.policies import from_spec
 from edge_sir.text.reply import Recalled
+
+if TYPE_CHECKING:
+    from edge_sir.chat.saving import Saver
+    from edge_sir.store.values import Found
 
 __all__ = ["Chat", "RegeneratedStream", "Undone"]
 
@@ -54,11 +60,12 @@ class RegeneratedStream(ReplyStream):
         self.undone = undone
 
 
-@owned("memory", "has_pins", "find", "matches", "n_evicted")
+@owned("memory", "has_pins", "find", "matches", "n_evicted", "search")
 class Chat(Conversation):
     """A conversation without end, as `Conversation`, with all that a person may ask of its memory."""
 
     pins_cleared = False  # whether the conversation before this one had pins
+    resumed: Resumed | None = None  # how it went on with its session
 
     # ---- memory --------------------------------------------------------------------------------
 
@@ -141,7 +148,12 @@ class Chat(Conversation):
         """
         self._check_open()
         self._close_open_reply()
-        return self._memory.forget(what)
+        try:
+            return self._memory.forget(what)
+        except ConfigError:
+            if self._saver is None or not self._saver.forget_aside(what):
+                raise
+            return ()
 
     def undo(self) -> Undone:
         """Takes the last turn back: the user's message and the reply. Raises ConfigError if there is none.
@@ -225,6 +237,34 @@ class Chat(Conversation):
             self._drain()
             raise
         return self.session.turn
+
+    # ---- its session on disk -------------------------------------------------------------------
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it is a session on disk that each turn is saved in."""
+        return self._saver is not None and not self._saver.store.read_only
+
+    def search(self, words: str) -> list["Found"]:
+        """The messages of its session that hold all words, newest first, those that were taken back included.
+
+        "several words" in quotes are one. Each says where its words are (`MemoryControl.where`). Raises ConfigError for
+        no words, and for a chat that is no session.
+        """
+        return self._kept().search(words)
+
+    def snapshot(self) -> None:
+        """Writes the cells of its session to disk, so that going on from there needs nothing decoded again.
+
+        Closing the chat does that, too. Nothing is written if it was since they changed, or a turn is under way. Raises
+        ConfigError for a chat that is no session, StoreError if the disk fails.
+        """
+        self._kept().snapshot()
+
+    def _kept(self) -> "Saver":
+        if self._saver is None:
+            raise ConfigError("this chat is no session: start it with --session NAME")
+        return self._saver
 
     # ---- other terms ---------------------------------------------------------------------------
 

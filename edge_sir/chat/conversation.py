@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
 from edge_sir._owner import owned
 from edge_sir._shield import shield
+from edge_sir.chat.resumed import said_in
 from edge_sir.chat.stats import ChatStats, Figures
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn, drive
@@ -19,6 +20,7 @@ from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError
+from edge_sir.memory.entries import entry_from_bytes
 from edge_sir.memory.memory import MemoryControl, TakenBack
 from edge_sir.memory.transcript import Transcript
 from edge_sir.session import Positions, Session
@@ -29,10 +31,13 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
+    from edge_sir.chat.resuming import Resumption
+    from edge_sir.chat.saving import Saver
+    from edge_sir.recall.archive import Archive
     from edge_sir.recall.dense import SentenceEncoder
     from edge_sir.recall.recall import Recall
 
-__all__ = ["Conversation", "Host"]
+__all__ = ["Conversation", "Host", "scores_of"]
 
 _Chat = TypeVar("_Chat", bound="Conversation")
 
@@ -59,13 +64,15 @@ class Conversation:
     every score. recall: what was evicted and matches a message comes back for its turn: its cells, or its text, which
     is read again; "off" for not at all. recall_encoder: finds also what means alike. wait_s: how many seconds a call
     waits while another thread's is at work, or a stream of its open; then, and by default at once, it raises
-    SessionError. Raises BudgetError if the system prompt leaves no room.
+    SessionError. saver: saves all of it, and has what to go on from, if anything was said: then policy, budget,
+    positions and system prompt are as they were. Raises BudgetError if the system prompt leaves no room.
     """
 
     system_turn = 0  # where the system prompt stands
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
     _turn: Turn | None = None  # the last one that was begun
+    _saver: "Saver | None" = None
 
     def __init__(
         self,
@@ -87,27 +94,32 @@ class Conversation:
         wait_s: float = 0.0,
         recall: RecallMode = "off",
         recall_encoder: "SentenceEncoder | None" = None,
+        saver: "Saver | None" = None,
     ) -> None:
         self.codec = codec
         self.template = template
         self.sampling = sampling or SamplingParams()
         self.max_tokens = max_tokens
         self.stop = tuple(stop)
-        self.system = _prompt(system)
+        going_on = None if saver is None else saver.going_on
+        self.system = _prompt(system) if going_on is None else going_on.chat["system"]
         self._encoder = MessageEncoder(codec, template, self.system)
-        _check_opening(self._encoder, policy, budget, self.system)
-        self.session = Session(
-            engine,
-            policy,
-            Budget(budget),
-            seq=seq,
-            positions=positions,
-            borders=TextBorders(codec),
-            on_evict=self._note,
-            # Looking at a memory, or changing its policy, asks for a score that the policy may not need.
-            also_score=frozenset({"surprisal"}) if trace is None else frozenset(SCORE_NAMES),
-            journal=trace,
-        )
+        if going_on is None:
+            _check_opening(self._encoder, policy, budget, self.system)
+            self.session = Session(
+                engine,
+                policy,
+                Budget(budget),
+                seq=seq,
+                positions=positions,
+                borders=TextBorders(codec),
+                on_evict=self._note,
+                also_score=scores_of(trace),
+                journal=trace,
+            )
+        else:
+            self.session = going_on.session
+            self.session.on_evict = self._note
         self.owner = self.session.owner
         self.owner.wait_s = wait_s
         self.on_evict = on_evict
@@ -116,14 +128,29 @@ class Conversation:
         self._memory = MemoryControl(self.session, codec, lambda: None if self.system is None else self.system_turn)
         self._figures = Figures(self.session)
         self._recall: Recall | None = None
-        if recall != "off":
-            self._recall = _recall_for(self.session, codec, self._memory, recall, recall_encoder)
-        self._began: dict[int, int] = {}  # turn to the number of the log's entry that came first in it
+        self._archive: Archive | None = None
+        if recall != "off" or going_on is not None:  # what was archived follows undo and forget, recalled or not
+            self._archive = _archive_for(self.session, self._memory, recall, saver)
+        if recall != "off" and self._archive is not None:
+            self._recall = _recall_for(self.session, codec, self._memory, self._archive, recall_encoder)
         self._unsent: list[str] = []  # what the user said while an earlier turn could not be finished
         if trace is not None:
-            trace.start(policy=policy.spec, budget=budget, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
-        self._open()
-        self._drain()
+            spec, n_cells = self.session.policy.spec, self.session.budget.n_cells
+            trace.start(policy=spec, budget=n_cells, model=engine.spec.model, scores=frozenset(SCORE_NAMES))
+        self._saver = saver
+        self._start(going_on)
+
+    def _start(self, going_on: "Resumption | None") -> None:
+        """Goes on from what was saved, or opens a conversation; from then on it is saved."""
+        if going_on is not None:
+            self._go_on(going_on)
+            self.session.listen(self.trace)
+        if self._saver is not None:
+            self._saver.attach(self)
+        if going_on is None:
+            self._open()
+            self._drain()
+        self._settle_saver()
 
     @property
     def engine(self) -> Engine:
@@ -155,6 +182,8 @@ class Conversation:
         return bool(self.owner.over)
 
     def _end(self) -> None:
+        if self._saver is not None:
+            self._saver.close()
         self._drop_turn("the chat is closed")
         if self._recall is not None:
             self._recall.close()
@@ -169,6 +198,32 @@ class Conversation:
         number = self._feed(parts, pinned=True)
         if self.system is not None:
             self.transcript.add(0, "system", self.system, number)
+
+    # ---- what is saved -------------------------------------------------------------------------
+
+    def _scalars(self) -> dict[str, Any]:
+        """What of the chat neither its session nor a row of its memory holds, as JSON has it."""
+        decode_s, score_s = self._figures.seconds
+        return {
+            "system": self.system,
+            "system_turn": self.system_turn,
+            "tries": self._tries,
+            "spoken": self._spoken,
+            "decode_s": decode_s,
+            "score_s": score_s,
+        }
+
+    def _go_on(self, going_on: "Resumption") -> None:
+        """Takes over what was saved beside the session."""
+        stored, chat = going_on.stored, going_on.chat
+        self.system_turn, self._tries, self._spoken = chat["system_turn"], chat["tries"], chat["spoken"]
+        for message in (row.message for row in said_in(stored)):
+            self.transcript.add(message.turn, message.role, message.text, message.id)
+        self._memory.evictions.load(map(entry_from_bytes, stored.entries))
+        if self._archive is not None:
+            self._archive.load(stored.pieces)
+        self._unsent = list(stored.unsent)
+        self.engine.times.decode_s, self.engine.times.score_s = chat["decode_s"], chat["score_s"]
 
     # ---- whole messages ------------------------------------------------------------------------
 
@@ -195,6 +250,7 @@ class Conversation:
                 self._begin_turn()
             self.transcript.add(self.session.turn, role, text, self._feed(parts, pinned))
             self._spoken = True
+        self._settle_saver()
         self._drain()
         if role == "assistant":
             self.session.end_turn()
@@ -213,7 +269,7 @@ class Conversation:
             return TakenBack()
         with shield():  # cells, turn and transcript agree, or the next message is read into another turn
             self._drop_turn("its turn was taken back")
-            taken = self._memory.take_back(turn, self._began.get(turn, 0))
+            taken = self._memory.take_back(turn, self._memory.evictions.first_of(turn))
             self._spoken = self.session.turn > 0
             if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
                 self._put_system(self._encoder, self.system)
@@ -323,6 +379,7 @@ class Conversation:
                 on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
             )
             self.owner.hold(self._turn)
+        self._settle_saver()
         if self._recall is not None:
             self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said), encoder)
         return self._turn
@@ -380,7 +437,6 @@ class Conversation:
         self._memory.clear()
         if self._recall is not None:
             self._recall.clear()
-        self._began.clear()
         self._drop_turn("the conversation was begun anew")
         self._spoken, self.system_turn = False, 0
         self._open()
@@ -422,6 +478,11 @@ class Conversation:
     def _check_open(self) -> None:
         self.owner.check()
 
+    def _settle_saver(self) -> None:
+        """In the middle of a call: what the user said is on disk before it is read, which takes a while."""
+        if self._saver is not None:
+            self._saver.settle()
+
     def _note(self, event: Eviction) -> None:
         self._memory.evictions.note(event, self.session.policy)
         if self.on_evict is not None:
@@ -429,7 +490,6 @@ class Conversation:
                 self.on_evict(event)
 
     def _begin_turn(self, n_reply: int = 0) -> None:
-        self._began[self.session.turn + 1] = len(self._memory.evictions)
         self._tries = 0
         self.session.begin_turn(n_reply)
 
@@ -469,19 +529,30 @@ def _check_text(text: object) -> None:
         raise ConfigError(f"a message is text, not {type(text).__name__}")
 
 
+def scores_of(trace: Trace | None) -> frozenset[str]:
+    """The scores that a chat asks for beside those of its policy: looking at a memory, or another policy, needs one."""
+    return frozenset({"surprisal"}) if trace is None else frozenset(SCORE_NAMES)
+
+
+def _archive_for(session: Session, memory: MemoryControl, mode: RecallMode, saver: "Saver | None") -> "Archive":
+    """An archive, of which `memory` takes out what the conversation loses."""
+    # With recall's database it takes a tenth of the time in which edge_sir is imported.
+    from edge_sir.recall.archive import Archive
+
+    disk = None if saver is None else saver.blobs
+    memory.archive = archive = Archive(session, cells=mode == "cells", disk=disk)
+    return archive
+
+
 def _recall_for(
     session: Session,
     codec: TextCodec,
     memory: MemoryControl,
-    mode: RecallMode,
+    archive: "Archive",
     encoder: "SentenceEncoder | None",
 ) -> "Recall":
-    """A recall with its archive, of which `memory` takes out what the conversation loses."""
-    # With their database they take a tenth of the time in which edge_sir is imported.
-    from edge_sir.recall.archive import Archive
     from edge_sir.recall.recall import Recall
 
-    memory.archive = archive = Archive(session, cells=mode == "cells")
     return Recall(session, codec, memory.transcript, archive, encoder=encoder)
 
 

@@ -61,6 +61,12 @@ class Figures:
         self._conversations += turns > 0
         self._began = (self._session.engine.times.decode_s, self._session.engine.times.score_s)
 
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of decoding and of scoring, in the present conversation."""
+        times = self._session.engine.times
+        return times.decode_s - self._began[0], times.score_s - self._began[1]
+
     def now(self, archive_bytes: int) -> ChatStats:
         """Those of the present conversation."""
         return _figures(self._session, self._session.stats, self._session.turn, 1, self._began, archive_bytes)

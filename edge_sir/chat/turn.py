@@ -141,6 +141,11 @@ class Turn:
             self._session.end_sampler()
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether somebody may still go on with it."""
+        return self.phase != "done" and not self._over
+
+    @property
     def is_open(self) -> bool:
         """Whether a reply was begun and its end marker is not read yet."""
         return self.phase in ("writing", "closing") and not self._over

@@ -156,7 +156,7 @@ def _recall(chat: Chat, rest: str) -> Outcome:
 def _search(chat: Chat, rest: str) -> Outcome:
     if not rest.strip("\"' "):
         raise ConfigError("/search WORDS: search for what?")
-    found = chat.search(rest)  # type: ignore[attr-defined]
+    found = chat.search(rest)
     document = {"search": rest, "found": [dataclasses.asdict(message) for message in found]}
     return Outcome(search_view(rest, found), document)
 

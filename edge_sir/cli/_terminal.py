@@ -13,6 +13,7 @@ from edge_sir.cli._counts import cut, empty
 from edge_sir.cli._idle import Idle
 from edge_sir.cli._losses import N_TURNS, Losses, folded, recall_line, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
+from edge_sir.cli._resumed import resumed_lines
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
 from edge_sir.text.reply import Piece
@@ -44,6 +45,9 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool, idle: Idle | None = None) -
     if not quiet:
         cells, mode = chat.session.budget.n_cells, chat.session.mode  # why this mode: `edge-sir doctor`
         _dim(f"{chat.engine.spec.model}, {cells} cells, {chat.session.policy.spec}, positions {mode}")
+        if chat.resumed is not None:
+            for line in resumed_lines(chat.resumed, read_only=not chat.is_saved):
+                _dim(line)
         _dim("Ctrl-C stops a reply, Ctrl-D leaves, /help shows what else there is")
     while (text := _ask(reader, idle)) is not None:
         if not text.strip():

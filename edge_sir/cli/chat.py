@@ -18,6 +18,7 @@ from edge_sir.cli._flags import add_flags, from_args, nearest_flag
 from edge_sir.cli._idle import Idle
 from edge_sir.cli._losses import Losses, recall_line, shown
 from edge_sir.cli._options import CliOptions
+from edge_sir.cli._resumed import resumed_lines
 from edge_sir.cli._views import print_view
 from edge_sir.errors import ConfigError, UserError
 from edge_sir.runtime import open_chat
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def _idle(chat: Chat, options: CliOptions) -> Idle | None:
     """Saves the cells of a session while its person does not type: a resume then has nothing to read again."""
     saves = options.session is not None and not options.read_only
-    return Idle(lambda: chat.snapshot()) if saves else None  # type: ignore[attr-defined]
+    return Idle(lambda: chat.snapshot()) if saves else None
 
 
 # ---- piped ---------------------------------------------------------------------------------------
@@ -78,6 +79,8 @@ def _idle(chat: Chat, options: CliOptions) -> Idle | None:
 def _answer_lines(chat: Chat, losses: Losses, options: CliOptions) -> int:
     """One turn per line; returns the exit code: 2 if a command was refused."""
     code = 0
+    if chat.resumed is not None and not options.quiet:
+        print(*resumed_lines(chat.resumed, read_only=not chat.is_saved), sep="\n", file=sys.stderr, flush=True)
     for text in _lines():
         if options.commands and is_command(text):
             try:

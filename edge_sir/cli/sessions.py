@@ -6,10 +6,11 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from edge_sir.chat.resumed import said_in
 from edge_sir.cli._counts import many
 from edge_sir.cli._found import search_view
 from edge_sir.cli._losses import folded, shown
@@ -110,8 +111,9 @@ def _list(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     with _existing(args) as folder, folder.open(args.name, read_only=True) as session:
         info, messages = session.info, session.messages()
-        snapshots, unsent = session.snapshots(), session.read().unsent
-    path = [message for message in messages if message.on_path]
+        snapshots, stored = session.snapshots(), session.read()
+    path, unsent = list(said_in(stored)), stored.unsent
+    info = replace(info, n_messages=len(path))
     if args.turns is not None:
         first = max((m.message.turn for m in path), default=0) - args.turns
         path = [m for m in path if m.message.turn > first]
@@ -169,7 +171,7 @@ def _export(args: argparse.Namespace) -> int:
     if kind is None:
         raise ConfigError(f"the name {args.file} does not say which format; end it in .jsonl or .md, or give --format")
     with _existing(args) as folder, folder.open(args.name, read_only=True) as session:
-        name, messages = session.info.name, [stored.message for stored in session.read().path]
+        name, messages = session.info.name, [row.message for row in said_in(session.read())]
     text = _exported(messages, kind, name)
     if args.file == "-":
         sys.stdout.write(text)

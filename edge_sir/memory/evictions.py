@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_sir.core.ledger import ROLES, UNSPOKEN
 from edge_sir.core.policy import Policy
 from edge_sir.core.records import Eviction
+from edge_sir.errors import SessionError
 
 __all__ = ["Entry", "Evicted", "EvictionLog", "Forgotten", "Loss", "Restored", "Rewound", "mean"]
 
@@ -180,6 +181,16 @@ class EvictionLog:
         self._blank(lambda entry: np.isin(entry.columns["born"], born))
         self._entries += forgotten
 
+    def load(self, entries: Iterable[Entry]) -> None:
+        """Takes these as if they had come one by one. Raises SessionError unless the log is empty."""
+        if self._entries:
+            raise SessionError("a log that has entries cannot be loaded")
+        self._entries = list(entries)
+        for i, (entry, taken_back, _) in enumerate(self._dated()):
+            if isinstance(entry, Evicted):
+                self._entries[i] = _blanked(entry, entry.columns["turn"] >= taken_back)
+        self._recount()
+
     def clear(self) -> None:
         """A new conversation."""
         self._n_cleared, self._entries, self._n_evicted = len(self), [], 0
@@ -190,8 +201,7 @@ class EvictionLog:
     def _blank(self, which: Callable[[Evicted], NDArray[np.bool_]]) -> None:
         for i, entry in enumerate(self._entries):
             if isinstance(entry, Evicted):
-                token = np.where(which(entry), _UNKNOWN, entry.columns["token"])
-                self._entries[i] = replace(entry, columns={**entry.columns, "token": token})
+                self._entries[i] = _blanked(entry, which(entry))
 
     # ---- reading -------------------------------------------------------------------------------
 
@@ -203,6 +213,17 @@ class EvictionLog:
     def since(self, number: int) -> Sequence[Entry]:
         """The entries of the present conversation from the one of this number on: `len(log)` is the next one's."""
         return self._entries[max(0, number - self._n_cleared) :]
+
+    def first_of(self, turn: int) -> int:
+        """The number of the entry that came first in a turn, whose number may have been another's before it."""
+        start = 0
+        for i, entry in enumerate(self._entries):
+            if isinstance(entry, Rewound) and entry.turn <= turn:
+                start = i + 1
+        for i, entry in enumerate(self._entries[start:], start):
+            if isinstance(entry, Evicted | Forgotten) and entry.turn_now >= turn:
+                return self._n_cleared + i
+        return len(self)
 
     def losses(self, number: int = 0) -> dict[int, tuple[Loss, ...]]:
         """What each turn lost and has not back, in order, from the entry of this number on; not turns taken back."""
@@ -268,6 +289,11 @@ class EvictionLog:
                 back = np.concatenate([back, entry.born])
             dated.append((entry, taken_back, back))
         return dated[::-1]
+
+
+def _blanked(entry: Evicted, which: NDArray[np.bool_]) -> Evicted:
+    token = np.where(which, _UNKNOWN, entry.columns["token"])
+    return replace(entry, columns={**entry.columns, "token": token})
 
 
 def _losses(entry: Evicted, back: Ints) -> Iterator[Loss]:

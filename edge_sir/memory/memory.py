@@ -1,7 +1,7 @@
 """What a conversation remembers: look at it, find, pin and forget by turn or by text."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from edge_sir.memory.view import Memory, memory_of, never_said
 from edge_sir.session import SavedPassage, Session
 from edge_sir.text.boundaries import contains, sentences
 
-__all__ = ["Keeper", "MemoryControl", "TakenBack"]
+__all__ = ["Keeper", "Listener", "MemoryControl", "TakenBack"]
 
 Rows = NDArray[np.intp]
 Ints = NDArray[np.int64]
@@ -42,6 +42,16 @@ class Keeper(Protocol):
 
     def passages(self, born: Ints) -> list[SavedPassage]:
         """Those of them whose cells it keeps, to be put back."""
+
+
+class Listener(Protocol):
+    """What hears of that which no later look at the memory shows."""
+
+    def forgot(self, what: int | str) -> None:
+        """This was forgotten on request, as in `MemoryControl.forget`."""
+
+    def cleared(self) -> None:
+        """A new conversation began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,7 @@ class MemoryControl:
         self._prompt = prompt
         self.evictions = EvictionLog()
         self.archive: Keeper | None = None
+        self.listener: Listener | None = None
 
     @property
     def _said(self) -> Said:
@@ -173,6 +184,26 @@ class MemoryControl:
         self.evictions.clear()
         if self.archive is not None:
             self.archive.clear()
+        if self.listener is not None:
+            self.listener.cleared()
+
+    def where(self, messages: Iterable[int]) -> dict[int, str]:
+        """Where the words of these messages are, by id: "resident", "partly resident", "archived" or "text only".
+
+        archived: all that was evicted can be put back with its cells. text only: some of it would be read again.
+        """
+        ledger, away = self._session.ledger, self.evictions.away()
+        is_said, is_said_away = (~np.isin(columns["role"], UNSPOKEN) for columns in (ledger, away))
+        found = {}
+        for message in messages:
+            is_here = bool(np.any(is_said & (ledger["message"] == message)))
+            born = away["born"][is_said_away & (away["message"] == message)]
+            if is_here:
+                found[message] = "partly resident" if len(born) else "resident"
+            else:
+                is_kept = len(born) and self.archive is not None and bool(self.archive.holds(born).all())
+                found[message] = "archived" if is_kept else "text only"
+        return found
 
     def pin(self, what: int | str) -> tuple[Passage, ...]:
         """Pins it and returns what of it is resident; what was evicted is put back first.
@@ -252,6 +283,8 @@ class MemoryControl:
                 turns = Counter(part.turn for part in parts)
                 counts = [(what, None)] if isinstance(what, int) else sorted(turns.items())
                 self.evictions.forget(born, [Forgotten(turn, session.turn, n) for turn, n in counts])
+                if self.listener is not None:
+                    self.listener.forgot(what)
         if not n_unsaid and not len(rows):
             raise ConfigError(self._never_said(what))
         return removed

@@ -38,10 +38,11 @@ class Message:
 
 
 class Transcript:
-    """All messages in order. What was forgotten on request is taken out of it."""
+    """All messages in order. What was forgotten on request is taken out of it. version: grows with every change."""
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
+        self.version = 0
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -52,6 +53,7 @@ class Transcript:
     def add(self, turn: int, role: str, text: str, id: int) -> None:
         """Appends a message."""
         self._messages.append(Message(turn, role, text, id))
+        self.version += 1
 
     def copy(self) -> "Transcript":
         """One of its own with the same messages."""
@@ -67,6 +69,7 @@ class Transcript:
         """Takes out everything from `turn` on and returns it."""
         taken = tuple(m for m in self._messages if m.turn >= turn)
         self._messages = [m for m in self._messages if m.turn < turn]
+        self.version += 1
         return taken
 
     def forget_turn(self, turn: int, prompts: Collection[int] = ()) -> int:
@@ -76,11 +79,13 @@ class Transcript:
         """
         n = len(self._messages)
         self._messages = [m for m in self._messages if m.turn != turn or _is_prompt(m, prompts)]
+        self.version += 1
         return n - len(self._messages)
 
     def reword(self, texts: Mapping[int, str]) -> None:
         """Gives messages other texts, by id."""
         self._messages = [replace(m, text=texts.get(m.id, m.text)) for m in self._messages]
+        self.version += 1
 
     def save(self, path: str | Path) -> Path:
         """Writes all of it to a new file and returns its path. Raises ConfigError if the file exists."""

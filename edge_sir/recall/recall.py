@@ -12,10 +12,11 @@ from edge_sir.core.ledger import ROLES, split
 from edge_sir.engine import TextCodec
 from edge_sir.errors import ConfigError
 from edge_sir.memory.transcript import Transcript
-from edge_sir.recall.archive import Archive, Piece
+from edge_sir.recall.archive import Archive
 from edge_sir.recall.choose import Sentence, chosen
 from edge_sir.recall.dense import SentenceEncoder
 from edge_sir.recall.index import Match, TurnIndex
+from edge_sir.recall.piece import Piece
 from edge_sir.session import Session
 from edge_sir.text.boundaries import spelled
 from edge_sir.text.encoder import MessageEncoder, Part
@@ -193,8 +194,8 @@ class Recall:
         missing = [part for piece in pieces for part in self._sentences(piece, held)]
         wanted: dict[int, list[NDArray[np.intp]]] = {}
         for index, n in chosen([part.given for part in missing], n_most, by_meaning=held == frozenset()):
-            wanted.setdefault(missing[index].piece.key, []).append(missing[index].rows[:n])
-        return [_Passage(p, np.sort(np.concatenate(wanted[p.key]))) for p in pieces if p.key in wanted]
+            wanted.setdefault(missing[index].piece.number, []).append(missing[index].rows[:n])
+        return [_Passage(p, np.sort(np.concatenate(wanted[p.number]))) for p in pieces if p.number in wanted]
 
     def _put_back(self, passages: Sequence[_Passage]) -> list[int]:
         """How many rows of each came back from its cells; 0 where its text must be read."""

@@ -45,12 +45,16 @@ class ByteStore:
         """Bytes kept at present."""
         return self._n_bytes
 
-    def put(self, blob: bytes) -> int:
-        """Keeps a blob and returns its key; one that is larger than the bound leaves at once, an empty one is none."""
+    def put(self, blob: bytes, key: int | None = None) -> int:
+        """Keeps a blob and returns its key; one that is larger than the bound leaves at once, an empty one is none.
+
+        key: the one that it had before it left; by default it gets a new one.
+        """
         with self._lock:
-            self._next += 1
-            key = self._next
-            if not blob:
+            if key is None:
+                self._next += 1
+                key = self._next
+            if not blob or key in self._blobs:
                 return key
             self._blobs[key] = blob
             self._n_bytes += len(blob)

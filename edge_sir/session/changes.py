@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_sir.core.ledger import COLUMNS, TokenLedger
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.errors import StateError
-from edge_sir.session.lean import Ints, from_lean, to_lean
+from edge_sir.session.lean import Ints, bits_of, from_bits, from_lean, to_lean
 
 __all__ = [
     "Appended",
@@ -224,25 +224,12 @@ def _encoded(changes: Iterable[Change]) -> bytes:
                 born.append(change.born)
             case Updated():
                 born.append(change.born)
-                values.append(_as_ints(change.values))
+                values.append(bits_of(change.values))
             case Renumbered():
                 pos.append(change.pos)
     table = np.concatenate([np.empty(0, _ROW), *rows])
     kept = [np.concatenate([np.empty(0, np.int64), *parts]) for parts in (slices, born, pos, values)]
-    return to_lean([*counts.T, *kept, *(_as_ints(table[name]) for name in _NAMES)])
-
-
-def _as_ints(column: NDArray[Any]) -> Ints:
-    """The same bits as whole numbers: a float32 comes back as it was, whichever NaN it is."""
-    return (np.ascontiguousarray(column).view(np.int32) if column.dtype.kind == "f" else column).astype(np.int64)
-
-
-def _from_ints(values: Ints, name: str) -> NDArray[Any]:
-    dtype = np.dtype(_TYPES[name])
-    column: NDArray[Any] = values.astype(np.int32).view(dtype) if dtype.kind == "f" else values.astype(dtype)
-    if not np.array_equal(_as_ints(column), values):
-        raise ValueError(f"a number is too large for the column {name}")
-    return column
+    return to_lean([*counts.T, *kept, *(bits_of(table[name]) for name in _NAMES)])
 
 
 class _Cut:
@@ -271,7 +258,7 @@ def parse(data: bytes) -> list[Change]:
         slices, born, pos, values = (_Cut(array) for array in kept[:4])
         table = np.empty(len(kept[4]), _ROW)
         for name, column in zip(_NAMES, kept[4:], strict=True):
-            table[name] = _from_ints(column, name)
+            table[name] = from_bits(column, _TYPES[name])
         rows, changes = _Cut(table), list[Change]()
         for counts in zip(kinds.tolist(), n.tolist(), m.tolist(), k.tolist(), strict=True):
             changes.append(_parsed(*counts, slices, born, pos, values, rows))
@@ -296,7 +283,7 @@ def _parsed(kind: int, n: int, m: int, k: int, slices: _Cut, born: _Cut, pos: _C
             return Dropped(born.take(n))
         case 4:
             name = _NAMES[m]
-            return Updated(name, born.take(n), _from_ints(values.take(n), name))
+            return Updated(name, born.take(n), from_bits(values.take(n), _TYPES[name]))
         case 5:
             return Renumbered(pos.take(n))
         case 6:

@@ -10,13 +10,14 @@ before, where those take less or are mostly the same: of what goes on steadily (
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from edge_sir.errors import StateError
 
-__all__ = ["Ints", "from_lean", "to_lean"]
+__all__ = ["Ints", "bits_of", "from_bits", "from_lean", "to_lean"]
 
 Ints = NDArray[np.int64]
 
@@ -72,7 +73,10 @@ def _arrays(payload: bytes, n_arrays: int) -> list[Ints]:
     for width, is_steps, n, first in heads:
         if width not in _WIDTHS:
             raise ValueError("an array is written in another way")
-        n_values = max(0, n - 1) if is_steps else n
+        if n == 0:  # most of a small log's are empty, and there are thousands of those
+            arrays.append(np.empty(0, np.int64))
+            continue
+        n_values = n - 1 if is_steps else n
         planes = np.frombuffer(payload, np.uint8, n_values * width, at).reshape(width, n_values)
         values = np.ascontiguousarray(planes.T).view(f"<i{width}").reshape(n_values).astype(np.int64)
         arrays.append(np.cumsum(np.concatenate([[first], values])) if is_steps else values)
@@ -80,3 +84,18 @@ def _arrays(payload: bytes, n_arrays: int) -> list[Ints]:
     if at != len(payload):
         raise ValueError("it has another length")
     return arrays
+
+
+def bits_of(column: NDArray[Any]) -> Ints:
+    """A column [n] as int64 [n]. Of float32 the bits: it comes back as it was, whichever NaN it is."""
+    return (np.ascontiguousarray(column).view(np.int32) if column.dtype.kind == "f" else column).astype(np.int64)
+
+
+def from_bits(values: Ints, dtype: DTypeLike) -> NDArray[Any]:
+    """The column that `bits_of` was given, [n]. Raises ValueError for numbers that this dtype does not hold."""
+    kind = np.dtype(dtype)
+    is_float = kind.kind == "f"
+    bits: NDArray[Any] = values.astype(np.int32 if is_float else kind)
+    if np.any(bits != values):
+        raise ValueError(f"a number is too large for a column of {kind}")
+    return bits.view(kind) if is_float else bits

@@ -49,7 +49,9 @@ class Redo:
         self._engine, self._seq, self._ledger, self._saved, self._needs = engine, seq, ledger, saved, needs
         self._fold = Fold(ledger.columns())  # what the ledger would be with all that is left out
         self._left_out: set[int] = set()
-        self._kept: dict[int, tuple[SavedRows, int]] = {}  # by born number: saved rows, and which of them
+        # By born number: saved rows, and which of them. What made room within a log, and what the archive saved.
+        self._displaced: dict[int, tuple[SavedRows, int]] = {}
+        self._archived: dict[int, tuple[SavedRows, int]] = {}
 
     def run(self, logs: Iterable[bytes]) -> None:
         """Raises StateError if a log is damaged, is not of these rows, or needs cells that nobody has.
@@ -57,7 +59,7 @@ class Redo:
         Ledger and cells are of no use after an error.
         """
         changes = [(number, change) for number, log in enumerate(logs) for change in parse(log)]
-        wanted = _wanted([change for _, change in changes])
+        wanted = _Wanted([change for _, change in changes], self._has)
         last = max((i for i, (_, change) in enumerate(changes) if isinstance(change, Appended)), default=-1)
         running = -1
         try:
@@ -66,17 +68,19 @@ class Redo:
                     self._fold.begin_log()
                     running = number
                 self._fold.apply(change)
-                self._apply(change, wanted[i], is_last=i == last)
+                if isinstance(change, Dropped):
+                    self._keep(change, wanted, i)
+                self._apply(change, is_last=i == last)
         except (BatchError, NoSlotError, CapabilityError) as error:
             raise StateError(f"what was logged cannot be done again here: {error}") from None
         self._check_same()
 
-    def _apply(self, change: Change, wanted: frozenset[int], *, is_last: bool) -> None:
+    def _apply(self, change: Change, *, is_last: bool) -> None:
         match change:
             case Appended():
                 self._append(change, is_last)
             case Dropped():
-                self._drop(change, wanted)
+                self._drop(change)
             case Inserted():
                 with shield():
                     self._insert(change)
@@ -99,6 +103,11 @@ class Redo:
     def _rows_of(self, born: Ints) -> NDArray[np.intp]:
         """The rows of these born numbers, without those that are left out."""
         return np.flatnonzero(np.isin(self._ledger["born"], born))
+
+    def _has(self, born: Ints) -> set[int]:
+        """Of these rows those that were saved before."""
+        found = self._saved(born) if len(born) else ()
+        return {n for saved, rows in found for n in saved.columns["born"][np.asarray(rows, np.intp)].tolist()}
 
     def _places(self) -> NDArray[np.int64]:
         """Where the rows that are there should stand."""
@@ -137,25 +146,40 @@ class Redo:
 
     # ---- what leaves and comes back ------------------------------------------------------------
 
-    def _drop(self, change: Dropped, wanted: frozenset[int]) -> None:
+    def _drop(self, change: Dropped) -> None:
         rows = self._rows_of(change.born)
         self._left_out -= set(change.born.tolist())
         if not len(rows):
             return
         pos = self._ledger["pos"].copy()
         with shield():
-            self._keep(rows[np.isin(self._ledger["born"][rows], list(wanted))])
             for p0, p1 in runs_of(rows, pos):
                 self._engine.remove(self._seq, p0, p1)
             self._ledger.drop(rows, self._ledger.epoch)
 
-    def _keep(self, rows: NDArray[np.intp]) -> None:
-        """Saves rows that are about to leave and will come back."""
-        if len(rows) and self._engine.spec.can_restore:
-            first, *more = runs_of(rows, self._ledger["pos"])
-            cells = self._engine.save(self._seq, first[0], first[1], *more)
-            saved = SavedRows({name: c[rows].copy() for name, c in self._ledger.columns().items()}, 0, cells)
-            self._kept.update((born, (saved, i)) for i, born in enumerate(saved.columns["born"].tolist()))
+    def _keep(self, change: Dropped, wanted: "_Wanted", i: int) -> None:
+        """Saves rows that come back, when they were saved then: what is displaced, and a message at its first loss.
+
+        Keys follow their positions then, and each time that rounds them: at other times they would be other keys.
+        """
+        rows = self._rows_of(change.born)
+        if not len(rows) or not self._engine.spec.can_restore:
+            return
+        with shield():
+            if rows[-1] < len(self._ledger) - 1:  # else the newest tokens were taken back, and nothing was evicted
+                mine = np.flatnonzero(np.isin(self._ledger["message"], self._ledger["message"][rows]))
+                born = self._ledger["born"][mine].tolist()
+                later = [wanted.last.get(n, -1) > i and n not in self._archived for n in born]
+                self._archived |= self._saved_now(mine[np.array(later, bool)])
+            self._displaced |= self._saved_now(rows[np.isin(self._ledger["born"][rows], list(wanted.displaced[i]))])
+
+    def _saved_now(self, rows: NDArray[np.intp]) -> dict[int, tuple[SavedRows, int]]:
+        if not len(rows):
+            return {}
+        first, *more = runs_of(rows, self._ledger["pos"])
+        cells = self._engine.save(self._seq, first[0], first[1], *more)
+        saved = SavedRows({name: c[rows].copy() for name, c in self._ledger.columns().items()}, 0, cells)
+        return {born: (saved, i) for i, born in enumerate(saved.columns["born"].tolist())}
 
     def _insert(self, change: Inserted) -> None:
         came = self._restore(self._passages(change))
@@ -165,17 +189,16 @@ class Redo:
         self._left_out |= set(missing.tolist())
         self.n_left_out += len(missing)
         for born in came.tolist():
-            self._kept.pop(born, None)  # it is saved again if it leaves again
+            self._displaced.pop(born, None)  # it is saved again if it leaves again
 
     def _sources(self, change: Inserted) -> dict[int, tuple[SavedRows, int]]:
         """By born number before they left: the saved rows that are there for it, and which of them.
 
         Those that made room came from what was saved as they left; all others from the archive, if it has them still.
         """
-        returned = change.was_born[~np.isin(change.born, change.rows["born"])]
-        mine = {} if change.is_recalled else {n: self._kept[n] for n in returned.tolist() if n in self._kept}
+        mine = {n: self._displaced[n] for n in _returned(change).tolist() if n in self._displaced}
         others = np.array([n for n in change.was_born.tolist() if n not in mine], np.int64)
-        found = {n: self._kept[n] for n in others.tolist() if n in self._kept}
+        found = {n: self._archived[n] for n in others.tolist() if n in self._archived}
         if len(others):
             for saved, rows in self._saved(others):
                 index = np.asarray(rows, np.intp)
@@ -242,19 +265,39 @@ class Redo:
             self._engine.shift(self._seq, p0, p1, delta)
 
 
-def _wanted(changes: Sequence[Change]) -> list[frozenset[int]]:
-    """Of each change which of the rows that it drops come back later on."""
-    out: list[frozenset[int]] = []
-    wanted: set[int] = set()
-    for change in reversed(changes):
-        here: frozenset[int] = frozenset()
-        match change:
-            case Inserted():
-                wanted |= set(change.was_born.tolist())
-            case Dropped():
-                here = frozenset(wanted.intersection(change.born.tolist()))
-                wanted -= here
-            case _:
-                pass
-        out.append(here)
-    return out[::-1]
+def _returned(change: Inserted) -> Ints:
+    """Which of the rows that came back had made room within the same log, by their born numbers before they left."""
+    if change.is_recalled:
+        return np.empty(0, np.int64)
+    return change.was_born[~np.isin(change.born, change.rows["born"])]
+
+
+class _Wanted:
+    """Which of the rows that leave come back later on, and are saved nowhere else.
+
+    displaced: of each change those of its rows that made room and come back within the same log. last: of all others,
+    by born number, the index of the last change that they come back with. has: which rows with these born numbers were
+    saved before.
+    """
+
+    def __init__(self, changes: Sequence[Change], has: Callable[[Ints], set[int]]) -> None:
+        self.last: dict[int, int] = {}
+        self.displaced: list[frozenset[int]] = []
+        for i, change in enumerate(changes):
+            if isinstance(change, Inserted):
+                self.last.update(dict.fromkeys(np.setdiff1d(change.was_born, _returned(change)).tolist(), i))
+        for number in has(np.array(sorted(self.last), np.int64)):
+            self.last.pop(number, None)
+        wanted: set[int] = set()
+        for change in reversed(changes):
+            here: frozenset[int] = frozenset()
+            match change:
+                case Inserted():
+                    wanted |= set(_returned(change).tolist())
+                case Dropped():
+                    here = frozenset(wanted.intersection(change.born.tolist()))
+                    wanted -= here
+                case _:
+                    pass
+            self.displaced.append(here)
+        self.displaced.reverse()

@@ -431,7 +431,7 @@ class Session(RecallableRows):
         other = cls._of_state(
             state, engine, policy, budget, seq=seq, borders=borders, on_evict=on_evict, also_score=also_score
         )
-        other._listen(journal)
+        other.listen(journal)
         logits = state.arrays.get("carry.logits")
         other._go_on(state.scalars, None if logits is None else logits.copy())
         other._check_agreement()
@@ -470,7 +470,7 @@ class Session(RecallableRows):
             raise StateError("a token that is to be decoded again was forgotten")
         other.ledger.watcher = watcher
         last = read_again(engine, seq, other.ledger, other._needs)
-        other._listen(journal)
+        other.listen(journal)
         other._go_on(state.scalars, None, has_cells=False)
         other._epochs.give(0, other.ledger.next_pos)
         other._carry = _NOTHING if last is None else _carry(*last)
@@ -495,8 +495,8 @@ class Session(RecallableRows):
         other.ledger.append(rows["token"], rows)
         return other
 
-    def _listen(self, journal: Journal | None) -> None:
-        """The journal gets what is resident, and all changes from now on."""
+    def listen(self, journal: Journal | None) -> None:
+        """The journal gets what is resident, and all changes from now on; None: nobody does."""
         self.ledger.journal = journal
         if journal is not None and len(self.ledger):
             journal.appended(self.ledger.columns())
@@ -610,6 +610,7 @@ class Session(RecallableRows):
         What later tokens took in from them when they were decoded stays in those.
         """
         self.make_ready()
+        self._borders = self._borders.after("")  # the end of what was said last may be of what is forgotten
         if len(rows):
             self.evict(EvictionPlan(np.unique(rows), self.ledger.epoch, "forgotten"))
         return len(rows)

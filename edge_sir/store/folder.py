@@ -97,7 +97,9 @@ class StateFolder:
                 return lock
         pid = holder(path)
         who = "this process" if pid == os.getpid() else f"process {pid}" if pid else "another process"
-        raise SessionBusyError(f"the session {info.name!r} is open in {who}; close it there, or open it read-only")
+        raise SessionBusyError(
+            f"the session {info.name!r} is open in {who}; close it there, or only look at it: --read-only"
+        )
 
     def rename(self, old: str, new: str) -> None:
         """Raises ConfigError if there is no `old`, or `new` is taken or no name."""

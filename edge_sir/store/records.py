@@ -51,7 +51,7 @@ def _put_pieces(transaction: Transaction, layout: Layout, session: int, record: 
     transaction.connection.executemany(
         "DELETE FROM pieces WHERE session = ? AND key = ?", [(session, key) for key in record.dropped]
     )
-    blobs.drop(transaction, layout, session, record.dropped)
+    blobs.drop(transaction, layout, session, (*record.dropped, *record.lost))
 
 
 def _clear(transaction: Transaction, layout: Layout, session: int) -> None:

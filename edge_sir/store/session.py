@@ -75,6 +75,12 @@ class SessionStore:
         with self._database.writing() as transaction:
             records.note_unsent(transaction.connection, self._id, texts)
 
+    def note_model(self, model: str, fingerprint: str) -> None:
+        """Another model has read the session; durable on return."""
+        self._check_writable()
+        with self._database.writing() as transaction:
+            sessions.note_model(transaction.connection, self._id, model, fingerprint)
+
     # ---- snapshots and blobs -------------------------------------------------------------------
 
     def write_snapshot(self, snapshot: Snapshot) -> None:

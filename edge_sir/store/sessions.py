@@ -10,7 +10,7 @@ from edge_sir.store.folding import to_utf8
 from edge_sir.store.names import checked_name, name_key
 from edge_sir.store.values import SessionInfo
 
-__all__ = ["add", "all_of", "by_id", "by_name", "rename"]
+__all__ = ["add", "all_of", "by_id", "by_name", "note_model", "rename"]
 
 _SELECT = """
 SELECT id, name, created, used, model, fingerprint, options, n_turns,
@@ -63,6 +63,11 @@ def rename(connection: sqlite3.Connection, id: int, name: str) -> None:
     name = checked_name(name)
     _check_free(connection, name, id)
     connection.execute("UPDATE sessions SET name = ?, key = ? WHERE id = ?", (name, name_key(name), id))
+
+
+def note_model(connection: sqlite3.Connection, id: int, model: str, fingerprint: str) -> None:
+    """Another model has read the session."""
+    connection.execute("UPDATE sessions SET model = ?, fingerprint = ? WHERE id = ?", (model, fingerprint, id))
 
 
 def _check_free(connection: sqlite3.Connection, name: str, id: int | None) -> None:

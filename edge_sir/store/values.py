@@ -68,7 +68,8 @@ class Record:
     n_kept: how many messages of the present path stay, from its beginning; the others are taken back, and their rows
     stay. messages: said after those. changes: of the resident rows, opaque. state: scalars after it, as JSON has them.
     entries: of the eviction log, in order, opaque. pieces: those that the archive gained or replaced, by key, opaque.
-    dropped: keys that left the archive; their pieces and their blobs leave the disk. n_turns: of the conversation.
+    dropped: keys that left the archive; their pieces and their blobs leave the disk. lost: keys of pieces that stay and
+    whose blobs leave. n_turns: of the conversation.
     cleared: a new conversation begins. Its path is empty before this record (n_kept is 0); the old messages stay as an
     earlier conversation; the old one's changes, entries, pieces, blobs and snapshots are removed.
     Keys are whole numbers from 0 to 2**63 - 1.
@@ -82,6 +83,7 @@ class Record:
     entries: tuple[bytes, ...] = ()
     pieces: Mapping[int, bytes] = field(default_factory=dict)
     dropped: tuple[int, ...] = ()
+    lost: tuple[int, ...] = ()
     cleared: bool = False
     forgotten: Forgotten | None = None
 

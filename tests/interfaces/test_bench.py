@@ -74,6 +74,7 @@ def test_a_model_that_is_not_here_is_named_with_the_remedy(
     figures = [*bench._gemma(setup), *bench._half(setup, 1e9)]
     keys = ["decode_vs_bare_0.5b", "prefill_scored_ratio_0.5b", "reread_over_overflow_0.5b"]
     keys += ["restore_vs_reread_0.5b", "archive_bytes_per_token_0.5b"]
+    keys += ["snapshot_over_raw_0.5b", "resume_s_0.5b", "state_bytes_over_kv_0.5b"]
     keys += ["recall_first_token_ratio_0.5b", "recall_hit_decode_steps_0.5b"]
     assert [figure.key for figure in figures] == ["prefill_scored_ratio_gemma", *keys]
     assert set(stats.TARGETS) >= {figure.key for figure in figures}

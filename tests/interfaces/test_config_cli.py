@@ -103,7 +103,7 @@ def test_every_option_can_be_set_in_all_three_ways(config: Callable, workdir: Pa
         "gpu_layers": 0,
         "chunk": 4,
     }
-    numbers |= {"temperature": 0.5, "top_p": 0.25, "min_p": 0.125, "repeat_penalty": 1.5}
+    numbers |= {"temperature": 0.5, "top_p": 0.25, "min_p": 0.125, "repeat_penalty": 1.5, "resume_s": 2.5}
     numbers |= {"frequency_penalty": 0.75, "presence_penalty": -0.5, "repeat_last_n": 8}
     switches = dict.fromkeys(("quiet", "commands", "archive_on_disk", "read_only", "change_model"), True)
     values = {**texts, **numbers, **switches, "stop": ["END"]}

@@ -82,3 +82,13 @@ with ThreadPoolExecutor(4) as pool:
 
 def test_the_bound_is_a_share_of_what_is_free() -> None:
     assert 2**20 < default_bound() < 2**45
+
+
+def test_what_has_left_may_come_back_under_its_key() -> None:
+    store = ByteStore(10)
+    key = store.put(b"123456")
+    store.bound = 0
+    store.bound = 10
+    assert key not in store and store.put(b"123456", key) == key
+    assert store.put(b"other", key) == key and store.get(key) == b"123456" and store.n_bytes == 6
+    assert store.put(b"") == key + 1

@@ -187,7 +187,9 @@ class RecallWalk(Walk):
         assert self.archive.n_bytes == held + sum(piece.rows.n_bytes for piece in pieces)
         keys = [piece.key for piece in pieces]
         assert len(set(keys)) == len(keys) and set(self.store._blobs) <= set(keys)
-        assert set(self.archive._repeats) <= set(keys)
+        numbers = {piece.number for piece in pieces}
+        assert len(numbers) == len(pieces) and set(self.archive._said._tokens) <= numbers
+        assert self.archive._by_number == {piece.number: piece for piece in pieces}
         born = np.concatenate([np.empty(0, np.int64), *(piece.born for piece in pieces)])
         assert len(np.unique(born)) == len(born), "a token is archived twice"
         now = dict(zip(session.ledger["born"].tolist(), session.ledger["token"].tolist(), strict=True))
@@ -199,8 +201,11 @@ class RecallWalk(Walk):
             is_open = piece.turn == session.turn and self.stream is not None
             assert is_said or is_open, f"message {piece.message} is archived"
             assert not piece.rows["recalled"].any()
-            if (saved := self.archive.cells_of(piece)) is not None:
-                assert len(saved.cells) == self.store.size(piece.key)
+            has_cells = piece.key in self.store
+            if has_cells or self.archive.disk is None:
+                saved = self.archive.cells_of(piece)
+                assert (saved is not None) == has_cells
+                assert saved is None or len(saved.cells) == self.store.size(piece.key)
 
 
 class PoisonedWalkError(Exception):

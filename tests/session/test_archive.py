@@ -8,8 +8,9 @@ from driving import drain, make_session, say, words
 
 from edge_sir.core.ledger import COLUMNS
 from edge_sir.core.plan import EvictionPlan
-from edge_sir.recall.archive import Archive, Piece
-from edge_sir.recall.rows import PackedRows
+from edge_sir.recall.archive import Archive
+from edge_sir.recall.piece import Piece, piece_from_bytes
+from edge_sir.recall.rows import PackedRows, row_from_bits
 from edge_sir.recall.store import ByteStore
 from edge_sir.session import Session
 from edge_sir.testing import ToyEngine
@@ -87,6 +88,42 @@ def test_rows_take_little_memory_and_lose_nothing() -> None:
     assert len(packed) == 10
     wide, narrow = (PackedRows({n: np.tile(c, k) for n, c in columns.items()}).n_bytes for k in (101, 1))
     assert (wide - narrow) / 1000 < 40 < sum(c.dtype.itemsize for c in columns.values())
+
+
+def test_rows_that_come_back_from_bytes_take_as_little_memory() -> None:
+    session, _ = archived()
+    columns = {name: column[30:40].copy() for name, column in session.ledger.columns().items()}
+    columns["surprisal"][:] = np.nan
+    piece = Piece(1, 1, PackedRows(columns), 0, 1, int(columns["born"][0]))
+    rows = piece_from_bytes(piece.dump(), 1).rows
+    assert rows.n_bytes == piece.rows.n_bytes
+    for name, kind in COLUMNS:
+        assert rows[name].dtype == kind
+        np.testing.assert_array_equal(rows[name], columns[name], err_msg=name)
+
+
+@pytest.mark.parametrize(("name", "value"), [("role", 128), ("pinned", 2), ("turn", 1 << 31), ("pos", -(1 << 31) - 1)])
+def test_a_row_of_numbers_that_its_columns_do_not_hold_is_refused(name: str, value: int) -> None:
+    values = dict.fromkeys((name for name, _ in COLUMNS), 1)
+    assert row_from_bits(list(values.values()))[name][0] == 1
+    with pytest.raises(ValueError, match="too large"):
+        row_from_bits(list((values | {name: value}).values()))
+
+
+def test_tokens_that_became_neighbours_are_kept_apart() -> None:
+    """Else a piece would be longer in the stream than it is searched for, and its tokens saved a second time."""
+    session = make_session("streaming", 512, ToyEngine(512))
+    archive = Archive(session, ByteStore(10**9))
+    say(session, words(300))
+    evict(session, range(10, 281))
+    archive._store.bound = 0
+    archive._store.bound = 10**9
+    evict(session, [9, 10])
+    for saved, rows in archive.passages(np.array([9, 281])):
+        assert session.restore(saved, rows) == 1
+    evict(session, [9, 10])
+    born = np.concatenate([piece.born for piece in archive])
+    assert sorted(born.tolist()) == list(range(300)) and archive.holds(np.array([9, 281])).all()
 
 
 # ---- what is said again --------------------------------------------------------------------------

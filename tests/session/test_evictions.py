@@ -8,7 +8,9 @@ from driving import EVICTING, n_evicted
 from edge_sir.chat import Chat
 from edge_sir.core.ledger import ROLES, UNSPOKEN
 from edge_sir.core.records import Eviction
-from edge_sir.memory.evictions import Evicted, Forgotten, Rewound
+from edge_sir.errors import StateError
+from edge_sir.memory.entries import entry_from_bytes, entry_to_bytes
+from edge_sir.memory.evictions import KEPT, Entry, Evicted, EvictionLog, Forgotten, Restored, Rewound
 
 
 def spoken(chat: Chat, turn: int) -> np.ndarray:
@@ -82,3 +84,35 @@ def test_forgetting_adds_an_entry_and_no_word() -> None:
     left = chat.evictions.words()
     assert set(left["born"].tolist()) < set(born.tolist())
     assert not set(b"Mynae") & set(left["token"].tolist()) - set(b" Mind it.Fine.")
+
+
+# ---- as bytes --------------------------------------------------------------------------------------
+
+
+def values(entry: Entry) -> tuple[object, ...]:
+    """An entry as plain values, which compare."""
+    match entry:
+        case Evicted():
+            return entry.why, entry.turn_now, entry.losses, [entry.columns[name].tolist() for name in KEPT]
+        case Restored():
+            return entry.why, entry.born.tolist()
+        case _:
+            return (entry,)
+
+
+@pytest.mark.parametrize("policy", EVICTING)
+def test_entries_come_back_from_their_bytes(policy: str) -> None:
+    chat = make_chat(["<think>Well.</think>Hello."], budget=200, policy=policy)
+    fill(chat, 10)
+    chat.undo()
+    log, whole = EvictionLog(), list(chat.evictions)
+    whole += [Forgotten(3, 5, None, undone=True), Forgotten(3, 5, 2), Restored("undo", np.array([4, 9]))]
+    assert {type(entry) for entry in whole} == {Evicted, Rewound, Forgotten, Restored}
+    log.load(entry_from_bytes(entry_to_bytes(entry)) for entry in whole)
+    assert [values(entry) for entry in log] == [values(entry) for entry in whole]
+
+
+def test_bytes_of_another_kind_are_no_entry() -> None:
+    for entry in (Forgotten(True, 5, None), Forgotten(3, 5, "two"), Rewound(1 << 63)):  # type: ignore[arg-type]
+        with pytest.raises(StateError, match="no entry of a log"):
+            entry_from_bytes(entry_to_bytes(entry))

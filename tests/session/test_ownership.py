@@ -28,7 +28,7 @@ METHODS = [
     for name, method in inspect.getmembers(Chat, inspect.isfunction)
     if not name.startswith("_") and name != "close"
 ]
-VIEWS = {"memory", "find", "matches", "n_evicted", "stats", "run_stats"}
+VIEWS = {"memory", "find", "matches", "n_evicted", "search", "stats", "run_stats"}
 
 
 class Gate(ToyEngine):
@@ -84,9 +84,9 @@ def at_work(**options: Any) -> Iterator[tuple[Chat, Gate, Thread]]:
 
 
 def arguments(name: str) -> list[Any]:
-    given = {"text": "Hi", "what": "Hi", "role": "user", "turn": 1, "spec": "sir", "n_cells": 200, "messages": []}
+    given = {"text": "Hi", "what": "Hi", "words": "Hi", "role": "user", "turn": 1, "spec": "sir", "n_cells": 200}
     needed = [p for p in inspect.signature(getattr(Chat, name)).parameters.values() if p.default is p.empty]
-    return [given[p.name] for p in needed if p.name != "self"]
+    return [[] if p.name == "messages" else given[p.name] for p in needed if p.name != "self"]
 
 
 # ---- two threads ---------------------------------------------------------------------------------

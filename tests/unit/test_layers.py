@@ -45,10 +45,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "policies",
         "recall",
         "session",
+        "store",
         "text",
         "trace",
     },
     "batch": {"core", "engine", "errors", "session", "text", "trace"},
+    "named": {"chat", "engine", "errors", "options", "store"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
 BELOW = set(MAY_IMPORT)

@@ -1,0 +1,212 @@
+"""Chats with a name: what a session was begun with, and how its chat is saved and goes on."""
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edge_sir.chat.resumed import Resumed, said_in
+from edge_sir.errors import ConfigError, StateError
+from edge_sir.options import Options, state_folder
+from edge_sir.store.folder import StateFolder
+from edge_sir.store.session import SessionStore
+from edge_sir.store.values import Stored
+
+if TYPE_CHECKING:
+    from edge_sir.chat import Chat
+    from edge_sir.chat.saving import Saver
+    from edge_sir.engine import Engine, TextCodec
+
+__all__ = ["Named"]
+
+_log = logging.getLogger(__name__)
+
+_NOT_KEPT = frozenset(
+    {
+        "session",
+        "state_dir",
+        "read_only",
+        "change_model",
+        "resume_s",
+        "trace",
+        "quiet",
+        "threads",
+        "gpu_layers",
+        "archive",
+    }
+)
+"""Options of one process, not of the conversation."""
+
+
+@dataclass(slots=True)
+class Named:
+    """A session that a chat is opened for. options: as given, and where nothing was given, as it was begun with.
+
+    store: None until it is known with which model it begins. stored: what is on disk; None for a new session.
+    """
+
+    name: str
+    folder: StateFolder
+    options: Options
+    given: frozenset[str]
+    store: SessionStore | None = None
+    stored: Stored | None = None
+    _used: float = field(default=0.0)
+    _model: tuple[str, str] = field(default=("", ""))  # how it is found, and its fingerprint
+
+    @classmethod
+    def open(
+        cls, options: Options, given: Collection[str] | None = None, loaded: Mapping[str, Any] | None = None
+    ) -> "Named":
+        """Opens the state folder, and the session in it if there is one.
+
+        given: which of the options hold whatever the session was begun with; by default all that are set. loaded:
+        others that do, since its model is loaded already. Raises ConfigError for no name, and with `read_only` for no
+        session; SessionBusyError, StoreError.
+        """
+        assert options.session is not None
+        folder = StateFolder(state_folder(options.state_dir), read_only=options.read_only)
+        try:
+            found = folder.find(options.session)
+            given = frozenset(options.model_fields_set if given is None else given)
+            if found is None:
+                if options.read_only:
+                    raise ConfigError(f"there is no session {options.session!r} to read; begin it without --read-only")
+                return cls(options.session, folder, options, given)
+            store = folder.open(options.session, read_only=options.read_only)
+            try:
+                stored = store.read()
+                merged = _merged(options, given, _terms(stored.state, found.options) | dict(loaded or {}))
+            except BaseException:
+                store.close()
+                raise
+            return cls(found.name, folder, merged, given, store, stored, found.used)
+        except BaseException:
+            folder.close()
+            raise
+
+    def close(self) -> None:
+        """Gives up a session that no chat was opened for; one that is new is none then."""
+        if self.store is not None:
+            is_nothing = self.stored is None and self.store.info.record == 0
+            self.store.close()
+            if is_nothing:
+                self.folder.remove(self.name)
+        self.folder.close()
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What was saved of session and chat; empty if no model has read it yet."""
+        return {} if self.stored is None else self.stored.state
+
+    @property
+    def n_cells(self) -> int:
+        """Cells that the session had when it was saved last, 0 for none yet."""
+        return int(self.state["session"]["budget"]) if self.state else 0
+
+    def check_model(self, fingerprint: str, name: str) -> None:
+        """Raises ConfigError if another model held the session, unless that is wanted."""
+        if self.state and self.state["session"]["fingerprint"] != fingerprint and not self.options.change_model:
+            held = self.state.get("terms", {}).get("model", "another model")
+            raise ConfigError(
+                f"the session {self.name!r} was held with {held}, not with {name}: give --model {held}, or "
+                "--change-model to have its text read again"
+            )
+
+    def saver(self, model: str, fingerprint: str) -> "Saver":
+        """Saves the chat from now on. model: how it is found again. A session that is not there yet is begun."""
+        from edge_sir.chat.saving import Saver  # with the archive, of which a chat without a name needs nothing
+
+        # Its system prompt is in the state of its chat alone, where it can be replaced and forgotten.
+        wanted = set(Options.model_fields) - _NOT_KEPT - {"system"}
+        kept = self.options.model_dump(mode="json", exclude_unset=True, include=wanted)
+        terms = kept | {"model": model}
+        self._model = model, fingerprint
+        if self.store is None:
+            self.store = self.folder.create(self.name, model=model, fingerprint=fingerprint, options=terms)
+        return Saver(
+            self.folder,
+            self.store,
+            terms=terms,
+            resume_s=self.options.resume_s,
+            on_disk=self.options.archive_on_disk,
+        )
+
+    def resume(self, saver: "Saver", engine: "Engine", codec: "TextCodec", scores: frozenset[str]) -> None:
+        """Gives the saver what the chat goes on from, if there are cells. The disk stays as it is until `go_on`."""
+        if self.stored is not None:
+            saver.hold()
+        if self.state and self.state["session"]["fingerprint"] == engine.spec.fingerprint:
+            try:
+                saver.resume(engine, codec, scores)
+            except StateError as error:
+                _log.warning("the session's cells cannot be had again (%s)", error)
+                engine.remove(0, 0, -1)
+
+    def go_on(self, chat: "Chat", saver: "Saver") -> None:
+        """Brings a chat that was just opened to where its session is, and to the options that were given for it."""
+        if self.stored is None:
+            return
+        going_on, n_turns = saver.going_on, chat.session.turn
+        if going_on is not None:
+            self._take_given(chat)
+            saver.release()
+        elif self.stored.path:
+            n_turns = self._read_again(chat, saver)
+        else:
+            saver.release()
+        self._note_model()
+        if going_on is None and not self.stored.path:
+            return
+        chat.resumed = Resumed(
+            self.name,
+            n_turns,
+            self._used,
+            "read again" if going_on is None else going_on.how,
+            0 if going_on is None else going_on.n_replayed,
+            0 if going_on is None else going_on.n_left_out,
+            self.stored.unsent,
+        )
+
+    def _note_model(self) -> None:
+        assert self.store is not None
+        model, fingerprint = self._model
+        if not self.store.read_only and self.store.info.fingerprint != fingerprint:
+            self.store.note_model(model, fingerprint)
+
+    def _read_again(self, chat: "Chat", saver: "Saver") -> int:
+        """The model reads what was said as text; what is on disk becomes an earlier conversation."""
+        assert self.stored is not None
+        said = [row.message for row in said_in(self.stored)]
+        if "system" in self.given:
+            said = [message for message in said if message.role != "system"]
+        _log.warning("the text of %d messages is read again", len(said))
+        n_turns = chat.load(said)
+        saver.begin_anew(self.stored.unsent)
+        return n_turns
+
+    def _take_given(self, chat: "Chat") -> None:
+        options, mode = self.options, chat.session.mode
+        if "positions" in self.given and options.positions not in ("auto", mode):
+            raise ConfigError(f"the session {self.name!r} has positions {mode}; go on without --positions")
+        if "policy" in self.given and options.policy != chat.session.policy.spec:
+            chat.set_policy(options.policy)
+        if "budget" in self.given and options.budget != chat.session.budget.n_cells:
+            chat.set_budget(options.budget)
+        if "system" in self.given and (options.system or None) != chat.system:
+            chat.set_system(options.system or "")
+
+
+def _terms(state: Mapping[str, Any], begun_with: Mapping[str, Any]) -> dict[str, Any]:
+    """What a session was begun with, as commands have changed it since."""
+    if not state:
+        return dict(begun_with)
+    session, chat = state["session"], state["chat"]
+    return dict(state["terms"]) | {"policy": session["policy"], "budget": session["budget"], "system": chat["system"]}
+
+
+def _merged(options: Options, given: Collection[str], terms: Mapping[str, Any]) -> Options:
+    """The options as given, where nothing was given as the session was begun with, and else as they are set."""
+    are_set = options.model_dump(by_alias=True, exclude_unset=True)
+    kept = {name: value for name, value in terms.items() if name in Options.model_fields and name not in _NOT_KEPT}
+    return type(options)(**(are_set | kept | {name: value for name, value in are_set.items() if name in given}))

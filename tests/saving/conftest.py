@@ -1,0 +1,6 @@
+"""The toy chats and their walks are those of tests/session."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "session"))
