@@ -19,6 +19,7 @@ from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message
 from edge_sir.memory.view import Memory
 from edge_sir.policies import from_spec
+from edge_sir.text.boundaries import without
 from edge_sir.text.reply import Recalled
 
 if TYPE_CHECKING:
@@ -143,17 +144,24 @@ class Chat(Conversation):
     def forget(self, what: int | str) -> tuple[Passage, ...]:
         """Removes a turn, or every sentence that holds these words, for good, and returns what was removed.
 
-        Cells, ledger and transcript lose it, pinned or not. What the replies that came later took in from it stays
-        in those: forget them too. Raises ConfigError if nobody said it.
+        Cells, ledger and transcript lose it, pinned or not, and so does a message that is still to go in. What the
+        replies that came later took in from it stays in those: forget them too. Raises ConfigError if nobody said it.
         """
         self._check_open()
         self._close_open_reply()
+        is_unsent = isinstance(what, str) and self._forget_unsent(what)
         try:
             return self._memory.forget(what)
         except ConfigError:
-            if self._saver is None or not self._saver.forget_aside(what):
+            is_aside = self._saver is not None and self._saver.forget_aside(what, anyway=is_unsent)
+            if not (is_unsent or is_aside):
                 raise
             return ()
+
+    def _forget_unsent(self, words: str) -> bool:
+        left = list(filter(None, (without(self.codec, text, words) for text in self._unsent)))
+        is_there, self._unsent = left != self._unsent, left
+        return is_there
 
     def undo(self) -> Undone:
         """Takes the last turn back: the user's message and the reply. Raises ConfigError if there is none.

@@ -1,6 +1,7 @@
 """A session that speaks text: turns, roles, streaming, stop strings, the system prompt."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -19,8 +20,7 @@ from edge_sir.core.records import Eviction
 from edge_sir.core.room import check_fit
 from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
-from edge_sir.errors import ConfigError, EdgeSirError
-from edge_sir.memory.entries import entry_from_bytes
+from edge_sir.errors import ConfigError, EdgeSirError, StateError
 from edge_sir.memory.memory import MemoryControl, TakenBack
 from edge_sir.memory.transcript import Transcript
 from edge_sir.session import Positions, Session
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 __all__ = ["Conversation", "Host", "scores_of"]
 
 _Chat = TypeVar("_Chat", bound="Conversation")
+
+_log = logging.getLogger(__name__)
 
 _MESSAGE_ROLES = ("system", "user", "assistant", "tool")
 
@@ -219,9 +221,9 @@ class Conversation:
         self.system_turn, self._tries, self._spoken = chat["system_turn"], chat["tries"], chat["spoken"]
         for message in (row.message for row in said_in(stored)):
             self.transcript.add(message.turn, message.role, message.text, message.id)
-        self._memory.evictions.load(map(entry_from_bytes, stored.entries))
+        self._memory.evictions.load(going_on.entries)
         if self._archive is not None:
-            self._archive.load(stored.pieces)
+            _load_archive(self._archive, stored.pieces)
         self._unsent = list(stored.unsent)
         self.engine.times.decode_s, self.engine.times.score_s = chat["decode_s"], chat["score_s"]
 
@@ -542,6 +544,17 @@ def _archive_for(session: Session, memory: MemoryControl, mode: RecallMode, save
     disk = None if saver is None else saver.blobs
     memory.archive = archive = Archive(session, cells=mode == "cells", disk=disk)
     return archive
+
+
+def _load_archive(archive: "Archive", pieces: Mapping[int, bytes]) -> None:
+    """What is damaged on disk is left out: it stays in the transcript, and cannot be recalled."""
+    from edge_sir.recall.piece import is_piece
+
+    try:
+        archive.load(pieces)
+    except StateError as error:
+        _log.warning("a part of what was evicted cannot be recalled any more: %s", error)
+        archive.load({number: data for number, data in pieces.items() if is_piece(data)})
 
 
 def _recall_for(

@@ -11,7 +11,7 @@ from edge_sir.engine import TextCodec
 from edge_sir.session.changes import Appended, Inserted, blank, parse
 from edge_sir.store.session import SessionStore
 from edge_sir.store.values import Forgotten, Record, StoredMessage
-from edge_sir.text.boundaries import contains, sentences
+from edge_sir.text.boundaries import without
 
 __all__ = ["Forgetting", "forgotten_on_disk"]
 
@@ -44,7 +44,7 @@ class Forgetting:
             text = row.message.text
             for what in self.asked:
                 if isinstance(what, str):
-                    text = _without(codec, text, what)
+                    text = without(codec, text, what)
                 elif row.conversation == present and row.message.turn == what:
                     text = ""
             text = "" if text in removed else text
@@ -72,15 +72,6 @@ def forgotten_on_disk(
     born = np.setdiff1d(_born_of([*store.changes(), record.changes]), resident)
     # -1: also what was read again for a turn.
     return Forgotten(texts | aside, partial(blank, born=np.append(born, -1)), record.entries)
-
-
-def _without(codec: TextCodec, text: str, words: str) -> str:
-    """The text without the sentences that hold these words; words across two sentences take all of it."""
-    if not contains(text, words):
-        return text
-    said = sentences(codec, text)
-    kept = [sentence for sentence in said if not contains(sentence, words)]
-    return "".join(kept).strip() if len(kept) < len(said) else ""
 
 
 def _born_of(logs: Iterable[bytes]) -> NDArray[np.int64]:

@@ -18,6 +18,8 @@ from edge_sir.chat.resumed import How
 from edge_sir.core.budget import Budget
 from edge_sir.engine import Engine, TextCodec
 from edge_sir.errors import CapabilityError, StateError, StoreError
+from edge_sir.memory.entries import entry_from_bytes
+from edge_sir.memory.evictions import Entry
 from edge_sir.policies import from_spec
 from edge_sir.recall.piece import piece_from_bytes
 from edge_sir.session import SavedPassage, Session, SessionState
@@ -36,12 +38,13 @@ _log = logging.getLogger(__name__)
 class Resumption:
     """What a chat goes on from.
 
-    n_replayed: turns that were decoded again. n_left_out: recalled tokens among them whose cells are nowhere.
-    replayed_s: seconds of decoding that took. snapshot_of: the record of the snapshot, -1 for none.
+    entries: of its eviction log. n_replayed: turns that were decoded again. n_left_out: tokens recalled in them whose
+    cells are nowhere. replayed_s: seconds of decoding that took. snapshot_of: the record of the snapshot, -1 for none.
     """
 
     session: Session
     stored: Stored
+    entries: tuple[Entry, ...]
     how: How
     n_replayed: int = 0
     n_left_out: int = 0
@@ -86,6 +89,7 @@ class _Resume:
     ) -> None:
         self._store, self._stored, self._engine, self._changes = store, stored, engine, changes
         self._scalars: dict[str, Any] = stored.state["session"]
+        self._entries = tuple(map(entry_from_bytes, stored.entries))
         self._policy = from_spec(self._scalars["policy"])
         # Scores that a policy asked for before this one go on being computed.
         scores = also_score | frozenset(self._scalars["needs"])
@@ -132,6 +136,7 @@ class _Resume:
         return Resumption(
             session,
             self._stored,
+            self._entries,
             "exact" if is_exact else "replayed",
             n_replayed=0 if is_exact else max(1, self._scalars["turn"] - turn),
             n_left_out=n_left_out,
@@ -163,4 +168,4 @@ class _Resume:
             watcher=self._changes,
             **self._options,
         )
-        return Resumption(session, self._stored, "rebuilt")
+        return Resumption(session, self._stored, self._entries, "rebuilt")

@@ -212,11 +212,14 @@ class Saver:
         where = self._chat._memory.where(one.number for one in found if one.state == ON_PATH)
         return [replace(one, where=where[one.number]) if one.state == ON_PATH else one for one in found]
 
-    def forget_aside(self, what: int | str) -> bool:
-        """Forgets it in what was taken back and in earlier conversations alone; whether there was any of it."""
+    def forget_aside(self, what: int | str, *, anyway: bool) -> bool:
+        """Forgets it in what was taken back and in earlier conversations alone; whether there was any of it.
+
+        anyway: it was elsewhere, so what was written of it must leave the disk.
+        """
         forgetting = Forgetting().and_also(what)
         rows = [row for row in self.store.messages() if not row.on_path]
-        if not forgetting.texts_aside(self._chat.codec, rows, ()):
+        if not anyway and not forgetting.texts_aside(self._chat.codec, rows, ()):
             return False
         self._forgetting = forgetting
         return True
@@ -264,7 +267,7 @@ class Saver:
         now = {message.id: message for message in messages}
         there = [message.id in now or message.id in self._unsaid for message in self._path]
         is_forgotten = self._forgetting is not None
-        n_kept = len(there) if is_forgotten else _after_last(there)
+        n_kept = len(there) if is_forgotten else _before_first_false(there)
         if is_forgotten:
             self._unsaid |= {message.id for message in self._path if message.id not in now}
             self._path = tuple(now.get(m.id, replace(m, text="")) for m in self._path)
@@ -427,6 +430,6 @@ def _packed(state: Mapping[str, Any]) -> str:
     return json.dumps(state, sort_keys=True)
 
 
-def _after_last(flags: Sequence[bool]) -> int:
-    """How many there are up to the last one that is true."""
-    return next((i for i in range(len(flags), 0, -1) if flags[i - 1]), 0)
+def _before_first_false(flags: Sequence[bool]) -> int:
+    """How many there are before the first one that is false."""
+    return next((i for i, flag in enumerate(flags) if not flag), len(flags))

@@ -13,7 +13,7 @@ from edge_sir.recall.rows import PackedRows, row_from_bits
 from edge_sir.session import SavedRows
 from edge_sir.session.lean import bits_of, from_bits, from_lean, to_lean
 
-__all__ = ["Piece", "piece_from_bytes"]
+__all__ = ["Piece", "is_piece", "piece_from_bytes"]
 
 _NO_KEY = 0  # a store's keys begin at 1
 _BORN = [name for name, _ in COLUMNS].index("born")
@@ -97,6 +97,15 @@ def piece_from_bytes(data: bytes, number: int) -> Piece:
     except (ValueError, OverflowError) as error:  # the checksum was right
         raise StateError(f"these bytes are no piece of an archive: {error}") from None
     return Piece(number, turn, rows, epoch, _NO_KEY, born, bool(is_text))
+
+
+def is_piece(data: bytes) -> bool:
+    """Whether these bytes are whole."""
+    try:
+        piece_from_bytes(data, 1)
+    except StateError:
+        return False
+    return True
 
 
 def _checked(columns: Mapping[str, NDArray[Any]]) -> tuple[int, int]:

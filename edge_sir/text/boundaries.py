@@ -14,7 +14,7 @@ from edge_sir.core.ledger import ROLES, split
 from edge_sir.engine import TextCodec, Tokens
 from edge_sir.session.pending import Borders, PendingTokens
 
-__all__ = ["NO_SPACES", "TextBorders", "contains", "pattern_of", "sentences", "spelled", "words"]
+__all__ = ["NO_SPACES", "TextBorders", "contains", "pattern_of", "sentences", "spelled", "without", "words"]
 
 _ENDS = (".", "!", "?", ";", "。", "！", "？")
 _APOSTROPHES = "'’_"
@@ -112,6 +112,15 @@ def words(text: str) -> list[tuple[int, int]]:
 def contains(text: str, part: str) -> bool:
     """Whether `text` holds `part`, in any case and with any blanks, as whole words."""
     return pattern_of(part).search(text) is not None
+
+
+def without(codec: TextCodec, text: str, words: str) -> str:
+    """The text without the sentences that hold these words; words across two sentences take all of it."""
+    if not contains(text, words):
+        return text
+    said = sentences(codec, text)
+    kept = [sentence for sentence in said if not contains(sentence, words)]
+    return "".join(kept).strip() if len(kept) < len(said) else ""
 
 
 def pattern_of(part: str) -> re.Pattern[str]:

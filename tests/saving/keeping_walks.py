@@ -19,7 +19,8 @@ from unittest.mock import patch
 from chatting import ToyHost
 from keeping import copied, die, open_kept, picture, same_picture
 from recall_walks import PoisonedWalkError, RecallWalk
-from walks import NAMES, POLICIES, THINGS, check_cells
+from traces import traces
+from walks import NAMES, POLICIES, THINGS, VERBS, check_cells
 
 from edge_sir.chat import Chat
 from edge_sir.engine import SamplingParams
@@ -128,6 +129,18 @@ class KeptWalk(RecallWalk):
         except PoisonedWalkError:  # whoever begins anew goes on
             self.counts["poisoned"] += 1
             self.begin_process(self.path)
+
+    def do_forget_everywhere(self) -> None:
+        """Words, wherever they were said, unless a system prompt in force says them."""
+        words = f"{self.rng.choice(NAMES)} {self.rng.choice(VERBS)}"
+        error = self.tried(lambda: self.chat.forget(words))
+        self.settle()
+        self.twin.forget_words(words)
+        if error is None and not any(words in text for _, _, text in self.twin.said):
+            self.counts["forgot"] += 1
+            left = traces(self.path, words, list(words.encode()))
+            left = [where for where in left if not where.startswith("index")]  # other words have three of its letters
+            assert left == [], f"{words} stands {left}"
 
     # ---- processes ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from keeping import NAME, die, open_kept, picture, same_picture
 from traces import traces
 
 from edge_sir.chat import Chat
-from edge_sir.errors import ComputeError
+from edge_sir.errors import ComputeError, ConfigError
 from edge_sir.store.folder import StateFolder
 
 SECRET = "QXZJQ"  # no other text has one of these letters
@@ -259,6 +259,26 @@ def test_nothing_of_it_is_left(case: Callable[[Chat], int | str], made: str, tmp
     assert traces(path, SECRET, TOKENS) == []
     with StateFolder(path) as folder:
         assert folder.verify() == []
+
+
+def test_what_was_not_answered_yet_can_be_forgotten(tmp_path: Path) -> None:
+    """The power went while it was answered: it is no message of the transcript, and goes in with the next one."""
+    path = tmp_path / "state"
+    chat = open_kept(path)
+    say(chat, "Hello.")
+    next(chat.stream(f"{SAID} And this."))
+    die(chat)
+    with open_kept(path) as other:
+        assert traces(path, SECRET, TOKENS)
+        assert other.forget(SECRET) == () and other._unsent == ["Mind it. And this."]
+        assert traces(path, SECRET, TOKENS) == []
+        other.forget("Mind it")
+        with pytest.raises(ConfigError, match="nobody said"):
+            other.forget(SECRET)
+    with open_kept(path) as other:
+        assert other._unsent == ["And this."] and other.forget("this") == () and not other.awaits
+    with open_kept(path) as other:
+        assert not other.awaits
 
 
 @pytest.mark.parametrize("made", MADE)

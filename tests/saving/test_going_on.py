@@ -1,8 +1,13 @@
 """What a chat goes on from: small cases of what the walks do at random."""
 
+import sqlite3
 from pathlib import Path
 
+import pytest
 from keeping import die, open_kept, picture, same_picture
+
+from edge_sir.chat import Chat
+from edge_sir.errors import StateError
 
 
 def test_after_a_new_conversation_began_the_log_is_of_that_alone(tmp_path: Path) -> None:
@@ -42,3 +47,52 @@ def test_what_was_rebuilt_need_not_be_rebuilt_again(tmp_path: Path) -> None:
     with open_kept(tmp_path / "state") as third:
         assert third._saver.going_on.how == "exact"  # type: ignore[union-attr]
         same_picture(picture(third), then)
+
+
+def test_a_message_that_was_forgotten_whole_keeps_no_earlier_one_on_the_path(tmp_path: Path) -> None:
+    """It stays on the path as an empty row, and leaves that with the turns before it."""
+    chat = open_kept(tmp_path / "state")
+    for text in ("My name is Ada.", "I sell boats.", "My sister is Eve."):
+        chat.reply(text, max_tokens=3)
+    chat.forget(3)
+    chat.truncate(1)
+    chat.reply("My name is Finn.", max_tokens=3)
+    then = picture(chat)
+    die(chat)
+    with open_kept(tmp_path / "state") as other:
+        same_picture(picture(other), then)
+
+
+def chat_that_evicted(path: Path) -> Chat:
+    chat = open_kept(path, recall="cells", budget=128)
+    for i in range(10):
+        chat.reply(f"My locker has the number {i}. It is green.", max_tokens=3)
+    return chat
+
+
+def damage(path: Path, statement: str) -> None:
+    with sqlite3.connect(path / "edge-sir.db") as database:
+        assert database.execute(statement).rowcount > 0
+    database.close()
+
+
+def test_a_damaged_piece_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chat = chat_that_evicted(tmp_path / "state")
+    n_pieces, said = len(list(chat._archive or ())), picture(chat)["said"]
+    chat.close()
+    damage(tmp_path / "state", "UPDATE pieces SET body = x'0102' WHERE key = (SELECT min(key) FROM pieces)")
+    with open_kept(tmp_path / "state", recall="cells") as other:
+        assert len(list(other._archive or ())) == n_pieces - 1 and picture(other)["said"] == said
+        other.reply("And?", max_tokens=3)
+    assert "cannot be recalled" in caplog.text
+
+
+def test_a_damaged_log_leaves_the_text(tmp_path: Path) -> None:
+    chat_that_evicted(tmp_path / "state").close()
+    damage(
+        tmp_path / "state",
+        "UPDATE records SET entries = CAST(substr(entries, 1, length(entries) - 3) || x'000102' AS BLOB)"
+        " WHERE number = (SELECT max(number) FROM records WHERE length(entries) > 9)",
+    )
+    with pytest.raises(StateError):  # `Named` has the text read again then
+        open_kept(tmp_path / "state", recall="cells")
