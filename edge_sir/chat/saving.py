@@ -302,6 +302,7 @@ class Saver:
             dropped=() if archived is None else archived.dropped,
             lost=() if archived is None else archived.lost_cells,
             cleared=self._cleared,
+            unsent=tuple(chat._unsent),
         )
         blobs = {}
         if self._on_disk and archived is not None and chat._archive is not None:
@@ -331,7 +332,7 @@ class Saver:
             self._write_one(waiting, is_last=len(self._waiting) == 1)
             self._waiting.pop(0)
             self._written.append(waiting)
-            self._unsent = ()
+            self._unsent = waiting.record.unsent
             self.blobs.note_dropped((*waiting.record.dropped, *waiting.record.lost))
         self._note_unsent()
 

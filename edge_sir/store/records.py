@@ -35,10 +35,11 @@ def add(transaction: Transaction, layout: Layout, session: int, record: Record, 
     messages.add(connection, session, conversation, record.n_kept, record.messages, now)
     if record.forgotten is not None:
         _forget(transaction, layout, session, record.forgotten)
+    state, unsent = json.dumps(dict(record.state)), json.dumps(list(record.unsent))
     connection.execute(
-        "UPDATE sessions SET used = ?, n_turns = ?, conversation = ?, record = ?, state = ?, unsent = '[]'"
+        "UPDATE sessions SET used = ?, n_turns = ?, conversation = ?, record = ?, state = ?, unsent = ?"
         " WHERE id = ?",
-        (now, record.n_turns, conversation, last + 1, json.dumps(dict(record.state)), session),
+        (now, record.n_turns, conversation, last + 1, state, unsent, session),
     )
     return int(last) + 1
 

@@ -70,7 +70,7 @@ class SessionStore:
         return n
 
     def note_unsent(self, texts: Sequence[str]) -> None:
-        """Keeps what the user said and got no reply to yet; durable on return. The next `write` clears it."""
+        """Keeps what the user said and got no reply to yet; durable on return. The next `write` says it anew."""
         self._check_writable()
         with self._database.writing() as transaction:
             records.note_unsent(transaction.connection, self._id, texts)

@@ -71,7 +71,8 @@ class Record:
     dropped: keys that left the archive; their pieces and their blobs leave the disk. lost: keys of pieces that stay and
     whose blobs leave. n_turns: of the conversation.
     cleared: a new conversation begins. Its path is empty before this record (n_kept is 0); the old messages stay as an
-    earlier conversation; the old one's changes, entries, pieces, blobs and snapshots are removed.
+    earlier conversation; the old one's changes, entries, pieces, blobs and snapshots are removed. unsent: what the user
+    said and got no reply to yet, in place of what was noted.
     Keys are whole numbers from 0 to 2**63 - 1.
     """
 
@@ -86,6 +87,7 @@ class Record:
     lost: tuple[int, ...] = ()
     cleared: bool = False
     forgotten: Forgotten | None = None
+    unsent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from keeping import die, open_kept, picture, same_picture
 
 from edge_sir.chat import Chat
 from edge_sir.errors import StateError
+from edge_sir.store.session import SessionStore
 
 
 def test_after_a_new_conversation_began_the_log_is_of_that_alone(tmp_path: Path) -> None:
@@ -96,3 +97,35 @@ def test_a_damaged_log_leaves_the_text(tmp_path: Path) -> None:
     )
     with pytest.raises(StateError):  # `Named` has the text read again then
         open_kept(tmp_path / "state", recall="cells")
+
+
+def chat_with_unsent(path: Path, text: str) -> Chat:
+    """A chat that goes on after it was cut while it read this."""
+    chat = open_kept(path)
+    chat.reply("My name is Ada.", max_tokens=3)
+    next(chat.stream(text, max_tokens=3))
+    die(chat)
+    other = open_kept(path)
+    assert other._unsent == [text]
+    return other
+
+
+@pytest.mark.parametrize("what", ["pin", "set_system", "set_budget", "forget"])
+def test_a_command_keeps_what_is_unsent_in_its_own_record(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record took it from the disk, and a power cut before it was noted again lost it."""
+    chat = chat_with_unsent(tmp_path / "state", "Where is my locker?")
+    monkeypatch.setattr(SessionStore, "note_unsent", lambda *_: None)
+    getattr(chat, what)({"pin": 1, "set_system": "Be kind.", "set_budget": 200, "forget": "Ada"}[what])
+    die(chat)
+    with open_kept(tmp_path / "state") as other:
+        assert other._unsent == ["Where is my locker?"]
+
+
+def test_what_is_unsent_goes_with_its_record(tmp_path: Path) -> None:
+    chat = chat_with_unsent(tmp_path / "state", "Where is my locker?")
+    chat.reply("And my key?", max_tokens=3)
+    die(chat)
+    with open_kept(tmp_path / "state") as other:
+        assert other._unsent == [] and [m.role for m in other.transcript][-3:] == ["user", "user", "assistant"]

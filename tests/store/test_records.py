@@ -108,7 +108,9 @@ def test_what_got_no_reply_is_kept_until_the_next_record(tmp_path: Path) -> None
     store.note_unsent(["are you there?", "hello \ud800"])
     with StateFolder(tmp_path / "state", read_only=True) as other:
         assert other.open("ada").read().unsent == ("are you there?", "hello \ud800")
-    store.write(turn(1, 0, "are you there?", "yes"))
+    store.write(replace(turn(1, 0, "are you there?", "yes"), unsent=("hello \ud800",)))
+    assert store.read().unsent == ("hello \ud800",)
+    store.write(turn(2, 2, "hello"))
     assert store.read().unsent == ()
     folder.close()
 
