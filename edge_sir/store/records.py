@@ -37,8 +37,7 @@ def add(transaction: Transaction, layout: Layout, session: int, record: Record, 
         _forget(transaction, layout, session, record.forgotten)
     state, unsent = json.dumps(dict(record.state)), json.dumps(list(record.unsent))
     connection.execute(
-        "UPDATE sessions SET used = ?, n_turns = ?, conversation = ?, record = ?, state = ?, unsent = ?"
-        " WHERE id = ?",
+        "UPDATE sessions SET used = ?, n_turns = ?, conversation = ?, record = ?, state = ?, unsent = ? WHERE id = ?",
         (now, record.n_turns, conversation, last + 1, state, unsent, session),
     )
     return int(last) + 1
