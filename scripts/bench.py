@@ -1,6 +1,6 @@
 """Measures what edge-sir costs beside bare llama.cpp.
 
-Every figure is a ratio of things measured in turn in one process (A B A B ..., medians), so that a busy
+Nearly every figure is a ratio of things measured in turn in one process (A B A B ..., medians), so that a busy
 machine changes both sides alike; on a very busy one use --threads 1. Bare means llama_decode in a loop,
 from Python, in a context of the same settings.
 
@@ -9,7 +9,7 @@ from Python, in a context of the same settings.
     bench_stats.py    figures, spread, table, JSON        bench_eval.py     a played dialogue
     bench_restore.py  saved cells that come back          bench_text.py     a megabyte of text
     bench_recall.py   the first token of a turn that recalls
-    bench_sessions.py what a session on disk takes
+    bench_sessions.py what a session on disk takes        bench_search.py   100,000 messages
 """
 
 import argparse
@@ -30,6 +30,7 @@ import bench_context
 import bench_eval
 import bench_recall
 import bench_restore
+import bench_search
 import bench_sessions
 import bench_text
 from bench_rig import Setup, clock_of, copy_bytes_per_s, say
@@ -91,14 +92,15 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
         figures += bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
         figures += bench_restore.restoring(model, setup, setup.pick(15, 60))
         figures.append(bench_text.encoding(model, setup, setup.pick(3, 10)))
-        figures += bench_sessions.resuming(model, setup, setup.pick(5, 20))
+        figures += bench_sessions.snapshots(model, setup, setup.pick(15, 50))
     finally:
         model.close()
     figures.append(bench_chat.generation(setup, setup.pick(4, 20), copy_speed))
     figures += bench_chat.turns(setup, setup.pick(3, 8))
     figures += bench_recall.recalling(setup, setup.pick(14, 56))
     figures.append(bench_eval.evaluation(setup, path))
-    figures += bench_sessions.storing(setup.pick(30, 200))
+    figures.append(bench_sessions.saving(setup, setup.pick(24, 60), 4))
+    figures += bench_search.searching(setup, setup.pick(3, 10))
     return figures + _gemma(setup) + _half(setup, copy_speed)
 
 
@@ -132,7 +134,7 @@ def _half(setup: Setup, copy_speed: float) -> list[Figure]:
         figures.append(bench_context.prefill_figure(keys[1], model, taken))
         _, reread = bench_context.overflow(model, setup, taken, setup.pick(15, 60), copy_speed)
         restored = bench_restore.restoring(model, setup, setup.pick(15, 60), restore_keys)
-        resumed = bench_sessions.resuming(model, setup, setup.pick(5, 20), session_keys)
+        resumed = bench_sessions.snapshots(model, setup, setup.pick(15, 50), session_keys)
     finally:
         model.close()
     recalled = bench_recall.recalling(replace(setup, model=str(path)), setup.pick(14, 42), recall_keys)

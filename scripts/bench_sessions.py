@@ -1,188 +1,253 @@
-"""The figures about sessions on disk: what a turn, a snapshot, going on and a search take, beside the bare file system.
+"""The figures about sessions on disk: a turn's record, a snapshot of a full context, and going on from one.
 
-A bare write is of as many bytes as the store wrote, in the same folder: for a turn at the end of an open file that is
-synced, for a snapshot as a new file whose bytes and name are.
+What goes to disk is beside the least that could: as many bytes written and synced with nothing around. Seconds are the
+wall's here, also with one thread, since who waits for the disk is on no core. TMPDIR names the disk.
 """
 
 import os
-import random
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from io import RawIOBase
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
+from bench_chat import chat_text
 from bench_rig import Setup, prose, say
-from bench_stats import Figure, Floats, paired
+from bench_stats import Figure, bootstrap, paired
 
 from edge_sir.core.budget import Budget
 from edge_sir.llama.engine import EngineOptions, LlamaEngine
 from edge_sir.llama.native import NativeModel
-from edge_sir.memory.transcript import Message
+from edge_sir.options import Options
 from edge_sir.policies import from_spec
+from edge_sir.runtime import Model, ensure_model
 from edge_sir.session import Session, SessionState
-from edge_sir.session.changes import Changes
+from edge_sir.store.files import Files
 from edge_sir.store.folder import StateFolder
+from edge_sir.store.layout import Layout
 from edge_sir.store.session import SessionStore
-from edge_sir.store.values import Record, Snapshot
+from edge_sir.store.values import Record, Snapshot, Stored
 
-__all__ = ["KEYS", "STORE_KEYS", "resuming", "storing"]
+__all__ = ["KEYS", "saving", "snapshots"]
 
-STORE_KEYS = ("save_turn_over_fsync", "search_ms_100k")
 KEYS = ("snapshot_over_raw", "resume_s", "state_bytes_over_kv")
 
-_N_CELLS, _N_TURN, _N_MESSAGES = 1024, 110, 100_000
-_WORDS = ("harbour", "lantern", "orchard", "copper", "violin", "granite", "meadow", "thistle", "anchor", "saffron")
+_N_CELLS = 1024
+_N_READ, _REPLY = 86, 24  # tokens of a turn: 110, without those of the template
+_N_FILLING = 10  # turns until the cells are full
 
 
-# ---- a turn, a search: no model ------------------------------------------------------------------
+# ---- a turn's record -----------------------------------------------------------------------------
 
 
-def storing(n_rounds: int, n_messages: int = _N_MESSAGES) -> list[Figure]:
-    """A turn's record beside a bare write and sync of as many bytes; a search over many messages, in ms."""
-    say(f"a turn on disk, {n_rounds} rounds")
-    with tempfile.TemporaryDirectory() as name, StateFolder(Path(name)) as folder:
-        with folder.create("bench", model="", fingerprint="") as store:
-            turns, bare, n_bytes = _turns(store, Path(name), n_rounds)
-            saved = paired(STORE_KEYS[0], turns, bare, detail={"bytes": n_bytes, "turn_ms": 1e3 * np.median(turns)})
-            say(f"a search over {n_messages:,} messages")
-            _tell(store, n_messages)
-        return [saved, _searches(folder, n_rounds, n_messages)]
+def saving(setup: Setup, n_turns: int, n_sessions: int, key: str = "save_turn_over_fsync") -> Figure:
+    """A turn's record beside a bare write and fsync of as many bytes as SQLite's log grew by.
+
+    Real turns of a full context are played once, and what they added is written again into `n_sessions` new sessions.
+    """
+    with tempfile.TemporaryDirectory(prefix="edge-sir-") as path:
+        records = _played(setup, n_turns, Path(path) / "played")
+        say(f"writing {n_sessions} x {n_turns} records")
+        pairs, n_bytes, n_emptied, mean = _rewritten(records, n_sessions, Path(path))
+    turn_s, bare_s = np.array(pairs).T
+    detail = {
+        "log_bytes": float(np.median(n_bytes)),
+        "record_ms": 1e3 * float(np.median(turn_s)),
+        "fsync_ms": 1e3 * float(np.median(bare_s)),
+        "log_emptied": n_emptied,  # a checkpoint: such a write is in the mean alone
+        "mean_ratio": mean,
+    }
+    return paired(key, turn_s, bare_s, detail=detail)
 
 
-def _turns(store: SessionStore, folder: Path, n_rounds: int) -> tuple[Floats, Floats, float]:
-    """Seconds of each record and of each bare write; bytes of a record in the log of the database."""
-    rng, changes = random.Random(0), os.urandom(_N_TURN * 18)
-    log, seconds, sizes = folder / "edge-sir.db-wal", [], []
-    with (folder / "bare").open("wb", buffering=0) as bare:
-        for i in range(n_rounds + 1):
-            record, before = _record(rng, i, changes), log.stat().st_size
-            taken = _seconds(lambda record=record: store.write(record))
-            size = log.stat().st_size - before
-            if size <= 0:  # the log began anew
-                continue
-            part = os.urandom(size)
-            sizes.append(size)
-            seconds.append((taken, _seconds(lambda part=part: _append(bare, part))))
-    rounds = np.array(seconds[1:])
-    return rounds[:, 0], rounds[:, 1], float(np.median(sizes))
+def _played(setup: Setup, n_turns: int, folder: Path) -> list[Record]:
+    """What each of `n_turns` turns added to a session; the cells are full after the first 10."""
+    options = Options(
+        model=setup.model, threads=setup.threads, budget=_N_CELLS, max_tokens=_REPLY, session="bench",
+        state_dir=folder, quiet=True,
+    )  # fmt: skip
+    with Model(ensure_model(setup.model, quiet=True), options) as model:
+        chat = model.chat()
+        pieces = chat_text(chat, n_turns * _N_READ).split(". ")
+        with StateFolder(folder, read_only=True) as reader, reader.open("bench") as store:
+            records, before = [], store.read()
+            for i in range(n_turns):
+                if i % 10 == 0:
+                    say(f"turns to save, {i} of {n_turns}")
+                chat.reply(". ".join(pieces[i * len(pieces) // n_turns : (i + 1) * len(pieces) // n_turns]) + ".")
+                now = store.read()
+                records.append(_added(store, before, now))
+                before = now
+    return records
 
 
-def _record(rng: random.Random, i: int, changes: bytes) -> Record:
-    said = tuple(Message(i + 1, role, _text(rng, 40), 2 * i + j + 1) for j, role in enumerate(("user", "assistant")))
-    return Record(n_kept=2 * i, messages=said, changes=changes, state={"session": {"turn": i}}, n_turns=i + 1)
+def _added(store: SessionStore, before: Stored, now: Stored) -> Record:
+    """The record between two readings, as it was written."""
+    n = len(before.path)
+    return Record(
+        n_kept=n,
+        messages=tuple(row.message for row in now.path[n:]),
+        changes=b"".join(store.changes(before.record)),
+        state=now.state,
+        n_turns=store.info.n_turns,
+        entries=now.entries[len(before.entries) :],
+        pieces={key: body for key, body in now.pieces.items() if before.pieces.get(key) != body},
+        dropped=tuple(before.pieces.keys() - now.pieces.keys()),
+    )
 
 
-def _text(rng: random.Random, n_words: int) -> str:
-    return " ".join(f"{rng.choice(_WORDS)}{rng.randrange(1000)}" for _ in range(n_words))
+def _rewritten(
+    records: Sequence[Record], n_sessions: int, folder: Path
+) -> tuple[list[tuple[float, float]], list[int], int, float]:
+    """Seconds (record, bare) of each write, and bytes; how often the log was emptied; the ratio of the sums."""
+    target = folder / "again"
+    wal, files, bare = Layout(target).wal, Files(), os.open(folder / "bare", os.O_WRONLY | os.O_CREAT, 0o600)
+    pairs, n_bytes, emptied_s = [], [], []
+    try:
+        with StateFolder(target) as again:
+            for i in range(n_sessions):
+                with again.create(f"bench {i}", model="bench", fingerprint="bench") as store:
+                    for k, record in enumerate(records):
+                        size = wal.stat().st_size
+                        record_s = _seconds(lambda store=store, record=record: store.write(record))
+                        grown = wal.stat().st_size - size
+                        if k < _N_FILLING:
+                            continue
+                        if grown <= 0:
+                            emptied_s.append(record_s)
+                            continue
+                        bare_s = _seconds(lambda grown=grown: _append(files, bare, folder / "bare", os.urandom(grown)))
+                        pairs.append((record_s, bare_s))
+                        n_bytes.append(grown)
+    finally:
+        os.close(bare)
+    ours, theirs = np.array(pairs).sum(0)
+    n = len(pairs)
+    mean = (ours + sum(emptied_s)) / (theirs * (n + len(emptied_s)) / n)
+    return pairs, n_bytes, len(emptied_s), float(mean)
 
 
-def _tell(store: SessionStore, n_messages: int) -> None:
-    rng, n_kept = random.Random(1), len(store.read().path)
-    for start in range(0, n_messages, 1000):
-        said = tuple(Message(1, "user", _text(rng, 20), 10**6 + start + i) for i in range(1000))
-        store.write(Record(n_kept=n_kept + start, messages=said, changes=b"", state={}, n_turns=1))
-
-
-def _searches(folder: StateFolder, n_rounds: int, n_messages: int) -> Figure:
-    rng = random.Random(2)
-    wanted = [f"{rng.choice(_WORDS)}{rng.randrange(1000)}" for _ in range(n_rounds)]
-    long = [_seconds(lambda words=words: folder.search(words)) for words in wanted]
-    short = [_seconds(lambda words=words: folder.search(words[:2])) for words in wanted]
-    detail = {"messages": n_messages, "n": n_rounds, "two_characters_ms": 1e3 * float(np.median(short))}
-    return Figure(STORE_KEYS[1], 1e3 * float(np.median(long)), detail=detail)
+def _append(files: Files, descriptor: int, path: Path, data: bytes) -> None:
+    os.write(descriptor, data)
+    files.sync(descriptor, path)
 
 
 # ---- snapshots -----------------------------------------------------------------------------------
 
 
-def resuming(model: NativeModel, setup: Setup, n_rounds: int, keys: Sequence[str] = KEYS) -> list[Figure]:
-    """A snapshot of a full session beside a bare file; going on from it, in s; its bytes beside the cells'."""
-    say(f"snapshots of {_N_CELLS} cells, {n_rounds} rounds")
+def snapshots(model: NativeModel, setup: Setup, n_rounds: int, keys: Sequence[str] = KEYS) -> list[Figure]:
+    """What writing a snapshot takes beside the bare file, going on from it beside reading it, and its size."""
+    say(f"snapshots of {model.header.path.name}, {n_rounds} rounds")
     engine = LlamaEngine(model, _N_CELLS, EngineOptions(threads=setup.threads))
     try:
+        session = _filled(engine)
         with (
-            tempfile.TemporaryDirectory() as name,
-            StateFolder(Path(name)) as folder,
-            folder.create("bench", model="", fingerprint="") as store,
+            tempfile.TemporaryDirectory(prefix="edge-sir-") as path,
+            StateFolder(Path(path) / "state") as folder,
+            folder.create("bench", model=engine.spec.model, fingerprint=engine.spec.fingerprint) as store,
         ):
-            return _snapshots(engine, store, Path(name), n_rounds, keys)
+            rounds = []
+            for i in range(n_rounds + 1):
+                taken, session = _one_round(session, store, folder.path, first=i % 2)
+                rounds.append(taken)
+            n_bytes = store.snapshots()[0].n_bytes
+        resident = len(session.ledger)
     finally:
         engine.close()
-
-
-def _snapshots(
-    engine: LlamaEngine, store: SessionStore, folder: Path, n_rounds: int, keys: Sequence[str]
-) -> list[Figure]:
-    session = _full_session(engine)
-    store.write(Record(n_kept=0, messages=(), changes=b"", state={}, n_turns=1))
-    seconds = []
-    for _ in range(n_rounds + 1):
-        state, cells = session.snapshot()
-        parts = (state.dump(), cells)
-        written = _seconds(lambda parts=parts: store.write_snapshot(Snapshot(1, "", parts)))
-        bare = _seconds(lambda parts=parts: _write(folder / "bare", parts))
-        resumed = _seconds(lambda: _resume(engine, store))
-        read = _seconds(lambda: (folder / "bare").read_bytes())
-        seconds.append((written, bare, resumed, read))
-    written, bare, resumed, read = np.array(seconds[1:]).T
-    n_bytes = sum(map(len, parts))
-    kv = engine.spec.kv_bytes * len(session.ledger) / engine.spec.n_ctx
-    detail = {"bytes": n_bytes, "ms": 1e3 * np.median(written), "bare_ms": 1e3 * np.median(bare)}
-    over_reading = float(np.median(resumed / read))
+    written, raw, resumed, read, made = np.array(rounds[1:]).T
+    kv_bytes = engine.spec.kv_bytes * resident / engine.spec.n_ctx
+    low, high = bootstrap(n_rounds, lambda i: float(np.median(resumed[i])))
     return [
-        paired(keys[0], written, bare, detail=detail),
-        Figure(keys[1], float(np.median(resumed)), detail={"cells": len(session.ledger), "over_reading": over_reading}),
-        Figure(keys[2], n_bytes / kv, detail={"bytes": n_bytes, "kv_bytes": kv}),
+        paired(
+            keys[0],
+            written,
+            raw,
+            detail={"write_ms": _ms(written), "raw_ms": _ms(raw), "made_ms": _ms(made), "bytes": n_bytes},
+        ),
+        Figure(
+            keys[1],
+            float(np.median(resumed)),
+            low,
+            high,
+            f"95 % of {n_rounds} times",
+            limit=float(np.median(read)),
+            limit_is=f"reading the {n_bytes / 1e6:.0f} MB alone, {_HOW_READ}",
+            detail={"resident": resident},
+        ),
+        Figure(keys[2], n_bytes / kv_bytes, detail={"bytes": n_bytes, "kv_bytes": kv_bytes, "resident": resident}),
     ]
 
 
-def _full_session(engine: LlamaEngine) -> Session:
-    session = Session(engine, from_spec("sir"), Budget(_N_CELLS))
-    session.ledger.watcher = Changes()
-    session.begin_turn()
-    session.start_message()
-    session.feed(prose(engine.text, _N_CELLS - 1), "user")
-    while session.step():
-        pass
+_HOW_READ = "from the disk" if hasattr(os, "posix_fadvise") else "perhaps from memory"
+
+
+def _ms(seconds: np.ndarray) -> float:
+    return 1e3 * float(np.median(seconds))
+
+
+def _filled(engine: LlamaEngine) -> Session:
+    """A session that has evicted, with every cell of its budget in use."""
+    session = Session(engine, from_spec(Options().policy), Budget(_N_CELLS))
+    tokens = prose(engine.text, 2 * _N_CELLS)
+    at = 0
+    for n in (_N_CELLS - 64, 128, 128):
+        _read(session, tokens[at : at + n])
+        at += n
+    _read(session, tokens[at : at + _N_CELLS - len(session.ledger)])
+    if len(session.ledger) != _N_CELLS or not session.stats.evictions:
+        raise RuntimeError(f"{len(session.ledger)} of {_N_CELLS} cells are in use, {session.stats.evictions} evictions")
     return session
 
 
-def _resume(engine: LlamaEngine, store: SessionStore) -> None:
-    """From the open engine to a session that can go on."""
+def _read(session: Session, tokens: np.ndarray) -> None:
+    session.begin_turn()
+    session.start_message()
+    session.feed(tokens, "user")
+    while session.step():
+        pass
+
+
+def _one_round(session: Session, store: SessionStore, folder: Path, *, first: int) -> tuple[list[float], Session]:
+    """Seconds: a snapshot written, the bare file, a session that goes on, its bytes read, a snapshot made."""
+    files, spec = Files(), session.engine.spec
+    started = time.perf_counter()
+    state, cells = session.snapshot()
+    snapshot = Snapshot(0, spec.fingerprint, (state.dump(), cells))
+    made_s = time.perf_counter() - started
+    bare, raw = folder / "bare", os.urandom(sum(map(len, snapshot.parts)))
+    written_s, raw_s = _in_turn(lambda: store.write_snapshot(snapshot), lambda: files.put(bare, [raw]), first=first)
+    for path in (bare, *(folder / "snapshots").iterdir()):
+        _leave_memory(path)
+    found: list[Session] = []
+    resumed_s, read_s = _in_turn(lambda: found.append(_resumed(session, store)), bare.read_bytes, first=first)
+    return [written_s, raw_s, resumed_s, read_s, made_s], found[0]
+
+
+def _resumed(session: Session, store: SessionStore) -> Session:
+    """As a new process goes on, whose engine is open and empty; this one's cells are removed first."""
+    engine = session.engine
     head, cells = store.read_snapshot(store.snapshots()[0])
     state = SessionState.load(head)
-    engine.load(0, cells)
-    Session.from_state(state, engine, from_spec("sir"), Budget(_N_CELLS))
+    engine.load(session.seq, cells)
+    return Session.from_state(state, engine, session.policy, session.budget, seq=session.seq)
 
 
-# ---- the bare file system ------------------------------------------------------------------------
+def _leave_memory(path: Path) -> None:
+    """The next reading is from the disk, as after a power cut, where the system can be asked for that."""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _append(file: RawIOBase, part: bytes) -> None:
-    file.write(part)
-    os.fsync(file.fileno())
+def _in_turn(one: Callable[[], object], other: Callable[[], object], *, first: int) -> tuple[float, float]:
+    """Seconds of both; `other` goes first every second time, since who follows finds the disk busy."""
+    if first:
+        other_s = _seconds(other)
+        return _seconds(one), other_s
+    return _seconds(one), _seconds(other)
 
 
-def _write(path: Path, parts: Sequence[bytes]) -> None:
-    """A new file, its bytes and its name synced."""
-    temporary = path.with_name("bare.tmp")
-    with temporary.open("wb") as file:
-        for part in parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    """Of the wall: a disk is waited for."""
-    started = perf_counter()
-    call()
-    return perf_counter() - started
+def _seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""The pure helpers of scripts/bench: statistics, table, JSON. Nothing here is timed."""
+"""The pure helpers of scripts/bench: statistics, table, JSON. No test depends on a time."""
 
 import json
 from collections.abc import Callable
@@ -7,6 +7,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+
+from edge_sir.llama.native import NativeModel
+from edge_sir.memory.transcript import Message
+from edge_sir.store.folder import StateFolder
+from edge_sir.store.values import Record
 
 HOST = {"cpu": "abacus", "threads": 2}
 
@@ -79,3 +84,59 @@ def test_a_model_that_is_not_here_is_named_with_the_remedy(
     assert [figure.key for figure in figures] == ["prefill_scored_ratio_gemma", *keys]
     assert set(stats.TARGETS) >= {figure.key for figure in figures}
     assert all(figure.value is None and "edge-sir models get" in figure.note for figure in figures)
+
+
+def test_what_was_said_is_searched_and_the_slowest_kind_is_the_figure(
+    import_script: Callable[[str], ModuleType],
+) -> None:
+    search, rig = import_script("bench_search"), import_script("bench_rig")
+    setup = rig.Setup("none", 1, True, rig.clock_of(1))
+    figures = search.searching(setup, 1, n_messages=300)
+    assert [figure.key for figure in figures] == ["search_ms_100k", "search_ms_100k_short"]
+    for figure in figures:
+        kinds = [value for name, value in figure.detail.items() if name.endswith("_ms")]
+        assert figure.value == max(kinds) > 0 and len(kinds) >= 2 and figure.detail["messages"] == 300
+
+
+def test_what_the_bench_calls_never_said_is_not_found(
+    import_script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    search = import_script("bench_search")
+    random = np.random.default_rng(0)
+    words = search._vocabulary(random)
+    with StateFolder(tmp_path / "state") as folder:
+        texts = search._fill(folder, random, words, 500)
+        for kinds in search._queries(random, words, texts):
+            assert not any(folder.search(query) for query in kinds["never_said"])
+            assert all(folder.search(query) for query in kinds["common"])
+
+
+def test_a_session_on_disk_is_measured_beside_bare_files(
+    import_script: Callable[[str], ModuleType], smollm2: NativeModel
+) -> None:
+    sessions, rig = import_script("bench_sessions"), import_script("bench_rig")
+    written, resumed, size = sessions.snapshots(smollm2, rig.Setup("none", 1, True, rig.clock_of(1)), 2)
+    assert [figure.key for figure in (written, resumed, size)] == list(sessions.KEYS)
+    assert written.value > 0 and resumed.value > resumed.limit > 0
+    assert size.detail["resident"] == 1024 and 1 < size.value <= 1.1
+    assert written.detail["bytes"] == size.detail["bytes"] > size.detail["kv_bytes"] > 20e6
+
+
+def test_records_of_turns_are_written_again_as_they_were(
+    import_script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    sessions = import_script("bench_sessions")
+    said = [Message(i, "user", f"this is turn {i}", i + 1) for i in range(14)]
+    added = [Record(i, (said[i],), bytes([i]), {"n": i}, i, pieces={i: b"piece"}) for i in range(14)]
+    with StateFolder(tmp_path / "one") as folder, folder.create("a", model="m", fingerprint="f") as store:
+        before, found = store.read(), []
+        for record in added:
+            store.write(record)
+            now = store.read()
+            found.append(sessions._added(store, before, now))
+            before = now
+    assert found == added
+    pairs, n_bytes, n_emptied, mean = sessions._rewritten(found, 2, tmp_path)
+    assert len(pairs) == len(n_bytes) == 2 * (14 - 10) and n_emptied == 0
+    assert min(n_bytes) > 4096 and mean > 0 and all(ours > 0 and bare > 0 for ours, bare in pairs)
+    assert (tmp_path / "bare").stat().st_size == sum(n_bytes)
