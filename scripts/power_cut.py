@@ -1,10 +1,12 @@
-"""Power cuts: a real process that talks in a session is killed at random moments, and the next one must find all of it.
+"""Power cuts: a real process that talks in a session is killed again and again, and the next one must find all of it.
 
-Each life of the process (power_cut_talk.py) is killed by its parent after a random time, or kills itself at a random
-point: before or after an SQL statement (of a turn, a forget, a migration), a step of a snapshot's or a blob's file, a
-decode, a save of the archive, a step of going on, or between a call's return and its acknowledgement. The next life
-says what it found, which is held against what was acknowledged. SIGKILL leaves the page cache as it is, so this proves
-nothing about fsync: tests/store/test_power.py does.
+power_cut.py         arguments, the order      power_cut_points.py  where a process kills itself
+power_cut_talk.py    a process and its calls   power_cut_judge.py   what must be there, and what is
+
+Each process is killed by its parent after a random time, or kills itself at a point: between the reply's last token
+and its record, in a transaction, a commit, a checkpoint, a migration, a snapshot, a blob, an eviction, a forget, in
+going on itself, ... The next one says what it found, which is held against what was acknowledged. SIGKILL leaves the
+page cache as it is, so this proves nothing about fsync: tests/store/test_power.py does.
 """
 
 import argparse
@@ -14,97 +16,178 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from one_line_parser import OneLineParser
-from power_cut_talk import KINDS
+from power_cut_judge import Known, in_files
+from power_cut_points import AT_ITS_END, AT_RANDOM, BLOBS, POINTS
+from power_cut_talk import Settings
 
 from edge_sir import EdgeSirError, UserError
-from edge_sir.store.folder import StateFolder
+from edge_sir.errors import ConfigError
+from edge_sir.models import resolve
+
+__all__ = ["Report", "main", "play"]
 
 _TALK = Path(__file__).with_name("power_cut_talk.py")
-_MOST = {"statement": 400, "file": 24, "decode": 120, "archive": 12, "resume": 4, "acknowledge": 6, "time": 1}
-_N_LIVES = 12  # of one state folder
+_N_LIVES = 10  # of one state folder
 _LIMIT_S = 120.0
-
-Said = list[list[Any]]
-
-
-@dataclass
-class Life:
-    """What a process said before it died. opened: None if it was killed before that."""
-
-    opened: dict[str, Any] | None = None
-    acknowledged: Said | None = None
-    doing: dict[str, Any] | None = None
-    reading: str | None = None
-    stderr: str = ""
-    open_s: float = 0.0
+_NAME = "ada"
+# Few cells and short replies, so that much is evicted and recalled.
+_TERMS: tuple[dict[str, Any], ...] = (
+    {"budget": 192, "archive_on_disk": True, "resume_s": 1.0},
+    {"budget": 224},
+    {"budget": 192, "positions": "gaps", "kv_k": "q8_0", "kv_v": "q8_0", "flash_attn": "on", "resume_s": 1.0},
+    {"budget": 192, "positions": "gaps", "archive_on_disk": True, "resume_s": 3.0},
+)
 
 
 @dataclass
 class Report:
-    """kinds: kills by kind. ways: how sessions were gone on with. faults: what must not be, in words."""
+    """kills: by point; missed: where a process never came to its point and was killed at its end. ways: how sessions
+    were gone on with. faults: what must not be, in words.
+    """
 
-    kinds: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
     ways: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
-    n_acknowledged: int = 0
-    slowest_s: float = 0.0
+    n_calls: int = 0
+    n_left_out: int = 0
+    slowest_open_s: float = 0.0
+    slowest_resume_s: float = 0.0
+
+    @property
+    def n_kills(self) -> int:
+        return sum(self.kills.values()) + sum(self.missed.values())
 
     def text(self) -> str:
-        lines = [
-            f"{sum(self.kinds.values())} kills: " + ", ".join(f"{n} {kind}" for kind, n in sorted(self.kinds.items()))
-        ]
+        """A few lines."""
+        kills = (f"  {n:4} {name}" for name, n in sorted(self.kills.items()))
+        lines = [f"{self.n_kills} kills, {self.n_calls} calls acknowledged", *kills]
+        lines.append(f"  {sum(self.missed.values()):4} after the last call, since the point was not reached")
         lines.append("gone on with: " + ", ".join(f"{n} {way}" for way, n in sorted(self.ways.items())))
-        lines.append(
-            f"{self.n_acknowledged} messages acknowledged; slowest opening {self.slowest_s:.1f} s, the model's included"
-        )
+        lines.append(f"tokens left out, since their cells were nowhere: {self.n_left_out}")
+        lines.append(f"slowest resume {self.slowest_resume_s:.2f} s; with the model {self.slowest_open_s:.2f} s")
         return "\n".join([*lines, *(self.faults or ["no fault"])])
 
 
-def play(folder: Path, n_kills: int, seed: int, options: dict[str, Any], *, n_calls: int = 8) -> Report:
-    """Kills `n_kills` processes; folder: gets a state folder for every dozen of them."""
-    rng, report = random.Random(seed), Report()
-    state, expected, before = folder, None, Life()
-    for i in range(n_kills + 1):
-        if i % _N_LIVES == 0 or i == n_kills:
-            if i:
-                _look(state, expected, before, options, report)
-            if i == n_kills:
-                break
-            state, expected, before = folder / f"state-{i}", [], Life()
-            terms = {"archive_on_disk": rng.random() < 0.5, "resume_s": rng.choice((0.5, 3.0, 10.0))}
-        kind = rng.choice(KINDS)
-        life = _live(state, rng, kind, options | terms, n_calls)
-        report.kinds[kind] += 1
-        before = _judge(f"kill {i} ({kind})", life, before, report)
-    return report
+class Session:
+    """One state folder through its processes. rng: where and when they die. also: options of a process."""
+
+    def __init__(self, folder: Path, rng: random.Random, terms: dict[str, Any], also: dict[str, Any], report: Report):
+        self._folder, self._rng, self._report = folder, rng, report
+        self._terms, self._also = terms, also
+        self._known = Known()
+        self._n_migrations = self._n_cut = 0
+        self._n_lives = 0
+
+    def comes_to(self, point: str) -> bool:
+        """Whether it can come to this point."""
+        return point != BLOBS or bool(self._terms.get("archive_on_disk"))
+
+    def live(self, point: str, n_calls: int, *, other_build: bool = False) -> None:
+        """One process, until it is dead."""
+        rng = self._rng
+        if point == "in a migration" and self._n_lives:
+            self._n_migrations += 1
+        self._n_lives += 1
+        where = POINTS[point]
+        settings = Settings(
+            folder=str(self._folder),
+            terms=self._terms if self._known.last is None else {"session": _NAME},
+            seed=rng.randrange(2**31),
+            point=point,
+            number=rng.randint(1, where.most),
+            delay_s=rng.uniform(0, where.delay_s),
+            n_before=rng.randint(0, n_calls),
+            n_calls=n_calls,
+            n_migrations=self._n_migrations,
+            other_build=other_build,
+            also=self._also,
+        )
+        self._watch(settings)
+
+    def _watch(self, settings: Settings) -> None:
+        """Holds what the process says against what is known."""
+        name = f"{self._folder.name}, process {self._n_lives} ({settings.point})"
+        is_open, is_there, after_s = False, False, None
+        if settings.point == AT_RANDOM:
+            is_there, after_s = True, self._rng.uniform(0, 0.4 * (settings.n_before + settings.n_calls))
+        with _process(settings) as (process, errors):
+            kill = threading.Timer(_LIMIT_S, process.kill)
+            kill.start()
+            for step in _steps(process):
+                if "opened" in step:
+                    is_open = True
+                    self._look(name, step["opened"], settings)
+                    if after_s is not None:
+                        kill.cancel()
+                        kill = threading.Timer(after_s, process.kill)
+                        kill.start()
+                if "warned" in step:
+                    self._fault(name, f"it warned: {step['warned']}")
+                if step.get("problem"):
+                    self._fault(name, step["problem"])
+                is_there |= "reached" in step
+                self._report.n_calls += "done" in step
+                self._known.note(step)
+            process.wait()
+            is_stuck = kill.finished.is_set() and after_s is None
+            kill.cancel()
+            if is_stuck:
+                self._fault(name, f"it was not at its end after {_LIMIT_S:.0f} s")
+            if process.returncode != -9:
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip().splitlines()
+                self._fault(name, f"it ended by itself ({process.returncode}): {said[-1:]}")
+        self._n_cut = 0 if is_open else self._n_cut + 1
+        if settings.point != AT_ITS_END:
+            (self._report.kills if is_there else self._report.missed)[settings.point] += 1
+
+    def _look(self, name: str, opened: dict[str, Any], settings: Settings) -> None:
+        report = self._report
+        is_first = self._n_cut == 0
+        for fault in self._known.faults(opened, other_build=settings.other_build, is_first=is_first):
+            self._fault(name, fault)
+        for fault in in_files(self._folder, self._known.forgotten, opened["said"]):
+            self._fault(name, fault)
+        report.ways[opened["how"] or "begun"] += 1
+        report.n_left_out += opened["n_left_out"]
+        report.slowest_open_s = max(report.slowest_open_s, opened["open_s"])
+        report.slowest_resume_s = max(report.slowest_resume_s, opened["resume_s"])
+
+    def _fault(self, name: str, what: str) -> None:
+        self._report.faults.append(f"{name}: {what}")
+
+    def last_look(self) -> None:
+        """After the last kill: it opens, a reply comes, it is closed, and what the command line verifies is whole."""
+        self.live(AT_ITS_END, 1)
+        if self._known.doing is not None or self._known.last is None:
+            self._fault(self._folder.name, "it does not open and close")
+        if not self._n_migrations:  # else it is from the future
+            command = [sys.executable, "-m", "edge_sir", "sessions", "verify", "--state-dir", str(self._folder)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                self._fault(self._folder.name, f"edge-sir sessions verify: {done.stdout}{done.stderr}")
 
 
-def _live(state: Path, rng: random.Random, kind: str, options: dict[str, Any], n_calls: int) -> Life:
-    number = rng.randint(1, _MOST[kind])
-    command = [sys.executable, str(_TALK), str(state), str(rng.randrange(2**31)), kind, str(number), str(n_calls)]
-    after_s = rng.uniform(0.2, 4.0) if kind == "time" else _LIMIT_S
-    life, started = Life(), time.monotonic()
-    with tempfile.TemporaryFile() as errors:
-        with subprocess.Popen([*command, json.dumps(options)], stdout=subprocess.PIPE, stderr=errors) as process:
-            timer = threading.Timer(after_s, process.kill)
-            timer.start()
-            try:
-                for step in _steps(process):
-                    _note(life, step, time.monotonic() - started)
-            finally:
-                timer.cancel()
-                process.kill()
-        errors.seek(0)
-        life.stderr = errors.read().decode(errors="replace") if process.returncode != -9 else ""
-    return life
+@contextmanager
+def _process(settings: Settings) -> Iterator[tuple["subprocess.Popen[bytes]", Any]]:
+    command = [sys.executable, str(_TALK), json.dumps(asdict(settings))]
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,
+    ):
+        try:
+            yield process, errors
+        finally:
+            process.kill()
 
 
 def _steps(process: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:
@@ -114,89 +197,53 @@ def _steps(process: "subprocess.Popen[bytes]") -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _note(life: Life, step: dict[str, Any], seconds: float) -> None:
-    if "opened" in step:
-        life.opened, life.open_s = step["opened"], seconds
-        life.acknowledged = step["opened"]["said"]
-    elif "doing" in step:
-        life.doing, life.reading = step, None
-    elif "reading" in step:
-        life.reading = step["reading"]
-    elif "done" in step:
-        life.acknowledged, life.doing, life.reading = step["said"], None, None
+def play(
+    folder: Path,
+    n_kills: int,
+    seed: int,
+    model: str,
+    *,
+    threads: int = 1,
+    n_calls: int = 6,
+    say: Callable[[str], None] | None = None,
+) -> Report:
+    """Kills `n_kills` processes; `folder` gets a state folder for every few of them. Points come in turn.
+
+    say: called with a line now and then.
+    """
+    rng, report = random.Random(seed), Report()
+    points: list[str] = []
+    for first in range(0, n_kills, _N_LIVES):
+        terms = _TERMS[first // _N_LIVES % len(_TERMS)]
+        also = {"threads": threads, "resume_s": terms.get("resume_s", 10.0)}
+        begun_with = terms | {"session": _NAME, "model": model, "max_tokens": 10}
+        session = Session(folder / f"state-{first // _N_LIVES}", rng, begun_with, also, report)
+        for i in range(first, min(first + _N_LIVES, n_kills)):
+            if not points:
+                points = [AT_RANDOM, *(name for name in POINTS if name != AT_ITS_END)]
+                rng.shuffle(points)
+            session.live(_chosen(points, session), n_calls, other_build=i % 10 == 7)
+        session.last_look()
+        if say is not None:
+            say(f"{report.n_kills} kills, {len(report.faults)} faults")
+    return report
 
 
-def _judge(name: str, life: Life, before: Life, report: Report) -> Life:
-    """What the next life is to be held against."""
-    if life.stderr:
-        report.faults.append(f"{name}: the process died by itself: {life.stderr.strip().splitlines()[-1]}")
-    if life.opened is None:
-        return before
-    report.slowest_s = max(report.slowest_s, life.open_s)
-    report.ways[life.opened["how"] or "begun"] += 1
-    if not life.opened["agrees"]:
-        report.faults.append(f"{name}: cells and ledger do not agree")
-    if before.acknowledged is not None:
-        report.faults += [f"{name}: {fault}" for fault in _missing(life.opened, before)]
-    report.n_acknowledged += len(life.acknowledged or ()) - len(life.opened["said"])
-    return life
-
-
-def _missing(opened: dict[str, Any], before: Life) -> list[str]:
-    """What of the life before is not there, or should not be. A call that was cut has happened whole, or not at all."""
-    there, acknowledged, doing = opened["said"], before.acknowledged or [], before.doing or {}
-    what, argument = doing.get("doing"), doing.get("argument", "")
-    if there == acknowledged:
-        if what in ("say", "ask") and before.reading == argument and argument not in opened["unsent"]:
-            return [f"what was said and not answered is not there: {argument!r}"]
-        return []
-    last = _turn_before(acknowledged)
-    is_whole = {
-        "say": there[: len(acknowledged)] == acknowledged and _answers(there[len(acknowledged) :], argument, before),
-        "undo": there == last,
-        "regen": there[: len(last)] == last and there[len(last) :][:1] == acknowledged[len(last) :][:1],
-        "forget": argument not in json.dumps(there),
-        "clear": there == acknowledged[: len(there)] and len(there) <= 1,
-    }
-    if is_whole.get("say" if what == "ask" else what or "", False):
-        return []
-    return [f"acknowledged: {acknowledged[-2:]}; while {what} {argument!r} it was cut; there is: {there[-2:]}"]
-
-
-def _answers(turn: Said, said: str, before: Life) -> bool:
-    """Whether a turn is of this message, with what got no reply in an earlier life before it."""
-    texts = [text for _, role, text in turn if role == "user"]
-    unsent = [] if before.opened is None else before.opened["unsent"]
-    return texts[-1:] == [said] and all(text in unsent for text in texts[:-1])
-
-
-def _turn_before(said: Said) -> Said:
-    """Without the last turn."""
-    last = max((turn for turn, _, _ in said), default=0)
-    return [message for message in said if message[0] < last]
-
-
-def _look(state: Path, expected: Any, before: Life, options: dict[str, Any], report: Report) -> None:
-    """After the last kill of a folder: it opens, all is there, a reply comes, nothing is damaged."""
-    life = _live(state, random.Random(1), "acknowledge", options, 1)
-    _judge(f"the last look at {state.name}", life, before, report)
-    if life.opened is None or (life.doing is not None and life.acknowledged is None):
-        report.faults.append(f"{state.name} does not open: {life.stderr[-300:]}")
-    with StateFolder(state) as folder:
-        report.faults += [f"{state.name}: {problem.where}: {problem.what}" for problem in folder.verify()]
+def _chosen(points: list[str], session: Session) -> str:
+    """The next point that this session can come to."""
+    return points.pop(next((i for i, name in enumerate(points) if session.comes_to(name)), 0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0 no fault; 1 faults; 2 a mistake of the user's; 130 Ctrl-C."""
-    parser = OneLineParser(prog="scripts/power-cut", description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--kills", type=int, default=100, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--model", default="smollm2-135m-instruct", metavar="M", help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="keep the state folders here")
-    args = parser.parse_args(arguments)
+    args = _parser().parse_args(arguments)
     try:
+        if args.out is not None and args.out.exists():
+            raise ConfigError(f"{args.out} is there already; give another --out")
+        model = str(resolve(args.model).path)
         with tempfile.TemporaryDirectory() as temporary:
-            report = play(args.out or Path(temporary), args.kills, args.seed, options_of(args))
+            out = args.out or Path(temporary)
+            report = play(out, args.kills, args.seed, model, threads=args.threads, say=_say)
     except EdgeSirError as error:
         print(f"power-cut: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
@@ -206,9 +253,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if report.faults else 0
 
 
-def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Few cells and short replies, so that much is evicted and recalled."""
-    return {"model": args.model, "budget": 192, "max_tokens": 10, "threads": 1}
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="scripts/power-cut", description=(__doc__ or "").split("\n\n")[0], allow_abbrev=False)
+    parser.add_argument("--kills", type=int, default=100, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--model", default="smollm2-135m-instruct", metavar="M", help="(default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="a new folder that keeps the state folders")
+    return parser
 
 
 if __name__ == "__main__":

@@ -294,3 +294,21 @@ def test_nothing_is_left_of_a_session_that_is_removed(
         assert traces(path, SECRET, TOKENS) == []
         assert folder.sessions() == [] and folder.verify() == []
         assert not list((path / "snapshots").iterdir()) and not list((path / "blobs").iterdir())
+
+
+def test_what_was_said_and_is_to_go_in_again_is_forgotten_in_both(tmp_path: Path) -> None:
+    chat = open_kept(tmp_path / "state")
+    say(chat, SAID)
+    chat.engine.script[:] = script("Well.")  # type: ignore[attr-defined]
+    next(chat.stream(f"{SAID} Where is it?"))
+    die(chat)
+    other = open_kept(tmp_path / "state")
+    assert other.awaits and traces(tmp_path / "state", SECRET, TOKENS)
+    other.forget(SECRET)
+    assert other._unsent == ["Mind it. Where is it?"]
+    assert traces(tmp_path / "state", SECRET, TOKENS) == []
+    with pytest.raises(ConfigError):
+        other.forget(SECRET)
+    die(other)
+    with open_kept(tmp_path / "state") as third:
+        assert third._unsent == ["Mind it. Where is it?"]
