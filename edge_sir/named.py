@@ -101,12 +101,16 @@ class Named:
 
     @property
     def n_cells(self) -> int:
-        """Cells that the session had when it was saved last, 0 for none yet."""
-        return int(self.state["session"]["budget"]) if self.state else 0
+        """Cells that it takes to go on with what was saved last, 0 for none yet and where its text is read again."""
+        return int(self.state["session"]["budget"]) if self._is_held_with(self._model[1]) else 0
+
+    def _is_held_with(self, fingerprint: str) -> bool:
+        """Whether a model saved it, and it was this one."""
+        return bool(self.state) and self.state["session"]["fingerprint"] == fingerprint
 
     def check_model(self, fingerprint: str, name: str) -> None:
         """Raises ConfigError if another model held the session, unless that is wanted."""
-        if self.state and self.state["session"]["fingerprint"] != fingerprint and not self.options.change_model:
+        if self.state and not self._is_held_with(fingerprint) and not self.options.change_model:
             held = self.state.get("terms", {}).get("model", "another model")
             raise ConfigError(
                 f"the session {self.name!r} was held with {held}, not with {name}: give --model {held}, or "
@@ -120,6 +124,8 @@ class Named:
         # Its system prompt is in the state of its chat alone, where it can be replaced and forgotten.
         wanted = set(Options.model_fields) - _NOT_KEPT - {"system"}
         kept = self.options.model_dump(mode="json", exclude_unset=True, include=wanted)
+        if self.options.chat_template is not None:  # the next process may be in another folder
+            kept["chat_template"] = str(self.options.chat_template.expanduser().resolve())
         terms = kept | {"model": model}
         self._model = model, fingerprint
         if self.store is None:
@@ -136,7 +142,7 @@ class Named:
         """Gives the saver what the chat goes on from, if there are cells. The disk stays as it is until `go_on`."""
         if self.stored is not None:
             saver.hold()
-        if self.state and self.state["session"]["fingerprint"] == engine.spec.fingerprint:
+        if self._is_held_with(engine.spec.fingerprint):
             try:
                 saver.resume(engine, codec, scores)
             except StateError as error:
@@ -151,12 +157,12 @@ class Named:
         if going_on is not None:
             self._take_given(chat)
             saver.release()
-        elif self.stored.path:
+        elif self.stored.path or self.state:
             n_turns = self._read_again(chat, saver)
         else:
             saver.release()
         self._note_model()
-        if going_on is None and not self.stored.path:
+        if going_on is None and not self.stored.path and not self.stored.unsent:
             return
         chat.resumed = Resumed(
             self.name,
@@ -170,9 +176,9 @@ class Named:
 
     def _note_model(self) -> None:
         assert self.store is not None
-        model, fingerprint = self._model
-        if not self.store.read_only and self.store.info.fingerprint != fingerprint:
-            self.store.note_model(model, fingerprint)
+        info = self.store.info
+        if not self.store.read_only and (info.model, info.fingerprint) != self._model:
+            self.store.note_model(*self._model)
 
     def _read_again(self, chat: "Chat", saver: "Saver") -> int:
         """The model reads what was said as text; what is on disk becomes an earlier conversation."""
@@ -180,8 +186,11 @@ class Named:
         said = [row.message for row in said_in(self.stored)]
         if "system" in self.given:
             said = [message for message in said if message.role != "system"]
-        _log.warning("the text of %d messages is read again", len(said))
+        if said:
+            _log.warning("the text of %d messages is read again", len(said))
         n_turns = chat.load(said)
+        if self.state and "system" not in self.given and chat.system != self.state["chat"]["system"]:
+            chat.set_system(self.state["chat"]["system"] or "")  # it was removed, and stands in the text all the same
         saver.begin_anew(self.stored.unsent)
         return n_turns
 

@@ -215,11 +215,15 @@ class Saver:
     def forget_aside(self, what: int | str, *, anyway: bool) -> bool:
         """Forgets it in what was taken back and in earlier conversations alone; whether there was any of it.
 
-        anyway: it was elsewhere, so what was written of it must leave the disk.
+        anyway: it was elsewhere, so what was written of it must leave the disk. If it is nowhere, what left the rows
+        before (a message that got no reply, taken back) leaves the files, too. Raises StoreError.
         """
+        if self.store.read_only:
+            return False
         forgetting = Forgetting().and_also(what)
         rows = [row for row in self.store.messages() if not row.on_path]
-        if not anyway and not forgetting.texts_aside(self._chat.codec, rows, ()):
+        if not anyway and not forgetting.texts_aside(self._chat.codec, rows, (), self.store.conversation):
+            self.store.scrub()
             return False
         self._forgetting = forgetting
         return True
@@ -341,8 +345,7 @@ class Saver:
         written, self._written = self._written, []
         is_late = self._chat.engine.times.decode_s - self._decoded_s > _SHARE * self._resume_s
         try:
-            for waiting in written:
-                self.blobs.put(waiting.blobs)
+            self.blobs.put(_blobs_of(written))
             if (is_late or any(waiting.is_due for waiting in written)) and self._is_at_rest():
                 self._write_snapshot()
         except StoreError as error:
@@ -425,6 +428,16 @@ class Saver:
         if self.problem:
             _log.warning("all that was said is saved again")
         self.problem = ""
+
+
+def _blobs_of(written: Sequence[_Waiting]) -> dict[int, bytes]:
+    """What these records bring to disk, in order: a later one may have dropped, or forgotten, what came before."""
+    blobs: dict[int, bytes] = {}
+    for waiting in written:
+        for number in (*waiting.record.dropped, *waiting.record.lost):
+            blobs.pop(number, None)
+        blobs |= waiting.blobs
+    return blobs
 
 
 def _packed(state: Mapping[str, Any]) -> str:

@@ -625,6 +625,7 @@ class Session(RecallableRows):
                 self.ledger.journal.cleared()
             self.rewind(len(self.ledger))
             self.turn = 0
+            self._borders = self._borders.after("")
 
     def set_policy(self, policy: Policy) -> None:
         """Makes room by another policy from now on. Raises BudgetError if the pins leave it none.

@@ -32,6 +32,12 @@ class SessionStore:
         with self._database.reading() as connection, decoding(self._path):
             return sessions.by_id(connection, self._id)
 
+    @property
+    def conversation(self) -> int:
+        """The number of the present one; `StoredMessage.conversation` counts the same."""
+        with self._database.reading() as connection, decoding(self._path):
+            return sessions.conversation(connection, self._id)
+
     # ---- reading -------------------------------------------------------------------------------
 
     def read(self) -> Stored:
@@ -74,6 +80,12 @@ class SessionStore:
         self._check_writable()
         with self._database.writing() as transaction:
             records.note_unsent(transaction.connection, self._id, texts)
+
+    def scrub(self) -> None:
+        """What left the rows leaves the database's file and its log, too."""
+        self._check_writable()
+        with self._database.writing() as transaction:
+            transaction.scrubs = True
 
     def note_model(self, model: str, fingerprint: str) -> None:
         """Another model has read the session; durable on return."""

@@ -10,7 +10,7 @@ from edge_sir.store.folding import to_utf8
 from edge_sir.store.names import checked_name, name_key
 from edge_sir.store.values import SessionInfo
 
-__all__ = ["add", "all_of", "by_id", "by_name", "note_model", "rename"]
+__all__ = ["add", "all_of", "by_id", "by_name", "conversation", "note_model", "rename"]
 
 _SELECT = """
 SELECT id, name, created, used, model, fingerprint, options, n_turns,
@@ -44,6 +44,14 @@ def by_id(connection: sqlite3.Connection, id: int) -> SessionInfo:
     if row is None:
         raise ConfigError("this session was removed; begin another")
     return _info(row)
+
+
+def conversation(connection: sqlite3.Connection, id: int) -> int:
+    """The number of a session's present conversation. Raises ConfigError if the session was removed."""
+    row = connection.execute("SELECT conversation FROM sessions WHERE id = ?", (id,)).fetchone()
+    if row is None:
+        raise ConfigError("this session was removed; begin another")
+    return int(row[0])
 
 
 def add(connection: sqlite3.Connection, name: str, model: str, fingerprint: str, options: str) -> SessionInfo:

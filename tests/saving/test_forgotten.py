@@ -10,8 +10,10 @@ from keeping import NAME, die, open_kept, picture, same_picture
 from traces import traces
 
 from edge_sir.chat import Chat
-from edge_sir.errors import ComputeError, ConfigError
+from edge_sir.errors import BudgetError, ComputeError, ConfigError, StoreError
+from edge_sir.memory.transcript import Message
 from edge_sir.store.folder import StateFolder
+from edge_sir.store.session import SessionStore
 
 SECRET = "QXZJQ"  # no other text has one of these letters
 SAID = f"My code is {SECRET}. Mind it."
@@ -312,3 +314,72 @@ def test_what_was_said_and_is_to_go_in_again_is_forgotten_in_both(tmp_path: Path
     die(other)
     with open_kept(tmp_path / "state") as third:
         assert third._unsent == ["Mind it. Where is it?"]
+
+
+@pytest.mark.parametrize("system", [None, "Be kind."])
+def test_a_turn_s_number_is_of_the_present_conversation_alone(system: str | None, tmp_path: Path) -> None:
+    """Right after /clear no row is of the present one, and the turn of the one before lost its text."""
+    with open_kept(tmp_path / "state", system=system) as chat:
+        say(chat, SAID)
+        chat.clear()
+        with pytest.raises(ConfigError, match="there is no turn 1"):
+            chat.forget(1)
+        assert [found.text for found in chat.search(SECRET)] == [SAID]
+        chat.forget(SECRET)
+        assert chat.search(SECRET) == []
+
+
+@pytest.mark.parametrize("command", [Chat.undo, Chat.clear], ids=["undo", "clear"])
+def test_what_was_taken_back_before_it_was_answered_leaves_the_files(
+    command: Callable[[Chat], object], tmp_path: Path
+) -> None:
+    """It is in no row any more, and stood in pages that were written before."""
+    chat = open_kept(tmp_path / "state")
+    say(chat, "Hello.")
+    next(chat.stream(SAID))
+    die(chat)
+    with open_kept(tmp_path / "state") as other:
+        command(other)
+        assert traces(tmp_path / "state", SECRET, TOKENS)
+        with pytest.raises(ConfigError, match="nobody said"):
+            other.forget(SECRET)
+        assert traces(tmp_path / "state", SECRET, TOKENS) == []
+
+
+def test_what_is_read_only_forgets_nothing_of_it_on_disk(tmp_path: Path) -> None:
+    with open_kept(tmp_path / "state") as chat:
+        taken_back_alone(chat)
+    with open_kept(tmp_path / "state", read_only=True) as other:
+        with pytest.raises(ConfigError, match="nobody said"):
+            other.forget(SECRET)
+        assert len(other.search(SECRET)) == 2
+
+
+def test_what_was_forgotten_while_the_disk_failed_does_not_get_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cells waited to be written with an earlier record, and were, after the one that forgot them."""
+    path = tmp_path / "state"
+    with open_kept(path, on_disk=True, recall="cells", budget=128) as chat:
+        say(chat, "Hello.")
+        with monkeypatch.context() as broken:
+            broken.setattr(SessionStore, "write", lambda *_: _fail())
+            chat.forget(evicted(chat))
+        chat.stats()
+        assert chat._saver.problem == "" and traces(path, SECRET, TOKENS) == []  # type: ignore[union-attr]
+        left = {piece.number for piece in chat._archive or () if not piece.is_text}
+        assert set(chat._saver.store.blob_keys()) == left != set()  # type: ignore[union-attr]
+
+
+def _fail() -> None:
+    raise StoreError("no space left on the disk; free some")
+
+
+def test_of_a_transcript_that_was_refused_nothing_is_left(tmp_path: Path) -> None:
+    """The end of the text before a sentence was kept for the next one, also by a conversation that began anew."""
+    with open_kept(tmp_path / "state", policy="keep-all", budget=128) as chat:
+        with pytest.raises(BudgetError):
+            chat.load([Message(1, "user", f"It is {SECRET}"), Message(2, "user", FILLER * 9)])
+        with pytest.raises(ConfigError, match="nobody said"):
+            chat.forget(SECRET)
+        assert traces(tmp_path / "state", SECRET, TOKENS) == []

@@ -88,6 +88,24 @@ def test_a_damaged_piece_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "cannot be recalled" in caplog.text
 
 
+def test_with_a_damaged_log_something_can_be_forgotten(tmp_path: Path) -> None:
+    """Every later call of the chat failed, and nothing was saved any more."""
+    chat_that_evicted(tmp_path / "state").close()
+    damage(tmp_path / "state", "UPDATE records SET changes = x'0102' WHERE number = 3")
+    chat = open_kept(tmp_path / "state", recall="cells")
+    chat.forget("number 4")
+    chat.reply("And?", max_tokens=3)
+    then = picture(chat)
+    chat.close()
+    with open_kept(tmp_path / "state", recall="cells") as other:
+        assert other._saver.going_on.how == "exact"  # type: ignore[union-attr]
+        same_picture(picture(other), then, ("held",))
+    for snapshot in (tmp_path / "state" / "snapshots").iterdir():
+        snapshot.unlink()
+    with pytest.raises(StateError):
+        open_kept(tmp_path / "state", recall="cells")
+
+
 def test_a_damaged_log_leaves_the_text(tmp_path: Path) -> None:
     chat_that_evicted(tmp_path / "state").close()
     damage(

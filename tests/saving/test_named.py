@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keeping import copied, picture, same_picture
+from keeping import copied, die, picture, same_picture
 from traces import traces
 
 import edge_sir
 from edge_sir.chat import Chat
 from edge_sir.cli._idle import Idle
 from edge_sir.core.budget import Budget
+from edge_sir.core.ledger import ROLES
 from edge_sir.errors import BudgetError, ComputeError, ConfigError, SessionBusyError, SessionError
 from edge_sir.llama.engine import LlamaEngine
 from edge_sir.memory.transcript import Message
@@ -99,6 +101,84 @@ def test_another_model_reads_its_text_again(model: Model, state: Path, tiny_gemm
         same_picture(picture(chat), then, ("held",))
     with pytest.raises(ConfigError, match="--change-model"):
         model.chat(session="ada", state_dir=state)
+
+
+def test_a_system_prompt_that_was_removed_stays_so_for_another_model(
+    model: Model, state: Path, tiny_gemma3_path: Path
+) -> None:
+    with model.chat(session="ada", state_dir=state, system="Be kind.") as chat:
+        chat.reply(TEXTS[0])
+        chat.set_system("Be brief.")
+        chat.reply(TEXTS[1])
+        chat.set_system("")
+        chat.reply(TEXTS[2])
+    given = Options(model=str(tiny_gemma3_path), session="ada", state_dir=state, change_model=True, **LOADING)
+    with edge_sir.open_chat(given) as chat:
+        assert chat.system is None and said(chat) == list(TEXTS)
+        ledger = chat.session.ledger
+        assert not (ledger["role"] == ROLES.index("system")).any()
+
+
+def test_another_model_takes_no_more_cells_than_it_is_given(model: Model, state: Path, tiny_gemma3_path: Path) -> None:
+    begin(model, state, budget=400)
+    given = Options(
+        model=str(tiny_gemma3_path), session="ada", state_dir=state, change_model=True, budget=128, **LOADING
+    )
+    with edge_sir.open_chat(given) as chat:
+        n_ctx = chat.engine.spec.n_ctx
+    given = given.model_copy(update={"session": "eve"})
+    with edge_sir.open_chat(given) as chat:
+        assert n_ctx == chat.engine.spec.n_ctx < 400
+
+
+def test_its_chat_template_is_found_from_another_folder(
+    tiny_llama_path: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "mine.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    given = {"session": "ada", "state_dir": state, "max_tokens": 3, "budget": 128, **LOADING}
+    monkeypatch.chdir(here)
+    with edge_sir.open_chat(Options(model=str(tiny_llama_path), chat_template=Path("mine.jinja"), **given)) as chat:
+        chat.reply(TEXTS[0])
+    monkeypatch.chdir(there)
+    with edge_sir.open_chat(Options(**given)) as chat:
+        assert chat.resumed is not None and chat.resumed.how == "exact"
+
+
+def test_a_model_that_was_moved_is_listed_where_it_is(tiny_llama_path: Path, state: Path, tmp_path: Path) -> None:
+    old, new = tmp_path / "old.gguf", tmp_path / "new.gguf"
+    shutil.copy(tiny_llama_path, old)
+    given = {"session": "ada", "state_dir": state, "max_tokens": 3, "budget": 128, **LOADING}
+    with edge_sir.open_chat(Options(model=str(old), **given)) as chat:
+        chat.reply(TEXTS[0])
+    old.rename(new)
+    with edge_sir.open_chat(Options(model=str(new), **given)) as chat:
+        assert chat.resumed is not None and chat.resumed.how == "exact"
+    with StateFolder(state, read_only=True) as folder:
+        assert folder.sessions()[0].model == str(new.resolve())
+
+
+def test_another_model_gets_a_first_message_that_had_no_reply(
+    model: Model, state: Path, tiny_gemma3_path: Path
+) -> None:
+    """No message is on the path yet. It was lost, and the log of this model went on from the tokens of the other."""
+    chat = model.chat(session="ada", state_dir=state)
+    next(chat.stream(TEXTS[0]))
+    die(chat)
+    given = Options(model=str(tiny_gemma3_path), session="ada", state_dir=state, change_model=True, **LOADING)
+    chat = edge_sir.open_chat(given)
+    assert chat.resumed is not None and (chat.resumed.how, chat.resumed.unsent) == ("read again", (TEXTS[0],))
+    chat.reply(TEXTS[1], max_tokens=4)
+    then = picture(chat)
+    die(chat)
+    assert said(chat) == list(TEXTS[:2])
+    for snapshot in (state / "snapshots").iterdir():
+        snapshot.write_bytes(b"damaged")
+    with edge_sir.open_chat(given) as chat:
+        assert chat.resumed is not None and chat.resumed.how in ("replayed", "rebuilt")
+        same_picture(picture(chat), then, ("held", "stats", "scalars", "ledger.pos"))
 
 
 def breaks(how: str, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
