@@ -4,12 +4,14 @@ import errno
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store.parts import new_session, snapshot, texts, turn
@@ -19,6 +21,7 @@ from edge_sir.errors import StoreError
 from edge_sir.memory.transcript import Message
 from edge_sir.store.files import Files
 from edge_sir.store.folder import StateFolder
+from edge_sir.store.layout import Layout
 from edge_sir.store.values import Record
 
 
@@ -53,6 +56,47 @@ def test_a_snapshot_on_a_full_disk_costs_nothing_older(tmp_path: Path) -> None:
         files.is_full = False
         assert store.write(turn(2, 1, "two"), snapshot(2)) == 2
         assert folder.verify() == []
+
+
+class NoCheckpoint:
+    """A connection on which a checkpoint fails."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if "wal_checkpoint" in statement:
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(statement, *values)
+
+
+def test_after_a_checkpoint_that_failed_others_are_waited_for(tmp_path: Path) -> None:
+    folder, store = new_session(tmp_path / "state")
+    connection = folder._database._connection
+    folder._database._connection = NoCheckpoint(connection)  # type: ignore[assignment]
+    folder._database._checkpoint_at = 0
+    store.write(turn(1, 0, "one"))
+    assert connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+    folder._database._connection = connection
+    folder.close()
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = new_session(tmp_path / "state")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "state" / "blobs"))
+
+    monkeypatch.setattr(Layout, "files", refuse)
+    with pytest.raises(StoreError, match="make the folder writable"):
+        StateFolder(tmp_path / "state")
+    assert any("make the folder writable" in problem.what for problem in folder.verify())
+    folder.close()
 
 
 FILL = """
