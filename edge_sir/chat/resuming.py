@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from edge_sir.errors import CapabilityError, StateError, StoreError
 from edge_sir.memory.entries import entry_from_bytes
 from edge_sir.memory.evictions import Entry
 from edge_sir.policies import from_spec
-from edge_sir.recall.piece import piece_from_bytes
+from edge_sir.recall.piece import Piece, is_piece, piece_from_bytes
 from edge_sir.session import SavedPassage, Session, SessionState
 from edge_sir.session.changes import Changes, fold
 from edge_sir.session.lean import Ints
@@ -130,7 +131,8 @@ class _Resume:
         head, cells = self._store.read_snapshot(row)
         state = SessionState.load(head)
         self._engine.load(0, cells)
-        budget = Budget(state.scalars["budget"])
+        # The budget may have been lowered since, and the engine opened for that.
+        budget = Budget(min(state.scalars["budget"], self._engine.spec.n_ctx))
         session = Session.from_state(state, self._engine, self._policy, budget, **self._options)
         return self._redone(session, row.record)
 
@@ -159,17 +161,20 @@ class _Resume:
 
     def _saved(self, born: Ints) -> Sequence[SavedPassage]:
         """The archived rows with these born numbers whose cells are on disk."""
-        if not _takes_cells(self._engine, self._stored):
-            return ()
-        keys = set(self._store.blob_keys())
         passages = []
-        for number, data in self._stored.pieces.items():
-            if number in keys:
-                piece = piece_from_bytes(data, number)
-                rows = np.flatnonzero(np.isin(piece.born, born))
-                if len(rows) and (cells := self._store.blob(number)) is not None:
-                    passages.append((piece.with_cells(cells), rows))
+        for piece in self._pieces:
+            rows = np.flatnonzero(np.isin(piece.born, born))
+            if len(rows) and (cells := self._store.blob(piece.number)) is not None:
+                passages.append((piece.with_cells(cells), rows))
         return passages
+
+    @cached_property
+    def _pieces(self) -> list[Piece]:
+        """The archived pieces whose cells are on disk and can be put back here, without those that are damaged."""
+        if not _takes_cells(self._engine, self._stored):
+            return []
+        keys, pieces = set(self._store.blob_keys()), self._stored.pieces
+        return [piece_from_bytes(pieces[n], n) for n in sorted(keys & pieces.keys()) if is_piece(pieces[n])]
 
     def _rebuilt(self) -> Resumption:
         self._engine.remove(0, 0, -1)

@@ -11,7 +11,7 @@ import logging
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edge_sir._shield import shield
@@ -41,14 +41,15 @@ _SHARE = 0.5  # of the longest resume: the turn after which a snapshot is due ta
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A record that is not written yet. blobs: cells of archived pieces that go to disk after it.
+    """A record that is not written yet. new_cells: numbers of archived pieces whose cells go to disk after it.
 
-    is_due: whether a snapshot must follow, since what was done cannot be done again without the cells of this process.
+    Until then they stay in the archive, under its bound. is_due: whether a snapshot must follow, since what was done
+    cannot be done again without the cells of this process.
     """
 
     record: Record
     forgetting: Forgetting | None
-    blobs: Mapping[int, bytes] = field(default_factory=dict)
+    new_cells: tuple[int, ...] = ()
     is_due: bool = False
 
 
@@ -58,7 +59,7 @@ class Saver:
     folder, store: closed with the chat. terms: what the session was begun with, as JSON has it. resume_s: seconds that
     going on from what is on disk may take. on_disk: cells of archived pieces are on disk, too (`blobs`). going_on: what
     `resume` found. problem: why the last turns are not on disk, "" while they are: the chat goes on, and each call
-    tries again.
+    tries again at its end.
     """
 
     def __init__(
@@ -168,6 +169,8 @@ class Saver:
     def settle(self) -> None:
         """Saves what changed, unless something is under way; then, what the user said and got no reply to."""
         if self.store.read_only or self._held or self._is_busy:
+            return
+        if self.problem and not self._is_at_rest():  # tried at every token of a reply, each would wait for the disk
             return
         self._is_busy = True
         try:
@@ -311,15 +314,12 @@ class Saver:
             cleared=self._cleared,
             unsent=tuple(chat._unsent),
         )
-        blobs = {}
-        if self._on_disk and archived is not None and chat._archive is not None:
-            found = {number: chat._archive.cells(number) for number in archived.new_cells}
-            blobs = {number: cells for number, cells in found.items() if cells}
+        new_cells = archived.new_cells if self._on_disk and archived is not None else ()
         is_due = any(isinstance(entry, Restored) for entry in entries) or chat.session.budget.n_cells != self._budget
         forgetting = self._forgetting
         if forgetting is not None:
             forgetting = forgetting.with_texts({m.id: m.text for m in self._path})
-        self._waiting.append(_Waiting(record, forgetting, blobs, is_due))
+        self._waiting.append(_Waiting(record, forgetting, new_cells, is_due))
 
     def _state_now(self) -> dict[str, Any]:
         """All of the chat that no row of it holds. Raises SessionError if it is poisoned."""
@@ -349,7 +349,7 @@ class Saver:
         written, self._written = self._written, []
         is_late = self._chat.engine.times.decode_s - self._decoded_s > _SHARE * self._resume_s
         try:
-            self.blobs.put(_blobs_of(written))
+            self.blobs.put(self._cells_of(written))
             if (is_late or any(waiting.is_due for waiting in written)) and self._is_at_rest():
                 self._write_snapshot()
         except StoreError as error:
@@ -357,6 +357,13 @@ class Saver:
                 _log.warning("%s; cells are not saved: after a restart they are read again", error)
             self._has_failed = True
             self._decoded_s = self._chat.engine.times.decode_s  # not at once again
+
+    def _cells_of(self, written: Sequence[_Waiting]) -> dict[int, bytes]:
+        """What these records bring to disk; what left the archive since, or was forgotten, is not there any more."""
+        archive = self._chat._archive
+        numbers = [number for waiting in written for number in waiting.new_cells]
+        found = {} if archive is None else {number: archive.cells(number) for number in numbers}
+        return {number: cells for number, cells in found.items() if cells}
 
     def _note_unsent(self) -> None:
         seen = self._chat.transcript.version, tuple(self._chat._unsent), self._n_gathered
@@ -432,16 +439,6 @@ class Saver:
         if self.problem:
             _log.warning("all that was said is saved again")
         self.problem = ""
-
-
-def _blobs_of(written: Sequence[_Waiting]) -> dict[int, bytes]:
-    """What these records bring to disk, in order: a later one may have dropped, or forgotten, what came before."""
-    blobs: dict[int, bytes] = {}
-    for waiting in written:
-        for number in (*waiting.record.dropped, *waiting.record.lost):
-            blobs.pop(number, None)
-        blobs |= waiting.blobs
-    return blobs
 
 
 def _packed(state: Mapping[str, Any]) -> str:

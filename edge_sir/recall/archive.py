@@ -150,7 +150,7 @@ class Archive:
             self._keep_once(piece)
 
     def _next_number(self) -> int:
-        """One that no piece ever had, and that the disk has nothing under: cells get there before their piece does."""
+        """One that no piece has or had, and that the disk has no cells under, as of a damaged piece."""
         self._n_numbered += 1
         while self.disk is not None and self._n_numbered in self.disk:
             self._n_numbered += 1
