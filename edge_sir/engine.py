@@ -43,7 +43,8 @@ class EngineSpec:
     n_ctx: cells. n_batch: most tokens in one decode. n_ctx_train: the trained length in positions, 0 if
     unknown. n_swa: sliding window, 0 for none. can_pack: whether moving cells to other positions is
     known to be right, and `why`. can_restore: whether cells can be saved and put back, and `why_restore`.
-    kv_bytes: size of the K and V caches. fingerprint: of the model file.
+    kv_bytes: size of the K and V caches. fingerprint: of the model file. cell_terms: what the bytes of a saved cell
+    depend on (the model, the build, the types of K and V), in short: cells saved under others are refused.
     """
 
     model: str
@@ -59,6 +60,7 @@ class EngineSpec:
     why_restore: str
     kv_bytes: int
     fingerprint: str
+    cell_terms: str
 
 
 @dataclass(frozen=True, slots=True)

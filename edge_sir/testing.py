@@ -70,7 +70,8 @@ class ByteTokenizer:
 class ToyEngine:
     """Logits of a row are a fixed random mixture of the visible tokens, weighted by relative position.
 
-    script: tokens that every sampler yields first, in order, so that a test can say what the model says.
+    script: tokens that every sampler yields first, in order, so that a test can say what the model says. build: stands
+    for llama.cpp's: what was saved by one is refused by all others.
     """
 
     def __init__(
@@ -85,7 +86,10 @@ class ToyEngine:
         can_restore: bool = True,
         seed: int = 0,
         script: Sequence[int] = (),
+        build: str = "toy",
     ) -> None:
+        fingerprint = f"toy-{n_vocab}-{seed}"
+        self._terms = {"model": fingerprint, "build": build}
         self.spec = EngineSpec(
             model="toy",
             n_ctx=n_ctx,
@@ -99,7 +103,8 @@ class ToyEngine:
             can_restore=can_restore,
             why_restore="the toy's cells are plain numbers" if can_restore else "switched off",
             kv_bytes=n_ctx * _FEATURES * 8,
-            fingerprint=f"toy-{n_vocab}-{seed}",
+            fingerprint=fingerprint,
+            cell_terms=f"{fingerprint}-{build}",
         )
         self.times = EngineTimes()
         self.script = list(script)
@@ -205,12 +210,13 @@ class ToyEngine:
         mine = self._cells(seq, 0, -1)
         buffer = io.BytesIO()
         np.save(buffer, np.stack([self._token[mine].astype(np.int64), self._pos[mine]]), allow_pickle=False)
-        return buffer.getvalue()
+        return seal("toy's sequence", self._terms, buffer.getvalue())
 
     def load(self, seq: int, state: bytes) -> None:
         self.remove(seq, 0, -1)
+        payload = unseal(state, "toy's sequence", self._terms)
         try:
-            token, pos = np.load(io.BytesIO(state), allow_pickle=False)
+            token, pos = np.load(io.BytesIO(payload), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise StateError(f"the saved state is damaged: {error}") from None
         cells = np.flatnonzero(~self._member.any(axis=1))[: len(pos)]
@@ -228,14 +234,14 @@ class ToyEngine:
         self.flush(seq)
         cells = cells[np.argsort(self._pos[cells])]
         saved = np.stack([self._token[cells].astype(np.int64), self._pos[cells]])
-        return seal("toy's cells", {"model": self.spec.fingerprint}, saved.astype("<i8").tobytes())
+        return seal("toy's cells", self._terms, saved.astype("<i8").tobytes())
 
     def restore(
         self, seq: int, blob: bytes, pos: ArrayLike, to: ArrayLike | None = None, moves: Sequence[Move] = ()
     ) -> None:
         self._cells(seq, 0, 0)
         self._check_can_restore()
-        payload = unseal(blob, "toy's cells", {"model": self.spec.fingerprint})
+        payload = unseal(blob, "toy's cells", self._terms)
         token, saved_at = np.frombuffer(payload, "<i8").reshape(2, -1)
         wanted = np.asarray(pos, np.int64)
         places = wanted if to is None else np.asarray(to, np.int64)

@@ -57,6 +57,19 @@ class Resumption:
         found: Mapping[str, Any] = self.stored.state["chat"]
         return found
 
+    @property
+    def takes_cells(self) -> bool:
+        """As `_takes_cells`, of the engine that the chat goes on with."""
+        return _takes_cells(self.session.engine, self.stored)
+
+
+def _takes_cells(engine: Engine, stored: Stored) -> bool:
+    """Whether cells of archived pieces that are on disk can be put back here.
+
+    After each record all of them are of one model, build of llama.cpp and type.
+    """
+    return bool(stored.state.get("cell_terms") == engine.spec.cell_terms)
+
 
 def resume(
     store: SessionStore,
@@ -146,6 +159,8 @@ class _Resume:
 
     def _saved(self, born: Ints) -> Sequence[SavedPassage]:
         """The archived rows with these born numbers whose cells are on disk."""
+        if not _takes_cells(self._engine, self._stored):
+            return ()
         keys = set(self._store.blob_keys())
         passages = []
         for number, data in self._stored.pieces.items():

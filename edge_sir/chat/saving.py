@@ -108,12 +108,15 @@ class Saver:
     def attach(self, chat: "Conversation") -> None:
         """From now on this chat is saved; what `resume` found is in it, or nothing was said yet."""
         self._chat = chat
+        if chat._archive is not None:
+            if not self.store.read_only:
+                chat._archive.watch()
+            if self.going_on is not None and not self.going_on.takes_cells:
+                chat._archive.leave_disk()
         if self.store.read_only:
             return
         chat.session.ledger.watcher = self._changes
         chat._memory.listener = self
-        if chat._archive is not None:
-            chat._archive.watch()
         self._n_entries = len(chat._memory.evictions)
         self._decoded_s = chat.engine.times.decode_s
         self._budget = chat.session.budget.n_cells
@@ -342,6 +345,7 @@ class Saver:
             "session": chat.session.scalars(),
             "chat": chat._scalars() | {"unsaid": sorted(self._unsaid)},
             "terms": self._terms,
+            "cell_terms": chat.engine.spec.cell_terms,  # of all blobs
         }
 
     # ---- writing it ----------------------------------------------------------------------------

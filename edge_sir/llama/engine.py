@@ -1,6 +1,7 @@
 """llama.cpp behind the Engine protocol."""
 
 import ctypes
+import json
 import math
 import os
 import time
@@ -39,6 +40,7 @@ from edge_sir.llama.kshift.gate import (
     packing_verdict,
     restore_verdict,
 )
+from edge_sir.llama.kshift.verdicts import digest
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
 from edge_sir.llama.ram import check_memory
 from edge_sir.llama.sampling import LlamaSampler
@@ -169,6 +171,7 @@ class LlamaEngine:
             why_restore=restore.why,
             kv_bytes=round(n_ctx * header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])),
             fingerprint=header.fingerprint,
+            cell_terms=digest(json.dumps(self._terms, sort_keys=True)),
         )
 
     # ---- decoding ------------------------------------------------------------------------------

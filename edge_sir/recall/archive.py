@@ -225,6 +225,12 @@ class Archive:
             if self._is_on_disk(piece):
                 self._said.add(piece.number, piece.rows["token"][piece.is_said])
 
+    def leave_disk(self) -> None:
+        """Takes away the cells that `disk` has now, since they cannot be put back here: their pieces stay as text."""
+        for piece in list(self):
+            if self.disk is not None and not piece.is_text and piece.number in self.disk:
+                self._take_cells(piece)
+
     # ---- what is in it -------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Piece]:
