@@ -69,6 +69,10 @@ def open_chat(
         options = named.options if named is not None else options or Options()
         policy = from_spec(options.policy)
         found = ensure_model(options.model, quiet=options.quiet)
+        if named is not None:
+            from edge_sir.llama.gguf.check import check_model_file
+
+            named.check_model(check_model_file(found.path).fingerprint, found.path.name)  # before minutes of loading
         trace = None if options.trace is None else opened.enter_context(Trace(options.trace))
         model = _with_template(Model(found, options, options.budget if policy.evicts else None))
         opened.callback(model.close)
@@ -301,6 +305,8 @@ def _named(
 ) -> "Named | None":
     """The session that the options name, None for none; `opened` closes it. given, loaded: as in `Named.open`."""
     if options.session is None:
+        if options.read_only:
+            raise ConfigError("--read-only looks at a session that is saved; give --session NAME, too")
         return None
     from edge_sir.named import Named  # with a database, which a chat without a name does not need
 

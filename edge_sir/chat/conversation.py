@@ -74,6 +74,7 @@ class Conversation:
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
     _turn: Turn | None = None  # the last one that was begun
+    _cut_turn = 0  # the last one whose reply was stopped before its end
     _saver: "Saver | None" = None
 
     def __init__(
@@ -213,12 +214,14 @@ class Conversation:
             "spoken": self._spoken,
             "decode_s": decode_s,
             "score_s": score_s,
+            "cut_turn": self._cut_turn,
         }
 
     def _go_on(self, going_on: "Resumption") -> None:
         """Takes over what was saved beside the session."""
         stored, chat = going_on.stored, going_on.chat
         self.system_turn, self._tries, self._spoken = chat["system_turn"], chat["tries"], chat["spoken"]
+        self._cut_turn = chat.get("cut_turn", 0)
         for message in (row.message for row in said_in(stored)):
             self.transcript.add(message.turn, message.role, message.text, message.id)
         self._memory.evictions.load(going_on.entries)
@@ -378,13 +381,20 @@ class Conversation:
                 encoder,
                 reply_id,
                 n_evicted_before=n_evicted,
-                on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
+                on_written=lambda text: self._note_reply(turn, text, reply_id),
             )
             self.owner.hold(self._turn)
         self._settle_saver()
         if self._recall is not None:
             self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said), encoder)
         return self._turn
+
+    def _note_reply(self, turn: int, text: str, id: int) -> None:
+        self.transcript.add(turn, "assistant", text, id)
+        if self._turn is not None and self._turn.finish == "cancelled":
+            self._cut_turn = turn
+        elif self._cut_turn == turn:  # it was asked for again
+            self._cut_turn = 0
 
     def _encoded(self, texts: Sequence[str], spoken: bool) -> list[tuple[str, list[Part]]]:
         """User messages with their parts. spoken: something was said before them."""
@@ -440,7 +450,7 @@ class Conversation:
         if self._recall is not None:
             self._recall.clear()
         self._drop_turn("the conversation was begun anew")
-        self._spoken, self.system_turn = False, 0
+        self._spoken, self.system_turn, self._cut_turn = False, 0, 0
         self._open()
 
     def set_system(self, text: str) -> None:

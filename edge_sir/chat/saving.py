@@ -26,7 +26,7 @@ from edge_sir.memory.transcript import Message
 from edge_sir.session.changes import Changes
 from edge_sir.store.folder import StateFolder
 from edge_sir.store.session import SessionStore
-from edge_sir.store.values import ON_PATH, Found, Record, Snapshot
+from edge_sir.store.values import ON_DISK, ON_PATH, Found, Record, Snapshot
 
 if TYPE_CHECKING:
     from edge_sir.chat.conversation import Conversation
@@ -202,7 +202,9 @@ class Saver:
     def close(self) -> None:
         """Saves what is left, cells included, and gives the session up."""
         try:
-            if not self._held:
+            if self._is_nothing():
+                self._remove()
+            elif not self._held:
                 self.snapshot()
         except EdgeSirError as error:  # the turns are saved: they are replayed
             _log.warning("the cells of this session could not be saved: %s", error)
@@ -210,12 +212,26 @@ class Saver:
             self.store.close()
             self._folder.close()
 
+    def _is_nothing(self) -> bool:
+        """Whether nobody ever said anything in it: no user, no model, in no conversation."""
+        if self.store.read_only or self._held or self._chat.session.turn or self._chat._unsent or self.problem:
+            return False
+        return not any(row.message.role != "system" for row in self.store.messages())
+
+    def _remove(self) -> None:
+        name = self.store.info.name
+        self.store.close()
+        self._folder.remove(name)
+
     # ---- looking -------------------------------------------------------------------------------
 
     def search(self, words: str) -> list[Found]:
         """What was ever said in this session and holds the words, newest first. Raises ConfigError for no words."""
         found = self._folder.search(words, session=self.store.info.name)
         where = self._chat._memory.where(one.number for one in found if one.state == ON_PATH)
+        if self.store.read_only:  # what it forgot, and what another process said since, is on disk all the same
+            here = {message.id: message.text for message in self._chat.transcript}
+            where |= {one.number: ON_DISK for one in found if here.get(one.number) != one.text}
         return [replace(one, where=where[one.number]) if one.state == ON_PATH else one for one in found]
 
     def forget_aside(self, what: int | str, *, anyway: bool) -> bool:

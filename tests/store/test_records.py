@@ -134,7 +134,7 @@ def test_two_snapshots_are_kept(tmp_path: Path) -> None:
     for at in (3, 20, 200, len(data) - 1):
         data[at] ^= 1
         file.write_bytes(data)
-        with pytest.raises(StoreError, match="is damaged; go on from an older one"):
+        with pytest.raises(StoreError, match="is damaged; the next chat goes on without it"):
             store.read_snapshot(rows[0])
         data[at] ^= 1
     file.write_bytes(data + b"x")
