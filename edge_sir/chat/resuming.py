@@ -162,11 +162,17 @@ class _Resume:
     def _saved(self, born: Ints) -> Sequence[SavedPassage]:
         """The archived rows with these born numbers whose cells are on disk."""
         passages = []
-        for piece in self._pieces:
-            rows = np.flatnonzero(np.isin(piece.born, born))
-            if len(rows) and (cells := self._store.blob(piece.number)) is not None:
-                passages.append((piece.with_cells(cells), rows))
+        of_rows = np.repeat(np.arange(len(self._pieces)), [len(piece.born) for piece in self._pieces])
+        for index in np.unique(of_rows[np.isin(self._born, born)]).tolist():
+            piece = self._pieces[index]
+            if (cells := self._store.blob(piece.number)) is not None:
+                passages.append((piece.with_cells(cells), np.flatnonzero(np.isin(piece.born, born))))
         return passages
+
+    @cached_property
+    def _born(self) -> Ints:
+        """The born numbers of the rows of `_pieces`, one after the other; a replay asks for some in each turn."""
+        return np.concatenate([np.empty(0, np.int64), *(piece.born for piece in self._pieces)])
 
     @cached_property
     def _pieces(self) -> list[Piece]:
