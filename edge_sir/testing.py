@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.chance import Chance, pick
+from edge_sir.core.claims import Claims
 from edge_sir.core.plan import Move, Run, check_places
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sealed import seal, unseal
@@ -70,8 +71,8 @@ class ByteTokenizer:
 class ToyEngine:
     """Logits of a row are a fixed random mixture of the visible tokens, weighted by relative position.
 
-    script: tokens that every sampler yields first, in order, so that a test can say what the model says. build: stands
-    for llama.cpp's: what was saved by one is refused by all others.
+    n_slice: 0 for n_batch. script: tokens that every sampler yields first, in order, so that a test can say what the
+    model says. build: stands for llama.cpp's: what was saved by one is refused by all others.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ToyEngine:
         n_ctx: int = 256,
         *,
         n_batch: int = 64,
+        n_slice: int = 0,
         n_vocab: int = ByteTokenizer.n_vocab,
         n_seq_max: int = 4,
         n_ctx_train: int = 4096,
@@ -94,6 +96,7 @@ class ToyEngine:
             model="toy",
             n_ctx=n_ctx,
             n_batch=n_batch,
+            n_slice=n_slice or n_batch,
             n_ctx_train=n_ctx_train,
             n_vocab=n_vocab,
             n_seq_max=n_seq_max,
@@ -111,6 +114,7 @@ class ToyEngine:
         self.fail_next: Exception | None = None
         """Raised by the next decode or restore, which then changes nothing."""
         self._sharing = Sharing()
+        self._claims = Claims(n_ctx)
         rng = np.random.default_rng(seed)
         self._embed = rng.normal(size=(n_vocab, _FEATURES))
         self._head = rng.normal(size=(_FEATURES, n_vocab))
@@ -170,6 +174,10 @@ class ToyEngine:
             raise BatchError(f"sequence {seq} is not one of {self.spec.n_seq_max}")
         stop = np.iinfo(np.int64).max if p1 < 0 else p1
         return self._member[:, seq] & (self._pos >= p0) & (self._pos < stop)
+
+    def claim(self, seq: int, n_cells: int) -> None:
+        self._cells(seq, 0, 0)
+        self._claims.claim(seq, n_cells)
 
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._member[self._cells(seq, p0, p1), seq] = False

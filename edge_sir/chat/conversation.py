@@ -23,7 +23,7 @@ from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError, StateError
 from edge_sir.memory.memory import MemoryControl, TakenBack
 from edge_sir.memory.transcript import Transcript
-from edge_sir.session import Positions, Session
+from edge_sir.session import Positions, Session, SessionState
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.reply import Reply
@@ -67,7 +67,9 @@ class Conversation:
     is read again; "off" for not at all. recall_encoder: finds also what means alike. wait_s: how many seconds a call
     waits while another thread's is at work, or a stream of its open; then, and by default at once, it raises
     SessionError. saver: saves all of it, and has what to go on from, if anything was said: then policy, budget,
-    positions and system prompt are as they were. Raises BudgetError if the system prompt leaves no room.
+    positions and system prompt are as they were. is_driven: nothing is decoded in here but turns that are streamed;
+    what is said waits for whoever drives `session`. opened: a session with the same beginning, once that was decoded,
+    whose cells are in `seq` already. Raises BudgetError if the system prompt leaves no room.
     """
 
     system_turn = 0  # where the system prompt stands
@@ -98,28 +100,26 @@ class Conversation:
         recall: RecallMode = "off",
         recall_encoder: "SentenceEncoder | None" = None,
         saver: "Saver | None" = None,
+        is_driven: bool = False,
+        opened: SessionState | None = None,
     ) -> None:
         self.codec = codec
         self.template = template
         self.sampling = sampling or SamplingParams()
         self.max_tokens = max_tokens
         self.stop = tuple(stop)
+        self._is_driven = is_driven
         going_on = None if saver is None else saver.going_on
         self.system = _prompt(system) if going_on is None else going_on.chat["system"]
         self._encoder = MessageEncoder(codec, template, self.system)
         if going_on is None:
             _check_opening(self._encoder, policy, budget, self.system)
-            self.session = Session(
-                engine,
-                policy,
-                Budget(budget),
-                seq=seq,
-                positions=positions,
-                borders=TextBorders(codec),
-                on_evict=self._note,
-                also_score=scores_of(trace),
-                journal=trace,
-            )
+            terms: dict[str, Any] = {"seq": seq, "borders": TextBorders(codec), "on_evict": self._note}
+            terms |= {"also_score": scores_of(trace), "journal": trace}
+            if opened is None:
+                self.session = Session(engine, policy, Budget(budget), positions=positions, **terms)
+            else:
+                self.session = Session.from_state(opened, engine, policy, Budget(budget), **terms)
         else:
             self.session = going_on.session
             self.session.on_evict = self._note
@@ -196,9 +196,9 @@ class Conversation:
             self._host.release(self.engine)
 
     def _open(self) -> None:
-        """Queues turn 0: what stands before the first message, pinned as a whole."""
-        parts = self._encoder.opening()
-        number = self._feed(parts, pinned=True)
+        """Queues turn 0, unless it is there: what stands before the first message, pinned as a whole."""
+        ledger = self.session.ledger
+        number = int(ledger["message"][0]) if len(ledger) else self._feed(self._encoder.opening(), pinned=True)
         if self.system is not None:
             self.transcript.add(0, "system", self.system, number)
 
@@ -513,7 +513,7 @@ class Conversation:
         return number
 
     def _drain(self) -> None:
-        while self.session.step():
+        while not self._is_driven and self.session.step():
             pass
 
     def _seeded(self, params: SamplingParams) -> SamplingParams:

@@ -129,7 +129,7 @@ def read_again(
     last = None
     engine.remove(seq, 0, -1)
     tokens = ledger["token"].copy()
-    step = engine.spec.n_batch
+    step = engine.spec.n_slice
     for p0 in range(0, len(tokens), step):
         part = tokens[p0 : p0 + step]
         wants = needs is not None and p0 + step >= len(tokens)
