@@ -303,6 +303,7 @@ class Session(RecallableRows):
             if first < len(self.ledger):
                 self.engine.remove(self.seq, int(self.ledger["pos"][first]), -1)
                 self.ledger.drop(np.arange(first, len(self.ledger)), self.ledger.epoch)
+                self._mend_window()
 
     def _decode_again(self, row: dict[str, NDArray[Any]]) -> None:
         """Decodes one token that was just removed; next to a hole it moves up to its predecessor."""

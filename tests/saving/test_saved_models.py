@@ -147,3 +147,23 @@ def test_the_next_process_draws_what_the_run_that_went_on_draws(
             assert (then["how"], then["n_left_out"]) == (how, 0)
             assert then["logits"] == logits
             assert then["drawn"] == drawn
+
+
+def test_a_turn_is_taken_back_that_is_longer_than_the_window_that_was_saved(
+    tiny_gemma3_path: Path, tmp_path: Path
+) -> None:
+    """Of a sliding window's cells a snapshot has only those that are still seen; what they saw is read again then."""
+    here: dict[str, Any] = {"session": "ada", "state_dir": tmp_path / "state", "budget": 128, "max_tokens": 8}
+    with edge_sir.load(tiny_gemma3_path, quiet=True, threads=1) as model:
+        with model.chat(**here) as chat:
+            for number in range(6):
+                chat.reply(f"My locker number is {number} and the river is long.")
+        with model.chat(**here) as chat:
+            assert chat.resumed is not None and chat.resumed.how == "exact"
+            n_rereads = chat.session.stats.rereads
+            chat.undo()
+            assert chat.session.stats.rereads > n_rereads
+            assert chat.engine.pos_range(0) == (0, chat.session.ledger.next_pos - 1)
+            chat.reply("And then?")
+        with model.chat(**here) as chat:
+            assert chat.session.stats.rereads > n_rereads
