@@ -32,12 +32,13 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
-    from edge_sir.batch.loop import BatchLoop, Request
+    from edge_sir.batch.loop import Request
     from edge_sir.batch.measure import Way
     from edge_sir.batch.result import BatchResult
+    from edge_sir.batch.run import BatchRun
     from edge_sir.batch.terms import BatchTerms
-    from edge_sir.batch.workers import BatchWorkers
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.gguf.header import GGUFHeader
     from edge_sir.named import Named
     from edge_sir.recall.dense import SentenceEncoder
 
@@ -80,12 +81,14 @@ def open_chat(
         options = named.options if named is not None else options or Options()
         policy = from_spec(options.policy)
         found = ensure_model(options.model, quiet=options.quiet)
+        header = None
         if named is not None:
             from edge_sir.llama.gguf.check import check_model_file
 
-            named.check_model(check_model_file(found.path).fingerprint, found.path.name)  # before minutes of loading
+            header = check_model_file(found.path)
+            named.check_model(header.fingerprint, found.path.name)  # before minutes of loading
         trace = None if options.trace is None else opened.enter_context(Trace(options.trace))
-        model = _with_template(Model(found, options, options.budget if policy.evicts else None))
+        model = _with_template(Model(found, options, options.budget if policy.evicts else None, header))
         opened.callback(model.close)
         chat = model._open(options, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named)
         opened.pop_all()
@@ -98,16 +101,23 @@ class Model:
 
     Chats on one model share its weights; each has a context of its own. codec: text to tokens. loaded: what memory that
     took. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it is
-    loaded. Its chats may run in threads of their own.
+    loaded. header: what `check_model_file` said of the file, if it was asked already. Its chats may run in threads of
+    their own.
     """
 
-    def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
+    def __init__(
+        self,
+        found: models.ResolvedModel,
+        options: Options,
+        n_cells: int | None = None,
+        header: "GGUFHeader | None" = None,
+    ) -> None:
         from edge_sir.llama.gguf.check import check_model_file
         from edge_sir.llama.kshift.admission import admit
 
         self.options = options
         self.path = found.path
-        self.header = check_model_file(found.path)
+        self.header = header or check_model_file(found.path)
         if self.header.warning:
             _log.warning("%s %s", found.path.name, self.header.warning)
         if n_cells is not None:  # before minutes of loading, and before memory is taken for it
@@ -242,7 +252,7 @@ class Model:
     @contextmanager
     def _open_batch(
         self, requests: "Iterable[Request]", terms: "BatchTerms", parallel: int | Literal["auto"]
-    ) -> "Iterator[BatchLoop | BatchWorkers]":
+    ) -> "Iterator[BatchRun]":
         from edge_sir.batch.loop import BatchLoop
         from edge_sir.batch.workers import BatchWorkers
 
