@@ -330,10 +330,19 @@ class Model:
         return engine
 
     def _sharing_options(self, n_seq_max: int) -> "EngineOptions":
-        """A decode has room for the largest slice of one sequence and a token of each other."""
+        """A decode has room for the largest slice of one sequence and a token of each other.
+
+        Each sequence has cells of its own where they can be copied and put back there: one by one or many at once, then
+        nothing but rounding makes a difference.
+        """
+        from edge_sir.llama.kshift.gate import restore_verdict
+        from edge_sir.llama.native import lib
+
         alone = self.engine_options().on(self.native.n_vocab)
+        has_window = bool(lib.llama_model_n_swa(self.native.handle))
+        streams = not has_window and restore_verdict(self.header, self.trials.restore).allowed
         n_batch = alone.n_batch if n_seq_max == 1 else max(_LEAST_BATCH, alone.chunk + n_seq_max)
-        return replace(alone, n_seq_max=n_seq_max, n_batch=n_batch)
+        return replace(alone, n_seq_max=n_seq_max, n_batch=n_batch, streams=streams)
 
     def release(self, engine: Engine) -> None:
         """Frees a context that `open_engine` gave; the last one of `open_chat` takes the model along."""
