@@ -51,6 +51,7 @@ class BatchLoop:
             n_seq=spec.n_seq_max,
             n_cells=spec.n_ctx,
             n_batch=spec.n_batch,
+            streams=spec.n_ctx_seq < spec.n_ctx,
         )
         ended = {seq: self._running.pop(seq) for seq in step.ends}
         results += [self._end(seq, dialogue) for seq, dialogue in ended.items()]
