@@ -51,6 +51,7 @@ class BatchLoop(BatchRun):
             n_seq=spec.n_seq_max,
             n_cells=spec.n_ctx,
             n_batch=spec.n_batch,
+            streams=spec.n_ctx_seq < spec.n_ctx,
         )
         ended = {seq: self._running.pop(seq) for seq in step.ends}
         results += [self._end(seq, dialogue) for seq, dialogue in ended.items()]
@@ -88,10 +89,10 @@ class BatchLoop(BatchRun):
 
     def _prepared(self, request: BatchRequest | Mapping[str, Any]) -> Prepared:
         prepared = self._terms.prepare(request if isinstance(request, BatchRequest) else read_request(request))
-        wanted, n_cells = prepared.waiting.n_cells, self._engine.spec.n_ctx
+        wanted, n_cells = prepared.waiting.n_cells, self._engine.spec.n_ctx_seq
         if wanted > n_cells:
             raise BudgetError(
-                f"a budget of {wanted} cells exceeds the {n_cells} cells that all dialogues share; use --budget "
+                f"a budget of {wanted} cells exceeds the {n_cells} cells that a dialogue can have; use --budget "
                 f"{n_cells} or less here, or more for all"
             )
         return prepared
