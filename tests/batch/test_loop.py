@@ -10,7 +10,7 @@ from dialogues import N_SLICE, WORDS, Watched, alone, by_id, request, run, some_
 from edge_sir.batch.dialogue import Dialogue
 from edge_sir.batch.loop import BatchLoop
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.batch.terms import seed_of
 from edge_sir.engine import Slice
 from edge_sir.errors import ComputeError, NoSlotError, ShiftError
@@ -170,7 +170,7 @@ def test_budgets_that_do_not_fit_together_are_held_one_after_another() -> None:
 
 def test_a_budget_beyond_all_cells_is_refused_and_the_others_go_on() -> None:
     found = by_id(run([request("a", budget=301), request("b")], Watched(2, 300)))
-    assert found["a"].error == BatchError(
+    assert found["a"].error == RequestError(
         "invalid_request_error",
         "a budget of 301 cells exceeds the 300 cells that a dialogue can have; use --budget 300 or less here, or more "
         "for all",
@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[BatchRequest | BatchResult | dict[str, Any], str]] = {
     "a role": (request("x", messages=[("robot", "Hello.")]), "a message's role is one of"),
     "no room for a pin": (request("x", messages=[("user", "Hi"), ("system", "word " * 30)]), "this system message"),
     "an object": ({"custom_id": "x", "body": {"messages": 7}}, "'messages' must be a list"),
-    "a line that holds none": (BatchResult("x", (), error=BatchError("a", "torn")), "torn"),
+    "a line that holds none": (BatchResult("x", (), error=RequestError("a", "torn")), "torn"),
 }
 
 
@@ -232,7 +232,7 @@ def test_a_decode_that_fails_for_one_sequence_ends_that_dialogue_alone(error: Ex
             if any(one.error for one in results):
                 engine.failing = {}
     found = by_id(results)
-    assert found["b"].error == BatchError("server_error", str(error))
+    assert found["b"].error == RequestError("server_error", str(error))
     assert found["b"].replies == alone(requests[1], Watched(1))[1].replies[: len(found["b"].replies)]
     for asked in requests:
         if asked.custom_id != "b":

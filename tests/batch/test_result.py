@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge_sir.batch.output import digest_of, digest_of_line, output_line
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.text.reply import Finish, Recalled, Reply
 
 
@@ -51,14 +51,14 @@ def test_what_stood_before_and_what_was_shared_count_as_read() -> None:
 
 
 def test_an_error_without_a_reply_has_no_response() -> None:
-    document = written(BatchResult("a", (), error=BatchError("invalid_request_error", "no")))
+    document = written(BatchResult("a", (), error=RequestError("invalid_request_error", "no")))
     assert document["response"] is None
     assert document["error"] == {"code": "invalid_request_error", "message": "no"}
 
 
 @pytest.mark.parametrize(("code", "status"), [("server_error", 500), ("invalid_request_error", 400)])
 def test_an_error_keeps_the_replies_before_it(code: str, status: int) -> None:
-    document = written(BatchResult("a", (reply("One"),), error=BatchError(code, "no")))
+    document = written(BatchResult("a", (reply("One"),), error=RequestError(code, "no")))
     assert document["response"]["status_code"] == status
     assert [r["message"]["content"] for r in document["response"]["body"]["replies"]] == ["One"]
 
@@ -74,7 +74,7 @@ def test_ids_follow_from_the_custom_id() -> None:
 
 
 def test_a_line_without_an_id_has_null_and_is_known_by_what_it_holds_and_where() -> None:
-    assert written(BatchResult("", (), error=BatchError("invalid_json_line", "no")))["custom_id"] is None
+    assert written(BatchResult("", (), error=RequestError("invalid_json_line", "no")))["custom_id"] is None
     digests = {digest_of_line(1, b"x"), digest_of_line(2, b"x"), digest_of_line(1, b"y"), digest_of("x")}
     assert len(digests) == 4 and digest_of_line(1, b"x") in digests
 
@@ -96,6 +96,6 @@ def test_openais_own_types_read_it() -> None:
     assert completion.usage.total_tokens == 32
     assert completion.usage.completion_tokens_details.reasoning_tokens == 2
     assert completion.model_extra["replies"][0]["message"]["content"] == "One"
-    error = written(BatchResult("a", (), error=BatchError("invalid_request_error", "no")))["error"]
+    error = written(BatchResult("a", (), error=RequestError("invalid_request_error", "no")))["error"]
     parsed = pytest.importorskip("openai.types").BatchError.model_validate(error, strict=True)
     assert (parsed.code, parsed.message) == ("invalid_request_error", "no")
