@@ -23,11 +23,14 @@ Request = BatchRequest | BatchResult | Mapping[str, Any]
 class BatchLoop(BatchRun):
     """Dialogues in the sequences of `engine`, which is the loop's alone until `close`; freeing it is the caller's.
 
-    Of the requests no more wait here than there are sequences.
+    Of the requests no more wait here than there are sequences. at_once: as `schedule` has it.
     """
 
-    def __init__(self, requests: Iterable[Request], terms: BatchTerms, engine: Engine) -> None:
+    def __init__(
+        self, requests: Iterable[Request], terms: BatchTerms, engine: Engine, at_once: Sequence[int] = ()
+    ) -> None:
         self._requests = iter(requests)
+        self._at_once = at_once
         self._terms, self._engine = terms, engine
         self._waiting: list[Prepared] = []
         self._running: dict[int, Dialogue] = {}  # in the order in which they began
@@ -52,6 +55,7 @@ class BatchLoop(BatchRun):
             n_cells=spec.n_ctx,
             n_batch=spec.n_batch,
             streams=spec.n_ctx_seq < spec.n_ctx,
+            at_once=self._at_once,
         )
         ended = {seq: self._running.pop(seq) for seq in step.ends}
         results += [self._end(seq, dialogue) for seq, dialogue in ended.items()]

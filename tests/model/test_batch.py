@@ -146,10 +146,10 @@ def test_auto_takes_as_many_as_memory_holds(model: edge_sir.Model, monkeypatch: 
     opened = watch_contexts(model, monkeypatch)
     free = ram.context_bytes(model.header, 900, model._sharing_options(4)) + ram._SPARE
     monkeypatch.setattr(ram, "available_bytes", lambda: free)
-    monkeypatch.setattr("edge_sir.batch.measure.choose", lambda ways, n_most: ways[-1])
+    monkeypatch.setattr("edge_sir.batch.contexts.choose", lambda ways, n_most: ways[-1])
     results = list(model.batch(requests(20, 1), **OF_DIALOGUES | {"recall": "off"}))
     assert len(results) == 20
-    assert opened == [(16 * 192, 16, 0), (8 * 192, 8, 0)] + 3 * [(4 * 192, 4, 0)]  # tried, measured, used
+    assert opened == [(n * 192, n, 0) for n in (16, 8, 4)]
 
 
 @pytest.mark.parametrize("chosen", [(1, 2), (2, 1)])
@@ -163,7 +163,7 @@ def test_auto_holds_dialogues_in_the_way_that_was_chosen(
         assert n_most == 5
         return next(way for way in ways if (way.n_contexts, way.n_each) == chosen)
 
-    monkeypatch.setattr("edge_sir.batch.measure.choose", choose)
+    monkeypatch.setattr("edge_sir.batch.contexts.choose", choose)
     with edge_sir.load(tiny_llama_path, threads=2, quiet=True) as model, caplog.at_level("INFO", "edge_sir.batch"):
         opened = watch_contexts(model, monkeypatch)
         found = texts(list(model.batch(requests(5, 1), **OF_DIALOGUES)))
@@ -179,7 +179,7 @@ def test_auto_holds_dialogues_in_the_way_that_was_chosen(
 
 
 def test_several_contexts_are_left_early_and_freed(tiny_llama_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sir.batch.measure.choose", lambda ways, n_most: ways[-1])
+    monkeypatch.setattr("edge_sir.batch.contexts.choose", lambda ways, n_most: ways[-1])
     with edge_sir.load(tiny_llama_path, threads=2, quiet=True) as model:
         results = model.batch(requests(9), **OF_DIALOGUES)
         next(results)
