@@ -1,0 +1,158 @@
+"""A batch is killed at random (SIGKILL) and gone on with: is each dialogue there once, as in an uninterrupted run?
+
+    scripts/batch-kill --model smollm2-135m-instruct --dialogues 200 --kills 3
+
+`edge-sir batch` runs in processes of its own. Each but the last one is killed after a random number of results and a
+random time more. What is compared are the replies and what was evicted, dialogue by dialogue.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batch_equal import requests
+
+__all__ = ["Report", "main", "play", "write_lines"]
+
+_LATER_S = 0.5  # at most, from the result on that a kill waits for
+
+
+@dataclass(slots=True)
+class Report:
+    """n: dialogues. kills: results in the output at each; n_torn: how often its last line was torn. counts: results by
+    custom_id in the end. n_equal: dialogues that are the same in both runs; apart: those that are not. fed, evicted:
+    tokens of the uninterrupted run, in all; budget: cells of a dialogue.
+    """
+
+    n: int
+    kills: list[int] = field(default_factory=list)
+    n_torn: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    n_equal: int = 0
+    apart: list[str] = field(default_factory=list)
+    evicted: int = 0
+    fed: int = 0
+    budget: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each dialogue has one result."""
+        return len(self.counts) == self.n and set(self.counts.values()) == {1}
+
+    def text(self) -> str:
+        """A few lines."""
+        doubled, kills = sum(n > 1 for n in self.counts.values()), ", ".join(map(str, self.kills))
+        lines = [
+            f"{self.n} dialogues; tokens of each {self.fed / self.n / self.budget:.1f} times its budget; "
+            f"{self.evicted} evicted in all",
+            f"killed {len(self.kills)} times, after {kills} results; torn lines {self.n_torn}",
+            f"results: {len(self.counts)}; missing {self.n - len(self.counts)}, doubled {doubled}",
+            f"equal to the uninterrupted run: {self.n_equal} of {self.n} ({self.n_equal / self.n:.1%})",
+        ]
+        return "\n".join(lines + [f"  not: {', '.join(self.apart)}"] * bool(self.apart))
+
+
+def write_lines(path: Path, n: int, n_turns: int, n_words: int) -> Path:
+    """A file of `n` generated dialogues of `n_turns` turns each."""
+    asked = requests(n, n_turns, n_words=n_words)
+    lines = ({"custom_id": one.custom_id, "body": {"dialogue": one.said}} for one in asked)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def play(folder: Path, source: Path, options: Sequence[str], n_kills: int, seed: int) -> Report:
+    """Runs `edge-sir batch` on `source` without end and with kills, in `folder`. Raises RuntimeError where it fails."""
+    n = source.read_bytes().count(b"\n")
+    report, chance = Report(n), random.Random(seed)
+    _run(source, folder / "whole.jsonl", options)
+    target = folder / "killed.jsonl"
+    for _ in range(n_kills):
+        more = chance.randint(1, max(1, n // (n_kills + 1)))
+        _kill(source, target, options, sum(report.kills[-1:]) + more, chance)
+        written = target.read_bytes()
+        report.kills.append(written.count(b"\n"))
+        report.n_torn += bool(written) and not written.endswith(b"\n")
+    _run(source, target, options)
+    _compare(report, _read(folder / "whole.jsonl"), _read(target))
+    return report
+
+
+def _command(source: Path, target: Path, options: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "edge_sir", "batch", str(source), "-o", str(target), "--quiet", *options]
+
+
+def _run(source: Path, target: Path, options: Sequence[str]) -> None:
+    done = subprocess.run(_command(source, target, options), stderr=subprocess.PIPE)
+    if done.returncode:
+        raise RuntimeError(f"edge-sir batch ended with {done.returncode}: {done.stderr.decode()}")
+
+
+def _kill(source: Path, target: Path, options: Sequence[str], n_lines: int, chance: random.Random) -> None:
+    """Starts it and kills it some time after the output has so many lines."""
+    with subprocess.Popen(_command(source, target, options), stderr=subprocess.PIPE) as job:
+        while not (target.exists() and target.read_bytes().count(b"\n") >= n_lines):
+            if job.poll() is not None:
+                raise RuntimeError(f"edge-sir batch ended with {job.returncode} before it was killed")
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, _LATER_S))
+        job.kill()
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _compare(report: Report, whole: list[dict[str, Any]], killed: list[dict[str, Any]]) -> None:
+    expected = {one["custom_id"]: one["response"]["body"] for one in whole}
+    report.counts.update(one["custom_id"] for one in killed)
+    for body in expected.values():
+        facts = body["edge_sir"]
+        report.evicted, report.budget = report.evicted + facts["evicted"], facts["budget"]
+        report.fed += facts["read"] + facts["shared"] + facts["written"]
+    for one in killed:
+        mine, other = (_said(body) for body in (one["response"]["body"], expected[one["custom_id"]]))
+        if mine == other:
+            report.n_equal += 1
+        else:
+            report.apart.append(one["custom_id"])
+
+
+def _said(body: dict[str, Any]) -> list[tuple[str, int]]:
+    return [(reply["message"]["content"], reply["evicted"]) for reply in body["replies"]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints what was found; returns 0 if each dialogue is there once."""
+    parser = argparse.ArgumentParser(prog="scripts/batch-kill", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--dialogues", type=int, default=200)
+    parser.add_argument("--turns", type=int, default=4)
+    parser.add_argument("--words", type=int, default=10, help="more in each message")
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--parallel", default="16")
+    parser.add_argument("--budget", type=int, default=96)
+    parser.add_argument("--max-tokens", type=int, default=16)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    names = ("model", "parallel", "budget", "max_tokens", "threads", "seed")
+    options = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(args, name)))]
+    with tempfile.TemporaryDirectory() as folder:
+        source = write_lines(Path(folder) / "in.jsonl", args.dialogues, args.turns, args.words)
+        report = play(Path(folder), source, options, args.kills, args.seed)
+    print(f"{args.model}, {args.parallel} at once, budget {args.budget}, {args.turns} turns")
+    print(report.text())
+    return 0 if report.is_whole else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
