@@ -26,11 +26,12 @@ def without_order(facts: Any) -> dict[str, Any]:
 # ---- as if alone -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("recall", ["off", "cells", "text"])
 @pytest.mark.parametrize("n_seq", [1, 2, 5])
-def test_each_dialogue_is_as_if_alone(n_seq: int, recall: str) -> None:
+def test_each_dialogue_is_as_if_alone(n_seq: int, recall: str, streams: bool) -> None:
     requests = some_requests(15, seed=n_seq, recall=recall)
-    found = by_id(run(requests, Watched(n_seq)))
+    found = by_id(run(requests, Watched(n_seq, streams=streams)))
     n_evicted = n_recalled = 0
     for asked in requests:
         chat, expected = alone(asked, Watched(1))
@@ -45,10 +46,11 @@ def test_each_dialogue_is_as_if_alone(n_seq: int, recall: str) -> None:
     assert n_evicted and bool(n_recalled) == (recall != "off")
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("can_pack", [True, False])
-def test_so_it_is_where_positions_reach_the_trained_length(can_pack: bool) -> None:
+def test_so_it_is_where_positions_reach_the_trained_length(can_pack: bool, streams: bool) -> None:
     requests = some_requests(10, seed=7, recall="text", max_tokens=12, budget=120)
-    found = by_id(run(requests, Watched(4, n_ctx_train=170, can_pack=can_pack)))
+    found = by_id(run(requests, Watched(4, n_ctx_train=170, can_pack=can_pack, streams=streams)))
     for asked in requests:
         _, expected = alone(asked, Watched(1, n_ctx_train=170, can_pack=can_pack))
         assert found[asked.custom_id].replies == expected.replies
@@ -107,6 +109,13 @@ def test_two_dialogues_step_by_step() -> None:
     ]
 
 
+def test_with_streams_each_slice_of_several_tokens_is_a_decode_of_its_own() -> None:
+    engine = Watched(2, streams=True)
+    asked = [request("a", "Hi", max_tokens=2), request("b", "Hello, Ada, how are you?", max_tokens=1)]
+    assert [one.custom_id for one in run(asked, engine)] == ["b", "a"]
+    assert engine.steps == [{0: 1}, {0: 21}, {1: 24}, {1: 19}, {0: 1, 1: 1}, {1: 2}, {0: 1}, {0: 2}]
+
+
 def test_while_one_writes_another_reads_in_the_same_decode() -> None:
     engine = Watched(2)
     run([request("a", "Hi", max_tokens=30), request("b", " ".join(WORDS))], engine)
@@ -135,10 +144,11 @@ def test_what_is_free_is_taken_at_once_and_requests_are_asked_for_when_they_are_
 # ---- openings ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("n_seq", [1, 2, 4])
-def test_a_shared_system_prompt_is_decoded_once(n_seq: int) -> None:
+def test_a_shared_system_prompt_is_decoded_once(n_seq: int, streams: bool) -> None:
     requests = [request(f"{i}", f"Number {i}.", messages=SYSTEM, budget=150) for i in range(9)]
-    engine = Watched(n_seq)
+    engine = Watched(n_seq, streams=streams)
     results = run(requests, engine)
     n_opening = 2 + len("system\n") + len(SYSTEM[0][1]) + 2  # <s><|im_start|> ... <|im_end|> and a line break
     assert sorted(one.edge_sir["shared"] for one in results) == [0] + [n_opening] * 8
