@@ -1,12 +1,14 @@
 """A batch is killed at random (SIGKILL) and gone on with: is each dialogue there once, as in an uninterrupted run?
 
     scripts/batch-kill --model smollm2-135m-instruct --dialogues 200 --kills 3
+    scripts/batch-kill --actors 2 --kills 1      # the same on a Ray of this machine: actors are killed, not the command
 
 `edge-sir batch` runs in processes of its own. Each but the last one is killed after a random number of results and a
 random time more. What is compared are the replies and what was evicted, dialogue by dialogue.
 """
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from batch_equal import requests
 
 __all__ = ["Report", "main", "play", "write_lines"]
@@ -69,42 +72,78 @@ def write_lines(path: Path, n: int, n_turns: int, n_words: int) -> Path:
     return path
 
 
-def play(folder: Path, source: Path, options: Sequence[str], n_kills: int, seed: int) -> Report:
-    """Runs `edge-sir batch` on `source` without end and with kills, in `folder`. Raises RuntimeError where it fails."""
+def play(folder: Path, source: Path, options: Sequence[str], n_kills: int, seed: int, *, n_actors: int = 0) -> Report:
+    """Runs `edge-sir batch` on `source` to its end and with kills, in `folder`. n_actors: 0 for a run without Ray; else
+    an actor of a Ray is killed each time, and the command goes on. Raises RuntimeError where it fails.
+    """
     n = source.read_bytes().count(b"\n")
     report, chance = Report(n), random.Random(seed)
     _run(source, folder / "whole.jsonl", options)
     target = folder / "killed.jsonl"
-    for _ in range(n_kills):
-        more = chance.randint(1, max(1, n // (n_kills + 1)))
-        _kill(source, target, options, sum(report.kills[-1:]) + more, chance)
-        written = target.read_bytes()
-        report.kills.append(written.count(b"\n"))
-        report.n_torn += bool(written) and not written.endswith(b"\n")
-    _run(source, target, options)
+    ray = ["--ray", "local", "--actors", str(n_actors)] if n_actors else []
+    if n_actors:
+        with _started(source, target, [*options, *ray]) as job:
+            for _ in range(n_kills):
+                _wait(job, target, _later(report, chance), chance)
+                chance.choice(_actors(job.pid)).kill()
+                _note(report, target)
+            _end(job)
+    else:
+        for _ in range(n_kills):
+            with _started(source, target, options) as job:
+                _wait(job, target, _later(report, chance), chance)
+                job.kill()
+            _note(report, target)
+        _run(source, target, options)
     _compare(report, _read(folder / "whole.jsonl"), _read(target))
     return report
 
 
-def _command(source: Path, target: Path, options: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "edge_sir", "batch", str(source), "-o", str(target), "--quiet", *options]
+def _later(report: Report, chance: random.Random) -> int:
+    """The results that there are when it is killed next: a random number more."""
+    return sum(report.kills[-1:]) + chance.randint(1, max(1, report.n // 4))
+
+
+def _note(report: Report, target: Path) -> None:
+    written = target.read_bytes()
+    report.kills.append(written.count(b"\n"))
+    report.n_torn += bool(written) and not written.endswith(b"\n")
+
+
+def _started(source: Path, target: Path, options: Sequence[str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "edge_sir", "batch", str(source), "-o", str(target), "--quiet", *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE)
 
 
 def _run(source: Path, target: Path, options: Sequence[str]) -> None:
-    done = subprocess.run(_command(source, target, options), stderr=subprocess.PIPE)
-    if done.returncode:
-        raise RuntimeError(f"edge-sir batch ended with {done.returncode}: {done.stderr.decode()}")
+    with _started(source, target, options) as job:
+        _end(job)
 
 
-def _kill(source: Path, target: Path, options: Sequence[str], n_lines: int, chance: random.Random) -> None:
-    """Starts it and kills it some time after the output has so many lines."""
-    with subprocess.Popen(_command(source, target, options), stderr=subprocess.PIPE) as job:
-        while not (target.exists() and target.read_bytes().count(b"\n") >= n_lines):
-            if job.poll() is not None:
-                raise RuntimeError(f"edge-sir batch ended with {job.returncode} before it was killed")
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0, _LATER_S))
-        job.kill()
+def _end(job: "subprocess.Popen[bytes]") -> None:
+    """Waits for it."""
+    _, said = job.communicate()
+    if job.returncode:
+        raise RuntimeError(f"edge-sir batch ended with {job.returncode}: {said.decode()}")
+
+
+def _wait(job: "subprocess.Popen[bytes]", target: Path, n_lines: int, chance: random.Random) -> None:
+    """Until some time after the output has so many lines."""
+    while not (target.exists() and target.read_bytes().count(b"\n") >= n_lines):
+        if job.poll() is not None:
+            raise RuntimeError(f"edge-sir batch ended with {job.returncode} before it was killed")
+        time.sleep(0.02)
+    time.sleep(chance.uniform(0, _LATER_S))
+
+
+def _actors(pid: int) -> list[psutil.Process]:
+    """The processes of a Ray that hold dialogues."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::MapWorker"):
+                found.append(process)
+    return found
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -138,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=4)
     parser.add_argument("--words", type=int, default=10, help="more in each message")
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--actors", type=int, default=0, help="of a Ray, one of which is killed each time")
     parser.add_argument("--parallel", default="16")
     parser.add_argument("--budget", type=int, default=96)
     parser.add_argument("--max-tokens", type=int, default=16)
@@ -148,8 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = [text for name in names for text in (f"--{name.replace('_', '-')}", str(getattr(args, name)))]
     with tempfile.TemporaryDirectory() as folder:
         source = write_lines(Path(folder) / "in.jsonl", args.dialogues, args.turns, args.words)
-        report = play(Path(folder), source, options, args.kills, args.seed)
-    print(f"{args.model}, {args.parallel} at once, budget {args.budget}, {args.turns} turns")
+        report = play(Path(folder), source, options, args.kills, args.seed, n_actors=args.actors)
+    of_ray = f"{args.actors} actors, " if args.actors else ""
+    print(f"{args.model}, {of_ray}{args.parallel} at once, budget {args.budget}, {args.turns} turns")
     print(report.text())
     return 0 if report.is_whole else 1
 

@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tiny_gguf import write_llama
 
 import edge_sir
 from edge_sir.batch.measure import Way
 from edge_sir.batch.request import BatchRequest
 from edge_sir.batch.result import BatchResult
 from edge_sir.batch.terms import seed_of
+from edge_sir.engine import Slice, SliceResult
 from edge_sir.errors import BudgetError, ConfigError, SessionError
+from edge_sir.llama.engine import LlamaEngine
 from edge_sir.memory.transcript import Message
 
 TERMS: dict[str, Any] = {"threads": 1, "quiet": True}
@@ -72,6 +76,42 @@ def test_one_at_a_time_is_one_chat_after_another_to_the_last_token(
         assert {one.edge_sir["shared"] > 0 for one in results} == {True, False}
         alone = {asked.custom_id: one_by_one(model, asked, **OF_DIALOGUES) for asked in requests(4)}
         assert texts(results) == alone
+
+
+@pytest.mark.parametrize("way", ["packed", "read again"])
+@pytest.mark.parametrize("streams", [True, False])
+def test_at_the_trained_length_positions_begin_anew_and_the_result_says_so(
+    way: str, streams: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each dialogue has three times as many tokens as positions were trained; YaRN's keys cannot be moved."""
+    scaled = {"rope_scaling": ("yarn", 4.0)} if way == "read again" else {}
+    path = write_llama(tmp_path / "short.gguf", n_ctx_train=192, **scaled)  # type: ignore[arg-type]
+    ends: list[int] = []
+    real = LlamaEngine.decode
+
+    def decode(self: LlamaEngine, slices: Sequence[Slice]) -> list[SliceResult]:
+        ends.extend(piece.p0 + len(piece.tokens) for piece in slices)
+        return real(self, slices)
+
+    terms: dict[str, Any] = {"budget": 96, "max_tokens": 4, "temperature": 0.0, "recall": "off"}
+    asked = [replace(one, messages=()) for one in requests(6, 12)]
+    with edge_sir.load(path, **TERMS) as model:
+        monkeypatch.setattr(LlamaEngine, "decode", decode)
+        if not streams:
+            found = model._sharing_options
+            monkeypatch.setattr(model, "_sharing_options", lambda n: replace(found(n), streams=False))
+        results = list(model.batch(asked, parallel=3, **terms))
+        one = list(model.batch(asked, parallel=1, **terms))
+    assert 180 < max(ends) <= 192
+    assert texts(results) == texts(one)
+    for result in results:
+        facts = result.edge_sir
+        assert (facts["positions"], facts["budget"]) == ("gaps", 96)
+        n_fed = facts["read"] + facts["shared"] + facts["written"]
+        assert n_fed > 3 * 192 and facts["renumbered"] > (n_fed - 192) // 192
+    assert {r.custom_id: r.edge_sir["renumbered"] for r in one} == {
+        r.custom_id: r.edge_sir["renumbered"] for r in results
+    }
 
 
 @pytest.mark.model
