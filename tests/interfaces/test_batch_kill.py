@@ -1,5 +1,6 @@
 """scripts/batch-kill: 200 dialogues, each several times its budget, in a batch that is killed three times at random."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,18 @@ def test_killed_three_times_each_dialogue_is_there_once_and_as_uninterrupted(
     assert report.fed > 3 * 96 * 200 and report.evicted > report.fed / 2, report.text()
     assert report.n_equal == 200, report.text()
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["in.jsonl", "killed.jsonl", "whole.jsonl"]
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("ray", "pyarrow")),
+    reason="Ray Data is not installed (the extra `ray`)",
+)
+def test_the_same_with_two_actors_of_which_one_is_killed(script: ModuleType, talker_path: Path, tmp_path: Path) -> None:
+    source = script.write_lines(tmp_path / "in.jsonl", 200, 3, 0)
+    options = ["--model", str(talker_path), "--budget", "96", "--max-tokens", "4", "--parallel", "8", "--threads", "1"]
+    report = script.play(tmp_path, source, options, 1, seed=1, n_actors=2)
+    assert report.is_whole and len(report.kills) == 1 and 0 < report.kills[0] < 200, report.text()
+    assert report.n_equal == 200, report.text()
 
 
 def test_what_is_missing_doubled_or_other_is_said(script: ModuleType) -> None:
