@@ -23,7 +23,8 @@ Request = BatchRequest | BatchResult | Mapping[str, Any]
 class BatchLoop(BatchRun):
     """Dialogues in the sequences of `engine`, which is the loop's alone until `close`; freeing it is the caller's.
 
-    Of the requests no more wait here than there are sequences. at_once: as `schedule` has it.
+    No more requests are taken than there are free sequences, so that other loops find those that it cannot begin.
+    at_once: as `schedule` has it.
     """
 
     def __init__(
@@ -76,9 +77,10 @@ class BatchLoop(BatchRun):
     # ---- coming and going ----------------------------------------------------------------------
 
     def _take_in(self) -> list[BatchResult]:
-        """Prepares requests until as many wait as there are sequences; returns the results of those that are none."""
+        """Prepares a request for each free sequence; returns the results of those that are none."""
         refused: list[BatchResult] = []
-        while not self._is_last and len(self._waiting) + len(refused) < self._engine.spec.n_seq_max:
+        n_free = self._engine.spec.n_seq_max - sum(one.phase != "over" for one in self._running.values())
+        while not self._is_last and len(self._waiting) + len(refused) < n_free:
             request = next(self._requests, None)
             if request is None:
                 self._is_last = True
