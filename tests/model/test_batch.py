@@ -115,20 +115,21 @@ def test_at_the_trained_length_positions_begin_anew_and_the_result_says_so(
 
 
 @pytest.mark.model
-def test_where_dialogues_held_together_first_differ_two_tokens_or_words_were_nearly_equal(
+def test_dialogues_held_together_are_those_held_one_after_another_token_by_token(
     smollm2_path: Path, import_script: Callable[[str], ModuleType]
 ) -> None:
+    """Each has several times its budget. What is asked of real models is 95 % of the dialogues; of six that is all."""
     equal = import_script("batch_equal")
-    asked = equal.requests(4, 2, n_words=12)
-    terms = {"budget": 128, "max_tokens": 24, "temperature": 0.0, "repeat_penalty": 1.0}
+    asked = equal.requests(6, 4, n_words=12)
+    terms = {"budget": 128, "max_tokens": 16, "temperature": 0.0, "repeat_penalty": 1.0}
     with edge_sir.load(smollm2_path, **TERMS) as model:
-        one, four, again = (equal.run(model, asked, parallel, **terms) for parallel in (1, 4, 4))
-    assert four.replies == again.replies
-    assert any(event.kind == "eviction" for events in one.events.values() for event in events)
-    _, apart = equal.compare(one, four)
-    for found in apart.values():
-        assert found.kind in ("token", "eviction")
-        assert found.margin is not None and found.margin < (1.0 if found.kind == "token" else 0.2)
+        one, four = (equal.run(model, asked, parallel, **terms) for parallel in (1, 4))
+    for events in one.events.values():
+        kinds = [event.kind for event in events]
+        assert kinds.count("token") > 40 and kinds.count("eviction") > 3
+    apart = {name: equal.first_difference(one.events[name], four.events[name]) for name in one.events}
+    assert apart == dict.fromkeys(apart)  # else: of which kind it is, and how near the two were
+    assert one.replies == four.replies
 
 
 def test_left_early_everything_is_freed(model: edge_sir.Model) -> None:
