@@ -82,8 +82,8 @@ def batches(setup: Setup, n_rounds: int, keys: Sequence[str] = KEYS) -> list[Fig
             say(f"batches of {model.path.name}, round {i + 1} of {n_rounds}")
             ones.append(_held(model, asked, 1, setup, terms))
             autos.append(_held(model, asked, "auto", setup, terms))
-            fulls.append(_held(model, asked, _DIALOGUES, setup, terms))
-            bares.append([_again(model.native, run, setup) for run in (ones[-1], autos[-1], fulls[-1])])
+            fulls.append(autos[-1] if _is_full(autos[-1]) else _held(model, asked, _DIALOGUES, setup, terms))
+            bares.append(_bare_seconds(model.native, (ones[-1], autos[-1], fulls[-1]), setup))
         saved = _prefix_saved(model)
     return [
         _speedup(keys[0], ones, autos, bares),
@@ -92,6 +92,11 @@ def batches(setup: Setup, n_rounds: int, keys: Sequence[str] = KEYS) -> list[Fig
         _own(keys[3], fulls),
         replace(saved, key=keys[4]),
     ]
+
+
+def _is_full(run: _Run) -> bool:
+    """Whether all dialogues were in one context at once."""
+    return len(run.of) == 1 and any(len(step) == _DIALOGUES for one in run.of.values() for step in one.steps)
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -223,6 +228,12 @@ def _prefix_saved(model: edge_sir.Model) -> Figure:
 
 
 # ---- the same decodes, bare --------------------------------------------------------------------
+
+
+def _bare_seconds(model: NativeModel, runs: Sequence[_Run], setup: Setup) -> list[float]:
+    """Of each run; of one that is there twice once."""
+    seconds = {id(run): _again(model, run, setup) for run in runs}
+    return [seconds[id(run)] for run in runs]
 
 
 def _again(model: NativeModel, run: _Run, setup: Setup) -> float:
