@@ -6,7 +6,6 @@ the same decodes again with nothing around them.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -43,11 +42,10 @@ class _Decodes:
 
 @dataclass(slots=True)
 class _Run:
-    """One way to hold all dialogues. of: its decodes, by engine. decode_s, score_s, draw_s: in all engines."""
+    """One way to hold all dialogues. of: its decodes, by engine. engine_s, draw_s: in all engines, scores included."""
 
     wall_s: float = 0.0
-    decode_s: float = 0.0
-    score_s: float = 0.0
+    engine_s: float = 0.0
     draw_s: float = 0.0
     of: dict[int, _Decodes] = field(default_factory=dict)
     n_read: int = 0
@@ -57,8 +55,8 @@ class _Run:
 
     @property
     def own_s(self) -> float:
-        """Neither llama.cpp, nor scores, nor draws."""
-        return self.wall_s * len(self.of) - self.decode_s - self.score_s - self.draw_s
+        """Outside of decodes with their scores, and of draws."""
+        return self.wall_s * len(self.of) - self.engine_s - self.draw_s
 
     def writing(self, n: int) -> list[float]:
         """Seconds per token of each step in which `n` dialogues wrote a token, and nothing else was decoded."""
@@ -133,15 +131,12 @@ def _over_bare(key: str, fulls: Sequence[_Run], bares: Sequence[Sequence[float]]
 
 
 def _own(key: str, fulls: Sequence[_Run]) -> Figure:
-    def share(seconds: Callable[[_Run], float]) -> float:
-        return float(np.median([seconds(run) / (run.wall_s * len(run.of)) for run in fulls]))
+    def shares(seconds: Callable[[_Run], float]) -> list[float]:
+        return [seconds(run) / (run.wall_s * len(run.of)) for run in fulls]
 
-    detail = {
-        "decode_share": share(lambda run: run.decode_s),
-        "score_share": share(lambda run: run.score_s),
-        "draw_share": share(lambda run: run.draw_s),
-    }
-    return _of_rounds(key, [run.own_s / (run.wall_s * len(run.of)) for run in fulls], detail=detail)
+    engine, draws = shares(lambda run: run.engine_s), shares(lambda run: run.draw_s)
+    detail = {"engine_share": np.median(engine), "draw_share": np.median(draws)}
+    return _of_rounds(key, shares(lambda run: run.own_s), detail=detail)
 
 
 def _shape(run: _Run) -> dict[str, Any]:
@@ -190,22 +185,21 @@ def _watched(run: _Run, clock: Callable[[], float]) -> Iterator[None]:
     lock = threading.Lock()
 
     def decode(self: LlamaEngine, slices: Sequence[Slice]) -> list[SliceResult]:
-        before = self.times.decode_s, self.times.score_s
+        started = clock()
         results = real[0](self, slices)
         ended = clock()
         with lock:
             of = run.of.setdefault(id(self), _Decodes())
             of.steps.append(tuple((one.seq, len(one.tokens)) for one in slices))
             of.ended.append(ended)
-            run.decode_s += self.times.decode_s - before[0]
-            run.score_s += self.times.score_s - before[1]
+            run.engine_s += ended - started
         return results
 
     def sample(self: LlamaSampler, logits: Any) -> int:
-        started = time.perf_counter()
+        started = clock()
         token = real[1](self, logits)
         with lock:
-            run.draw_s += time.perf_counter() - started
+            run.draw_s += clock() - started
         return token
 
     LlamaEngine.decode, LlamaSampler.sample = decode, sample  # type: ignore[method-assign,assignment]
