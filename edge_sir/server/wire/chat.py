@@ -29,10 +29,18 @@ Stops = Annotated[
     Field(max_length=_MOST_STOPS),
     WithJsonSchema({"anyOf": [{"type": "string"}, _TEXT_LIST]}),
 ]
+_NAMED_TOOL = {
+    "type": "object",
+    "properties": {
+        "type": {"const": "function"},
+        "function": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+    },
+    "required": ["type", "function"],
+}
 Choice = Annotated[
     ToolChoice,
     BeforeValidator(lambda value: {"type": value} if isinstance(value, str) else value),
-    WithJsonSchema({"anyOf": [{"enum": ["none", "auto", "required"]}, {"$ref": "#/components/schemas/ToolChoice"}]}),
+    WithJsonSchema({"anyOf": [{"enum": ["none", "auto", "required"]}, _NAMED_TOOL]}),
 ]
 Bias = Annotated[Number, Field(ge=-100, le=100)]
 
