@@ -16,7 +16,7 @@ from edge_sir.server.metrics import Metrics
 from edge_sir.server.sending import send_json
 from edge_sir.server.wire.refusal import RefusedError
 
-__all__ = ["LOOPBACK", "Access", "Guard", "key_of"]
+__all__ = ["LOOPBACK", "Access", "Guard", "key_of", "too_large"]
 
 _log = logging.getLogger(__name__)
 
