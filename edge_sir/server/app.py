@@ -16,20 +16,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
-from edge_sir.server.asked import read_chat
+from edge_sir.server.asked import Asked, Reader
 from edge_sir.server.contract import IgnoredFields
 from edge_sir.server.conversations import Conversations
 from edge_sir.server.failures import refused_by
+from edge_sir.server.form import Form
 from edge_sir.server.guard import Access, Guard, key_of, too_large
 from edge_sir.server.limits import Limits
 from edge_sir.server.metrics import Metrics
 from edge_sir.server.openapi import openapi
-from edge_sir.server.sender import sender_of
+from edge_sir.server.sender import Sender, sender_of
 from edge_sir.server.sending import ReplySender
 from edge_sir.server.terms import Feature
 from edge_sir.server.ticket import Ticket
 from edge_sir.server.wire.answers import ChatAnswer
+from edge_sir.server.wire.completions import CompletionAnswer
 from edge_sir.server.wire.refusal import RefusedError
+from edge_sir.server.wire.response_answer import ResponseAnswer
 from edge_sir.server.wire.values import parse_json
 from edge_sir.server.worker import Worker
 
@@ -89,6 +92,8 @@ class App:
 def _guarded(endpoints: "Endpoints", settings: Settings, metrics: Metrics, lifespan: Lifespan[Starlette]) -> ASGIApp:
     routes = [
         Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
+        Route("/v1/completions", endpoints.completion, methods=["POST"]),
+        Route("/v1/responses", endpoints.response, methods=["POST"]),
         Route("/v1/models", endpoints.models),
         Route("/v1/models/{name:path}", endpoints.model),
         Route("/health", endpoints.health),
@@ -110,23 +115,25 @@ class Endpoints:
 
     def __init__(self, worker: Worker, served: Served, limits: Limits, metrics: Metrics) -> None:
         self._worker, self._served, self._limits, self._metrics = worker, served, limits, metrics
-        self._ignored = IgnoredFields()
+        self._reader = Reader(limits, served.can, IgnoredFields())
 
     async def chat(self, request: Request) -> ASGIApp:
-        """One reply."""
-        document = parse_json(await self._body(request))
-        sender = sender_of(request.headers, key=key_of(request.headers), fingerprint=self._served.fingerprint)
-        asked = read_chat(document, sender, self._limits, self._served.can, self._ignored)
-        answer = ChatAnswer(
-            f"chatcmpl-{secrets.token_hex(12)}",
-            int(time.time()),
-            self._served.name,
-            n=asked.terms.n,
-            include_usage=asked.include_usage,
-        )
-        ticket = Ticket(asked)
-        self._worker.submit(ticket)
-        return ReplySender(ticket, answer, self._worker, self._limits, self._metrics)
+        """One reply in a conversation."""
+        asked, read = self._reader.chat(parse_json(await self._body(request)), self._sender(request))
+        head = (f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), self._served.name)
+        return self._answer(asked, ChatAnswer(*head, n=read.n, include_usage=read.stream_options.include_usage))
+
+    async def completion(self, request: Request) -> ASGIApp:
+        """A text that is continued."""
+        asked, read = self._reader.completion(parse_json(await self._body(request)), self._sender(request))
+        head = (f"cmpl-{secrets.token_hex(12)}", int(time.time()), self._served.name)
+        return self._answer(asked, CompletionAnswer(*head, include_usage=read.stream_options.include_usage))
+
+    async def response(self, request: Request) -> ASGIApp:
+        """One reply in a conversation, which goes on from an earlier one by its id."""
+        id = f"resp_{secrets.token_hex(16)}"
+        asked, read = self._reader.response(parse_json(await self._body(request)), self._sender(request), id)
+        return self._answer(asked, ResponseAnswer(id, int(time.time()), self._served.name, read))
 
     async def models(self, _: Request) -> Response:
         """Answered at once, whatever is decoded: clients poll it, and do not wait."""
@@ -151,6 +158,15 @@ class Endpoints:
     async def openapi(self, _: Request) -> Response:
         """The description of all this."""
         return JSONResponse(openapi())
+
+    def _sender(self, request: Request) -> Sender:
+        headers = request.headers
+        return sender_of(headers, key=key_of(headers), fingerprint=self._served.fingerprint)
+
+    def _answer(self, asked: Asked, form: Form) -> ASGIApp:
+        ticket = Ticket(asked)
+        self._worker.submit(ticket)
+        return ReplySender(ticket, form, self._worker, self._limits, self._metrics)
 
     def _model(self) -> dict[str, Any]:
         return {"id": self._served.name, "object": "model", "created": self._served.created, "owned_by": "edge-sir"}

@@ -1,80 +1,112 @@
-"""One request for a reply, read and checked: what was said, on which terms, and the form of the answer."""
+"""One request for a reply, read and checked: what was said, on which terms, and whether it comes as a stream."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge_sir.server.contract import CHAT, IgnoredFields, apply
-from edge_sir.server.incoming import Incoming
+from edge_sir.server.contract import CHAT, COMPLETIONS, RESPONSES, IgnoredFields, apply
+from edge_sir.server.incoming import Incoming, Said
 from edge_sir.server.limits import Limits
 from edge_sir.server.sender import Sender
 from edge_sir.server.terms import Feature, ReplyTerms
 from edge_sir.server.wire.chat import ChatRequest
-from edge_sir.server.wire.messages import said_of, split_head
+from edge_sir.server.wire.completions import CompletionRequest
+from edge_sir.server.wire.messages import ChatMessage, said_of, split_head
 from edge_sir.server.wire.refusal import RefusedError
-from edge_sir.server.wire.tools import tools_text
+from edge_sir.server.wire.responses import ResponseRequest
+from edge_sir.server.wire.tools import Tool, tools_text
 from edge_sir.server.wire.values import checked
 
-__all__ = ["Asked", "read_chat"]
+__all__ = ["Asked", "Reader"]
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a conversation needs to answer, and what the answer's form needs.
+    """What a conversation needs to answer.
 
-    reply_key: the client's id of the reply, "" if there is none. model: the name that the client gave.
+    raw: a text that is to be continued as it is, with no conversation; "" for a chat. reply_key: the id by which the
+    client will name this reply, as `node_key` of `incoming`, "" if there is none.
     """
 
     incoming: Incoming
     terms: ReplyTerms
+    raw: str = ""
     reply_key: str = ""
-    model: str = ""
     stream: bool = False
-    include_usage: bool = False
 
 
-def read_chat(
-    document: Mapping[str, Any], sender: Sender, limits: Limits, can: frozenset[Feature], ignored: IgnoredFields
-) -> Asked:
-    """The body of /v1/chat/completions. can: what the model that answers can do. Raises RefusedError."""
-    n = len(document["messages"]) if isinstance(document.get("messages"), list) else 0
-    if n > limits.messages:
-        raise RefusedError(f"{n} messages; the most are {limits.messages}, so leave out the oldest", param="messages")
-    request = checked(ChatRequest, apply(CHAT, document, ignored))
-    terms = request.terms()
-    _check_can(request, terms, can)
-    system, messages = split_head(said_of(request.messages))
-    return Asked(
-        Incoming(
-            messages=messages,
-            system=system,
-            tools=tools_text(request.tools) if terms.tool_choice != "none" else "",
-            namespace=sender.namespace,
-            session_key=sender.session_key or request.prompt_cache_key,
-            node_key=sender.node_key,
-            is_utility=sender.is_utility,
-        ),
-        replace(terms, max_tokens=min(terms.max_tokens or limits.reply_tokens, limits.reply_tokens)),
-        reply_key=sender.reply_key,
-        model=request.model,
-        stream=request.stream,
-        include_usage=request.stream_options.include_usage,
-    )
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the bodies of requests. can: what the model that answers can do. All raise RefusedError."""
 
+    limits: Limits
+    can: frozenset[Feature]
+    ignored: IgnoredFields
 
-def _check_can(request: ChatRequest, terms: ReplyTerms, can: frozenset[Feature]) -> None:
-    asked: dict[Feature, tuple[bool, str]] = {
-        "tools": (bool(request.tools), "tools"),
-        "json_schema": (bool(terms.json_schema), "response_format" if request.response_format else "json_schema"),
-        "grammar": (bool(terms.grammar), "grammar"),
-        "logprobs": (terms.top_logprobs is not None, "logprobs"),
-        "logit_bias": (bool(terms.logit_bias), "logit_bias"),
-        "n": (terms.n > 1, "n"),
-    }
-    for feature, (is_asked, param) in asked.items():
-        if is_asked and feature not in can:
+    def chat(self, document: Mapping[str, Any], sender: Sender) -> tuple[Asked, ChatRequest]:
+        """Of /v1/chat/completions."""
+        self._check_number(document, "messages")
+        request = checked(ChatRequest, apply(CHAT, document, self.ignored))
+        terms = self._within(request.terms(), has_tools=bool(request.tools))
+        incoming = _incoming(request.messages, request.tools, terms, sender)
+        incoming = replace(incoming, session_key=sender.session_key or request.prompt_cache_key)
+        return Asked(incoming, terms, reply_key=sender.reply_key, stream=request.stream), request
+
+    def completion(self, document: Mapping[str, Any], sender: Sender) -> tuple[Asked, CompletionRequest]:
+        """Of /v1/completions: no conversation."""
+        request = checked(CompletionRequest, apply(COMPLETIONS, document, self.ignored))
+        incoming = Incoming((Said("user", request.prompt),), "", "", sender.namespace, is_utility=True)
+        terms = self._within(request.terms(), has_tools=False)
+        return Asked(incoming, terms, raw=request.prompt, stream=request.stream), request
+
+    def response(self, document: Mapping[str, Any], sender: Sender, id: str) -> tuple[Asked, ResponseRequest]:
+        """Of /v1/responses. id: of the response. With `previous_response_id` the messages are the new ones alone."""
+        self._check_number(document, "input")
+        request = checked(ResponseRequest, apply(RESPONSES, document, self.ignored))
+        terms = self._within(request.terms(), has_tools=bool(request.tools))
+        messages = request.messages()
+        if not messages:
+            raise RefusedError("'input' holds nothing that was said", param="input")
+        incoming = _incoming(messages, [tool.tool() for tool in request.tools], terms, sender)
+        system = "\n\n".join(filter(None, (request.instructions, incoming.system)))
+        key, node = sender.session_key or request.prompt_cache_key, request.previous_response_id or sender.node_key
+        incoming = replace(incoming, system=system, session_key=key, node_key=node)
+        return Asked(incoming, terms, reply_key=id, stream=request.stream), request
+
+    def _check_number(self, document: Mapping[str, Any], name: str) -> None:
+        """Before each of them is looked at."""
+        n = len(document[name]) if isinstance(document.get(name), list) else 0
+        if n > self.limits.messages:
             raise RefusedError(
-                f"'{param}' cannot be done with the model that is served; leave it out",
-                param=param,
-                code="unsupported_parameter",
+                f"{n} messages; the most are {self.limits.messages}, so leave out the oldest", param=name
             )
+
+    def _within(self, terms: ReplyTerms, *, has_tools: bool) -> ReplyTerms:
+        """The terms, if they can be met; a reply beyond the limit is as long as that."""
+        asked: dict[Feature, bool] = {
+            "tools": has_tools,
+            "json_schema": bool(terms.json_schema),
+            "grammar": bool(terms.grammar),
+            "logprobs": terms.top_logprobs is not None,
+            "logit_bias": bool(terms.logit_bias),
+            "n": terms.n > 1,
+        }
+        for feature, is_asked in asked.items():
+            if is_asked and feature not in self.can:
+                what = "a JSON schema" if feature == "json_schema" else f"'{feature}'"
+                reason = f"{what} cannot be had from the model that is served; leave it out"
+                raise RefusedError(reason, param=feature, code="unsupported_parameter")
+        most = self.limits.reply_tokens
+        return replace(terms, max_tokens=min(terms.max_tokens or most, most))
+
+
+def _incoming(messages: Sequence[ChatMessage], tools: Sequence[Tool], terms: ReplyTerms, sender: Sender) -> Incoming:
+    system, rest = split_head(said_of(messages))
+    return Incoming(
+        messages=rest,
+        system=system,
+        tools=tools_text(tools) if terms.tool_choice != "none" else "",
+        namespace=sender.namespace,
+        node_key=sender.node_key,
+        is_utility=sender.is_utility,
+    )

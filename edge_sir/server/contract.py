@@ -11,7 +11,7 @@ from typing import Any, Literal
 from edge_sir.server.wire.refusal import RefusedError
 from edge_sir.server.wire.values import quoted
 
-__all__ = ["CHAT", "Contract", "IgnoredFields", "Rule", "apply"]
+__all__ = ["CHAT", "COMPLETIONS", "RESPONSES", "Contract", "IgnoredFields", "Rule", "apply"]
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +58,28 @@ CHAT: Contract = {
     "web_search_options": _refused("this server searches no web"),
 }
 """Of /v1/chat/completions."""
+
+COMPLETIONS: Contract = {
+    **_all("applied", "model prompt stream stream_options max_tokens stop n grammar json_schema"),
+    **_all("applied", _SAMPLING),
+    **_all("ignored", _BY_CLIENT),
+    "echo": CHAT["echo"],
+    "suffix": CHAT["suffix"],
+    "best_of": CHAT["best_of"],
+    "logprobs": _refused("ask /v1/chat/completions for them", 0, False),
+}
+"""Of /v1/completions: a text is continued, and nothing of it is remembered."""
+
+RESPONSES: Contract = {
+    **_all("applied", "model input instructions previous_response_id stream max_output_tokens temperature top_p"),
+    **_all("applied", "text tools tool_choice prompt_cache_key"),
+    **_all("ignored", _BY_CLIENT),
+    **_all("ignored", "parallel_tool_calls max_tool_calls reasoning truncation include stream_options top_logprobs"),
+    "background": _refused("a reply is made while its client waits", False),
+    "conversation": _refused("name the last answer with 'previous_response_id'"),
+    "prompt": _refused("this server keeps no prompts; send 'instructions' and 'input'"),
+}
+"""Of /v1/responses."""
 
 
 class IgnoredFields:

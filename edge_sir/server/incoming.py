@@ -28,8 +28,9 @@ class Incoming:
 
     messages: without the system messages at the head. system: those, joined by a blank line; "" if there are none.
     tools: canonical JSON of `tools`, "" if there are none. namespace: API key, user header and model fingerprint,
-    hashed, as hex. session_key: names the conversation, "" if nothing does. node_key: a message id of the client, "" if
-    there is none. is_utility: a header says that this is a task beside the conversation.
+    hashed, as hex. session_key: names the conversation, "" if nothing does. node_key: the client's id of the message
+    that is answered, or the id of a response of ours, "" if there is none. is_utility: a header says that this is a
+    task beside the conversation.
     """
 
     messages: tuple[Said, ...]

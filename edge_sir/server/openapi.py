@@ -6,19 +6,41 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from edge_sir.server.wire.chat import ChatRequest
-from edge_sir.server.wire.documents import ChatChunk, ChatCompletion, ErrorDocument, ModelDocument, ModelList
+from edge_sir.server.wire.completions import CompletionRequest
+from edge_sir.server.wire.documents import (
+    ChatChunk,
+    ChatCompletion,
+    Completion,
+    ErrorDocument,
+    ModelDocument,
+    ModelList,
+    Response,
+)
+from edge_sir.server.wire.responses import ResponseRequest
 from edge_sir.server.wire.values import Wire
 
 __all__ = ["openapi"]
 
 _REFERENCE = "#/components/schemas/{model}"
+_REQUESTS: dict[str, tuple[type[Wire], type[Wire]]] = {
+    "/v1/chat/completions": (ChatRequest, ChatCompletion),
+    "/v1/completions": (CompletionRequest, Completion),
+    "/v1/responses": (ResponseRequest, Response),
+}
+"""What is sent to each path, and what is answered."""
+_DOCUMENTS: list[type[Wire]] = [
+    *(d for pair in _REQUESTS.values() for d in pair),
+    ChatChunk,
+    ErrorDocument,
+    ModelDocument,
+    ModelList,
+]
 
 
 @cache
 def openapi() -> dict[str, Any]:
     """Version 3.1, as a document."""
-    documents: list[type[Wire]] = [ChatRequest, ChatCompletion, ChatChunk, ErrorDocument, ModelDocument, ModelList]
-    _, schemas = models_json_schema([(m, "validation") for m in documents], ref_template=_REFERENCE)
+    _, schemas = models_json_schema([(m, "validation") for m in _DOCUMENTS], ref_template=_REFERENCE)
     return {
         "openapi": "3.1.0",
         "info": {"title": "edge-sir", "version": "1"},
@@ -32,12 +54,9 @@ def openapi() -> dict[str, Any]:
 
 
 def _paths() -> dict[str, Any]:
-    stream = {"text/event-stream": {"schema": {"type": "string", "description": "data: ChatChunk, then [DONE]"}}}
-    chat = _answers(ChatCompletion, "400", "401", "403", "409", "413", "429", "500", "503")
-    chat["200"]["content"] |= stream
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
-        "/v1/chat/completions": {"post": {"requestBody": _body(ChatRequest), "responses": chat}},
+        **{path: {"post": _asked(request, answer)} for path, (request, answer) in _REQUESTS.items()},
         "/v1/models": {"get": {"responses": _answers(ModelList, "401", "403")}},
         "/v1/models/{name}": {"get": {"parameters": [name], "responses": _answers(ModelDocument, "401", "403", "404")}},
         "/health": {"get": {"responses": {status: _plain("application/json") for status in ("200", "503")}}},
@@ -46,8 +65,10 @@ def _paths() -> dict[str, Any]:
     }
 
 
-def _body(model: type[Wire]) -> dict[str, Any]:
-    return {"required": True, "content": _json(model)}
+def _asked(request: type[Wire], answer: type[Wire]) -> dict[str, Any]:
+    answers = _answers(answer, "400", "401", "403", "404", "409", "413", "429", "500", "503")
+    answers["200"]["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    return {"requestBody": {"required": True, "content": _json(request)}, "responses": answers}
 
 
 def _answers(model: type[Wire], *refusals: str) -> dict[str, Any]:

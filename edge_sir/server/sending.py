@@ -10,12 +10,12 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from edge_sir.server.failures import refused_by
+from edge_sir.server.form import Form
 from edge_sir.server.limits import Limits
 from edge_sir.server.metrics import Metrics
 from edge_sir.server.outcome import Outcome, Shown
 from edge_sir.server.sse import DONE, HEADERS, HEARTBEAT, frame
 from edge_sir.server.ticket import Event, Failed, Opened, Ticket
-from edge_sir.server.wire.answers import ChatAnswer
 from edge_sir.server.wire.refusal import RefusedError
 from edge_sir.server.worker import Worker
 
@@ -38,7 +38,7 @@ async def _start(send: Send, status: int, headers: Mapping[str, str]) -> None:
 class ReplySender:
     """An ASGI application for one request that the worker has: it sends the answer in the form of `answer`."""
 
-    def __init__(self, ticket: Ticket, answer: ChatAnswer, worker: Worker, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, ticket: Ticket, answer: Form, worker: Worker, limits: Limits, metrics: Metrics) -> None:
         self._ticket, self._answer, self._worker = ticket, answer, worker
         self._limits, self._metrics = limits, metrics
         self._opened: Opened | None = None
@@ -91,23 +91,26 @@ class ReplySender:
                     break
                 event = await self._next_event(self._limits.heartbeat_s)
         except RefusedError as refused:
-            await _send_part(send, frame(refused.as_dict()))
-        await send({"type": "http.response.body", "body": DONE})
+            await _send_part(send, b"".join(map(self._frame, self._answer.failed(refused))))
+        await send({"type": "http.response.body", "body": b"" if self._answer.has_names else DONE})
 
     def _frames(self, event: Event | None) -> Iterable[bytes]:
         answer = self._answer
         if event is None:
             yield HEARTBEAT
         elif isinstance(event, Opened):
-            yield from map(frame, answer.first())
+            yield from map(self._frame, answer.first())
         elif isinstance(event, Shown):
             if self._is_silent:
                 self._is_silent = False
                 self._metrics.first_s.observe(time.monotonic() - self._ticket.arrived)
-            yield frame(answer.shown(event))
+            yield from map(self._frame, answer.shown(event))
         elif isinstance(event, Outcome):
             opened = self._opened_now()
-            yield from map(frame, answer.last(opened.session, opened.match, event))
+            yield from map(self._frame, answer.last(opened.session, opened.match, event))
+
+    def _frame(self, document: dict[str, Any]) -> bytes:
+        return frame(document, document["type"] if self._answer.has_names else "")
 
     # ---- events --------------------------------------------------------------------------------
 

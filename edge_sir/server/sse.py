@@ -11,6 +11,7 @@ HEARTBEAT = b":\n\n"
 HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
-def frame(document: dict[str, Any]) -> bytes:
+def frame(document: dict[str, Any], name: str = "") -> bytes:
     """One event. JSON has no line break inside, so it is one line."""
-    return b"data: " + json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    head = f"event: {name}\n".encode() if name else b""
+    return head + b"data: " + json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"

@@ -109,7 +109,7 @@ def test_what_cannot_be_done_is_refused_with_its_name(fields: dict[str, Any], pa
     ("fields", "param"),
     [
         ({"tools": [TOOL]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "json_object"}}, "json_schema"),
         ({"json_schema": {"type": "object"}}, "json_schema"),
         ({"grammar": "root ::= 'x'"}, "grammar"),
         ({"logprobs": True}, "logprobs"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from edge_sir.server.asked import Asked, read_chat
+from edge_sir.server.asked import Asked, Reader
 from edge_sir.server.contract import IgnoredFields
 from edge_sir.server.incoming import Said
 from edge_sir.server.limits import Limits
@@ -18,7 +18,8 @@ CALL = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments
 
 
 def asked(*messages: dict[str, Any], can: frozenset[Feature] = ALL, **fields: Any) -> Asked:
-    return read_chat({"messages": list(messages), **fields}, Sender("space"), Limits(), can, IgnoredFields())
+    document = {"messages": list(messages), **fields}
+    return Reader(Limits(), can, IgnoredFields()).chat(document, Sender("space"))[0]
 
 
 def refused(*messages: Any, **fields: Any) -> RefusedError:
@@ -122,4 +123,4 @@ def test_no_messages_are_refused() -> None:
 
 def test_too_many_messages_are_refused_before_they_are_looked_at() -> None:
     with pytest.raises(RefusedError, match="the most are 3"):
-        read_chat({"messages": [None] * 4}, Sender("x"), Limits(messages=3), ALL, IgnoredFields())
+        Reader(Limits(messages=3), ALL, IgnoredFields()).chat({"messages": [None] * 4}, Sender("x"))

@@ -19,11 +19,13 @@ History = tuple[str, tuple[Said, ...]]
 class ToyConversations:
     """At most `n_live` requests at a time, each conversation in an engine of its own.
 
-    before_step: called before each decode, so that a test can hold the worker, or have it fail.
+    script: what each new conversation says. before_step: called before each decode, so that a test can hold the worker,
+    or have it fail.
     """
 
     def __init__(self, n_live: int = 2, before_step: Callable[[], None] = lambda: None) -> None:
         self.n_live, self.before_step = n_live, before_step
+        self.script = list(b"abc def ghi. " * 400)
         self.chats: dict[History, tuple[str, Chat]] = {}
         self.busy: set[str] = set()
         self.ended: list[str] = []
@@ -41,7 +43,7 @@ class ToyConversations:
             return None
         match: Match = "exact" if chat is not None else "new"
         if chat is None:
-            session, chat = f"s{len(self.chats) + len(self.busy)}", new_chat(incoming.system)
+            session, chat = f"s{len(self.chats) + len(self.busy)}", new_chat(incoming.system, self.script)
         text = "\n".join(said.text for said in incoming.messages[at:])
         self.busy.add(session)
         return ToyAnswering(self, session, match, chat, text, asked)
@@ -108,8 +110,8 @@ class ToyAnswering:
         )
 
 
-def new_chat(system: str) -> Chat:
+def new_chat(system: str, script: list[int]) -> Chat:
     codec = ByteTokenizer()
     template = ChatTemplate(codec.CHAT_TEMPLATE, bos=codec.bos_text, eos=codec.eos_text)
-    engine = ToyEngine(256, n_seq_max=1, script=list(b"abc def ghi. " * 400))
+    engine = ToyEngine(256, n_seq_max=1, script=script)
     return Chat(engine, codec, template, from_spec("streaming"), 256, max_tokens=16, system=system or None)

@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from edge_sir.server.outcome import Choice, Drawn, Finish, Match, Outcome, Shown, ToolCall
+from edge_sir.server.wire.refusal import RefusedError
 
-__all__ = ["ChatAnswer", "edge_sir_of", "usage_of"]
+__all__ = ["FINISHES", "ChatAnswer", "edge_sir_of", "usage_of"]
 
-_FINISHES: dict[Finish, str] = {
+FINISHES: dict[Finish, str] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
     "cancelled": "length",  # by a limit of the server: a client that leaves reads nothing any more
 }
+"""Our finish, in OpenAI's words."""
 
 
 @dataclass(slots=True)
@@ -25,6 +27,7 @@ class ChatAnswer:
     model: str
     n: int = 1
     include_usage: bool = False
+    has_names: ClassVar[bool] = False
     _n_calls: int = 0
 
     def whole(self, session: str, match: Match, outcome: Outcome) -> dict[str, Any]:
@@ -41,7 +44,7 @@ class ChatAnswer:
         for i in range(self.n):
             yield self._chunk(i, {"role": "assistant", "content": ""})
 
-    def shown(self, shown: Shown) -> dict[str, Any]:
+    def shown(self, shown: Shown) -> Iterator[dict[str, Any]]:
         """A bit of the reply. The name of a tool comes once: clients append what comes twice."""
         delta: dict[str, Any] = {}
         if shown.thought:
@@ -51,16 +54,20 @@ class ChatAnswer:
         if shown.call is not None:
             delta["tool_calls"] = [{"index": self._n_calls, **_call(shown.call)}]
             self._n_calls += 1
-        return self._chunk(shown.choice, delta, logprobs=_logprobs(shown.drawn))
+        yield self._chunk(shown.choice, delta, logprobs=_logprobs(shown.drawn))
 
     def last(self, session: str, match: Match, outcome: Outcome) -> Iterator[dict[str, Any]]:
         """What a stream ends with. Usage has a chunk of its own, and only if it was asked for."""
         for i, choice in enumerate(outcome.choices):
-            chunk = self._chunk(i, {}, finish=_FINISHES[choice.finish])
+            chunk = self._chunk(i, {}, finish=FINISHES[choice.finish])
             is_last = i == len(outcome.choices) - 1
             yield chunk | ({"edge_sir": edge_sir_of(session, match, outcome)} if is_last else {})
         if self.include_usage:
             yield {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_of(outcome)}
+
+    def failed(self, refused: RefusedError) -> Iterator[dict[str, Any]]:
+        """OpenAI's clients raise what this says."""
+        yield refused.as_dict()
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
@@ -75,13 +82,13 @@ class ChatAnswer:
 
 
 def usage_of(outcome: Outcome) -> dict[str, Any]:
-    """What was attended to counts as the prompt, and what was resident of it as cached."""
+    """What was attended to counts as the prompt, what was resident of it as cached, and what was read as written."""
     n_prompt = outcome.n_held + outcome.n_read
     return {
         "prompt_tokens": n_prompt,
         "completion_tokens": outcome.n_generated,
         "total_tokens": n_prompt + outcome.n_generated,
-        "prompt_tokens_details": {"cached_tokens": outcome.n_held},
+        "prompt_tokens_details": {"cached_tokens": outcome.n_held, "cache_write_tokens": outcome.n_read},
         "completion_tokens_details": {"reasoning_tokens": outcome.n_thought},
     }
 
@@ -103,7 +110,7 @@ def _choice(index: int, choice: Choice) -> dict[str, Any]:
         message["reasoning_content"] = choice.thought
     if choice.calls:
         message |= {"content": choice.text or None, "tool_calls": [_call(call) for call in choice.calls]}
-    finish = _FINISHES[choice.finish]
+    finish = FINISHES[choice.finish]
     return {"index": index, "message": message, "logprobs": _logprobs(choice.drawn), "finish_reason": finish}
 
 

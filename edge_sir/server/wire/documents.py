@@ -4,11 +4,12 @@ from typing import Any, Literal
 
 from edge_sir.server.wire.values import Text, Wire
 
-__all__ = ["ChatChunk", "ChatCompletion", "ErrorDocument", "ModelDocument", "ModelList"]
+__all__ = ["ChatChunk", "ChatCompletion", "Completion", "ErrorDocument", "ModelDocument", "ModelList", "Response"]
 
 
 class _PromptDetails(Wire):
     cached_tokens: int
+    cache_write_tokens: int
 
 
 class _CompletionDetails(Wire):
@@ -87,6 +88,45 @@ class ChatChunk(Wire):
     model: Text
     choices: list[_ChunkChoice]
     usage: _Usage | None = None
+    edge_sir: _EdgeSir | None = None
+
+
+class _Continued(Wire):
+    index: int
+    text: Text
+    logprobs: dict[str, Any] | None = None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None = None
+
+
+class Completion(Wire):
+    """A continued text."""
+
+    id: Text
+    object: Literal["text_completion"]
+    created: int
+    model: Text
+    choices: list[_Continued]
+    usage: _Usage | None = None
+
+
+class _ResponseUsage(Wire):
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    input_tokens_details: _PromptDetails
+    output_tokens_details: _CompletionDetails
+
+
+class Response(Wire):
+    """A response."""
+
+    id: Text
+    object: Literal["response"]
+    created_at: int
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
+    model: Text
+    output: list[dict[str, Any]]
+    usage: _ResponseUsage | None = None
     edge_sir: _EdgeSir | None = None
 
 
