@@ -233,6 +233,9 @@ def test_the_openapi_document_is_closed_and_names_the_paths(url: str) -> None:
     names = set(document["components"]["schemas"])
     references = {r.removeprefix("#/components/schemas/") for r in references_of(document)}
     assert references <= names and "ChatRequest" in names
+    request = document["components"]["schemas"]["ChatRequest"]
+    assert request["required"] == ["messages"]
+    assert {"type": "null"} in request["properties"]["seed"]["anyOf"]
 
 
 def references_of(value: Any) -> Iterator[str]:

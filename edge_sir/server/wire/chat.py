@@ -9,7 +9,7 @@ from edge_sir.server.terms import ReplyTerms
 from edge_sir.server.wire.messages import ChatMessage
 from edge_sir.server.wire.refusal import RefusedError
 from edge_sir.server.wire.tools import Tool, ToolChoice
-from edge_sir.server.wire.values import Number, Text, Whole, Wire, quoted, refuse
+from edge_sir.server.wire.values import WHOLE, Number, Text, Wire, quoted, refuse
 
 __all__ = ["ChatRequest", "ResponseFormat", "Sampled", "StreamOptions"]
 
@@ -29,11 +29,16 @@ Stops = Annotated[
     Field(max_length=_MOST_STOPS),
     WithJsonSchema({"anyOf": [{"type": "string"}, _TEXT_LIST]}),
 ]
+_NAME = {"type": "string", "minLength": 1}
 _NAMED_TOOL = {
     "type": "object",
     "properties": {
         "type": {"const": "function"},
-        "function": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
+        "function": {
+            "type": "object",
+            "properties": {"name": _NAME},
+            "required": ["name"],
+        },
     },
     "required": ["type", "function"],
 }
@@ -82,19 +87,21 @@ class Sampled(Wire):
     model: Text = ""
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    max_tokens: Annotated[Whole, Field(ge=-1, lt=2**31)] = -1
+    max_tokens: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] = -1
     temperature: Annotated[Number, Field(ge=0, le=10)] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[Whole, Field(ge=-1, lt=2**31)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] | None = None
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     repeat_penalty: Annotated[Number, Field(gt=0, le=10)] | None = None
-    repeat_last_n: Annotated[Whole, Field(ge=0, le=2**20)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=0, le=2**20), WHOLE] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-10, le=10)] | None = None
     presence_penalty: Annotated[Number, Field(ge=-10, le=10)] | None = None
-    logit_bias: dict[Text, Bias] = Field(default_factory=dict)
-    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**63)] | None = None
+    logit_bias: dict[Text, Bias] = Field(
+        default_factory=dict, json_schema_extra={"propertyNames": {"pattern": "^[0-9]{1,9}$"}}
+    )
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE] | None = None
     stop: Stops = Field(default_factory=list)
-    n: Annotated[Whole, Field(ge=1, le=_MOST_REPLIES)] = 1
+    n: Annotated[int, Field(ge=1, le=_MOST_REPLIES), WHOLE] = 1
 
     @field_validator("logit_bias")
     @classmethod
@@ -132,9 +139,9 @@ class ChatRequest(Sampled):
     """A chat request, after the contract was applied: fields that are refused are not in it any more."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_completion_tokens: Annotated[Whole, Field(ge=1, lt=2**31)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = None
     logprobs: bool = False
-    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = None
     response_format: ResponseFormat | None = None
     grammar: Text = ""
     json_schema: dict[str, Any] | None = None

@@ -9,7 +9,7 @@ from edge_sir.server.terms import ReplyTerms
 from edge_sir.server.wire.messages import ChatMessage, Content
 from edge_sir.server.wire.refusal import RefusedError
 from edge_sir.server.wire.tools import Tool
-from edge_sir.server.wire.values import Number, Text, Whole, Wire, quoted, refuse
+from edge_sir.server.wire.values import WHOLE, Number, Text, Wire, quoted, refuse
 
 __all__ = ["Item", "ResponseRequest"]
 
@@ -105,7 +105,7 @@ class ResponseRequest(Wire):
     instructions: Text = ""
     previous_response_id: Text = Field(default="", max_length=256)
     stream: bool = False
-    max_output_tokens: Annotated[Whole, Field(ge=1, lt=2**31)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31), WHOLE] | None = None
     temperature: Annotated[Number, Field(ge=0, le=10)] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     text: _TextForm = _TextForm()

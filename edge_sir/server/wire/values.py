@@ -3,13 +3,14 @@
 import json
 import re
 import unicodedata
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema
 
 from edge_sir.server.wire.refusal import RefusedError
 
-__all__ = ["Number", "Text", "Whole", "Wire", "canonical", "checked", "parse_json", "quoted", "refuse"]
+__all__ = ["WHOLE", "Number", "Text", "Wire", "canonical", "checked", "parse_json", "quoted", "refuse"]
 
 _PLAIN = {
     "missing": "is missing",
@@ -39,6 +40,16 @@ class Wire(BaseModel):
             return document
         return {name: value for name, value in document.items() if value is not None}
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema says of nulls what `_without_nulls` does."""
+        found = handler(schema)
+        model = handler.resolve_ref_schema(found)
+        for name, field in model.get("properties", {}).items():
+            if name not in model.get("required", ()):
+                model["properties"][name] = {"anyOf": [field, {"type": "null"}]}
+        return found
+
 
 def _whole(value: Any) -> Any:
     """JSON has one kind of number, and some clients write 256.0."""
@@ -46,7 +57,8 @@ def _whole(value: Any) -> Any:
 
 
 Text = str
-Whole = Annotated[int, BeforeValidator(_whole)]
+WHOLE = BeforeValidator(_whole)
+"""Goes last into an `Annotated[int, ...]`, so that bounds before it get into the schema."""
 Number = float
 
 
