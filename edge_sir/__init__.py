@@ -9,6 +9,8 @@ with edge_sir.open_chat(edge_sir.Options(budget=256)) as chat:
     print(chat.stats())
 """
 
+from edge_sir.batch.request import BatchRequest
+from edge_sir.batch.result import BatchResult
 from edge_sir.chat import Chat, ChatStats, Reply, ReplyStream, Resumed, Turn, Undone
 from edge_sir.core.records import Eviction
 from edge_sir.engine import SamplingParams
@@ -24,6 +26,8 @@ from edge_sir.trace.record import Trace, read_trace
 from edge_sir.trace.replay import Replayed, replay
 
 __all__ = [
+    "BatchRequest",
+    "BatchResult",
     "Chat",
     "ChatStats",
     "EdgeSirError",

@@ -40,15 +40,18 @@ Row = NDArray[np.float32]
 class EngineSpec:
     """What a loaded model and its context are.
 
-    n_ctx: cells. n_batch: most tokens in one decode. n_ctx_train: the trained length in positions, 0 if
-    unknown. n_swa: sliding window, 0 for none. can_pack: whether moving cells to other positions is
-    known to be right, and `why`. can_restore: whether cells can be saved and put back, and `why_restore`.
-    kv_bytes: size of the K and V caches. fingerprint: of the model file.
+    n_ctx: cells. n_batch: most tokens in one decode. n_slice: most of one sequence in it, so that what a session makes
+    room for at once does not depend on who else is in the decode. n_ctx_train: the trained length in positions, 0 if
+    unknown. n_swa: sliding window, 0 for none. can_pack: whether moving cells to other positions is known to be right,
+    and `why`. can_restore: whether cells can be saved and put back, and `why_restore`. kv_bytes: size of the K and V
+    caches. fingerprint: of the model file. cell_terms: what the bytes of a saved cell depend on (the model, the build,
+    the types of K and V), in short: cells saved under others are refused.
     """
 
     model: str
     n_ctx: int
     n_batch: int
+    n_slice: int
     n_ctx_train: int
     n_vocab: int
     n_seq_max: int
@@ -59,6 +62,7 @@ class EngineSpec:
     why_restore: str
     kv_bytes: int
     fingerprint: str
+    cell_terms: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,13 @@ class Engine(Protocol):
 
         Each slice starts at its sequence's largest position + 1 (any start if the sequence is empty).
         Raises BatchError, NoSlotError, AbortedError, ComputeError or ShiftError.
+        """
+
+    def claim(self, seq: int, n_cells: int) -> None:
+        """From now on `n_cells` cells are this sequence's, 0 for none, in place of those that it had claimed.
+
+        A session claims its budget: so none of several finds the cells taken by another in mid-conversation. Raises
+        BudgetError, with nothing changed, if all sequences together claim more than there are.
         """
 
     def remove(self, seq: int, p0: int, p1: int) -> None:

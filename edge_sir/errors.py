@@ -22,7 +22,8 @@
     ├── SessionError           the session was used against its rules
     │   ├── StalePlanError     an eviction plan made for another state of the ledger
     │   └── PoisonedError      ledger and cache disagree; the session refuses to go on
-    └── StoreError             the state folder could not be read or written: disk full, read-only, damaged
+    └── StoreError             the state folder could not be read or written: disk full, read-only
+        └── DamagedError       its database is not what was written
 
 `UserError` is what a command line prints without a traceback. Anything outside this tree is a bug.
 """
@@ -34,6 +35,7 @@ __all__ = [
     "CapabilityError",
     "ComputeError",
     "ConfigError",
+    "DamagedError",
     "DownloadError",
     "EdgeSirError",
     "EngineError",
@@ -144,3 +146,7 @@ class PoisonedError(SessionError):
 
 class StoreError(EdgeSirError):
     """The state folder failed: full, read-only, damaged. One line that names the path and the remedy."""
+
+
+class DamagedError(StoreError):
+    """The database of the state folder is not what was written."""

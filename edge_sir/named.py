@@ -1,11 +1,13 @@
 """Chats with a name: what a session was begun with, and how its chat is saved and goes on."""
 
+import difflib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_sir.chat.resumed import Resumed, said_in
+from edge_sir.chat.resumed import Begun, Resumed, last_in, said_in
 from edge_sir.errors import ConfigError, StateError
 from edge_sir.options import Options, state_folder
 from edge_sir.store.folder import StateFolder
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from edge_sir.chat.saving import Saver
     from edge_sir.engine import Engine, TextCodec
 
-__all__ = ["Named"]
+__all__ = ["Named", "not_default", "terms_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +39,9 @@ _NOT_KEPT = frozenset(
 )
 """Options of one process, not of the conversation."""
 
+_KEPT = frozenset(Options.model_fields) - _NOT_KEPT - {"model", "system"}
+"""Options that a person who goes on with a session is reminded of."""
+
 
 @dataclass(slots=True)
 class Named:
@@ -51,6 +56,8 @@ class Named:
     given: frozenset[str]
     store: SessionStore | None = None
     stored: Stored | None = None
+    kept: Mapping[str, Any] = field(default_factory=dict)  # as in `Resumed`
+    changed: Mapping[str, Any] = field(default_factory=dict)
     _used: float = field(default=0.0)
     _model: tuple[str, str] = field(default=("", ""))  # how it is found, and its fingerprint
 
@@ -72,15 +79,18 @@ class Named:
             if found is None:
                 if options.read_only:
                     raise ConfigError(f"there is no session {options.session!r} to read; begin it without --read-only")
-                return cls(options.session, folder, options, given)
+                changed = not_default({name: getattr(options, name) for name in given & _KEPT})
+                return cls(options.session, folder, options, given, changed=changed)
             store = folder.open(options.session, read_only=options.read_only)
             try:
                 stored = store.read()
-                merged = _merged(options, given, _terms(stored.state, found.options) | dict(loaded or {}))
+                terms = terms_of(stored.state, found.options)
+                merged = _merged(options, given, terms | dict(loaded or {}))
             except BaseException:
                 store.close()
                 raise
-            return cls(found.name, folder, merged, given, store, stored, found.used)
+            kept, changed = _kept_and_changed(merged, given | set(loaded or {}), terms)
+            return cls(found.name, folder, merged, given, store, stored, kept, changed, found.used)
         except BaseException:
             folder.close()
             raise
@@ -111,10 +121,12 @@ class Named:
     def check_model(self, fingerprint: str, name: str) -> None:
         """Raises ConfigError if another model held the session, unless that is wanted."""
         if self.state and not self._is_held_with(fingerprint) and not self.options.change_model:
-            held = self.state.get("terms", {}).get("model", "another model")
+            held = str(self.state.get("terms", {}).get("model", ""))
+            file = Path(held).name
+            was = f"with another file of the name {file}" if file == name else f"with the model {file}, not with {name}"
             raise ConfigError(
-                f"the session {self.name!r} was held with {held}, not with {name}: give --model {held}, or "
-                "--change-model to have its text read again"
+                f"the session {self.name!r} was held {was}; give --model {held} to go on with that, or --change-model "
+                f"to have {name} read what was said"
             )
 
     def saver(self, model: str, fingerprint: str) -> "Saver":
@@ -152,6 +164,7 @@ class Named:
     def go_on(self, chat: "Chat", saver: "Saver") -> None:
         """Brings a chat that was just opened to where its session is, and to the options that were given for it."""
         if self.stored is None:
+            chat.begun = Begun(self.name, self._like(), self.changed)
             return
         going_on, n_turns = saver.going_on, chat.session.turn
         if going_on is not None:
@@ -163,7 +176,9 @@ class Named:
             saver.release()
         self._note_model()
         if going_on is None and not self.stored.path and not self.stored.unsent:
+            chat.begun = Begun(self.name, "", self.changed)
             return
+        last = last_in(self.stored)
         chat.resumed = Resumed(
             self.name,
             n_turns,
@@ -172,7 +187,17 @@ class Named:
             0 if going_on is None else going_on.n_replayed,
             0 if going_on is None else going_on.n_left_out,
             self.stored.unsent,
+            last,
+            going_on is not None and bool(last) and last[-1].turn == going_on.chat.get("cut_turn"),
+            self.kept,
+            self.changed,
         )
+
+    def _like(self) -> str:
+        """The name of another session that a person may have meant."""
+        names = {name.casefold(): name for name in self.folder.names() if name != self.name}
+        close = difflib.get_close_matches(self.name.casefold(), names, n=1)
+        return names[close[0]] if close else ""
 
     def _note_model(self) -> None:
         assert self.store is not None
@@ -206,8 +231,8 @@ class Named:
             chat.set_system(options.system or "")
 
 
-def _terms(state: Mapping[str, Any], begun_with: Mapping[str, Any]) -> dict[str, Any]:
-    """What a session was begun with, as commands have changed it since."""
+def terms_of(state: Mapping[str, Any], begun_with: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a session keeps: what it was begun with, as flags and commands have changed it since."""
     if not state:
         return dict(begun_with)
     session, chat = state["session"], state["chat"]
@@ -219,3 +244,28 @@ def _merged(options: Options, given: Collection[str], terms: Mapping[str, Any]) 
     are_set = options.model_dump(by_alias=True, exclude_unset=True)
     kept = {name: value for name, value in terms.items() if name in Options.model_fields and name not in _NOT_KEPT}
     return type(options)(**(are_set | kept | {name: value for name, value in are_set.items() if name in given}))
+
+
+def not_default(terms: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not as they are where nothing is given, model and system prompt aside."""
+    defaults = Options()
+    names = [name for name in Options.model_fields if name in _KEPT and name in terms]
+    return {name: terms[name] for name in names if not _is_same(terms[name], getattr(defaults, name))}
+
+
+def _kept_and_changed(
+    options: Options, given: Collection[str], terms: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the session keeps of its own, and what is given now and differs from that."""
+    kept = not_default({name: value for name, value in terms.items() if name not in given})
+    had, names = Options().model_dump() | dict(terms), [n for n in Options.model_fields if n in _KEPT and n in given]
+    return kept, {name: getattr(options, name) for name in names if not _is_same(getattr(options, name), had[name])}
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """As JSON has them: what was on disk is that."""
+    return bool(_plain(value) == _plain(other))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value

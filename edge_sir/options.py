@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -187,6 +187,11 @@ class Options(BaseModel):
             if not isinstance(name, str) or not name.isidentifier() or name in _OF_TEMPLATES:
                 raise ValueError(f"{name!r} is no argument of a chat template; write KEY=VALUE")
         return given
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How replies are drawn."""
+        return SamplingParams(**{field.name: getattr(self, field.name) for field in fields(SamplingParams)})
 
     @classmethod
     def names(cls) -> dict[str, str]:

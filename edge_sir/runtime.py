@@ -1,17 +1,20 @@
 """Puts the parts together, in this one place: a file becomes a Model, a Model gives chats and contexts.
 
 load(name) ──> Model ──chat()──> Chat, in a context of its own
+                 ├──batch()──> results of many dialogues in one context
                  └──open_engine()──> Engine, for whoever plays dialogues otherwise
 """
 
+import contextlib
+import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
-from dataclasses import fields
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge_sir import models
 from edge_sir._shield import shield
@@ -20,7 +23,7 @@ from edge_sir.chat.conversation import scores_of
 from edge_sir.core.budget import Budget
 from edge_sir.core.recall_mode import recall_mode
 from edge_sir.core.records import Eviction
-from edge_sir.engine import Engine, SamplingParams, TextCodec
+from edge_sir.engine import Engine, TextCodec
 from edge_sir.errors import BudgetError, ConfigError, TemplateError
 from edge_sir.models import hub
 from edge_sir.options import Options
@@ -29,6 +32,11 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
+    from edge_sir.batch.loop import BatchLoop, Request
+    from edge_sir.batch.measure import Way
+    from edge_sir.batch.result import BatchResult
+    from edge_sir.batch.terms import BatchTerms
+    from edge_sir.batch.workers import BatchWorkers
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
     from edge_sir.named import Named
     from edge_sir.recall.dense import SentenceEncoder
@@ -37,6 +45,9 @@ __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
 _log = logging.getLogger(__name__)
 
+_AT_ONCE = 16  # dialogues at most where the number is chosen
+_MOST_AT_ONCE = 255  # llama.cpp has 256 sequences, and one is where cells are restored
+_LEAST_BATCH = 64  # tokens: several slices of a model with a large vocabulary and so a small chunk
 
 _OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
 
@@ -69,6 +80,10 @@ def open_chat(
         options = named.options if named is not None else options or Options()
         policy = from_spec(options.policy)
         found = ensure_model(options.model, quiet=options.quiet)
+        if named is not None:
+            from edge_sir.llama.gguf.check import check_model_file
+
+            named.check_model(check_model_file(found.path).fingerprint, found.path.name)  # before minutes of loading
         trace = None if options.trace is None else opened.enter_context(Trace(options.trace))
         model = _with_template(Model(found, options, options.budget if policy.evicts else None))
         opened.callback(model.close)
@@ -116,6 +131,7 @@ class Model:
         self._stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
+        self._ways: dict[int, Way] = {}  # by the number of dialogues that there may be
         _bound_archive(options.archive)
         self._closes_with_its_chat = False
 
@@ -152,12 +168,7 @@ class Model:
         it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
         model does not have, CapabilityError, SessionError if the model is closed.
         """
-        self._check_open()
-        if of_loading := [name for name in options if name in _OF_LOADING]:
-            raise ConfigError(f"'{of_loading[0]}' says how a model is loaded; give it to edge_sir.load")
-        merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | options))
-        if "archive" in options:
-            _bound_archive(merged.archive)
+        merged = self._merged(options)
         with ExitStack() as opened:
             named = _named(merged, opened, options, {name: getattr(self.options, name) for name in _OF_LOADING})
             merged = merged if named is None else named.options
@@ -166,19 +177,163 @@ class Model:
             opened.pop_all()
         return chat
 
-    def open_engine(self, n_cells: int, *, n_seq_max: int = 1) -> "LlamaEngine":
+    # ---- many dialogues at once ------------------------------------------------------------------
+
+    def batch(
+        self, requests: "Iterable[Request]", *, parallel: int | Literal["auto"] = "auto", **options: Any
+    ) -> "Iterator[BatchResult]":
+        """Holds many dialogues and yields their results as they finish, in any order.
+
+        requests: `BatchRequest`s, or objects as lines of OpenAI's batch files have them; they are taken as dialogues
+        end, never all at once. parallel: how many dialogues are held at a time, in one context; "auto" measures what is
+        fastest here, up to 16 or as many as memory holds, in one context or in several of one thread each (a line of
+        the logger `edge_sir.batch` says what was chosen, and why). options: as in `chat`, for all dialogues whose
+        requests give none of their own; positions "auto" is gaps here. What is wrong with one request is its result's
+        `error`, and the others go on. Leaving early (closing the iterator) frees everything. Raises as `chat`, and what
+        the source of the requests raises.
+        """
+        opened = self._open_batch(requests, self._batch_terms(options), _checked(parallel))
+
+        def run() -> "Iterator[BatchResult]":
+            with opened as loop:
+                yield from loop
+
+        return run()
+
+    def abatch(
+        self, requests: "Iterable[Request]", *, parallel: int | Literal["auto"] = "auto", **options: Any
+    ) -> "AsyncIterator[BatchResult]":
+        """As `batch`, each step in a thread of its own: nothing else of the program waits for it."""
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+        opened = self._open_batch(requests, self._batch_terms(options), _checked(parallel))
+
+        async def run() -> "AsyncIterator[BatchResult]":
+            in_thread = asyncio.get_running_loop().run_in_executor
+            with ThreadPoolExecutor(1, "edge-sir batch") as thread:
+                loop = await in_thread(thread, opened.__enter__)
+                try:
+                    while not loop.is_over:
+                        for result in await in_thread(thread, loop.step):
+                            yield result
+                finally:
+                    await in_thread(thread, opened.__exit__, None, None, None)
+
+        return run()
+
+    def _batch_terms(self, options: Mapping[str, Any]) -> "BatchTerms":
+        from edge_sir.batch.terms import BatchTerms
+
+        merged = self._merged(options)
+        for name in ("session", "trace"):
+            if getattr(merged, name) is not None:
+                raise ConfigError(f"'{name}' is one chat's; a batch holds many dialogues")
+        return BatchTerms(
+            self.codec,
+            self._with_arguments(merged.template_args),
+            merged,
+            self._stop,
+            self.header.n_ctx_train,
+            self.path.name,
+            lambda: self._recall_encoder,
+        )
+
+    @contextmanager
+    def _open_batch(
+        self, requests: "Iterable[Request]", terms: "BatchTerms", parallel: int | Literal["auto"]
+    ) -> "Iterator[BatchLoop | BatchWorkers]":
+        from edge_sir.batch.loop import BatchLoop
+        from edge_sir.batch.workers import BatchWorkers
+
+        n_cells = terms.n_cells(terms.options)
+        Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
+        with ExitStack() as opened:
+            if parallel == "auto":
+                source = iter(requests)
+                first = list(itertools.islice(source, _AT_ONCE))
+                requests = itertools.chain(first, source)
+                engines = self._best_engines(n_cells, max(1, len(first)), opened)
+            else:
+                engines = [self._batch_engine(n_cells, parallel, opened)]
+            is_one = len(engines) == 1
+            loop = BatchLoop(requests, terms, engines[0]) if is_one else BatchWorkers(requests, terms, engines)
+            with loop:
+                yield loop
+
+    def _batch_engine(self, n_cells: int, n: int, opened: ExitStack, *, threads: int = 0) -> "LlamaEngine":
+        """A context for so many dialogues of `n_cells` cells; `opened` frees it."""
+        engine = self.open_engine(n * n_cells, n_seq_max=n, shares=True, threads=threads)
+        opened.callback(self.release, engine)
+        return engine
+
+    def _best_engines(self, n_cells: int, n_most: int, opened: ExitStack) -> "list[LlamaEngine]":
+        """Contexts for at most so many dialogues, as many as memory holds, in the way that writes fastest here."""
+        from edge_sir.batch.measure import Way
+
+        n_most = self._n_that_fit(n_cells, n_most)
+        way = Way(1, 1, 0.0) if n_most == 1 else self._best_way(n_cells, n_most)
+        threads = 0 if way.n_contexts == 1 else 1
+        return [self._batch_engine(n_cells, way.n_each, opened, threads=threads) for _ in range(way.n_contexts)]
+
+    def _n_that_fit(self, n_cells: int, n_most: int) -> int:
+        """How many dialogues memory holds, `n_most` or a half of it or a half of that; raises BudgetError for none."""
+        while True:
+            try:
+                with ExitStack() as opened:
+                    self._batch_engine(n_cells, n_most, opened)
+                return n_most
+            except BudgetError:
+                if n_most == 1:
+                    raise
+                n_most //= 2
+
+    def _best_way(self, n_cells: int, n_most: int) -> "Way":
+        """Measured the first time that it is asked for, and said in a line."""
+        from edge_sir.batch.measure import choose, counts_up_to, in_words, measure
+        from edge_sir.llama.native import default_threads
+
+        if n_most in self._ways:
+            return self._ways[n_most]
+        counts = counts_up_to(n_most)
+        with ExitStack() as opened:
+            ways = measure([self._batch_engine(n_cells, n_most, opened)], counts)
+        n_contexts = min(self.options.threads or default_threads(), n_most)
+        if n_contexts > 1:
+            counts = counts_up_to(n_most // n_contexts)
+            with ExitStack() as opened, contextlib.suppress(BudgetError):  # each context has buffers of its own
+                engines = [self._batch_engine(n_cells, counts[-1], opened, threads=1) for _ in range(n_contexts)]
+                ways += measure(engines, counts)
+        chosen = self._ways[n_most] = choose(ways, n_most)
+        logging.getLogger("edge_sir.batch").info("%s", in_words(ways, chosen))
+        return chosen
+
+    # ---- contexts --------------------------------------------------------------------------------
+
+    def open_engine(self, n_cells: int, *, n_seq_max: int = 1, shares: bool = False, threads: int = 0) -> "LlamaEngine":
         """A context of `n_cells` cells for `n_seq_max` sequences; `release` frees it, and so does `close`.
 
+        shares: several sequences are in one decode, each with as many tokens as it would have alone. threads: 0 for
+        those of the options.
         Raises BudgetError, before llama.cpp is asked, where memory does not suffice; LoadError, CapabilityError.
         """
         from edge_sir.llama.engine import LlamaEngine
 
         self._check_open()
         with shield():
-            engine = LlamaEngine(self.native, n_cells, self.engine_options(n_seq_max), trials=self.trials)
+            options = self._sharing_options(n_seq_max) if shares else self.engine_options(n_seq_max)
+            if threads:
+                options = replace(options, threads=threads)
+            engine = LlamaEngine(self.native, n_cells, options, trials=self.trials)
         self._engines.add(engine)
         self._close_if_late(engine)
         return engine
+
+    def _sharing_options(self, n_seq_max: int) -> "EngineOptions":
+        """A decode has room for the largest slice of one sequence and a token of each other."""
+        alone = self.engine_options().on(self.native.n_vocab)
+        n_batch = alone.n_batch if n_seq_max == 1 else max(_LEAST_BATCH, alone.chunk + n_seq_max)
+        return replace(alone, n_seq_max=n_seq_max, n_batch=n_batch)
 
     def release(self, engine: Engine) -> None:
         """Frees a context that `open_engine` gave; the last one of `open_chat` takes the model along."""
@@ -237,7 +392,7 @@ class Model:
                 self._with_arguments(options.template_args),
                 policy,
                 n_cells,
-                sampling=_sampling(options),
+                sampling=options.sampling,
                 max_tokens=options.max_tokens,
                 stop=(*options.stop, *self._stop),
                 system=options.system,
@@ -276,6 +431,16 @@ class Model:
         is_file = hub.parse(name) is None and isinstance(models.find_model(name), Path)
         return str(self.path.resolve()) if is_file else name
 
+    def _merged(self, options: Mapping[str, Any]) -> Options:
+        """Those of the model, with these on top. Raises ConfigError, SessionError if the model is closed."""
+        self._check_open()
+        if of_loading := [name for name in options if name in _OF_LOADING]:
+            raise ConfigError(f"'{of_loading[0]}' says how a model is loaded; give it to edge_sir.load")
+        merged = Options(**(self.options.model_dump(by_alias=True, exclude_unset=True) | dict(options)))
+        if "archive" in options:
+            _bound_archive(merged.archive)
+        return merged
+
     def _with_arguments(self, arguments: Mapping[str, Any]) -> ChatTemplate:
         unknown = sorted(set(arguments) - self.template.asks_for)
         if unknown:
@@ -293,6 +458,12 @@ class Model:
             self._check_open()
 
 
+def _checked(parallel: int | Literal["auto"]) -> int | Literal["auto"]:
+    if parallel != "auto" and (type(parallel) is not int or not 1 <= parallel <= _MOST_AT_ONCE):
+        raise ConfigError(f"parallel is a number of dialogues from 1 to {_MOST_AT_ONCE}, or 'auto', not {parallel!r}")
+    return parallel
+
+
 def _named(
     options: Options,
     opened: ExitStack,
@@ -301,6 +472,8 @@ def _named(
 ) -> "Named | None":
     """The session that the options name, None for none; `opened` closes it. given, loaded: as in `Named.open`."""
     if options.session is None:
+        if options.read_only:
+            raise ConfigError("--read-only looks at a session that is saved; give --session NAME, too")
         return None
     from edge_sir.named import Named  # with a database, which a chat without a name does not need
 
@@ -343,7 +516,3 @@ def _read_template(file: Path) -> str:
     except (OSError, ValueError, RuntimeError) as error:  # a null byte in its name, ~somebody who does not exist
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None)
         raise ConfigError(f"cannot read the chat template {file}: {reason or error}") from None
-
-
-def _sampling(options: Options) -> SamplingParams:
-    return SamplingParams(**{field.name: getattr(options, field.name) for field in fields(SamplingParams)})

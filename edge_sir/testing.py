@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.chance import Chance, pick
+from edge_sir.core.claims import Claims
 from edge_sir.core.plan import Move, Run, check_places
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sealed import seal, unseal
@@ -70,7 +71,8 @@ class ByteTokenizer:
 class ToyEngine:
     """Logits of a row are a fixed random mixture of the visible tokens, weighted by relative position.
 
-    script: tokens that every sampler yields first, in order, so that a test can say what the model says.
+    n_slice: 0 for n_batch. script: tokens that every sampler yields first, in order, so that a test can say what the
+    model says. build: stands for llama.cpp's: what was saved by one is refused by all others.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class ToyEngine:
         n_ctx: int = 256,
         *,
         n_batch: int = 64,
+        n_slice: int = 0,
         n_vocab: int = ByteTokenizer.n_vocab,
         n_seq_max: int = 4,
         n_ctx_train: int = 4096,
@@ -85,11 +88,15 @@ class ToyEngine:
         can_restore: bool = True,
         seed: int = 0,
         script: Sequence[int] = (),
+        build: str = "toy",
     ) -> None:
+        fingerprint = f"toy-{n_vocab}-{seed}"
+        self._terms = {"model": fingerprint, "build": build}
         self.spec = EngineSpec(
             model="toy",
             n_ctx=n_ctx,
             n_batch=n_batch,
+            n_slice=n_slice or n_batch,
             n_ctx_train=n_ctx_train,
             n_vocab=n_vocab,
             n_seq_max=n_seq_max,
@@ -99,13 +106,15 @@ class ToyEngine:
             can_restore=can_restore,
             why_restore="the toy's cells are plain numbers" if can_restore else "switched off",
             kv_bytes=n_ctx * _FEATURES * 8,
-            fingerprint=f"toy-{n_vocab}-{seed}",
+            fingerprint=fingerprint,
+            cell_terms=f"{fingerprint}-{build}",
         )
         self.times = EngineTimes()
         self.script = list(script)
         self.fail_next: Exception | None = None
         """Raised by the next decode or restore, which then changes nothing."""
         self._sharing = Sharing()
+        self._claims = Claims(n_ctx)
         rng = np.random.default_rng(seed)
         self._embed = rng.normal(size=(n_vocab, _FEATURES))
         self._head = rng.normal(size=(_FEATURES, n_vocab))
@@ -166,6 +175,10 @@ class ToyEngine:
         stop = np.iinfo(np.int64).max if p1 < 0 else p1
         return self._member[:, seq] & (self._pos >= p0) & (self._pos < stop)
 
+    def claim(self, seq: int, n_cells: int) -> None:
+        self._cells(seq, 0, 0)
+        self._claims.claim(seq, n_cells)
+
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._member[self._cells(seq, p0, p1), seq] = False
         self._sharing.remove(seq, p0, p1)
@@ -205,12 +218,13 @@ class ToyEngine:
         mine = self._cells(seq, 0, -1)
         buffer = io.BytesIO()
         np.save(buffer, np.stack([self._token[mine].astype(np.int64), self._pos[mine]]), allow_pickle=False)
-        return buffer.getvalue()
+        return seal("toy's sequence", self._terms, buffer.getvalue())
 
     def load(self, seq: int, state: bytes) -> None:
         self.remove(seq, 0, -1)
+        payload = unseal(state, "toy's sequence", self._terms)
         try:
-            token, pos = np.load(io.BytesIO(state), allow_pickle=False)
+            token, pos = np.load(io.BytesIO(payload), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise StateError(f"the saved state is damaged: {error}") from None
         cells = np.flatnonzero(~self._member.any(axis=1))[: len(pos)]
@@ -228,14 +242,14 @@ class ToyEngine:
         self.flush(seq)
         cells = cells[np.argsort(self._pos[cells])]
         saved = np.stack([self._token[cells].astype(np.int64), self._pos[cells]])
-        return seal("toy's cells", {"model": self.spec.fingerprint}, saved.astype("<i8").tobytes())
+        return seal("toy's cells", self._terms, saved.astype("<i8").tobytes())
 
     def restore(
         self, seq: int, blob: bytes, pos: ArrayLike, to: ArrayLike | None = None, moves: Sequence[Move] = ()
     ) -> None:
         self._cells(seq, 0, 0)
         self._check_can_restore()
-        payload = unseal(blob, "toy's cells", {"model": self.spec.fingerprint})
+        payload = unseal(blob, "toy's cells", self._terms)
         token, saved_at = np.frombuffer(payload, "<i8").reshape(2, -1)
         wanted = np.asarray(pos, np.int64)
         places = wanted if to is None else np.asarray(to, np.int64)

@@ -93,7 +93,7 @@ class Cut:
         self._around(LlamaEngine, "decode", "remove", "shift", "load", "dump", "save", "restore")
         self._around(Archive, "save")
         self._around(SessionStore, "write", kind="record")
-        self._around(SessionStore, "note_unsent", "write_snapshot", "put_blobs", "drop_blobs", kind="write")
+        self._around(SessionStore, "note_unsent", "write_snapshot", "put_blobs", kind="write")
         self._watch_database()
         self._watch_files()
 

@@ -12,13 +12,14 @@ The `Reply` that a turn ends with, and what it counts, is in edge_sir/text/reply
 
 from edge_sir.chat.chat import Chat, RegeneratedStream, Undone
 from edge_sir.chat.conversation import Host
-from edge_sir.chat.resumed import Resumed
+from edge_sir.chat.resumed import Begun, Resumed
 from edge_sir.chat.stats import ChatStats
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.text.reply import Reply
 
 __all__ = [
+    "Begun",
     "Chat",
     "ChatStats",
     "Host",

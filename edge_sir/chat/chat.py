@@ -9,7 +9,7 @@ import numpy as np
 from edge_sir._owner import Owner, owned
 from edge_sir._shield import shield
 from edge_sir.chat.conversation import Conversation, Host
-from edge_sir.chat.resumed import Resumed
+from edge_sir.chat.resumed import Begun, Resumed
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn
 from edge_sir.engine import Engine, SamplingParams
@@ -67,6 +67,7 @@ class Chat(Conversation):
 
     pins_cleared = False  # whether the conversation before this one had pins
     resumed: Resumed | None = None  # how it went on with its session
+    begun: Begun | None = None  # the session that it began
 
     # ---- memory --------------------------------------------------------------------------------
 
@@ -253,11 +254,16 @@ class Chat(Conversation):
         """Whether it is a session on disk that each turn is saved in."""
         return self._saver is not None and not self._saver.store.read_only
 
+    @property
+    def is_looking(self) -> bool:
+        """Whether it is a session on disk that nothing is saved in (`read_only`)."""
+        return self._saver is not None and self._saver.store.read_only
+
     def search(self, words: str) -> list["Found"]:
         """The messages of its session that hold all words, newest first, those that were taken back included.
 
         "several words" in quotes are one. Each says where its words are (`MemoryControl.where`). Raises ConfigError for
-        no words, and for a chat that is no session.
+        no words, and for a chat that is no session. Of a chat that only looks (`is_looking`) it finds what is on disk.
         """
         return self._kept().search(words)
 

@@ -23,7 +23,7 @@ from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError, StateError
 from edge_sir.memory.memory import MemoryControl, TakenBack
 from edge_sir.memory.transcript import Transcript
-from edge_sir.session import Positions, Session
+from edge_sir.session import Positions, Session, SessionState
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.reply import Reply
@@ -67,13 +67,16 @@ class Conversation:
     is read again; "off" for not at all. recall_encoder: finds also what means alike. wait_s: how many seconds a call
     waits while another thread's is at work, or a stream of its open; then, and by default at once, it raises
     SessionError. saver: saves all of it, and has what to go on from, if anything was said: then policy, budget,
-    positions and system prompt are as they were. Raises BudgetError if the system prompt leaves no room.
+    positions and system prompt are as they were. is_driven: nothing is decoded in here but turns that are streamed;
+    what is said waits for whoever drives `session`. opened: a session with the same beginning, once that was decoded,
+    whose cells are in `seq` already. Raises BudgetError if the system prompt leaves no room.
     """
 
     system_turn = 0  # where the system prompt stands
     _tries = 0  # replies to the running turn's message that were taken back
     _spoken = False  # whether anything follows turn 0
     _turn: Turn | None = None  # the last one that was begun
+    _cut_turn = 0  # the last one whose reply was stopped before its end
     _saver: "Saver | None" = None
 
     def __init__(
@@ -97,28 +100,26 @@ class Conversation:
         recall: RecallMode = "off",
         recall_encoder: "SentenceEncoder | None" = None,
         saver: "Saver | None" = None,
+        is_driven: bool = False,
+        opened: SessionState | None = None,
     ) -> None:
         self.codec = codec
         self.template = template
         self.sampling = sampling or SamplingParams()
         self.max_tokens = max_tokens
         self.stop = tuple(stop)
+        self._is_driven = is_driven
         going_on = None if saver is None else saver.going_on
         self.system = _prompt(system) if going_on is None else going_on.chat["system"]
         self._encoder = MessageEncoder(codec, template, self.system)
         if going_on is None:
             _check_opening(self._encoder, policy, budget, self.system)
-            self.session = Session(
-                engine,
-                policy,
-                Budget(budget),
-                seq=seq,
-                positions=positions,
-                borders=TextBorders(codec),
-                on_evict=self._note,
-                also_score=scores_of(trace),
-                journal=trace,
-            )
+            terms: dict[str, Any] = {"seq": seq, "borders": TextBorders(codec), "on_evict": self._note}
+            terms |= {"also_score": scores_of(trace), "journal": trace}
+            if opened is None:
+                self.session = Session(engine, policy, Budget(budget), positions=positions, **terms)
+            else:
+                self.session = Session.from_state(opened, engine, policy, Budget(budget), **terms)
         else:
             self.session = going_on.session
             self.session.on_evict = self._note
@@ -195,9 +196,9 @@ class Conversation:
             self._host.release(self.engine)
 
     def _open(self) -> None:
-        """Queues turn 0: what stands before the first message, pinned as a whole."""
-        parts = self._encoder.opening()
-        number = self._feed(parts, pinned=True)
+        """Queues turn 0, unless it is there: what stands before the first message, pinned as a whole."""
+        ledger = self.session.ledger
+        number = int(ledger["message"][0]) if len(ledger) else self._feed(self._encoder.opening(), pinned=True)
         if self.system is not None:
             self.transcript.add(0, "system", self.system, number)
 
@@ -213,12 +214,14 @@ class Conversation:
             "spoken": self._spoken,
             "decode_s": decode_s,
             "score_s": score_s,
+            "cut_turn": self._cut_turn,
         }
 
     def _go_on(self, going_on: "Resumption") -> None:
         """Takes over what was saved beside the session."""
         stored, chat = going_on.stored, going_on.chat
         self.system_turn, self._tries, self._spoken = chat["system_turn"], chat["tries"], chat["spoken"]
+        self._cut_turn = chat.get("cut_turn", 0)
         for message in (row.message for row in said_in(stored)):
             self.transcript.add(message.turn, message.role, message.text, message.id)
         self._memory.evictions.load(going_on.entries)
@@ -378,13 +381,20 @@ class Conversation:
                 encoder,
                 reply_id,
                 n_evicted_before=n_evicted,
-                on_written=lambda text: self.transcript.add(turn, "assistant", text, reply_id),
+                on_written=lambda text: self._note_reply(turn, text, reply_id),
             )
             self.owner.hold(self._turn)
         self._settle_saver()
         if self._recall is not None:
             self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said), encoder)
         return self._turn
+
+    def _note_reply(self, turn: int, text: str, id: int) -> None:
+        self.transcript.add(turn, "assistant", text, id)
+        if self._turn is not None and self._turn.finish == "cancelled":
+            self._cut_turn = turn
+        elif self._cut_turn == turn:  # it was asked for again
+            self._cut_turn = 0
 
     def _encoded(self, texts: Sequence[str], spoken: bool) -> list[tuple[str, list[Part]]]:
         """User messages with their parts. spoken: something was said before them."""
@@ -440,7 +450,7 @@ class Conversation:
         if self._recall is not None:
             self._recall.clear()
         self._drop_turn("the conversation was begun anew")
-        self._spoken, self.system_turn = False, 0
+        self._spoken, self.system_turn, self._cut_turn = False, 0, 0
         self._open()
 
     def set_system(self, text: str) -> None:
@@ -503,7 +513,7 @@ class Conversation:
         return number
 
     def _drain(self) -> None:
-        while self.session.step():
+        while not self._is_driven and self.session.step():
             pass
 
     def _seeded(self, params: SamplingParams) -> SamplingParams:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from edge_sir.errors import CapabilityError, StateError, StoreError
 from edge_sir.memory.entries import entry_from_bytes
 from edge_sir.memory.evictions import Entry
 from edge_sir.policies import from_spec
-from edge_sir.recall.piece import piece_from_bytes
+from edge_sir.recall.piece import Piece, is_piece, piece_from_bytes
 from edge_sir.session import SavedPassage, Session, SessionState
 from edge_sir.session.changes import Changes, fold
 from edge_sir.session.lean import Ints
@@ -56,6 +57,19 @@ class Resumption:
         """What `Saver` saved of the chat beside its session."""
         found: Mapping[str, Any] = self.stored.state["chat"]
         return found
+
+    @property
+    def takes_cells(self) -> bool:
+        """As `_takes_cells`, of the engine that the chat goes on with."""
+        return _takes_cells(self.session.engine, self.stored)
+
+
+def _takes_cells(engine: Engine, stored: Stored) -> bool:
+    """Whether cells of archived pieces that are on disk can be put back here.
+
+    After each record all of them are of one model, build of llama.cpp and type.
+    """
+    return bool(stored.state.get("cell_terms") == engine.spec.cell_terms)
 
 
 def resume(
@@ -117,7 +131,8 @@ class _Resume:
         head, cells = self._store.read_snapshot(row)
         state = SessionState.load(head)
         self._engine.load(0, cells)
-        budget = Budget(state.scalars["budget"])
+        # The budget may have been lowered since, and the engine opened for that.
+        budget = Budget(min(state.scalars["budget"], self._engine.spec.n_ctx))
         session = Session.from_state(state, self._engine, self._policy, budget, **self._options)
         return self._redone(session, row.record)
 
@@ -146,15 +161,26 @@ class _Resume:
 
     def _saved(self, born: Ints) -> Sequence[SavedPassage]:
         """The archived rows with these born numbers whose cells are on disk."""
-        keys = set(self._store.blob_keys())
         passages = []
-        for number, data in self._stored.pieces.items():
-            if number in keys:
-                piece = piece_from_bytes(data, number)
-                rows = np.flatnonzero(np.isin(piece.born, born))
-                if len(rows) and (cells := self._store.blob(number)) is not None:
-                    passages.append((piece.with_cells(cells), rows))
+        of_rows = np.repeat(np.arange(len(self._pieces)), [len(piece.born) for piece in self._pieces])
+        for index in np.unique(of_rows[np.isin(self._born, born)]).tolist():
+            piece = self._pieces[index]
+            if (cells := self._store.blob(piece.number)) is not None:
+                passages.append((piece.with_cells(cells), np.flatnonzero(np.isin(piece.born, born))))
         return passages
+
+    @cached_property
+    def _born(self) -> Ints:
+        """The born numbers of the rows of `_pieces`, one after the other; a replay asks for some in each turn."""
+        return np.concatenate([np.empty(0, np.int64), *(piece.born for piece in self._pieces)])
+
+    @cached_property
+    def _pieces(self) -> list[Piece]:
+        """The archived pieces whose cells are on disk and can be put back here, without those that are damaged."""
+        if not _takes_cells(self._engine, self._stored):
+            return []
+        keys, pieces = set(self._store.blob_keys()), self._stored.pieces
+        return [piece_from_bytes(pieces[n], n) for n in sorted(keys & pieces.keys()) if is_piece(pieces[n])]
 
     def _rebuilt(self) -> Resumption:
         self._engine.remove(0, 0, -1)

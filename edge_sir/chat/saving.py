@@ -11,7 +11,7 @@ import logging
 import math
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edge_sir._shield import shield
@@ -26,7 +26,7 @@ from edge_sir.memory.transcript import Message
 from edge_sir.session.changes import Changes
 from edge_sir.store.folder import StateFolder
 from edge_sir.store.session import SessionStore
-from edge_sir.store.values import ON_PATH, Found, Record, Snapshot
+from edge_sir.store.values import ON_DISK, ON_PATH, Found, Record, Snapshot
 
 if TYPE_CHECKING:
     from edge_sir.chat.conversation import Conversation
@@ -41,14 +41,15 @@ _SHARE = 0.5  # of the longest resume: the turn after which a snapshot is due ta
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A record that is not written yet. blobs: cells of archived pieces that go to disk after it.
+    """A record that is not written yet. new_cells: numbers of archived pieces whose cells go to disk after it.
 
-    is_due: whether a snapshot must follow, since what was done cannot be done again without the cells of this process.
+    Until then they stay in the archive, under its bound. is_due: whether a snapshot must follow, since what was done
+    cannot be done again without the cells of this process.
     """
 
     record: Record
     forgetting: Forgetting | None
-    blobs: Mapping[int, bytes] = field(default_factory=dict)
+    new_cells: tuple[int, ...] = ()
     is_due: bool = False
 
 
@@ -58,7 +59,7 @@ class Saver:
     folder, store: closed with the chat. terms: what the session was begun with, as JSON has it. resume_s: seconds that
     going on from what is on disk may take. on_disk: cells of archived pieces are on disk, too (`blobs`). going_on: what
     `resume` found. problem: why the last turns are not on disk, "" while they are: the chat goes on, and each call
-    tries again.
+    tries again at its end.
     """
 
     def __init__(
@@ -108,12 +109,15 @@ class Saver:
     def attach(self, chat: "Conversation") -> None:
         """From now on this chat is saved; what `resume` found is in it, or nothing was said yet."""
         self._chat = chat
+        if chat._archive is not None:
+            if not self.store.read_only:
+                chat._archive.watch()
+            if self.going_on is not None and not self.going_on.takes_cells:
+                chat._archive.leave_disk()
         if self.store.read_only:
             return
         chat.session.ledger.watcher = self._changes
         chat._memory.listener = self
-        if chat._archive is not None:
-            chat._archive.watch()
         self._n_entries = len(chat._memory.evictions)
         self._decoded_s = chat.engine.times.decode_s
         self._budget = chat.session.budget.n_cells
@@ -166,6 +170,8 @@ class Saver:
         """Saves what changed, unless something is under way; then, what the user said and got no reply to."""
         if self.store.read_only or self._held or self._is_busy:
             return
+        if self.problem and not self._is_at_rest():  # tried at every token of a reply, each would wait for the disk
+            return
         self._is_busy = True
         try:
             with shield():
@@ -196,7 +202,9 @@ class Saver:
     def close(self) -> None:
         """Saves what is left, cells included, and gives the session up."""
         try:
-            if not self._held:
+            if self._is_nothing():
+                self._remove()
+            elif not self._held:
                 self.snapshot()
         except EdgeSirError as error:  # the turns are saved: they are replayed
             _log.warning("the cells of this session could not be saved: %s", error)
@@ -204,12 +212,26 @@ class Saver:
             self.store.close()
             self._folder.close()
 
+    def _is_nothing(self) -> bool:
+        """Whether nobody ever said anything in it: no user, no model, in no conversation."""
+        if self.store.read_only or self._held or self._chat.session.turn or self._chat._unsent or self.problem:
+            return False
+        return not any(row.message.role != "system" for row in self.store.messages())
+
+    def _remove(self) -> None:
+        name = self.store.info.name
+        self.store.close()
+        self._folder.remove(name)
+
     # ---- looking -------------------------------------------------------------------------------
 
     def search(self, words: str) -> list[Found]:
         """What was ever said in this session and holds the words, newest first. Raises ConfigError for no words."""
         found = self._folder.search(words, session=self.store.info.name)
         where = self._chat._memory.where(one.number for one in found if one.state == ON_PATH)
+        if self.store.read_only:  # what it forgot, and what another process said since, is on disk all the same
+            here = {message.id: message.text for message in self._chat.transcript}
+            where |= {one.number: ON_DISK for one in found if here.get(one.number) != one.text}
         return [replace(one, where=where[one.number]) if one.state == ON_PATH else one for one in found]
 
     def forget_aside(self, what: int | str, *, anyway: bool) -> bool:
@@ -308,15 +330,12 @@ class Saver:
             cleared=self._cleared,
             unsent=tuple(chat._unsent),
         )
-        blobs = {}
-        if self._on_disk and archived is not None and chat._archive is not None:
-            found = {number: chat._archive.cells(number) for number in archived.new_cells}
-            blobs = {number: cells for number, cells in found.items() if cells}
+        new_cells = archived.new_cells if self._on_disk and archived is not None else ()
         is_due = any(isinstance(entry, Restored) for entry in entries) or chat.session.budget.n_cells != self._budget
         forgetting = self._forgetting
         if forgetting is not None:
             forgetting = forgetting.with_texts({m.id: m.text for m in self._path})
-        self._waiting.append(_Waiting(record, forgetting, blobs, is_due))
+        self._waiting.append(_Waiting(record, forgetting, new_cells, is_due))
 
     def _state_now(self) -> dict[str, Any]:
         """All of the chat that no row of it holds. Raises SessionError if it is poisoned."""
@@ -326,6 +345,7 @@ class Saver:
             "session": chat.session.scalars(),
             "chat": chat._scalars() | {"unsaid": sorted(self._unsaid)},
             "terms": self._terms,
+            "cell_terms": chat.engine.spec.cell_terms,  # of all blobs
         }
 
     # ---- writing it ----------------------------------------------------------------------------
@@ -345,7 +365,7 @@ class Saver:
         written, self._written = self._written, []
         is_late = self._chat.engine.times.decode_s - self._decoded_s > _SHARE * self._resume_s
         try:
-            self.blobs.put(_blobs_of(written))
+            self.blobs.put(self._cells_of(written))
             if (is_late or any(waiting.is_due for waiting in written)) and self._is_at_rest():
                 self._write_snapshot()
         except StoreError as error:
@@ -353,6 +373,13 @@ class Saver:
                 _log.warning("%s; cells are not saved: after a restart they are read again", error)
             self._has_failed = True
             self._decoded_s = self._chat.engine.times.decode_s  # not at once again
+
+    def _cells_of(self, written: Sequence[_Waiting]) -> dict[int, bytes]:
+        """What these records bring to disk; what left the archive since, or was forgotten, is not there any more."""
+        archive = self._chat._archive
+        numbers = [number for waiting in written for number in waiting.new_cells]
+        found = {} if archive is None else {number: archive.cells(number) for number in numbers}
+        return {number: cells for number, cells in found.items() if cells}
 
     def _note_unsent(self) -> None:
         seen = self._chat.transcript.version, tuple(self._chat._unsent), self._n_gathered
@@ -428,16 +455,6 @@ class Saver:
         if self.problem:
             _log.warning("all that was said is saved again")
         self.problem = ""
-
-
-def _blobs_of(written: Sequence[_Waiting]) -> dict[int, bytes]:
-    """What these records bring to disk, in order: a later one may have dropped, or forgotten, what came before."""
-    blobs: dict[int, bytes] = {}
-    for waiting in written:
-        for number in (*waiting.record.dropped, *waiting.record.lost):
-            blobs.pop(number, None)
-        blobs |= waiting.blobs
-    return blobs
 
 
 def _packed(state: Mapping[str, Any]) -> str:

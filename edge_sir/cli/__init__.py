@@ -4,13 +4,14 @@ import argparse
 import importlib.metadata
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from edge_sir.cli import chat, config, doctor, eval, models, replay, sessions
+from edge_sir.cli import batch, chat, config, doctor, eval, models, replay, sessions
 from edge_sir.cli._losses import folded
 from edge_sir.errors import EdgeSirError, UserError
 
@@ -20,10 +21,27 @@ __all__ = ["main"]
 class _Parser(argparse.ArgumentParser):
     """Complaints in one line, without the usage text."""
 
+    _words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; notes what was given, for a complaint."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        message += self._looks_like_a_flag(message)
         line = f"edge-sir: {message} (`{self.prog} --help` shows the options)"
         print(folded(line, sys.stderr), file=sys.stderr)
         raise SystemExit(2)
+
+    def _looks_like_a_flag(self, message: str) -> str:
+        """What stands where a value is missing, if that begins as flags do."""
+        found = re.match(r"argument (--[\w-]+): expected one argument", message)
+        if found is None or found[1] not in self._words[:-1]:
+            return ""
+        value = self._words[self._words.index(found[1]) + 1]
+        meant = "no name begins with '-'" if found[1] == "--session" else f"write {found[1]}={value} if it is the value"
+        return f", and {value!r} reads as a flag; {meant}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="edge-sir", description="A conversation without end in a fixed KV cache.")
     parser.add_argument("--version", action="version", version=f"edge-sir {importlib.metadata.version('edge-sir')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (chat, sessions, models, doctor, config, eval, replay):
+    for module in (chat, sessions, batch, models, doctor, config, eval, replay):
         module.add_parser(subparsers)
     # A kill ends like Ctrl-C: files are written, what is open is closed.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):

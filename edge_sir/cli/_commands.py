@@ -21,6 +21,8 @@ __all__ = ["Outcome", "back_of", "complaint", "cost_of", "is_command", "perform"
 
 
 _ALL_THERE = "all that matches is in memory"
+_DISK_UNCHANGED = "in this chat alone: the session on disk is unchanged (--read-only)"
+_DISK_SEARCHED = "only the session on disk was searched: what is said in this chat is not saved (--read-only)"
 _NO_PROMPT = "no system prompt of yours (/system TEXT)"
 _N_DIGITS = 9  # Python refuses to read a number of some thousands
 
@@ -109,7 +111,11 @@ def _forget(chat: Chat, rest: str) -> Outcome:
     outcome.document["n_evicted"] = forgotten.n_evicted
     if not n:  # at most template tokens
         view = View("it was not in memory any more; the transcript has lost it, too")
-        return replace(outcome, view=view)
+        outcome = replace(outcome, view=view)
+    if chat.is_looking:
+        outcome.view.rows.insert(0, Row((), ((_DISK_UNCHANGED, ""),)))
+    if not n:
+        return outcome
     if n_pinned:
         pinned = "it was" if n_pinned == n else f"{n_pinned} of them were"
         outcome = replace(outcome, view=replace(outcome.view, title=f"{outcome.view.title}; {pinned} pinned"))
@@ -158,7 +164,10 @@ def _search(chat: Chat, rest: str) -> Outcome:
         raise ConfigError("/search WORDS: search for what?")
     found = chat.search(rest)
     document = {"search": rest, "found": [dataclasses.asdict(message) for message in found]}
-    return Outcome(search_view(rest, found), document)
+    view = search_view(rest, found)
+    if chat.is_looking:
+        view.rows.append(Row((), ((_DISK_SEARCHED, ""),), dim=True))
+    return Outcome(view, document)
 
 
 def _undo(chat: Chat, rest: str) -> Outcome:

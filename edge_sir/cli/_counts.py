@@ -18,11 +18,12 @@ def numbered(turns: Collection[int]) -> str:
     return f"turn{'' if len(turns) == 1 else 's'} {', '.join(map(str, sorted(turns)))}"
 
 
-def cut(reply: Reply, max_tokens: int) -> tuple[str, str]:
-    """Where a reply was cut, and by what; both empty if it was not."""
+def cut(reply: Reply, max_tokens: int, kept: bool = False) -> tuple[str, str]:
+    """Where a reply was cut, and by what; both empty if it was not. kept: the limit was not given now."""
     if reply.finish != "length":
         return "", ""
-    why = "--max-tokens" if reply.n_generated >= max_tokens else "no cell is left"
+    limit = f"--max-tokens {max_tokens}, which this session keeps" if kept else "--max-tokens"
+    why = limit if reply.n_generated >= max_tokens else "no cell is left"
     return f"cut at {many(reply.n_generated, 'token')}", why
 
 
@@ -33,10 +34,10 @@ def empty(reply: Reply) -> str:
     return f"empty after {many(reply.n_thought, 'token')} of thought" if reply.n_thought else "empty"
 
 
-def shortcomings(reply: Reply, max_tokens: int) -> str:
+def shortcomings(reply: Reply, max_tokens: int, kept: bool = False) -> str:
     """What a reader of a reply's text alone would not see: that it is cut, or empty after a thought; else nothing."""
     nothing = empty(reply)
-    where, why = cut(reply, max_tokens)
+    where, why = cut(reply, max_tokens, kept)
     found = [nothing] * bool(nothing) + [f"{where} ({why})"] * bool(where)
     return f"the reply of turn {reply.turn} is {' and '.join(found)}" if found else ""
 

@@ -3,6 +3,7 @@
 import argparse
 import types
 import typing
+from collections.abc import Collection
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -13,9 +14,14 @@ from edge_sir.options import Sourced, config_file, gather, nearest
 __all__ = ["add_flags", "flag_arguments", "from_args", "nearest_flag"]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds one flag per option, and --config. Values stay text: pydantic checks them all alike."""
+def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Adds one flag per option, and --config. Values stay text: pydantic checks them all alike.
+
+    without: fields of options that the command has no use for.
+    """
     for public, name in CliOptions.names().items():
+        if name in without:
+            continue
         field = CliOptions.model_fields[name]
         flag = public.removesuffix("s") if _is_dict(field) else public  # one of them at a time
         parser.add_argument(f"--{flag.replace('_', '-')}", dest=public, **flag_arguments(field))

@@ -1,5 +1,6 @@
 """What a search found, as rows: in one session of a chat, or in all of them."""
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -15,12 +16,12 @@ def search_view(words: str, found: Sequence[Found], *, named: bool = False, limi
 
     named: of several sessions, so that each row says of which. limit: there may be more, if as many were found.
     """
-    quoted = words if words.startswith('"') else f"“{words}”"
+    quoted = _quoted(words)
     if not found:
         return View(f"nothing that was said holds {quoted}")
     newest = "the newest " if len(found) == limit else ""
     view = View(f"{newest}{many(len(found), 'message')} {'holds' if len(found) == 1 else 'hold'} {quoted}")
-    has_places = any(map(_where, found))
+    has_places = any(message.where or message.state != ON_PATH for message in found)
     for message in found:
         cells = (f"turn {message.turn}", day(message.said), *([_where(message)] if has_places else []))
         cells = (message.session, *cells) if named else cells
@@ -29,9 +30,17 @@ def search_view(words: str, found: Sequence[Found], *, named: bool = False, limi
     return view
 
 
+def _quoted(words: str) -> str:
+    """“tromso”; the words tale, sea; "several words" that are one as they were given."""
+    terms = re.findall(r'"[^"]+"|[^\s"]+', words)
+    if len(terms) > 1:
+        return f"the words {', '.join(terms)}"
+    return words if words.startswith('"') else f"“{words}”"
+
+
 def _where(message: Found) -> str:
     """What a chat says about it, unless the present conversation does not hold it at all."""
-    return message.where if message.state == ON_PATH else message.state
+    return (message.where or "present") if message.state == ON_PATH else message.state
 
 
 def day(seconds: float) -> str:

@@ -13,7 +13,7 @@ from edge_sir.cli._counts import cut, empty
 from edge_sir.cli._idle import Idle
 from edge_sir.cli._losses import N_TURNS, Losses, folded, recall_line, shown
 from edge_sir.cli._prompt import PlainReader, rich_reader
-from edge_sir.cli._resumed import resumed_lines
+from edge_sir.cli._resumed import keeps_limit, last_lines, session_lines
 from edge_sir.cli._views import colours, print_view
 from edge_sir.errors import EdgeSirError, PoisonedError
 from edge_sir.text.reply import Piece
@@ -45,9 +45,10 @@ def talk(chat: Chat, losses: Losses, *, quiet: bool, idle: Idle | None = None) -
     if not quiet:
         cells, mode = chat.session.budget.n_cells, chat.session.mode  # why this mode: `edge-sir doctor`
         _dim(f"{chat.engine.spec.model}, {cells} cells, {chat.session.policy.spec}, positions {mode}")
-        if chat.resumed is not None:
-            for line in resumed_lines(chat.resumed, read_only=not chat.is_saved):
-                _dim(line)
+        for line in session_lines(chat):
+            _dim(line)
+        for line in last_lines(chat, shutil.get_terminal_size().columns):
+            _dim(line)
         _dim("Ctrl-C stops a reply, Ctrl-D leaves, /help shows what else there is")
     while (text := _ask(reader, idle)) is not None:
         if not text.strip():
@@ -213,7 +214,7 @@ def _note_cut(chat: Chat, stream: ReplyStream | None) -> None:
         return
     reply = stream.reply
     nothing = empty(reply) if reply.n_thought and reply.finish != "cancelled" else ""
-    notes = [part for part in (nothing, *cut(reply, chat.max_tokens)) if part]
+    notes = [part for part in (nothing, *cut(reply, chat.max_tokens, keeps_limit(chat))) if part]
     if notes:
         _dim(f"({'; '.join(notes)})")
     elif reply.finish == "cancelled":

@@ -18,7 +18,7 @@ from edge_sir.cli._flags import add_flags, from_args, nearest_flag
 from edge_sir.cli._idle import Idle
 from edge_sir.cli._losses import Losses, recall_line, shown
 from edge_sir.cli._options import CliOptions
-from edge_sir.cli._resumed import resumed_lines
+from edge_sir.cli._resumed import keeps_limit, session_lines
 from edge_sir.cli._views import print_view
 from edge_sir.errors import ConfigError, UserError
 from edge_sir.runtime import open_chat
@@ -79,8 +79,8 @@ def _idle(chat: Chat, options: CliOptions) -> Idle | None:
 def _answer_lines(chat: Chat, losses: Losses, options: CliOptions) -> int:
     """One turn per line; returns the exit code: 2 if a command was refused."""
     code = 0
-    if chat.resumed is not None and not options.quiet:
-        print(*resumed_lines(chat.resumed, read_only=not chat.is_saved), sep="\n", file=sys.stderr, flush=True)
+    for line in [] if options.quiet else session_lines(chat):
+        print(line, file=sys.stderr, flush=True)
     for text in _lines():
         if options.commands and is_command(text):
             try:
@@ -124,7 +124,7 @@ def _print_reply(chat: Chat, reply: Reply, losses: Losses, options: CliOptions) 
         print(json.dumps(record, ensure_ascii=False), flush=True)
     else:
         print(reply.text, flush=True)
-    notes = (recall_line(reply.recalled), shortcomings(reply, chat.max_tokens))
+    notes = (recall_line(reply.recalled), shortcomings(reply, chat.max_tokens, keeps_limit(chat)))
     for note in notes if not options.quiet else ():
         if note:
             print(note, file=sys.stderr, flush=True)

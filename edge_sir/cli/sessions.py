@@ -15,15 +15,18 @@ from edge_sir.cli._counts import many
 from edge_sir.cli._found import search_view
 from edge_sir.cli._losses import folded, shown
 from edge_sir.cli._options import CliOptions
-from edge_sir.cli._sessions import facts_view, list_view, problems_view, said_view
+from edge_sir.cli._resumed import flags_text
+from edge_sir.cli._sessions import facts_view, list_view, lost_text, problems_view, rescued_view, said_view, verdicts
 from edge_sir.cli._views import print_view
-from edge_sir.errors import ConfigError, StoreError
+from edge_sir.errors import ConfigError, DamagedError, StoreError
 from edge_sir.memory.transcript import Message
+from edge_sir.named import not_default, terms_of
 from edge_sir.options import config_file, gather, state_folder
 from edge_sir.store.exchange import Format, format_of, read_file, to_json_lines, to_markdown
 from edge_sir.store.folder import StateFolder
 from edge_sir.store.layout import Layout
 from edge_sir.store.values import Record, SessionInfo, StoredMessage
+from edge_sir.store.verify import unreadable
 
 __all__ = ["add_parser", "run"]
 
@@ -41,7 +44,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    common.add_argument("--state-dir", metavar="DIR", help="folder of the sessions; not given, the user's")
+    folder = "folder of the sessions; not given, the user's"
+    common.add_argument("--state-dir", default=argparse.SUPPRESS, metavar="DIR", help=folder)
+    parser.add_argument("--state-dir", metavar="DIR", help=f"{folder}; here or after ACTION")
 
     def add(name: str, act: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
         action = actions.add_parser(name, parents=[common], help=help, allow_abbrev=False)
@@ -100,7 +105,8 @@ def _list(args: argparse.Namespace) -> int:
     with _reading(args) as folder:
         infos = [] if folder is None else folder.sessions()
     if args.json:
-        _print_json([asdict(info) for info in infos])
+        documents = [asdict(info) for info in infos]
+        _print_json([{n: v for n, v in document.items() if n != "options"} for document in documents])
     elif infos:
         print_view(list_view(infos))
     else:
@@ -117,12 +123,13 @@ def _show(args: argparse.Namespace) -> int:
     if args.turns is not None:
         first = max((m.message.turn for m in path), default=0) - args.turns
         path = [m for m in path if m.message.turn > first]
+    terms = terms_of(stored.state, info.options)
     if args.json:
-        document = asdict(info) | {"snapshots": [asdict(s) for s in snapshots], "unsent": unsent}
+        document = asdict(info) | {"options": terms, "snapshots": [asdict(s) for s in snapshots], "unsent": unsent}
         chosen = messages if args.turns is None else path
         _print_json(document | {"messages": [_message_document(message) for message in chosen]})
         return 0
-    print_view(facts_view(info, messages, len(snapshots), unsent))
+    print_view(facts_view(info, messages, len(snapshots), unsent, flags_text(not_default(terms))))
     if path:
         print()
         print_view(said_view(path))
@@ -147,20 +154,36 @@ def _search(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    with _checking(args) as folder:
-        infos = [] if folder is None else folder.sessions()
+    with _readable(), _checking(args) as folder:
         problems = [] if folder is None else folder.verify(args.name)
+        names = [] if folder is None else _names(folder) if args.name is None else [_named_as(folder, args.name)]
     if args.json:
-        _print_json([asdict(problem) for problem in problems])
+        _print_json(verdicts(names, problems))
     elif problems:
         print_view(problems_view(problems))
     elif args.name is not None:
-        print(f"{args.name}: ok")
+        print(f"{shown(names[0])}: ok")
     else:
-        print(f"{many(len(infos), 'session')}: ok")
+        print(f"{many(len(names), 'session')}: ok")
     if problems:
         raise StoreError(f"{many(len(problems), 'problem')} in {_path(args)}; each line above says what helps")
     return 0
+
+
+def _names(folder: StateFolder) -> list[str]:
+    try:
+        return [info.name for info in folder.sessions()]
+    except DamagedError:
+        return [session.name for session in folder.rescue()]
+
+
+def _named_as(folder: StateFolder, name: str) -> str:
+    """As it was begun, capitals and all."""
+    try:
+        info = folder.find(name)
+    except DamagedError:
+        info = None
+    return name if info is None else info.name
 
 
 # ---- exchanging ----------------------------------------------------------------------------------
@@ -170,19 +193,31 @@ def _export(args: argparse.Namespace) -> int:
     kind = args.format or ("jsonl" if args.file == "-" else format_of(args.file))
     if kind is None:
         raise ConfigError(f"the name {args.file} does not say which format; end it in .jsonl or .md, or give --format")
-    with _existing(args) as folder, folder.open(args.name, read_only=True) as session:
-        name, messages = session.info.name, [row.message for row in said_in(session.read())]
+    with _readable(), _existing(args) as folder:
+        name, messages, lost = _said(folder, args.name)
     text = _exported(messages, kind, name)
     if args.file == "-":
         sys.stdout.write(text)
         sys.stdout.flush()
-        return 0
-    target = _write_new(args.file, text)
-    if args.json:
-        _print_json({"exported": name, "path": str(target), "messages": len(messages)})
     else:
-        print(f"exported {many(len(messages), 'message')} of {shown(name)} to {shown(str(target))}")
+        target = _write_new(args.file, text)
+        if args.json:
+            _print_json({"exported": name, "path": str(target), "messages": len(messages)})
+        else:
+            print(f"exported {many(len(messages), 'message')} of {shown(name)} to {shown(str(target))}")
+    if lost:
+        raise StoreError(f"the database is damaged: {lost}; 'edge-sir sessions verify' says what can be done")
     return 0
+
+
+def _said(folder: StateFolder, name: str) -> tuple[str, list[Message], str]:
+    """The session's name, what was said in it, and of a damaged database how much of that cannot be read."""
+    try:
+        with folder.open(name, read_only=True) as session:
+            return session.info.name, [row.message for row in said_in(session.read())], ""
+    except DamagedError:
+        (found, *_) = folder.rescue(name)
+        return found.name, list(found.conversations[-1]), lost_text(found) if found.n_lost else ""
 
 
 def _exported(messages: Sequence[Message], kind: Format, name: str) -> str:
@@ -267,14 +302,31 @@ def _agreed(info: SessionInfo) -> bool:
 
 
 def _backup(args: argparse.Namespace) -> int:
-    with _existing(args) as folder:
-        target = folder.backup(args.dir)
+    with _readable(), _existing(args) as folder:
+        try:
+            target = folder.backup(args.dir)
+        except DamagedError:
+            return _rescue(folder, args)
         n = len(folder.sessions())
     if args.json:
         _print_json({"path": str(target), "sessions": n})
     else:
         print(f"copied {many(n, 'session')} to {shown(str(target))}")
     return 0
+
+
+def _rescue(folder: StateFolder, args: argparse.Namespace) -> int:
+    """Raises StoreError in the end: a copy of a part is no backup."""
+    found = folder.rescue_to(args.dir)
+    target = Path(args.dir).expanduser().absolute()
+    if args.json:
+        counts = [{"name": s.name, "messages": s.n_messages, "lost": s.n_lost} for s in found]
+        _print_json({"path": str(target), "sessions": len(found), "rescued": counts})
+    else:
+        print_view(rescued_view(found))
+    raise StoreError(
+        f"{_path(args)} is damaged: the text that can be read was copied to {target}; go on there with --state-dir"
+    )
 
 
 # ---- the folder ----------------------------------------------------------------------------------
@@ -295,6 +347,15 @@ def _reading(args: argparse.Namespace) -> Iterator[StateFolder | None]:
         return
     with StateFolder(path, read_only=True) as folder:
         yield folder
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """For whoever asks what can be read of a damaged database. Raises StoreError if that is nothing."""
+    try:
+        yield
+    except DamagedError as error:
+        raise unreadable(error) from error
 
 
 @contextmanager

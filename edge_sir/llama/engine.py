@@ -1,6 +1,7 @@
 """llama.cpp behind the Engine protocol."""
 
 import ctypes
+import json
 import math
 import os
 import time
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edge_sir._owner import Owner, owned
+from edge_sir.core.claims import Claims
 from edge_sir.core.plan import Move, Run, check_places, moves_between
 from edge_sir.core.scores import reduce_rows
 from edge_sir.core.sealed import seal, unseal
@@ -39,6 +41,7 @@ from edge_sir.llama.kshift.gate import (
     packing_verdict,
     restore_verdict,
 )
+from edge_sir.llama.kshift.verdicts import digest
 from edge_sir.llama.native import LOG, NativeModel, decode_error, default_threads, lib
 from edge_sir.llama.ram import check_memory
 from edge_sir.llama.sampling import LlamaSampler
@@ -74,8 +77,9 @@ _LEAST_CHUNK, _MOST_CHUNK, _LOGITS_BYTES = 16, 128, 16 * 2**20
 class EngineOptions:
     """How a context is made.
 
-    chunk: most tokens per llama_decode, 0 for `chunk_for` the model. threads: 0 for `default_threads`.
-    kv_k, kv_v: types of the caches; quantized keys exclude packing, because moving them ruins them.
+    chunk: most tokens of a sequence per llama_decode, 0 for `chunk_for` the model. n_batch: most tokens of all of them,
+    0 for chunk. threads: 0 for `default_threads`. kv_k, kv_v: types of the caches; quantized keys exclude packing,
+    because moving them ruins them.
     """
 
     threads: int = 0
@@ -83,13 +87,14 @@ class EngineOptions:
     kv_v: KVType = "f16"
     flash_attn: Literal["auto", "on", "off"] = "auto"
     chunk: int = 0
+    n_batch: int = 0
     n_seq_max: int = 1
 
     def on(self, n_vocab: int) -> "EngineOptions":
-        """The same for a model with a vocabulary of `n_vocab`: a chunk of 0 is chosen."""
-        if self.chunk:
-            return self
-        return replace(self, chunk=chunk_for(n_vocab, self.n_seq_max, gpu=bool(lib.llama_supports_gpu_offload())))
+        """The same for a model with a vocabulary of `n_vocab`: what is 0 of chunk and n_batch is chosen."""
+        n_least = 1 if self.n_batch else self.n_seq_max
+        chunk = self.chunk or chunk_for(n_vocab, n_least, gpu=bool(lib.llama_supports_gpu_offload()))
+        return replace(self, chunk=chunk, n_batch=self.n_batch or chunk)
 
 
 def cells_of(blob: bytes) -> CellState:
@@ -139,6 +144,7 @@ class LlamaEngine:
         self._batch = Batch(int(lib.llama_n_batch(self._handle)))  # never more than there are cells
         self._ids = np.arange(model.n_vocab, dtype=np.int32)
         self._sharing = Sharing()
+        self._claims = Claims(int(lib.llama_n_ctx(self._handle)))
         self._saved_size: tuple[int, int] | None = None  # a number of cells, and the bytes of their state
         self._shift_pending = False
         self._wrong_keys = ""  # why the cache is wrong, once it is
@@ -152,13 +158,14 @@ class LlamaEngine:
         restore = verdict or restore_verdict(header, trials.restore)
         if not _has_scratch(options):
             restore = Verdict(
-                False, f"a chunk of {options.chunk} leaves no sequence beside the {options.n_seq_max} in use"
+                False, f"a chunk of {options.n_batch} leaves no sequence beside the {options.n_seq_max} in use"
             )
         pack = verdict or packing_verdict(header, n_ctx, n_swa, self.can_shift, kv_k=options.kv_k, test=trials.shift)
         return EngineSpec(
             model=header.path.name,
             n_ctx=n_ctx,
-            n_batch=int(lib.llama_n_batch(self._handle)),
+            n_batch=(n_batch := int(lib.llama_n_batch(self._handle))),
+            n_slice=min(options.chunk, n_batch),
             n_ctx_train=int(lib.llama_model_n_ctx_train(self.model.handle)),
             n_vocab=self.model.n_vocab,
             n_seq_max=options.n_seq_max,
@@ -169,6 +176,7 @@ class LlamaEngine:
             why_restore=restore.why,
             kv_bytes=round(n_ctx * header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])),
             fingerprint=header.fingerprint,
+            cell_terms=digest(json.dumps(self._terms, sort_keys=True)),
         )
 
     # ---- decoding ------------------------------------------------------------------------------
@@ -217,6 +225,10 @@ class LlamaEngine:
             raise ShiftError(f"a K-shift failed, the cache is wrong: {self._wrong_keys}; start a new session")
 
     # ---- memory --------------------------------------------------------------------------------
+
+    def claim(self, seq: int, n_cells: int) -> None:
+        self._check_seq(seq)
+        self._claims.claim(seq, n_cells)
 
     def remove(self, seq: int, p0: int, p1: int) -> None:
         self._check_seq(seq)
@@ -428,17 +440,19 @@ def flash_attention_type(options: EngineOptions) -> int:
 def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> Any:
     """llama.cpp's parameters of a context (llama_context_params). Raises CapabilityError as `LlamaEngine`."""
     options = options.on(model.n_vocab)
-    if not (0 < n_cells <= _MOST - _PAD and 0 < options.chunk <= _MOST_BATCH and 0 <= options.threads <= _MOST_THREADS):
+    n_least, n_most = sorted((options.chunk, options.n_batch))
+    can_decode = n_least > 0 and n_most <= _MOST_BATCH
+    if not (0 < n_cells <= _MOST - _PAD and can_decode and 0 <= options.threads <= _MOST_THREADS):
         raise CapabilityError(
-            f"{n_cells} cells, chunks of {options.chunk} tokens, {options.threads} threads: give at least one cell and "
+            f"{n_cells} cells, chunks of {n_most} tokens, {options.threads} threads: give at least one cell and "
             f"one token, at most {_MOST_BATCH} tokens and {_MOST_THREADS} threads"
         )
     check_kv_types(model.header, options.kv_k, options.kv_v, options.flash_attn)
-    if not 0 < options.n_seq_max <= min(options.chunk, _MOST_SEQ):  # llama.cpp would end the process
+    if not 0 < options.n_seq_max <= min(options.n_batch, _MOST_SEQ):  # llama.cpp would end the process
         raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
     params = lib.llama_context_default_params()
     params.n_ctx = -(-n_cells // _PAD) * _PAD
-    params.n_batch = params.n_ubatch = options.chunk
+    params.n_batch = params.n_ubatch = options.n_batch
     params.n_seq_max = options.n_seq_max + _has_scratch(options)
     params.n_threads = params.n_threads_batch = options.threads or default_threads()
     params.flash_attn_type = flash_attention_type(options)
@@ -462,7 +476,7 @@ def _n_most(ranges: Sequence[Run]) -> int:
 
 def _has_scratch(options: EngineOptions) -> bool:
     """Whether there is room for one more sequence; llama.cpp wants a token of the chunk for each."""
-    return options.n_seq_max < min(options.chunk, _MOST_SEQ)
+    return options.n_seq_max < min(options.n_batch, _MOST_SEQ)
 
 
 def _terms(model: NativeModel, options: EngineOptions) -> dict[str, object]:

@@ -135,7 +135,7 @@ def measure_memory(model: NativeModel, loaded: LoadedBytes, options: EngineOptio
         loaded,
         chunk=options.chunk,
         cell_bytes=(second["KV"] - first["KV"]) / step,
-        logits_bytes=4 * options.chunk * model.n_vocab,
+        logits_bytes=4 * options.n_batch * model.n_vocab,
         graph_bytes=round(graph),
         attention_bytes=first["compute"] - _LONG[0] * slope,
         attention_cell_bytes=slope,

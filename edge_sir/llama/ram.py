@@ -47,7 +47,7 @@ def context_bytes(header: GGUFHeader, n_cells: int, options: "EngineOptions") ->
     options = options.on(header.n_vocab)
     cells = -(-n_cells // _PAD) * _PAD
     per_cell = header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])
-    return round(cells * per_cell) + 4 * options.chunk * header.n_vocab
+    return round(cells * per_cell) + 4 * options.n_batch * header.n_vocab
 
 
 def check_memory(header: GGUFHeader, n_cells: int, options: "EngineOptions") -> None:

@@ -150,7 +150,7 @@ class Archive:
             self._keep_once(piece)
 
     def _next_number(self) -> int:
-        """One that no piece ever had, and that the disk has nothing under: cells get there before their piece does."""
+        """One that no piece has or had, and that the disk has no cells under, as of a damaged piece."""
         self._n_numbered += 1
         while self.disk is not None and self._n_numbered in self.disk:
             self._n_numbered += 1
@@ -224,6 +224,12 @@ class Archive:
             self._n_numbered = max(piece.number, self._n_numbered)
             if self._is_on_disk(piece):
                 self._said.add(piece.number, piece.rows["token"][piece.is_said])
+
+    def leave_disk(self) -> None:
+        """Takes away the cells that `disk` has now, since they cannot be put back here: their pieces stay as text."""
+        for piece in list(self):
+            if self.disk is not None and not piece.is_text and piece.number in self.disk:
+                self._take_cells(piece)
 
     # ---- what is in it -------------------------------------------------------------------------
 

@@ -303,8 +303,8 @@ class TurnIndex:
 
     def _n_holding(self, stem: str) -> int:
         """How many sentences hold it; of the terms that a single character begins, all together at most."""
-        is_one = "term >= ?1 AND term < ?1 || char(0x10ffff)" if is_prefix(stem) else "term = ?1"
-        n = self._db.execute(f"SELECT sum(doc) FROM sentence_stem WHERE {is_one}", (stem,)).fetchone()[0]
+        is_one = "term >= :stem AND term < :stem || char(0x10ffff)" if is_prefix(stem) else "term = :stem"
+        n = self._db.execute(f"SELECT sum(doc) FROM sentence_stem WHERE {is_one}", {"stem": stem}).fetchone()[0]
         return min(int(n or 0), self._n_sentences)
 
     # ---- what matches --------------------------------------------------------------------------

@@ -118,6 +118,18 @@ def pack(engine: Engine, seq: int, ledger: TokenLedger) -> bool:
     return bool(moves)
 
 
+def window_is_lost(engine: Engine, seq: int, pos: NDArray[np.int32]) -> bool:
+    """Whether cells are missing that the next token of a sliding-window model attends to, for resident positions `pos`.
+
+    Cells behind the window may be overwritten, and saved state leaves them out (llama_kv_cache::state_write): after a
+    rewind the window lies where they were.
+    """
+    if not engine.spec.n_swa or not len(pos):
+        return False
+    first, last = engine.pos_range(seq)
+    return last != int(pos[-1]) or first > int(pos[np.searchsorted(pos, int(pos[-1]) + 2 - engine.spec.n_swa)])
+
+
 def read_again(
     engine: Engine, seq: int, ledger: TokenLedger, needs: frozenset[str] | None = None
 ) -> tuple[Slice, SliceResult] | None:
@@ -129,7 +141,7 @@ def read_again(
     last = None
     engine.remove(seq, 0, -1)
     tokens = ledger["token"].copy()
-    step = engine.spec.n_batch
+    step = engine.spec.n_slice
     for p0 in range(0, len(tokens), step):
         part = tokens[p0 : p0 + step]
         wants = needs is not None and p0 + step >= len(tokens)

@@ -16,7 +16,7 @@ from edge_sir.engine import Engine, Slice
 from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
 from edge_sir.session.changes import Appended, Change, Dropped, Flushed, Fold, Inserted, Renumbered, Updated, parse
 from edge_sir.session.lean import Ints
-from edge_sir.session.positions import read_again
+from edge_sir.session.positions import read_again, window_is_lost
 from edge_sir.session.saved import SavedPassage, SavedRows
 
 __all__ = ["Redo", "SavedFor", "nothing_saved"]
@@ -252,7 +252,7 @@ class Redo:
     def _renumber(self) -> None:
         places = self._places()
         with shield():
-            if self._engine.spec.can_pack:
+            if self._engine.spec.can_pack and not window_is_lost(self._engine, self._seq, self._ledger["pos"]):
                 self._shift(moves_between(self._ledger["pos"], places))
                 self._ledger.renumber(places)
             elif np.array_equal(places, np.arange(len(places))):

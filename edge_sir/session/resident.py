@@ -25,6 +25,7 @@ from edge_sir.session.positions import (
     places_among,
     read_again,
     resolve_positions,
+    window_is_lost,
 )
 from edge_sir.session.saved import SavedPassage, SavedRows
 
@@ -228,9 +229,18 @@ class ResidentRows:
                 self.stats.kshifts += pack(self.engine, self.seq, self.ledger)
                 self.stats.packs += 1
             else:
-                read_again(self.engine, self.seq, self.ledger)
-                self.stats.rereads += 1
+                self._read_again()
             self._epochs.give(0, self.ledger.next_pos)
+
+    def _mend_window(self) -> None:
+        """After a rewind: what is resident is read again if the cells of a sliding window are not all there."""
+        if window_is_lost(self.engine, self.seq, self.ledger["pos"]):
+            self._read_again()
+            self._epochs.give(0, self.ledger.next_pos)
+
+    def _read_again(self) -> None:
+        read_again(self.engine, self.seq, self.ledger)
+        self.stats.rereads += 1
 
     def _note_flush(self) -> None:
         """The engine saved cells, and so applied what was pending."""

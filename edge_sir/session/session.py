@@ -105,6 +105,7 @@ class Session(RecallableRows):
         self._sampler: Sampler | None = None
         self._turn_max_repeat = -np.inf
         self._reserve: int | None = None  # None: this turn's room is made
+        engine.claim(seq, budget.n_cells)
 
     # ---- what comes in -------------------------------------------------------------------------
 
@@ -139,6 +140,15 @@ class Session(RecallableRows):
         tokens: NDArray[np.int32] = self._pending.head(len(self._pending))["token"].copy()
         return tokens
 
+    @property
+    def n_next(self) -> int:
+        """Tokens that the next slice holds if nobody asks for fewer, 0 if nothing waits. Nothing changes."""
+        n = len(self._pending)
+        if n > 1:  # mostly one waits, and this runs twice per token
+            n = min(n, self.engine.spec.n_slice, self.room.slice_limit())
+            n = min(n, self._pending.n_recalled or n)
+        return n
+
     def discard_pending(self) -> int:
         """Forgets what was fed but not decoded, and returns how many tokens that were."""
         n = len(self._pending)
@@ -155,9 +165,7 @@ class Session(RecallableRows):
         self.make_ready()
         if not len(self._pending):
             return None
-        n = min(len(self._pending), self.engine.spec.n_batch, self.room.slice_limit())
-        n = n if n_most is None else min(n, max(1, n_most))
-        n = min(n, self._pending.n_recalled or n)
+        n = self.n_next if n_most is None else min(self.n_next, max(1, n_most))
         if self._must_renumber(n) and not self.engine.spec.can_pack:
             if self.is_recalling:
                 self.end_recall()  # once all is read again, what is displaced has no place to return to
@@ -295,6 +303,7 @@ class Session(RecallableRows):
             if first < len(self.ledger):
                 self.engine.remove(self.seq, int(self.ledger["pos"][first]), -1)
                 self.ledger.drop(np.arange(first, len(self.ledger)), self.ledger.epoch)
+                self._mend_window()
 
     def _decode_again(self, row: dict[str, NDArray[Any]]) -> None:
         """Decodes one token that was just removed; next to a hole it moves up to its predecessor."""
@@ -560,6 +569,7 @@ class Session(RecallableRows):
         try:
             budget = Budget(scalars["budget"])
             check_context(budget, self.engine)
+            self.engine.claim(self.seq, budget.n_cells)
             self.ledger.resize(budget.n_cells)
             self.mode = resolve_positions(scalars["positions"], self.engine)
             self._needs |= frozenset(scalars["needs"])
@@ -593,6 +603,7 @@ class Session(RecallableRows):
         if engine.spec.fingerprint != self.engine.spec.fingerprint:
             raise CapabilityError(f"{engine.spec.model} is not the model of this conversation")
         resolve_positions(self.mode, engine)
+        engine.claim(self.seq, self.budget.n_cells)
         with shield():  # the session is in the old engine or in the new one, and whoever owns them knows in which
             engine.load(self.seq, self.engine.dump(self.seq))
             self._note_flush()
@@ -652,6 +663,7 @@ class Session(RecallableRows):
         self.end_recall()  # what is displaced returns into the cells that there are now
         room = Room(self.ledger, self.policy, budget)
         plan = room.plan_lowered(self.turn, self._returned.first(self.ledger["born"]), self._spared(self.ledger))
+        self.engine.claim(self.seq, n_cells)
         with shield():
             if self.ledger.journal is not None:
                 self.ledger.journal.changed("budget", n_cells, self.turn)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from edge_sir.store.checksums import digest, is_intact
 from edge_sir.store.database import Database, Transaction
+from edge_sir.store.failures import reporting
 from edge_sir.store.layout import Layout
 
 __all__ = ["drop", "keys", "put", "read"]
@@ -16,7 +17,8 @@ def put(database: Database, session: int, blobs: Mapping[int, bytes]) -> None:
     with database.reading() as connection:
         (first,) = connection.execute("SELECT next_file FROM sessions WHERE id = ?", (session,)).fetchone()
         for number, blob in enumerate(blobs.values(), first):
-            database.files.put(layout.blob(session, number), (blob,))
+            with reporting(layout.blob(session, number)):
+                database.files.put(layout.blob(session, number), (blob,))
     with database.writing() as transaction:
         drop(transaction, layout, session, blobs)
         transaction.connection.executemany(

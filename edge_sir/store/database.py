@@ -98,7 +98,8 @@ class Database:
                 for pragma in _PRAGMAS:
                     self._connection.execute(f"PRAGMA {pragma}").fetchall()
                 migrate(self._connection)
-                self._checkpoint(self.layout.wal.exists())  # of a process that was killed, perhaps while it forgot
+                self._must_scrub = self.layout.wal.exists()  # of a process that was killed, perhaps while it forgot
+                self._checkpoint(self._must_scrub)
             except BaseException:
                 self._connection.close()
                 raise
@@ -166,8 +167,10 @@ class Database:
         if not now and size < self._checkpoint_at:
             return
         self._connection.execute(f"PRAGMA busy_timeout = {1000 if now else 0}")
-        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self._connection.execute("PRAGMA busy_timeout = 5000")
+        try:
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 5000")
         if now and not busy:
             self.files.sync_file(self.layout.wal)  # SQLite leaves its new length to the system
         self._must_scrub = self._must_scrub and bool(busy)

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_sir.errors import StoreError
+from edge_sir.errors import DamagedError, StoreError
 
-__all__ = ["damaged", "decoding", "reporting"]
+__all__ = ["VERIFY", "damaged", "decoding", "reporting"]
 
+VERIFY = "'edge-sir sessions verify' says what can be done"
+"""The remedy that a person is given where the database is damaged, unless it is `verify` that says so."""
+
+_DAMAGED = ("malformed", "not a database", "corrupt")
 _REMEDIES = (
     (("readonly", "permission denied", "read-only file system"), "make the folder writable, or open it read-only"),
     (("disk is full", "no space left", "file too large", "quota"), "free some space; what was saved before is intact"),
-    (("malformed", "not a database", "corrupt"), "run 'edge-sir sessions verify', or go on from a backup"),
+    (_DAMAGED, VERIFY),
     (("locked", "busy"), "end the other program that uses it"),
 )
 _OTHERWISE = "check that the disk works and has space"
@@ -22,12 +26,13 @@ _OTHERWISE = "check that the disk works and has space"
 def _failed(path: Path, reason: str) -> StoreError:
     reason = " ".join(reason.split())
     remedy = next((what for words, what in _REMEDIES if any(w in reason.lower() for w in words)), _OTHERWISE)
-    return StoreError(f"cannot use {path} ({reason}); {remedy}")
+    kind = DamagedError if remedy == VERIFY else StoreError
+    return kind(f"cannot use {path} ({reason}); {remedy}")
 
 
-def damaged(path: Path, what: str) -> StoreError:
+def damaged(path: Path, what: str) -> DamagedError:
     """For content that cannot be what was written."""
-    return StoreError(f"{path} is damaged ({what}); run 'edge-sir sessions verify', or go on from a backup")
+    return DamagedError(f"{path} is damaged ({what}); {VERIFY}")
 
 
 @contextmanager

@@ -8,15 +8,16 @@ from typing import Any
 
 from edge_sir.errors import ConfigError, SessionBusyError
 from edge_sir.store import records, search, sessions, verify
-from edge_sir.store.backup import back_up
+from edge_sir.store.backup import back_up, check_target
 from edge_sir.store.database import Database
 from edge_sir.store.failures import decoding, reporting
 from edge_sir.store.files import FOLDER_MODE, Files
 from edge_sir.store.layout import Layout
 from edge_sir.store.locks import Lock, holder
 from edge_sir.store.orphans import remove_orphans
+from edge_sir.store.rescue import Rescued, rescue
 from edge_sir.store.session import SessionStore
-from edge_sir.store.values import Found, Problem, SessionInfo
+from edge_sir.store.values import Found, Problem, Record, SessionInfo
 
 __all__ = ["StateFolder"]
 
@@ -54,6 +55,11 @@ class StateFolder:
         with self._database.reading() as connection, decoding(self._layout.database):
             return sessions.all_of(connection)
 
+    def names(self) -> list[str]:
+        """Of all sessions, last used first."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return sessions.names(connection)
+
     def find(self, name: str) -> SessionInfo | None:
         """The session of that name, as names are compared."""
         with self._database.reading() as connection, decoding(self._layout.database):
@@ -89,7 +95,7 @@ class StateFolder:
             raise ConfigError(f"there is no session {name[:80]!r}; 'edge-sir sessions list' shows those there are")
         return info
 
-    def _locked(self, info: SessionInfo) -> Lock:
+    def _locked(self, info: SessionInfo, remedy: str = "close it there, or only look at it: --read-only") -> Lock:
         path = self._layout.session_lock(info.id)
         lock = Lock(path, names_holder=True)
         with reporting(path):
@@ -97,9 +103,7 @@ class StateFolder:
                 return lock
         pid = holder(path)
         who = "this process" if pid == os.getpid() else f"process {pid}" if pid else "another process"
-        raise SessionBusyError(
-            f"the session {info.name!r} is open in {who}; close it there, or only look at it: --read-only"
-        )
+        raise SessionBusyError(f"the session {info.name!r} is open in {who}; {remedy}")
 
     def rename(self, old: str, new: str) -> None:
         """Raises ConfigError if there is no `old`, or `new` is taken or no name."""
@@ -110,7 +114,7 @@ class StateFolder:
     def remove(self, name: str) -> None:
         """Removes all of a session; nothing of it stands on disk afterwards. Raises SessionBusyError if it is open."""
         info = self._get(name)
-        lock = self._locked(info)
+        lock = self._locked(info, "close it there first")
         try:
             with self._database.writing() as transaction, decoding(self._layout.database):
                 records.drop_all(transaction, self._layout, info.id)
@@ -137,6 +141,29 @@ class StateFolder:
     def backup(self, target: str | Path) -> Path:
         """A copy in a new folder, which opens as a state folder. Raises ConfigError if `target` holds anything."""
         return back_up(self._database, Path(target))
+
+    def rescue(self, name: str | None = None) -> list[Rescued]:
+        """What can be read of a damaged database: all sessions, or that of this name. Raises ConfigError for none."""
+        found = rescue(self._database, name)
+        if name is not None and not found:
+            those = "'edge-sir sessions verify --json' names those there are"
+            raise ConfigError(f"there is no session {name[:80]!r} that can be read; {those}")
+        return found
+
+    def rescue_to(self, target: str | Path) -> list[Rescued]:
+        """Copies the text that can be read into a new state folder, and returns what that was.
+
+        The copies are as imported: no model has read them yet. Raises ConfigError if `target` holds anything.
+        """
+        check_target(Path(target))
+        found = self.rescue()
+        with StateFolder(target) as copy:
+            for session in found:
+                with copy.create(session.name, model="", fingerprint="") as store:
+                    for i, said in enumerate(session.conversations):
+                        n_turns = max((message.turn for message in said), default=0)
+                        store.write(Record(0, said, b"", {}, n_turns, cleared=i > 0))
+        return found
 
     def close(self) -> None:
         """Closes the database. Sessions that are still open cannot be used afterwards, and stay locked until closed."""

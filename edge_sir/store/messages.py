@@ -4,8 +4,9 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable, Mapping
 
-from edge_sir.errors import StoreError
+from edge_sir.errors import DamagedError
 from edge_sir.memory.transcript import Message
+from edge_sir.store.failures import VERIFY
 from edge_sir.store.folding import fold, to_utf8
 from edge_sir.store.values import StoredMessage
 
@@ -53,7 +54,7 @@ def add(
             raise ValueError(f"the path has no {n_kept} messages")
         parent, parent_hash = last
         if not isinstance(parent_hash, bytes):
-            raise StoreError(f"the database is damaged (row {parent} of messages); go on from a backup")
+            raise DamagedError(f"the database is damaged (row {parent} of messages); {VERIFY}")
     new: list[tuple[int, str]] = []
     for depth, message in enumerate(messages, n_kept):
         role, text = to_utf8(message.role), to_utf8(message.text)

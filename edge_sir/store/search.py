@@ -17,6 +17,12 @@ _COLUMNS = f"""
 s.name, m.id, m.number, m.turn, m.role, m.text, m.said,
 CASE WHEN m.conversation <> s.conversation THEN '{EARLIER}' WHEN taken_back THEN '{TAKEN_BACK}' ELSE '{ON_PATH}' END
 """
+# What another model read again stands in the present conversation, too, at its place and with all before it: the hash.
+_NO_COPY = """
+NOT (m.conversation <> s.conversation AND EXISTS (
+    SELECT 1 FROM messages o WHERE o.session = m.session AND o.conversation = s.conversation AND o.depth = m.depth
+    AND NOT o.taken_back AND o.hash = m.hash))
+"""
 _FOLDED = "instr(coalesce(m.folded, lower(m.text)), ?) > 0"
 
 
@@ -35,6 +41,7 @@ def search(connection: sqlite3.Connection, words: str, session: int | None, limi
     if session is not None:
         conditions.append("+m.session = ?")
         parameters.append(session)
+    conditions.append(_NO_COPY)
     order = "f.rowid" if wanted else "m.id"
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM {tables} CROSS JOIN sessions s WHERE s.id = m.session AND {' AND '.join(conditions)}"

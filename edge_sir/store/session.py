@@ -1,13 +1,14 @@
 """One session's part of the store, open in this process."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from edge_sir.errors import ConfigError
 from edge_sir.store import blobs, messages, records, sessions, snapshots
 from edge_sir.store.database import Database
 from edge_sir.store.failures import decoding
 from edge_sir.store.locks import Lock
+from edge_sir.store.orphans import remove_orphans
 from edge_sir.store.values import Record, SessionInfo, Snapshot, SnapshotRow, Stored, StoredMessage
 
 __all__ = ["SessionStore"]
@@ -66,6 +67,8 @@ class SessionStore:
         self._check_writable()
         layout, now = self._database.layout, time.time()
         with self._database.owner:
+            if record.forgotten is not None:
+                remove_orphans(self._database, self._id)  # a write that failed may have left a file with it
             number = None if snapshot is None else snapshots.put_file(self._database, self._id, snapshot)
             with self._database.writing() as transaction:
                 n = records.add(transaction, layout, self._id, record, now)
@@ -129,12 +132,6 @@ class SessionStore:
         """Of all blobs that ought to be on disk."""
         with self._database.reading() as connection:
             return blobs.keys(connection, self._id)
-
-    def drop_blobs(self, keys: Iterable[int]) -> None:
-        """Removes blobs; keys that have none are passed over."""
-        self._check_writable()
-        with self._database.writing() as transaction:
-            blobs.drop(transaction, self._database.layout, self._id, keys)
 
     # ---- the end -------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from edge_sir.store.folding import to_utf8
 from edge_sir.store.names import checked_name, name_key
 from edge_sir.store.values import SessionInfo
 
-__all__ = ["add", "all_of", "by_id", "by_name", "conversation", "note_model", "rename"]
+__all__ = ["add", "all_of", "by_id", "by_name", "conversation", "names", "note_model", "rename"]
 
 _SELECT = """
 SELECT id, name, created, used, model, fingerprint, options, n_turns,
@@ -30,6 +30,11 @@ def _info(row: tuple[Any, ...]) -> SessionInfo:
 def all_of(connection: sqlite3.Connection) -> list[SessionInfo]:
     """All sessions, last used first."""
     return [_info(row) for row in connection.execute(f"{_SELECT} ORDER BY used DESC, id DESC")]
+
+
+def names(connection: sqlite3.Connection) -> list[str]:
+    """Of all sessions, last used first."""
+    return [str(name) for (name,) in connection.execute("SELECT name FROM sessions ORDER BY used DESC, id DESC")]
 
 
 def by_name(connection: sqlite3.Connection, name: str) -> SessionInfo | None:

@@ -11,7 +11,10 @@ from edge_sir.store.failures import decoding, reporting
 from edge_sir.store.layout import Layout
 from edge_sir.store.values import Snapshot, SnapshotRow
 
-__all__ = ["add_row", "drop", "put_file", "read", "rows"]
+__all__ = ["ALL_THE_SAME", "add_row", "drop", "put_file", "read", "rows"]
+
+ALL_THE_SAME = "the next chat goes on without it, from an older one or from the text"
+"""What a person who hears of a snapshot that cannot be used has to do: nothing."""
 
 _N_KEPT = 2
 
@@ -20,7 +23,9 @@ def put_file(database: Database, session: int, snapshot: Snapshot) -> int:
     """Writes the file, durable on return, and gives its number. Without a row it counts for nothing."""
     with database.reading() as connection:
         (number,) = connection.execute("SELECT next_file FROM sessions WHERE id = ?", (session,)).fetchone()
-        database.files.put(database.layout.snapshot(session, number), snapshot.parts)
+        path = database.layout.snapshot(session, number)
+        with reporting(path):
+            database.files.put(path, snapshot.parts)
     return int(number)
 
 
@@ -74,9 +79,9 @@ def _checked(path: str, data: bytes, expected: Sequence[tuple[int, bytes]]) -> t
     for size, its_digest in expected:
         part = view[at : at + size]
         if len(part) != size or not is_intact(part, its_digest):
-            raise StoreError(f"the snapshot {path} is damaged; go on from an older one, or rebuild from the text")
+            raise StoreError(f"the snapshot {path} is damaged; {ALL_THE_SAME}")
         parts.append(bytes(part))
         at += size
     if at != len(data):
-        raise StoreError(f"the snapshot {path} is damaged; go on from an older one, or rebuild from the text")
+        raise StoreError(f"the snapshot {path} is damaged; {ALL_THE_SAME}")
     return tuple(parts)

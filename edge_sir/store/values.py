@@ -8,6 +8,7 @@ from edge_sir.memory.transcript import Message
 
 __all__ = [
     "EARLIER",
+    "ON_DISK",
     "ON_PATH",
     "TAKEN_BACK",
     "Forgotten",
@@ -22,6 +23,8 @@ __all__ = [
 ]
 
 ON_PATH, TAKEN_BACK, EARLIER = "on the path", "taken back", "earlier conversation"
+ON_DISK = "on disk only"
+"""Where the text of a message is that a chat which only looks does not hold."""
 
 
 @dataclass(frozen=True, slots=True)

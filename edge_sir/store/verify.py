@@ -6,37 +6,62 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edge_sir.errors import ConfigError, StoreError
+from edge_sir.errors import ConfigError, DamagedError, StoreError
 from edge_sir.store import blobs, messages, records, sessions, snapshots
 from edge_sir.store.database import Database
-from edge_sir.store.failures import decoding
+from edge_sir.store.failures import VERIFY, decoding
 from edge_sir.store.orphans import orphans
+from edge_sir.store.rescue import rescue
+from edge_sir.store.snapshots import ALL_THE_SAME
 from edge_sir.store.values import Problem, SessionInfo
 
-__all__ = ["problems"]
+__all__ = ["problems", "unreadable"]
 
 _BACKUP = "go on from a backup"
+_RESCUE = "copy what can be read with 'edge-sir sessions backup DIR', and go on there with --state-dir DIR"
+_EXPORT = "'edge-sir sessions export' writes what can be read of it, 'import' makes a session of that"
+_HOLDS = {
+    "sessions": "the list of sessions",
+    "messages": "what was said",
+    "records": "what happened to the cells",
+    "pieces": "what was evicted",
+    "snapshots": "the list of snapshots",
+    "blobs": "the list of evicted cells",
+    "messages_fts_data": "the index of words",
+    "messages_fts_idx": "the index of words",
+    "messages_fts_config": "the index of words",
+}
+"""What a person knows of the tables."""
 
 
 def problems(database: Database, only: SessionInfo | None) -> list[Problem]:
     """All that is wrong with the folder, or with one session's part of it."""
     where = str(database.layout.database)
-    checks = [(where, check(database)) for check in (_integrity, _foreign_keys, _index)]
-    checks += [(str(database.layout.root), _modes(database)), (where, _orphans(database, only))]
+    damage = list(_run(where, _integrity(database)))
+    checks = [] if damage else [(where, check(database)) for check in (_foreign_keys, _index)]
+    checks += [(str(database.layout.root), _modes(database))]
+    checks += [] if damage else [(where, _orphans(database, only))]
     found = [problem for where, check in checks for problem in _run(where, check)]
+    if damage:  # each check of a session ends at the first damaged page: what can be read says more
+        return [*damage, *found, *_run(where, _lost(database, only))]
     infos, failures = _infos(database, only)
     for info in infos:
         for of_session in (_chain, _record, _snapshots, _blobs):
-            failures += _run(info.name, of_session(database, info))
+            failures += _run(info.name, of_session(database, info), _EXPORT)
     return found + failures
 
 
-def _run(where: str, check: Iterable[Problem]) -> Iterator[Problem]:
-    """A check's problems; one that cannot be made is a problem, too."""
+def unreadable(error: DamagedError) -> StoreError:
+    """The error for someone who asks what can be read of a database that cannot be opened at all."""
+    return StoreError(str(error).replace(VERIFY, f"nothing in it can be read; {_BACKUP}"))
+
+
+def _run(where: str, check: Iterable[Problem], remedy: str = _RESCUE) -> Iterator[Problem]:
+    """A check's problems; one that cannot be made is a problem, too. remedy: for damage."""
     try:
         yield from check
     except (StoreError, ConfigError) as error:
-        yield Problem(where, str(error))
+        yield Problem(where, str(error).replace(VERIFY, remedy))
 
 
 def _infos(database: Database, only: SessionInfo | None) -> tuple[list[SessionInfo], list[Problem]]:
@@ -46,7 +71,7 @@ def _infos(database: Database, only: SessionInfo | None) -> tuple[list[SessionIn
         with database.reading() as connection, decoding(database.layout.database):
             return sessions.all_of(connection), []
     except StoreError as error:
-        return [], [Problem(str(database.layout.database), str(error))]
+        return [], [Problem(str(database.layout.database), str(error).replace(VERIFY, _RESCUE))]
 
 
 # ---- the database as a whole -------------------------------------------------------------------
@@ -54,8 +79,27 @@ def _infos(database: Database, only: SessionInfo | None) -> tuple[list[SessionIn
 
 def _integrity(database: Database) -> Iterator[Problem]:
     with database.reading() as connection:
-        lines = [str(line) for (line,) in connection.execute("PRAGMA integrity_check")]
-    yield from (_in_database(database, line) for line in lines if line != "ok")
+        lines = _integrity_lines(connection, "PRAGMA integrity_check")
+        tables = [t for t in _HOLDS if lines and _integrity_lines(connection, f"PRAGMA integrity_check({t})")]
+    if tables:
+        lines = [f"it is damaged in {' and in '.join(dict.fromkeys(_HOLDS[table] for table in tables))}"]
+    yield from (_in_database(database, line) for line in lines)
+
+
+def _integrity_lines(connection: sqlite3.Connection, pragma: str) -> list[str]:
+    """What SQLite complains of; of some damage only that there is some."""
+    try:
+        return [str(line) for (line,) in connection.execute(pragma) if line != "ok"]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+
+
+def _lost(database: Database, only: SessionInfo | None) -> Iterator[Problem]:
+    for one in rescue(database, None if only is None else only.name):
+        if one.n_lost:
+            least = "at least " if one.is_least else ""
+            n = one.n_messages
+            yield Problem(one.name, f"{least}{one.n_lost} of its messages cannot be read, and {n} can; {_RESCUE}")
 
 
 def _foreign_keys(database: Database) -> Iterator[Problem]:
@@ -81,7 +125,7 @@ def _index(database: Database) -> Iterator[Problem]:
 
 
 def _in_database(database: Database, what: str) -> Problem:
-    return Problem(str(database.layout.database), f"{what}; {_BACKUP}")
+    return Problem(str(database.layout.database), f"{what}; {_RESCUE}")
 
 
 # ---- the files ---------------------------------------------------------------------------------
@@ -138,7 +182,8 @@ def _snapshots(database: Database, info: SessionInfo) -> Iterator[Problem]:
         try:
             snapshots.read(database, info.id, row)
         except StoreError as error:
-            yield Problem(info.name, str(error))
+            path = database.layout.snapshot(info.id, row.number)
+            yield Problem(info.name, str(error) if path.exists() else f"the snapshot {path} is missing; {ALL_THE_SAME}")
 
 
 def _blobs(database: Database, info: SessionInfo) -> Iterator[Problem]:

@@ -667,6 +667,7 @@ CALLS: dict[str, Callable[[Engine, int], object]] = {
     "copy from": lambda engine, seq: engine.copy(seq, 0),
     "copy to": lambda engine, seq: engine.copy(0, seq),
     "pos_range": lambda engine, seq: engine.pos_range(seq),
+    "claim": lambda engine, seq: engine.claim(seq, 8),
     "dump": lambda engine, seq: engine.dump(seq),
     "load": lambda engine, seq: engine.load(seq, engine.dump(0)),
     "save": lambda engine, seq: engine.save(seq, 0, -1),

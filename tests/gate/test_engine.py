@@ -5,11 +5,15 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from edge_sir.core.budget import Budget
 from edge_sir.errors import CapabilityError
 from edge_sir.llama.engine import EngineOptions, LlamaEngine, chunk_for
 from edge_sir.llama.native import NativeModel
+from edge_sir.policies import from_spec
+from edge_sir.session import Session
 
 VOCABULARIES = {1: 128, 32_000: 128, 32_768: 128, 32_769: 64, 49_152: 64, 128_256: 32, 151_936: 16, 262_144: 16}
 
@@ -36,6 +40,21 @@ def test_a_chunk_that_was_asked_for_is_kept(tiny_llama: NativeModel) -> None:
         engine.close()
     with pytest.raises(CapabilityError, match="a chunk of as many tokens"):
         LlamaEngine(tiny_llama, 256, EngineOptions(chunk=7, n_seq_max=8))
+
+
+def test_a_decode_for_many_sequences_leaves_the_slices_of_each_as_they_are(tiny_llama: NativeModel) -> None:
+    assert EngineOptions(n_batch=48, n_seq_max=32).on(151_936) == EngineOptions(chunk=16, n_batch=48, n_seq_max=32)
+    engine = LlamaEngine(tiny_llama, 512, EngineOptions(threads=1, chunk=16, n_batch=48, n_seq_max=3))
+    assert (engine.spec.n_batch, engine.spec.n_slice) == (48, 16)
+    session = Session(engine, from_spec("sir"), Budget(128), seq=2)
+    session.feed(np.arange(20, 60), "user")
+    sizes = []
+    while (piece := session.next_slice()) is not None:
+        sizes.append((session.n_next, len(piece.tokens)))
+        session.commit(engine.decode([piece])[0])
+    assert sizes == [(16, 16), (16, 16), (8, 8)]
+    assert session.n_next == 0
+    engine.close()
 
 
 @pytest.mark.model

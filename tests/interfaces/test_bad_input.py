@@ -341,3 +341,14 @@ def test_a_file_that_ends_llama_cpp_ends_in_one_line(run_cli: Callable, tmp_path
     path = write_jamba(tmp_path / "jamba.gguf", {"ssm.inner_size": 96})
     complaint = run_cli("chat", "--model", path, "--budget", "256", input=b"Hi\n").complaint
     assert "loading it ends llama.cpp (SIGABRT: jamba.cpp:" in complaint and "download the file again" in complaint
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--session", "-x"), "--session: expected one argument, and '-x' reads as a flag; no name begins with '-'"),
+        (("--system", "-x"), "'-x' reads as a flag; write --system=-x if it is the value"),
+    ],
+)
+def test_a_value_that_reads_as_a_flag(refused_here: Callable, args: tuple[str, ...], says: str) -> None:
+    assert says in refused_here(*args)

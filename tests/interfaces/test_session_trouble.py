@@ -164,6 +164,8 @@ def test_a_second_process_is_refused_or_only_looks(
     assert f"is open in process {process.pid};" in complaint and "--read-only" in complaint
     for i in range(3):
         looking = run_cli(*args, "--read-only", input=b"Who am I?\n").succeeded()
+        told = run_cli(*args, "--read-only", "--commands", input=b"/forget Ada\n").succeeded().out.decode()
+        assert "in this chat alone: the session on disk is unchanged (--read-only)" in told
         assert looking.out.strip() and f"{i + 1} turn" in looking.err.decode(), looking.err.decode()
         assert say(process, f"My locker has the number {i}.")
     code, err = ended(process)

@@ -102,8 +102,8 @@ def documents(told: Callable, *args: str | Path) -> Any:
 def test_sessions_are_listed_last_used_first(folder: Path, told: Callable) -> None:
     head, first, second = told("list").splitlines()
     assert head.split() == ["NAME", "TURNS", "LAST", "USED", "ON", "DISK", "MODEL"]
-    assert re.fullmatch(r"東京  1      20\d\d-\d\d-\d\d  0 bytes  talker", first)
-    assert re.fullmatch(r"ada   2      20\d\d-\d\d-\d\d  3.0 MB   talker", second)
+    assert re.fullmatch(r"東京  1      20\d\d-\d\d-\d\d \d\d:\d\d  0 bytes  talker", first)
+    assert re.fullmatch(r"ada   2      20\d\d-\d\d-\d\d \d\d:\d\d  3.0 MB   talker", second)
     listed = documents(told, "list")
     assert [(s["name"], s["n_turns"], s["n_messages"], s["model"]) for s in listed] == [
         ("東京", 1, 1, "talker"),
@@ -148,10 +148,18 @@ def test_all_sessions_are_searched_or_one(folder: Path, told: Callable) -> None:
     assert told("search", "tromso", "--limit", "1").startswith("the newest 1 message ")
     title, only = told("search", "--session", "ada", "lives tromso").splitlines() + [""] * 1
     assert (title, only) == ('nothing that was said holds "lives tromso"', "")
-    assert told("search", "--session", "ada", "lives", "tromso").startswith("1 message holds “lives tromso”\nturn 1")
+    assert told("search", "--session", "ada", "lives", "tromso").startswith(
+        "1 message holds the words lives, tromso\nturn 1"
+    )
     (back,) = documents(told, "search", "東京")
     assert (back["session"], back["turn"], back["state"]) == ("ada", 2, "taken back")
     assert documents(told, "search", "Bergen") == []
+    with StateFolder(folder) as state, state.open("ada") as session:
+        session.write(Record(5, (Message(3, "user", "Oslo in 東京", 9),), b"", {}, 3))
+    assert [line.split("  ")[2] for line in told("search", "東京", "--session", "ada").splitlines()[1:]] == [
+        "present",
+        "taken back",
+    ]
 
 
 def test_a_state_folder_is_chosen_as_any_option(
@@ -166,6 +174,7 @@ def test_a_state_folder_is_chosen_as_any_option(
     (workdir / "edge-sir.toml").write_text('state-dir = "other"\n')
     assert [s["name"] for s in documents(told, "list")] == ["there"]
     assert len(documents(told, "list", "--state-dir", folder)) == 2
+    assert len(documents(told, "--state-dir", folder, "list")) == 2
 
 
 def test_who_has_no_session_yet_is_told_how_to_begin(sessions: Callable, refused: Callable) -> None:
@@ -307,22 +316,82 @@ def test_a_person_is_asked_before_a_session_is_removed(
 
 def test_an_open_session_can_be_read_and_not_removed(folder: Path, told: Callable, refused: Callable) -> None:
     with StateFolder(folder) as other, other.open("ada"):
-        assert "is open in" in refused("rm", "ada", "--yes")
+        assert refused("rm", "ada", "--yes").endswith("'ada' is open in this process; close it there first")
         assert len(told("export", "ada", "-").splitlines()) == 5
         assert len(documents(told, "list")) == 2
 
 
 def test_damage_is_named_and_the_exit_code_says_so(folder: Path, sessions: Callable, told: Callable) -> None:
     assert told("verify") == "2 sessions: ok\n"
-    assert told("verify", "ada") == "ada: ok\n" and documents(told, "verify") == []
+    assert told("verify", "ADA") == "ada: ok\n"
+    assert documents(told, "verify", "ADA") == [{"name": "ada", "sound": True, "problems": []}]
+    assert [(s["name"], s["sound"], s["problems"]) for s in documents(told, "verify")] == [
+        ("東京", True, []),
+        ("ada", True, []),
+    ]
     (snapshot,) = (folder / "snapshots").iterdir()
     snapshot.write_bytes(snapshot.read_bytes()[:-1] + b"!")
     code, out, err = sessions("verify")
     (line,) = out.splitlines()
     assert code == 1 and line.startswith("ada: ") and "1 problem in " in err
-    (problem,) = json.loads(sessions("verify", "--json")[1])
-    assert problem["where"] == "ada"
+    assert "the next chat goes on without it, from an older one or from the text" in line
+    sound, ada = json.loads(sessions("verify", "--json")[1])
+    assert (sound["name"], sound["sound"], ada["name"], ada["sound"]) == ("東京", True, "ada", False)
+    assert len(ada["problems"]) == 1 and str(snapshot) in ada["problems"][0]
+    snapshot.unlink()
+    assert "is missing; the next chat goes on without it" in sessions("verify")[1]
     assert told("verify", "東京") == "東京: ok\n"
+
+
+def spoiled(folder: Path, text: str) -> None:
+    """Gives eve a long conversation, and spoils a page of it that holds this text."""
+    with StateFolder(folder) as state, state.create("eve", model="talker", fingerprint="f") as session:
+        said = [Message(n, "user", f"number {n}: {'boats ' * 100}", n) for n in range(1, 101)]
+        session.write(Record(0, tuple(said), b"", {}, 100))
+    data = bytearray((folder / "edge-sir.db").read_bytes())
+    start = data.index(text.encode()) // 4096 * 4096
+    data[start : start + 4096] = b"\xa5" * 4096
+    (folder / "edge-sir.db").write_bytes(data)
+
+
+def test_what_can_be_read_of_a_damaged_database_is_exported(
+    folder: Path, sessions: Callable, told: Callable, workdir: Path
+) -> None:
+    spoiled(folder, "number 50: ")
+    code, out, err = sessions("export", "eve", "eve.jsonl")
+    found = re.search(r"the database is damaged: (\d+) messages could not be read; 'edge-sir sessions verify'", err)
+    assert code == 1 and found and out == f"exported {100 - int(found[1])} messages of eve to eve.jsonl\n"
+    assert 0 < int(found[1]) < 20
+    assert told("export", "ada", "ada.md") == "exported 5 messages of ada to ada.md\n"
+    assert f"{100 - int(found[1])} messages" in told("import", "eve.jsonl", "eve", "--state-dir", "new")
+
+
+def test_of_a_damaged_database_it_is_said_what_to_do_and_that_helps(
+    folder: Path, sessions: Callable, told: Callable, workdir: Path
+) -> None:
+    spoiled(folder, "number 50: ")
+    for args in (["show", "eve"], ["rename", "eve", "bob"]):
+        code, _, err = sessions(*args)
+        assert code == 1 and "; 'edge-sir sessions verify' says what can be done" in err
+    code, out, err = sessions("verify")
+    assert code == 1 and "verify" not in out + err and len(out.splitlines()) == 2
+    assert re.search(r"^eve: \d+ of its messages cannot be read, and \d+ can; copy what can be read", out, re.M)
+    whole, *by_session = json.loads(sessions("verify", "--json")[1])
+    assert (whole["name"], whole["sound"], len(whole["problems"])) == (None, False, 1)
+    assert {s["name"]: s["sound"] for s in by_session} == {"ada": True, "東京": True, "eve": False}
+    code, out, err = sessions("backup", "copy")
+    assert code == 1 and f"was copied to {workdir / 'copy'}; go on there with --state-dir" in err
+    assert re.search(r"^ada +5 messages: all that was said$", out, re.M)
+    assert re.search(r"^eve +\d+ messages: \d+ messages could not be read$", out, re.M)
+    assert told("verify", "--state-dir", "copy") == "3 sessions: ok\n"
+    assert "Tromsø" in told("export", "ada", "-", "--state-dir", "copy")
+
+
+def test_of_what_cannot_be_opened_at_all_nothing_is_promised(folder: Path, sessions: Callable) -> None:
+    (folder / "edge-sir.db").write_bytes(b"\xff" * 8000)
+    for args in (["verify"], ["export", "ada", "-"], ["backup", "copy"]):
+        code, out, err = sessions(*args)
+        assert (code, out) == (1, "") and "nothing in it can be read; go on from a backup" in err
 
 
 def test_a_damaged_database_is_no_traceback(folder: Path, sessions: Callable) -> None:

@@ -117,6 +117,9 @@ class KeptWalk(RecallWalk):
         if self.stream is not None and not is_open:
             self.stream.close()
             self.settle()
+        assert self.chat._saver is not None
+        if self.chat._saver._is_nothing():  # of which nothing is kept
+            return
         self.chat.close()
         other = self.reopened(self.path)
         self.agree(other)

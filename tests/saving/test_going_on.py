@@ -2,13 +2,15 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from keeping import die, open_kept, picture, same_picture
 
 from edge_sir.chat import Chat
-from edge_sir.errors import StateError
+from edge_sir.errors import StateError, StoreError
 from edge_sir.store.session import SessionStore
+from edge_sir.testing import ToyEngine
 
 
 def test_after_a_new_conversation_began_the_log_is_of_that_alone(tmp_path: Path) -> None:
@@ -104,6 +106,42 @@ def test_with_a_damaged_log_something_can_be_forgotten(tmp_path: Path) -> None:
         snapshot.unlink()
     with pytest.raises(StateError):
         open_kept(tmp_path / "state", recall="cells")
+
+
+def test_a_damaged_piece_with_its_cells_on_disk_is_not_needed_to_do_turns_again(tmp_path: Path) -> None:
+    """All that was archived was read for each recall that was done again, and one damaged piece ended that."""
+    kept: dict[str, Any] = {"recall": "cells", "budget": 128, "on_disk": True}
+    chat = open_kept(tmp_path / "state", **kept)
+    for i in range(10):
+        chat.reply(f"My locker has the number {i}. It is green.", max_tokens=3)
+    chat.snapshot()
+    assert chat.reply("What was the number 7?", max_tokens=3).recalled
+    here = chat.session.ledger["token"].tolist()
+    die(chat)
+    damage(tmp_path / "state", "UPDATE pieces SET body = x'0102' WHERE key = (SELECT min(key) FROM blobs)")
+    with open_kept(tmp_path / "state", **kept) as other:
+        going_on = other._saver.going_on  # type: ignore[union-attr]
+        assert going_on is not None and (going_on.how, going_on.n_left_out) == ("replayed", 0)
+        assert other.session.ledger["token"].tolist() == here
+
+
+def test_a_budget_that_was_lowered_right_before_the_power_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last snapshot was of the larger one, which the next process has no cells for: it could not go on at all."""
+    chat = open_kept(tmp_path / "state", budget=256)
+    chat.reply("My name is Ada.", max_tokens=3)
+    chat.snapshot()
+    with monkeypatch.context() as cut:
+        cut.setattr(SessionStore, "write_snapshot", lambda *_: fail())
+        chat.set_budget(128)
+    then = picture(chat)
+    die(chat)
+    with open_kept(tmp_path / "state", ToyEngine(128)) as other:
+        assert other._saver.going_on.how == "replayed"  # type: ignore[union-attr]
+        same_picture(picture(other), then)
+
+
+def fail() -> None:
+    raise StoreError("no space left on the disk; free some")
 
 
 def test_a_damaged_log_leaves_the_text(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.runtime import Model
 from edge_sir.store.folder import StateFolder
-from edge_sir.store.values import EARLIER, ON_PATH, Record
+from edge_sir.store.values import ON_DISK, ON_PATH, Record
 
 LOADING: dict[str, Any] = {"quiet": True, "threads": 1}
 TEXTS = ("My name is Ada.", "I sell boats.", "My sister is Eve.")
@@ -73,11 +73,15 @@ def said(chat: Chat, role: str = "user") -> list[str]:
 # ---- another model, and text that is read again ----------------------------------------------------
 
 
-def test_a_session_of_another_model_is_refused_and_stays(model: Model, state: Path, tiny_gemma3_path: Path) -> None:
+def test_a_session_of_another_model_is_refused_and_stays(
+    model: Model, state: Path, tiny_gemma3_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin(model, state)
     before = on_disk(state)
     given = Options(model=str(tiny_gemma3_path), session="ada", state_dir=state, **LOADING)
-    with pytest.raises(ConfigError, match=r"'ada' was held with .*llama.*gguf, not with gemma3.gguf.*--change-model"):
+    says = r"'ada' was held with the model \S*llama\S*, not with gemma3.gguf; give --model .*, or --change-model"
+    with monkeypatch.context() as patched, pytest.raises(ConfigError, match=says):
+        patched.setattr("edge_sir.runtime.Model", None)  # it is refused before it is loaded
         edge_sir.open_chat(given)
     assert on_disk(state) == before
     with model.chat(session="ada", state_dir=state) as chat:
@@ -93,7 +97,7 @@ def test_another_model_reads_its_text_again(model: Model, state: Path, tiny_gemm
         assert chat.resumed is not None and (chat.resumed.how, chat.resumed.n_turns) == ("read again", 3)
         assert said(chat) == list(TEXTS) and said(chat, "assistant") == replies
         assert (chat.system, chat.session.budget.n_cells) == ("Be kind.", 120)
-        assert {found.state for found in chat.search("boats")} == {ON_PATH, EARLIER}
+        assert [found.state for found in chat.search("boats")] == [ON_PATH]  # once, though it is on disk twice
         chat.reply("And I have a cat.")
         then = picture(chat)
     with edge_sir.open_chat(Options(session="ada", state_dir=state, **LOADING)) as chat:
@@ -263,6 +267,67 @@ def test_what_a_session_was_begun_with_holds_where_nothing_is_given(tiny_gemma3_
         assert chat.max_tokens == 5
 
 
+def test_what_is_kept_is_said_and_what_is_given_instead(tiny_llama_path: Path, state: Path) -> None:
+    given: dict[str, Any] = {"session": "ada", "state_dir": state, **LOADING}
+    begun = Options(model=str(tiny_llama_path), budget=100, max_tokens=3, stop=("x y",), **given)
+    with edge_sir.open_chat(begun) as chat:
+        assert chat.resumed is None and chat.begun is not None
+        assert chat.begun.changed == {"budget": 100, "max_tokens": 3, "stop": ("x y",)}
+        chat.reply("Hello.")
+        chat.set_budget(90)
+    with edge_sir.open_chat(Options(**given, max_tokens=5, stop=("x y",), temperature=0.5)) as chat:
+        assert chat.begun is None and chat.resumed is not None
+        assert (chat.resumed.kept, chat.resumed.changed) == ({"budget": 90}, {"max_tokens": 5, "temperature": 0.5})
+    with edge_sir.open_chat(Options(**given)) as chat:
+        assert chat.resumed is not None and chat.resumed.changed == {}
+        assert chat.resumed.kept == {"budget": 90, "max_tokens": 5, "temperature": 0.5, "stop": ["x y"]}
+
+
+def test_nothing_is_kept_of_a_session_in_which_nothing_was_said(model: Model, state: Path) -> None:
+    begin(model, state)
+    with model.chat(session="adda", state_dir=state, system="Be kind.") as chat:
+        assert chat.begun is not None and (chat.begun.name, chat.begun.like) == ("adda", "ada")
+    with StateFolder(state) as folder:
+        assert folder.names() == ["ada"] and folder.verify() == []
+    with model.chat(session="boats", state_dir=state) as chat:
+        assert chat.begun is not None and chat.begun.like == ""
+        chat.reply(TEXTS[0])
+        chat.clear()
+    with model.chat(session="eve", state_dir=state) as chat:
+        next(chat.stream(TEXTS[0]))
+        die(chat)
+    with StateFolder(state) as folder:
+        assert set(folder.names()) == {"ada", "boats", "eve"}
+
+
+def test_the_last_exchange_is_there_and_whether_its_reply_was_stopped(model: Model, state: Path) -> None:
+    begin(model, state)
+    with model.chat(session="ada", state_dir=state) as chat:
+        assert chat.resumed is not None and not chat.resumed.is_cut
+        assert [m.role for m in chat.resumed.last] == ["user", "assistant"] and chat.resumed.last[0].text == TEXTS[-1]
+        stream = chat.stream("And now?")
+        next(stream)
+        stream.close()
+    for _ in range(2):
+        with model.chat(session="ada", state_dir=state) as chat:
+            assert chat.resumed is not None and chat.resumed.is_cut and chat.resumed.last[0].text == "And now?"
+    with model.chat(session="ada", state_dir=state) as chat:
+        for _ in chat.regenerate():
+            pass
+    with model.chat(session="ada", state_dir=state) as chat:
+        assert chat.resumed is not None and not chat.resumed.is_cut
+
+
+def test_a_chat_that_only_looks_says_what_is_on_disk(model: Model, state: Path) -> None:
+    begin(model, state)
+    with model.chat(session="ada", state_dir=state, read_only=True) as chat:
+        assert chat.is_looking and [one.where for one in chat.search("boats")] == ["resident"]
+        chat.forget("boats")
+        assert [one.where for one in chat.search("boats")] == [ON_DISK]
+    with model.chat(session="ada", state_dir=state) as chat:
+        assert not chat.is_looking and [one.where for one in chat.search("boats")] == ["resident"]
+
+
 @pytest.mark.parametrize("is_closed", [True, False])
 def test_what_is_given_is_taken_after_going_on(is_closed: bool, model: Model, state: Path, tmp_path: Path) -> None:
     begin(model, state)
@@ -412,6 +477,11 @@ def test_while_nobody_types_the_cells_are_written(model: Model, state: Path) -> 
             then = picture(chat)
     with model.chat(session="ada", state_dir=state) as chat:
         same_picture(picture(chat), then, ("held",))
+
+
+def test_to_look_at_nothing_is_a_mistake(model: Model) -> None:
+    with pytest.raises(ConfigError, match="--read-only looks at a session that is saved; give --session NAME"):
+        model.chat(read_only=True)
 
 
 def test_a_chat_that_is_no_session_says_so(model: Model, caplog: pytest.LogCaptureFixture) -> None:

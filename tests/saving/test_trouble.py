@@ -14,6 +14,7 @@ from keeping import NAME, die, open_kept, picture, same_picture
 
 from edge_sir.chat import Chat
 from edge_sir.errors import ConfigError, SessionBusyError, StoreError
+from edge_sir.recall.store import ByteStore
 from edge_sir.store.folder import StateFolder
 from edge_sir.store.session import SessionStore
 
@@ -79,6 +80,46 @@ def test_what_fails_at_any_call_of_the_store_is_saved_later(
         chat.reply("And?", max_tokens=3)
         check_all_is_on_disk(chat, path, *["held"] * ("put_blobs" in names), **options)
         assert b"number 3" not in b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
+
+
+def test_while_the_disk_fails_it_is_not_tried_at_every_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try may wait a minute for another process that writes."""
+    calls: list[str] = []
+
+    def fails(*_: Any, **__: Any) -> None:
+        calls.append("tried")
+        raise StoreError("no space left on the disk; free some")
+
+    with open_kept(tmp_path / "state") as chat:
+        for name in ("write", "note_unsent"):
+            monkeypatch.setattr(SessionStore, name, fails)
+        chat.engine.script[:] = list(b"A long reply, of many tokens.")  # type: ignore[attr-defined]
+        assert chat.reply("My name is Ada.", max_tokens=29).text.startswith("A long")
+        n_tried = len(calls)
+        monkeypatch.undo()
+        assert 1 <= n_tried <= 4
+
+
+def test_cells_that_wait_for_the_disk_take_no_more_memory_than_the_archive_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record that waited held its own, so that a full disk filled the memory, too."""
+    chat = open_kept(tmp_path / "state", on_disk=True, recall="cells", budget=128)
+    store = ByteStore(2000)
+    chat._archive._store = store  # type: ignore[union-attr]
+    with monkeypatch.context() as broken:
+        broken.setattr(SessionStore, "write", lambda *_, **__: _fail())
+        for i in range(20):
+            chat.reply(f"My locker has the number {i}. It is green.", max_tokens=3)
+        assert 0 < store.n_bytes <= 2000
+    chat.stats()
+    on_disk = [path.stat().st_size for path in (tmp_path / "state" / "blobs").iterdir()]
+    assert 0 < sum(on_disk) <= 2000
+    chat.close()
+
+
+def _fail() -> None:
+    raise StoreError("no space left on the disk; free some")
 
 
 def test_what_was_said_is_on_disk_before_it_is_read(tmp_path: Path) -> None:

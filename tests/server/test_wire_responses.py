@@ -53,7 +53,7 @@ def test_items_are_the_same_as_messages_of_a_chat() -> None:
     assert response(items).incoming == asked(*messages).incoming
 
 
-def test_an_earlier_response_is_gone_on_from() -> None:
+def test_an_earlier_response_has_its_id_as_the_node() -> None:
     incoming = response(previous_response_id="resp_8").incoming
     assert incoming.node_key == "resp_8" and len(incoming.messages) == 1
 

@@ -4,12 +4,14 @@ import errno
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store.parts import new_session, snapshot, texts, turn
@@ -19,6 +21,7 @@ from edge_sir.errors import StoreError
 from edge_sir.memory.transcript import Message
 from edge_sir.store.files import Files
 from edge_sir.store.folder import StateFolder
+from edge_sir.store.layout import Layout
 from edge_sir.store.values import Record
 
 
@@ -30,7 +33,7 @@ class FullDisk(Files):
     def write(self, path: Path, chunks: Iterable[bytes]) -> None:
         if self.is_full:
             super().write(path, [b"".join(chunks)[:10]])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as os.write does
         super().write(path, chunks)
 
 
@@ -41,18 +44,60 @@ def test_a_snapshot_on_a_full_disk_costs_nothing_older(tmp_path: Path) -> None:
         store.write(turn(1, 0, "one"), snapshot(1))
         store.put_blobs({1: b"cells"})
         files.is_full = True
-        for use in (
-            lambda: store.write_snapshot(snapshot(1)),
-            lambda: store.write(turn(2, 1, "two"), snapshot(2)),
-            lambda: store.put_blobs({1: b"others", 2: b"cells"}),
+        for use, file in (
+            (lambda: store.write_snapshot(snapshot(1)), "snapshots/1-"),
+            (lambda: store.write(turn(2, 1, "two"), snapshot(2)), "snapshots/1-"),
+            (lambda: store.put_blobs({1: b"others", 2: b"cells"}), "blobs/1-"),
         ):
-            with pytest.raises(StoreError, match=r"cannot use .*free some space; what was saved before is intact"):
+            said = rf"cannot use .*{file}.*free some space; what was saved before is intact"
+            with pytest.raises(StoreError, match=said):
                 use()
         assert folder.verify() == [] and texts(store.read()) == ["one"] and store.blob(1) == b"cells"
         assert store.read_snapshot(store.snapshots()[0]) == snapshot(1).parts
         files.is_full = False
         assert store.write(turn(2, 1, "two"), snapshot(2)) == 2
         assert folder.verify() == []
+
+
+class NoCheckpoint:
+    """A connection on which a checkpoint fails."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if "wal_checkpoint" in statement:
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(statement, *values)
+
+
+def test_after_a_checkpoint_that_failed_others_are_waited_for(tmp_path: Path) -> None:
+    folder, store = new_session(tmp_path / "state")
+    connection = folder._database._connection
+    folder._database._connection = NoCheckpoint(connection)  # type: ignore[assignment]
+    folder._database._checkpoint_at = 0
+    store.write(turn(1, 0, "one"))
+    assert connection.execute("PRAGMA busy_timeout").fetchone() == (5000,)
+    folder._database._connection = connection
+    folder.close()
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_of_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = new_session(tmp_path / "state")
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "state" / "blobs"))
+
+    monkeypatch.setattr(Layout, "files", refuse)
+    with pytest.raises(StoreError, match="make the folder writable"):
+        StateFolder(tmp_path / "state")
+    assert any("make the folder writable" in problem.what for problem in folder.verify())
+    folder.close()
 
 
 FILL = """
@@ -251,6 +296,7 @@ def use(path: Path) -> Iterable[str]:
         "rename": lambda: folder.rename("third", "fourth"),
         "create": lambda: folder.create("new", model="m", fingerprint="f"),
         "backup": lambda: folder.backup(path / "copy"),
+        "rescue": lambda: folder.rescue_to(path / "rescued"),
         "remove": lambda: folder.remove("third"),
     }
     for name, what in uses.items():
@@ -287,7 +333,7 @@ def test_two_thousand_damaged_databases_end_no_process(tmp_path: Path) -> None:
         if runs_left:
             begin = runs_left.pop(0)
             runs.append(python(MUTATE, tmp_path, begin, begin + 250))
-    assert "open: StoreError" in outcomes and "go on: StoreError" in outcomes and "write: done" in outcomes
+    assert "open: DamagedError" in outcomes and "go on: DamagedError" in outcomes and "write: done" in outcomes
 
 
 def test_eight_thousand_damaged_snapshots_and_blobs(tmp_path: Path) -> None:
@@ -314,7 +360,7 @@ def test_eight_thousand_damaged_snapshots_and_blobs(tmp_path: Path) -> None:
             if file is blob_file:
                 assert store.blob(1) is None
             else:
-                with pytest.raises(StoreError, match="is damaged; go on from an older one"):
+                with pytest.raises(StoreError, match="is damaged; the next chat goes on without it"):
                     store.read_snapshot(newest)
         file.write_bytes(good)
     assert store.read_snapshot(newest) == snapshot(1, 200).parts and store.blob(1) == blob

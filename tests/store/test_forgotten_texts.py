@@ -1,6 +1,7 @@
 """What was forgotten or removed stands on disk nowhere: looked for in the bytes of every file."""
 
 import random
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from store.parts import new_session, on_disk, texts, turn
 
+from edge_sir.errors import StoreError
 from edge_sir.memory.transcript import Message
+from edge_sir.store.database import Database
 from edge_sir.store.folder import StateFolder
 from edge_sir.store.values import Forgotten, Record, Snapshot
 
@@ -116,6 +119,45 @@ def test_a_reader_delays_the_log_and_it_is_emptied_later(tmp_path: Path) -> None
         reader.execute("COMMIT")
         store.write(turn(2, 2, "next"))
         assert on_disk(path, SECRET.encode()) == []
+    folder.close()
+
+
+def test_files_of_writes_that_failed_are_forgotten_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file was whole, and its row found no space: it stayed until the session was opened next."""
+    path = tmp_path / "state"
+    folder, store = new_session(path)
+    store.write(secret_record(1))
+    with monkeypatch.context() as full:
+        full.setattr(Database, "writing", lambda _: _fail())
+        for use in (lambda: store.put_blobs({1: RUN, 2: RUN}), lambda: store.write_snapshot(Snapshot(1, "f", (RUN,)))):
+            with pytest.raises(StoreError):
+                use()
+    assert len(on_disk(path / "blobs", RUN)) == 2 and len(on_disk(path / "snapshots", RUN)) == 1
+    forgotten = Forgotten({store.read().path[0].row: ""}, lambda changes: b"", ())
+    store.write(Record(2, (), b"", {}, 1, dropped=(1,), forgotten=forgotten))
+    assert on_disk(path, RUN) == []
+    folder.close()
+
+
+def _fail() -> None:
+    raise StoreError("no space left on the disk; free some")
+
+
+def test_a_reader_delays_the_log_of_a_process_that_was_killed_too(tmp_path: Path) -> None:
+    """Opened while somebody read, the log was left as it was until it was large, or the folder was closed."""
+    path = tmp_path / "state"
+    folder, store = new_session(path)
+    store.write(turn(1, 0, SECRET))
+    copy = shutil.copytree(path, tmp_path / "killed", ignore=shutil.ignore_patterns("*.lock", "*-shm"))
+    folder.close()
+    with closing(sqlite3.connect(copy / "edge-sir.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM messages").fetchone()
+        folder = StateFolder(copy)
+        assert (copy / "edge-sir.db-wal").stat().st_size
+        reader.execute("COMMIT")
+    folder.open("ada").note_unsent(["next"])
+    assert not (copy / "edge-sir.db-wal").stat().st_size
     folder.close()
 
 

@@ -49,7 +49,22 @@ MAY_IMPORT: dict[str, set[str]] = {
         "text",
         "trace",
     },
-    "batch": {"core", "engine", "errors", "session", "text", "trace"},
+    "batch": {
+        "_owner",
+        "_shield",
+        "chat",
+        "core",
+        "engine",
+        "errors",
+        "memory",
+        "options",
+        "policies",
+        "recall",
+        "session",
+        "store",
+        "text",
+        "trace",
+    },
     "named": {"chat", "engine", "errors", "options", "store"},
 }
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
@@ -58,7 +73,8 @@ MAY_IMPORT["runtime"] = BELOW
 MAY_IMPORT[""] = BELOW - {"llama"} | {"runtime"}
 MAY_IMPORT["eval"] = BELOW | {"", "runtime"}
 MAY_IMPORT["server"] = BELOW - {"llama"} | {"", "runtime"}
-MAY_IMPORT["cli"] = BELOW | {"", "runtime", "eval", "server"}
+MAY_IMPORT["ray"] = BELOW | {"runtime"}
+MAY_IMPORT["cli"] = BELOW | {"", "runtime", "eval", "server", "ray"}
 MAY_IMPORT["__main__"] = {"cli"}
 
 
@@ -123,16 +139,21 @@ def test_only_the_llama_package_knows_llama_cpp(name: str) -> None:
 def test_only_the_server_knows_http(name: str) -> None:
     """Its packages are an extra, and its own values, wire types included, need none of them."""
     foreign = {i.partition(".")[0] for i in IMPORTS[name]}
-    knows = foreign & {"starlette", "uvicorn", "prometheus_client", "anyio", "asyncio"}
+    knows = foreign & {"starlette", "uvicorn", "prometheus_client", "anyio"}
     assert not knows or (box(name) == "server" and not name.startswith("server.wire"))
 
 
-def test_llama_cpp_is_not_loaded_before_a_model_is() -> None:
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_ray_package_knows_ray(name: str) -> None:
+    assert "ray" not in {i.partition(".")[0] for i in IMPORTS[name]} or box(name) == "ray"
+
+
+def test_neither_llama_cpp_nor_ray_is_loaded_before_it_is_used() -> None:
     modules = [f"edge_sir.{name}".rstrip(".") for name in MODULES if box(name) not in ("llama", "__main__")]
     code = f"import json, sys, {', '.join(modules)}; print(json.dumps(sorted(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     loaded = json.loads(run.stdout)
-    assert set(modules) <= set(loaded) and "llama_cpp" not in loaded
+    assert set(modules) <= set(loaded) and not {"llama_cpp", "ray"} & set(loaded)
 
 
 # ---- what is public ----------------------------------------------------------------------------

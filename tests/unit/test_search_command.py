@@ -25,6 +25,7 @@ class Searched:
     """A chat of which a test needs no more than its search."""
 
     def __init__(self, *found: Found, refusal: str = "") -> None:
+        self.is_looking = False
         self.found, self.refusal, self.asked = list(found), refusal, list[str]()
 
     def search(self, words: str) -> list[Found]:
@@ -51,6 +52,13 @@ def test_each_message_says_where_it_is(capsys: pytest.CaptureFixture[str]) -> No
     assert outcome.document == {"search": "tromso", "found": [asdict(message) for message in MESSAGES]}
 
 
+def test_a_chat_that_only_looks_says_what_was_searched() -> None:
+    chat = Searched(MESSAGES[0])
+    chat.is_looking = True
+    note = search(chat, "/search tromso").view.rows[-1].text[0][0]
+    assert note == "only the session on disk was searched: what is said in this chat is not saved (--read-only)"
+
+
 def test_one_message_holds_and_none_says_so() -> None:
     assert search(Searched(MESSAGES[0]), "/search tromso").view.title == "1 message holds “tromso”"
     nothing = search(Searched(), "/search Oslo")
@@ -60,7 +68,7 @@ def test_one_message_holds_and_none_says_so() -> None:
 
 def test_quotes_reach_the_search() -> None:
     chat = Searched()
-    assert search(chat, '/search "red tram"  Ada').view.title == 'nothing that was said holds "red tram"  Ada'
+    assert search(chat, '/search "red tram"  Ada').view.title == 'nothing that was said holds the words "red tram", Ada'
     assert chat.asked == ['"red tram"  Ada']
 
 

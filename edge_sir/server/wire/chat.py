@@ -87,7 +87,7 @@ class Sampled(Wire):
     model: Text = ""
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    max_tokens: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] = -1
+    max_tokens: Annotated[int, Field(ge=-1, lt=2**31, json_schema_extra={"not": {"const": 0}}), WHOLE] = -1
     temperature: Annotated[Number, Field(ge=0, le=10)] | None = None
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] | None = None
