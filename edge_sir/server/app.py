@@ -1,5 +1,6 @@
 """The HTTP application: what is asked at which path."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
@@ -174,10 +175,14 @@ class Endpoints:
     async def _body(self, request: Request) -> bytes:
         """The body. Its length may not have been said before."""
         body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self._limits.body_bytes:
-                raise too_large(self._limits)
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > self._limits.body_bytes:
+                        raise too_large(self._limits)
+        except (ClientDisconnect, TimeoutError):
+            raise RefusedError("the body did not come to its end; send it again", status=408, retry_after=1) from None
         return bytes(body)
 
 

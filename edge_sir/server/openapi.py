@@ -66,7 +66,7 @@ def _paths() -> dict[str, Any]:
 
 
 def _asked(request: type[Wire], answer: type[Wire]) -> dict[str, Any]:
-    answers = _answers(answer, "400", "401", "403", "404", "409", "413", "429", "500", "503")
+    answers = _answers(answer, "400", "401", "403", "404", "408", "409", "413", "429", "500", "503")
     answers["200"]["content"]["text/event-stream"] = {}
     return {"requestBody": {"required": True, "content": _json(request)}, "responses": answers}
 

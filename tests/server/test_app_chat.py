@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -195,6 +196,18 @@ def test_too_large_bodies_are_refused_said_or_not() -> None:
         said_before = httpx.post(f"{url}/v1/chat/completions", content=body)
         in_parts = httpx.post(f"{url}/v1/chat/completions", content=iter([body[:600], body[:600]]))
     assert (said_before.status_code, in_parts.status_code) == (413, 413)
+
+
+@pytest.mark.parametrize("disconnects", [False, True])
+def test_a_body_that_does_not_come_is_not_waited_for(disconnects: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(ToyConversations(), Settings(limits=Limits(body_s=0.2))) as url:
+        address = httpx.URL(url)
+        with socket.create_connection((address.host, address.port or 0), timeout=20) as connection:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+            if not disconnects:
+                assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
+        assert httpx.get(f"{url}/health").status_code == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 # ---- other paths ---------------------------------------------------------------------------------
