@@ -24,6 +24,7 @@ __all__ = [
     "places_among",
     "read_again",
     "resolve_positions",
+    "window_is_lost",
 ]
 
 Positions = Literal["packed", "gaps", "auto"]

@@ -37,7 +37,7 @@ def test_the_example_runs_as_printed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dialogues.jsonl").write_text(blocks("jsonl")[0], encoding="utf-8")
-    (command,) = blocks("sh")
+    command = blocks("sh")[0]
     assert main(command.split()[1:]) == 2
     assert without_times(capsys.readouterr().out) == without_times(blocks("text")[0])
     results = [json.loads(line) for line in Path("results.jsonl").read_text(encoding="utf-8").splitlines()]
