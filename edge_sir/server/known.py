@@ -20,7 +20,7 @@ class Known(Protocol):
         """The newest MOST messages of that chain, newest first."""
 
     def replies(self, space: bytes, content: bytes) -> Sequence[Node]:
-        """Replies of that content, the newest of each chain, at most MOST + 1 of them."""
+        """Replies of that content, the oldest of each chain, at most MOST + 1 of them."""
 
     def named(self, name: bytes) -> Node | None:
         """The message that a client's id names."""

@@ -124,8 +124,7 @@ class _Search:
         if (named := self._named()) is not None:
             return self._onward(named)
         n = self._n_known()
-        rounds = self._rounds
-        if rounds and rounds[-1].end > n and (found := self._anchored(n)) is not None:
+        if (found := self._anchored(n)) is not None:
             return self._onward(found)
         return _Place(self._space, self._chains[n], n) if n else None
 

@@ -94,10 +94,18 @@ def by_chain(connection: sqlite3.Connection, space: bytes, chain: bytes, most: i
 
 
 def replies(connection: sqlite3.Connection, space: bytes, content: bytes, most: int) -> list[Node]:
-    """Replies of that content, the newest of each chain."""
-    query = "SELECT max(id) FROM nodes WHERE space = ? AND content = ? AND role = 'assistant' GROUP BY chain LIMIT ?"
-    found = [by_id(connection, id) for (id,) in connection.execute(query, (space, content, most)).fetchall()]
-    return [node for node in found if node is not None]
+    """Replies of that content, the oldest of each chain: from one chain to the next, however many have the same."""
+    query = (
+        f"SELECT {_COLUMNS} FROM nodes WHERE space = ? AND content = ? AND role = 'assistant' AND chain > ?"
+        " ORDER BY chain, id LIMIT 1"
+    )
+    found: list[Node] = []
+    while len(found) < most:
+        row = connection.execute(query, (space, content, found[-1].chain if found else b"")).fetchone()
+        if row is None:
+            break
+        found.append(Node(*row))
+    return found
 
 
 def by_name(connection: sqlite3.Connection, name: bytes) -> Node | None:

@@ -87,7 +87,7 @@ class MemoryKnown:
             self.nodes[id] = Node(id, session, parent, *rest)
             self.chains.setdefault((owner.space, one.chain), []).append(id)
             if one.role == "assistant" and one.content is not None:
-                self.contents.setdefault((owner.space, one.content), {})[one.chain] = id
+                self.contents.setdefault((owner.space, one.content), {}).setdefault(one.chain, id)
             parent = id
             ids.append(id)
         if ids:
@@ -155,12 +155,14 @@ def long(text: str) -> str:
 class Server:
     """Answers requests with a given text, and keeps what `Match` says is to be kept.
 
-    texts: what each node says, by id, so that a test sees which memory a client was given.
+    texts: what each node says, by id, so that a test sees which memory a client was given. n_said: the last number
+    that a message got.
     """
 
     known: Noted
     namespace: str = "n"
     texts: dict[int, str] = field(default_factory=dict)
+    n_said: int = 0
 
     def find(self, *said: Said, key: str = "", system: str = "", tools: str = "", **more: str) -> Match:
         """Only where the request goes on."""
@@ -211,7 +213,8 @@ class Server:
         return session, after
 
     def _add(self, session: int, after: int | None, said: Sequence[Said]) -> None:
-        ids = self.known.add(session, after, list(enumerate(said, 1)))
+        ids = self.known.add(session, after, list(enumerate(said, self.n_said + 1)))
+        self.n_said += len(said)
         self.texts |= {id: message.text for id, message in zip(ids, said, strict=True)}
 
     def held(self, found: Match) -> list[str]:

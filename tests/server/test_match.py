@@ -69,6 +69,29 @@ def test_short_replies_alone_find_nothing(server: Server, first: str) -> None:
     assert said(server.find(*history)) == ("new", history, ())
 
 
+def test_a_script_with_other_data_is_another_conversation(server: Server) -> None:
+    """Long instructions that every run begins with, and short replies."""
+    script = user("I shall send you a number of records. Read each of them, and say nothing but a single word to it.")
+    server.ask(script, answer=OK)
+    server.ask(script, OK, user("record one"), answer=reply("yes"))
+    found = server.find(script, OK, user("record two"), reply("yes"), user("next"))
+    assert said(found)[:2] == ("fork", (user("record two"), reply("yes"), user("next")))
+    assert server.held(found) == [script.text, "ok"]
+
+
+def test_a_reply_that_many_got_is_no_anchor_although_few_of_them_agree(server: Server) -> None:
+    """Two of them agree alike; a look-up that stops early might show one."""
+    for i in range(6):
+        refusal, first = reply(long(f"refusal {i}")), reply(long(f"first {i}"))
+        for name in range(60):
+            server.ask(user(f"{i} {name}"), answer=refusal)
+        for name in (f"{i} x", f"{i} y"):
+            server.ask(user(name), answer=first)
+            server.ask(user(name), first, user(f"more of {name}"), answer=refusal)
+        found = server.find(user("z"), first, user("more"), refusal, user("next"))
+        assert found.kind == "new"
+
+
 def test_a_common_reply_finds_nothing_and_the_one_before_it_does(server: Server) -> None:
     server.ask(A, answer=R1)
     server.ask(A, R1, B, answer=OK)
@@ -109,6 +132,14 @@ def test_two_tabs(server: Server) -> None:
     for mine, mark in ((one, OK), (other, reply("yes"))):
         again = server.find(*history, mine, mark, B)
         assert again.kind == "exact" and server.held(again)[-2] == mine.text
+
+
+def test_of_two_that_are_alike_the_one_that_has_not_gone_on(server: Server) -> None:
+    for _ in range(2):
+        server.ask(A, answer=R1)
+    later = server.ask(A, R1, B, answer=R2)
+    found = server.find(A, R1, C)
+    assert found.kind == "exact" and found.session != later.session
 
 
 # ---- an edited history ---------------------------------------------------------------------------
@@ -289,6 +320,19 @@ def test_thoughts_come_back_or_do_not(server: Server) -> None:
         assert server.find(A, reply(text), B).kind == "exact"
 
 
+def test_what_was_forgotten_is_sent_again_and_not_read_again(tmp_path: Path) -> None:
+    """Of it nothing is left to compare; what was said later is enough."""
+    known = DiskKnown(tmp_path / "state")
+    server = Server(known)
+    first = three_turns(server)
+    session = server.find(A, R1, B, R2, C, R3, B).session
+    assert first.session is None and session is not None
+    known.forget(session, [1, 4])  # A, R2
+    found = server.find(A, R1, B, R2, C, R3, user("next"))
+    assert said(found) == ("anchor", (user("next"),), ("changed messages",)) and found.session == session
+    known.database.close()
+
+
 # ---- once more -----------------------------------------------------------------------------------
 
 
@@ -364,8 +408,20 @@ def test_a_loop_of_tools(server: Server) -> None:
     third = server.find(A, renamed, Said("tool", "3 degrees", tool_call_id="x9"), R1, B, tools="[{}]")
     assert said(third) == ("exact", (B,), ())
     assert said(server.find(A, called, tools="[{}]")) == ("fork", (), ())  # a call is no beginning of a reply
+    with_text = Said("assistant", "Let me see.", tool_calls=CALL)
+    assert server.find(A, with_text, tools="[{}]").kind == "fork"
     elsewhere = Said("assistant", "", tool_calls=CALL.replace("Oslo", "Rome"))
     assert server.find(A, elsewhere, result, tools="[{}]").kind == "fork"
+
+
+def test_calls_that_a_client_leaves_out_later(server: Server) -> None:
+    called, result = Said("assistant", "", tool_calls=CALL), Said("tool", "3 degrees")
+    server.ask(A, answer=R1)
+    server.ask(A, R1, B, answer=called)
+    server.ask(A, R1, B, called, result, answer=R2)
+    found = server.ask(A, R1, B, R2, C, answer=R3)
+    assert said(found) == ("fork", (R2, C), ()) and server.held(found)[-1] == B.text
+    assert server.find(A, R1, B, R2, C, R3, A).kind == "exact"
 
 
 def test_a_result_that_came_alone_before_the_others(server: Server) -> None:
@@ -488,6 +544,13 @@ def test_a_name_beside_the_history_picks_among_replies_alike(server: Server) -> 
         assert said(found) == ("anchor", (B,), ("changed messages",)) and server.held(found)[0] == f"first {i}"
     edited = (user("first 1"), reply("no"), B)
     assert said(server.find(*edited, node_key="m1"))[:2] == ("fork", (reply("no"), B))
+
+
+def test_a_name_picks_among_sessions_that_are_alike(server: Server) -> None:
+    for i in (1, 2):
+        server.ask(A, answer=OK, reply_key=f"m{i}")
+    sessions = {server.find(B, node_key=f"m{i}").session for i in (1, 2)}
+    assert len(sessions) == 2 and None not in sessions
 
 
 def test_a_name_under_another_key_is_not_followed(server: Server) -> None:
