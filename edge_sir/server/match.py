@@ -10,7 +10,7 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from edge_sir.server.anchor import Agreement, Round, Tolerated, agreement, rounds_of
 from edge_sir.server.incoming import Incoming, Said
@@ -226,6 +226,5 @@ class _Search:
 
 
 def _order(choice: _Choice, session: int) -> tuple[bool, int, bool, int]:
-    prompts: tuple[Prompted, ...] = ("same", "dates", "changed")
     node = choice.node
-    return node.session != session, prompts.index(choice.prompt), not choice.is_tip, -node.id
+    return node.session != session, get_args(Prompted).index(choice.prompt), not choice.is_tip, -node.id
