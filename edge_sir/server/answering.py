@@ -15,7 +15,7 @@ from edge_sir.server.outcome import Choice, Outcome, Shown
 from edge_sir.server.turns import begin_turn, read
 from edge_sir.text.reply import Piece, Recalled, Reply
 
-__all__ = ["Plan", "Task", "Exchanged"]
+__all__ = ["Exchanged", "Plan", "Task"]
 
 Exchanged = list[tuple[int, Said]]
 """Messages that were read or written, each with its number in the transcript."""

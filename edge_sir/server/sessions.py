@@ -266,6 +266,13 @@ class Sessions:
         live.chat.close()
         self.folder.remove(live.name)
 
+    def save_again(self) -> None:
+        """What the disk refused is tried once more: what is not saved is not found."""
+        for live in self._live.values():
+            if live.saver.problem and not live.is_busy:
+                live.saver.release()
+                live.saver.hold()
+
     def leave(self, live: Live) -> None:
         """A request has ended. Of a session of which nothing is saved nothing stays, unless it may come again."""
         live.is_busy = False

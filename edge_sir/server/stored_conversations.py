@@ -11,7 +11,7 @@ from typing import Literal
 
 from edge_sir.errors import StateError, UserError
 from edge_sir.options import Options
-from edge_sir.server.answering import Plan, Task, Exchanged
+from edge_sir.server.answering import Exchanged, Plan, Task
 from edge_sir.server.asked import Asked
 from edge_sir.server.conversations import Answering
 from edge_sir.server.incoming import Role, Said
@@ -63,6 +63,7 @@ class StoredConversations:
         for live in self.sessions:
             if isinstance(live.begun, _Begun) and not live.is_busy and live.begun.task.is_same(asked):
                 return self._begin_again(live, live.begun, asked)
+        self.sessions.save_again()
         found = match(asked.incoming, self.known)
         if found.kind == "scratch":
             return self._begin_scratch(asked)
