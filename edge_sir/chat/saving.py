@@ -208,6 +208,11 @@ class Saver:
                 self.store.write_snapshot(self._snapshot(number))
                 self._note_snapshot(number)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether something was saved since the cells were written."""
+        return not self.store.read_only and self.store.info.record > self._snapshot_of
+
     def keep_cells(self, born: NDArray[np.int64]) -> None:
         """Writes cells of archived rows with these born numbers, int64 [n]; those that are on disk already stay."""
         archive = self._chat._archive

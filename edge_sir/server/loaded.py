@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from edge_sir.chat.conversation import Host
 from edge_sir.engine import TextCodec
+from edge_sir.server.app import Served
+from edge_sir.server.terms import Feature
 from edge_sir.text.template import ChatTemplate
 
 if TYPE_CHECKING:
     from edge_sir.recall.dense import SentenceEncoder
     from edge_sir.runtime import Model
 
-__all__ = ["Loaded", "loaded_of"]
+__all__ = ["CAN", "Loaded", "loaded_of", "served_of"]
+
+
+CAN: frozenset[Feature] = frozenset({"n"})
+"""What every model can do here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +55,10 @@ def loaded_of(model: "Model") -> Loaded:
         model.stop,
         lambda: model.recall_encoder,
     )
+
+
+def served_of(model: "Model") -> Served:
+    """How clients see the model."""
+    name = model.named_as(model.options)
+    name = model.path.stem if name == str(model.path.resolve()) else name
+    return Served(name, model.header.fingerprint, int(model.path.stat().st_mtime), CAN)

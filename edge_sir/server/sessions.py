@@ -6,6 +6,7 @@ for another: its cells go to disk as they are, and going on with it costs no mor
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ __all__ = ["Live", "Sessions"]
 
 _log = logging.getLogger(__name__)
 
+_IDLE_S = 30.0  # after which a session's cells are written: less writes more, more decodes more after a kill
+
 
 @dataclass(eq=False)
 class Live:
@@ -39,7 +42,7 @@ class Live:
 
     at: number of the last message that requests have to do with, None for a session of which nothing is on disk.
     is_busy: a request is at work on it. begun: a request that was cancelled while its messages were read; it may come
-    again.
+    again. used: by time.monotonic(), when its last request ended.
     """
 
     id: int
@@ -49,6 +52,7 @@ class Live:
     at: int | None = None
     is_busy: bool = False
     begun: object = None
+    used: float = 0.0
 
     @property
     def held(self) -> list[tuple[int, str]]:
@@ -221,7 +225,9 @@ class Sessions:
             self._contexts.spoil(engine)
             self._contexts.release(engine)
             raise
-        info = store.info
+        info, going_on = store.info, saver.going_on
+        if going_on is not None:
+            _log.info("%s goes on (%s, %d turns decoded again)", info.name, going_on.how, going_on.n_replayed)
         live = self._live[info.id] = Live(info.id, info.name, chat, saver)
         saver.hold()  # a request's messages and its reply are one record
         self._take_terms(live)
@@ -273,9 +279,22 @@ class Sessions:
                 live.saver.release()
                 live.saver.hold()
 
+    def rest(self) -> float | None:
+        """Writes the cells of one that was not used for a while; returns in how many seconds to come again, if at all."""
+        waits = [(live.used + _IDLE_S - time.monotonic(), live) for live in self._live.values() if _is_due(live)]
+        if not waits:
+            return None
+        wait_s, live = min(waits, key=lambda one: one[0])
+        if wait_s > 0:
+            return wait_s
+        self._settle(live)
+        live.chat.snapshot()
+        live.saver.hold()
+        return 0.0
+
     def leave(self, live: Live) -> None:
         """A request has ended. Of a session of which nothing is saved nothing stays, unless it may come again."""
-        live.is_busy = False
+        live.is_busy, live.used = False, time.monotonic()
         live.saver.hold()
         if live.at is None and live.begun is None:
             self._live.pop(live.id, None)
@@ -301,3 +320,8 @@ class Sessions:
             except Exception:  # the others are saved all the same
                 _log.exception("the session %s could not be closed", live.name)
         self._contexts.close()
+
+
+def _is_due(live: Live) -> bool:
+    """Whether its cells changed since they were written, and nobody needs them."""
+    return not live.is_busy and live.begun is None and live.at is not None and live.saver.has_changed

@@ -56,6 +56,10 @@ class StoredConversations:
         self.known = StoredKnown(folder.database)
         self._has_scratch = False
 
+    def warm_up(self) -> None:
+        """Opens a context, so that what is wrong with the options is said at once. Raises as `Chat`."""
+        self.sessions.scratch(self._options.system or "").close()
+
     def begin(self, asked: Asked) -> "Answering | None":
         """See `Conversations`. Cells are loaded here, and where a conversation goes back, one token is decoded."""
         if asked.raw:
@@ -76,6 +80,10 @@ class StoredConversations:
             _log.warning("a session is begun anew: %s", error)
             self.known.clear(found.session)
             return self.begin(asked)
+
+    def rest(self) -> float | None:
+        """See `Conversations`: cells go to disk, so that after a kill nothing need be decoded again."""
+        return self.sessions.rest()
 
     def close(self) -> None:
         """See `Conversations`."""

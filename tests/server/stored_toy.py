@@ -25,15 +25,16 @@ CAN = frozenset({"n"})
 
 
 class ToyModels:
-    """A host whose engines say the same script. made, n_closed: engines so far. fails: by the number of the decode."""
+    """A host whose engines say the same script. made, n_closed: engines so far. seed: another is another model."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
         self.made: list[ToyEngine] = []
         self.script: list[int] = []
         self.n_closed = 0
 
     def open_engine(self, n_cells: int) -> ToyEngine:
-        engine = ToyEngine(n_cells, n_seq_max=1)
+        engine = ToyEngine(n_cells, n_seq_max=1, seed=self.seed)
         engine.script = self.script
         self.made.append(engine)
         return engine
@@ -69,7 +70,7 @@ ANSWERING = n_tokens(OPENING + CLOSE)
 
 
 def loaded(models: ToyModels) -> Loaded:
-    fingerprint = ToyEngine(256).spec.fingerprint
+    fingerprint = ToyEngine(256, seed=models.seed).spec.fingerprint
     return Loaded(models, CODEC, TEMPLATE, fingerprint, "toy", {"model": "toy"})
 
 
@@ -143,9 +144,11 @@ def answer_of(answer: httpx.Response) -> Answer:
 
 
 @contextmanager
-def talking(path: Path, n_live: int = 4, settings: Settings | None = None, **options: Any) -> Iterator[Client]:
+def talking(
+    path: Path, n_live: int = 4, settings: Settings | None = None, seed_of_model: int = 0, **options: Any
+) -> Iterator[Client]:
     """A server on the toy, and a client of it."""
-    models = ToyModels()
+    models = ToyModels(seed_of_model)
     home = conversations(path, models, n_live, **options)
     served = Served("toy", home._loaded.fingerprint, 1_700_000_000, CAN)
     with serving(home, settings, served) as url:

@@ -1,11 +1,14 @@
 """Conversations over HTTP: where each request goes on, and which tokens are read for it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 from stored_toy import ANSWERING, END, Client, asking, said_tokens, talking
+
+from edge_sir.errors import EngineError
 
 A, B, C = "My name is Ada.", "What is a monad?", "And a functor?"
 
@@ -298,3 +301,48 @@ def test_a_text_is_continued_as_it_is(client: Client) -> None:
     answer = httpx.post(f"{client.url}/v1/completions", json={"prompt": "Once", "stop": ["The"]})
     assert answer.json()["choices"][0]["text"] == " upon a time.\n\n"
     assert answer.headers["x-edge-sir-match"] == "scratch" and client.home._folder.names() == []
+
+
+def test_the_same_request_after_an_error_goes_on_as_if_there_had_been_none(client: Client) -> None:
+    client.ask(A, reply=R1)
+    client.models.made[-1].fail_next = EngineError("it broke")
+    failed = client.ask(A, R1, B, reply=R2)
+    assert failed.status == 500 and "it broke" not in failed.text
+    again = client.ask(A, R1, B, reply=R2)
+    assert (again.match, again.read, again.text) == ("exact", asking(B), R2)
+    assert client.said(again.session) == [A, R1, B, R2]
+
+
+def test_another_model_finds_nothing_and_the_first_one_finds_all(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    with talking(path) as client:
+        session = three_turns(client)
+    with talking(path, seed_of_model=1) as client:
+        found = client.ask(A, R1, B, R2, C, R3, "next", reply="ok")
+        assert found.match == "new" and found.session != session
+    with talking(path) as client:
+        found = client.ask(A, R1, B, R2, C, R3, "next", reply="ok")
+        assert (found.match, found.session, found.read) == ("exact", session, asking("next"))
+
+
+def test_many_clients_at_once_never_get_a_turn_of_another(tmp_path: Path) -> None:
+    """The toy says what it likes; each client checks that its conversation is the one that it holds."""
+    n_clients, n_turns = 8, 6
+    with talking(tmp_path / "state", n_live=3, max_tokens=8, temperature=1.0) as client:
+
+        def talk(number: int) -> tuple[str, list[str]]:
+            history, sessions = [f"I am number {number}."], set()
+            for turn in range(n_turns):
+                answer = client.ask(*history, seed=number)
+                assert answer.status == 200 and answer.match == ("exact" if turn else "new")
+                assert answer.read == asking(history[-1]) + (turn == 0)
+                sessions.add(answer.session)
+                history += [answer.text, f"turn {turn} of {number}"]
+            (session,) = sessions
+            return session, history[:-1]
+
+        with ThreadPoolExecutor(n_clients) as pool:
+            ended = list(pool.map(talk, range(n_clients)))
+        assert len({session for session, _ in ended}) == n_clients and len(client.models.made) == 3
+        for session, history in ended:
+            assert client.said(session) == history

@@ -381,3 +381,21 @@ def test_a_fork_has_again_what_was_evicted_since(home: Home, recall: str, kind: 
     assert answering is not None and answering.match == kind
     outcome = finish(answering)
     assert (outcome.n_held == held[1]) == (recall == "cells")
+
+
+# ---- at rest ---------------------------------------------------------------------------------------
+
+
+def test_cells_are_written_once_nobody_used_them_for_a_while(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a kill nothing is decoded again then."""
+    opened = home.home
+    assert opened is not None and opened.rest() is None
+    _, name, _ = home.ask(A, reply=R1)
+    wait_s = opened.rest()
+    assert wait_s is not None and 20 < wait_s <= 30
+    monkeypatch.setattr("edge_sir.server.sessions._IDLE_S", 0.0)
+    assert opened.rest() == 0.0 and opened.rest() is None
+    with opened._folder.open(name, read_only=True) as store:
+        assert [row.record for row in store.snapshots()] == [store.info.record]
+    assert home.ask(A, R1, B, reply=R2)[2].n_read == asking(B)
+    assert opened.rest() == 0.0
