@@ -45,7 +45,8 @@ class Turn:
 
     encoder: knows the reply's form. message: the reply's number in the ledger. n_evicted_before: evicted tokens before
     this turn. on_written: called with the answer once no more of it will come. given: gives the reply, once what was
-    said is read, where it is not drawn. phase: what is decoded at present. recalled: what came back for it.
+    said is read, where it is not drawn. begun: how the reply begins: that is read and not drawn, is in its text, and
+    nothing of it is shown. phase: what is decoded at present. recalled: what came back for it.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Turn:
         n_evicted_before: int = 0,
         on_written: Callable[[str], None] = lambda _: None,
         given: Callable[[], Tokens] | None = None,
+        begun: str = "",
     ) -> None:
         self.number = session.turn
         self.owner = session.owner
@@ -71,7 +73,7 @@ class Turn:
         self._text = ReplyText(terms.stop, thinking=form.thinking, tags=form.tags, lead=form.lead)
         self._ends = form.ends | {token for text in terms.stop if (token := encoder.control_token(text)) is not None}
         self._n_answer = self._n_thought = 0
-        self._on_written, self._given = on_written, given
+        self._on_written, self._given, self._begun = on_written, given, begun
         self._n_most = terms.max_tokens
         self._n_drawn = self._n_undecoded = 0
         self._n_evicted_before = n_evicted_before
@@ -114,6 +116,8 @@ class Turn:
                 return self._write_given(self._given())
             if self.phase == "reading":
                 self._begin_writing()
+                if self._begun:
+                    return self._write_beginning()
             return self._write()
 
     @property
@@ -193,6 +197,14 @@ class Turn:
         said = self._encoder.continue_reply(left, text.before_stop)
         session.feed(said, "assistant")
         self._n_answer += len(said) + len(self._rows("assistant")) - n_before
+
+    def _write_beginning(self) -> list[Piece]:
+        """Feeds the given beginning of the reply: what is drawn follows it."""
+        tokens = self._encoder.continue_reply("", self._begun)
+        self._text.begin(self._begun)
+        self._session.feed(tokens, "assistant")
+        self._n_answer += len(tokens)
+        return [] if len(tokens) else self._write()
 
     def _write_given(self, tokens: Tokens) -> list[Piece]:
         self.phase = "writing"
