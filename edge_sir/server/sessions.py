@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edge_sir.chat.chat import Chat
 from edge_sir.chat.conversation import scores_of
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edge_sir.recall.dense import SentenceEncoder
 
 __all__ = ["Live", "Sessions"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -126,6 +128,32 @@ class Sessions:
             found.at = 0 if last is None else last.id
         self._live[id] = found
         return found
+
+    def change(self, live: Live, act: Callable[[Chat], T], also: Callable[[Transaction], None] | None = None) -> T:
+        """Does something to the chat of a session, and saves what came of it. also: in the same transaction.
+
+        Raises what `act` raises.
+        """
+        self._settle(live)
+        live.saver.also = also
+        try:
+            result = act(live.chat)
+            live.saver.settle()
+        finally:
+            live.saver.also = None
+            live.saver.hold()
+        last = live.chat.transcript.last
+        live.at, live.used = 0 if last is None else last.id, time.monotonic()
+        return result
+
+    def remove(self, id: int) -> None:
+        """Nothing of a session stays, here and on disk. Raises SessionBusyError."""
+        name = self.folder.name_of(id)
+        live = self._live.pop(id, None)
+        if live is not None:
+            live.saver.hold()
+            live.chat.close()
+        self.folder.remove(name)
 
     def touched(self, live: Live) -> Live:
         """It is the one that was used last."""
@@ -280,7 +308,7 @@ class Sessions:
                 live.saver.hold()
 
     def rest(self) -> float | None:
-        """Writes the cells of one that was not used for a while; returns in how many seconds to come again, if at all."""
+        """Writes the cells of one that was not used for a while; in how many seconds to come again, None for never."""
         waits = [(live.used + _IDLE_S - time.monotonic(), live) for live in self._live.values() if _is_due(live)]
         if not waits:
             return None

@@ -18,7 +18,7 @@ from edge_sir.server.incoming import Role, Said
 from edge_sir.server.known import linked
 from edge_sir.server.loaded import Loaded
 from edge_sir.server.match import Match, match
-from edge_sir.server.normal import ROOT, name_of, prompt_of, space_of
+from edge_sir.server.normal import ROOT, name_of, owner_of, prompt_of, space_of
 from edge_sir.server.outcome import Match as Kind
 from edge_sir.server.outcome import Outcome, Shown
 from edge_sir.server.raw import RawTask
@@ -212,7 +212,7 @@ class StoredConversations:
 
         def note(transaction: Transaction, id: int) -> None:
             nonlocal after
-            nodes.begin(transaction.connection, id, owner.space, owner.exact, owner.masked)
+            nodes.begin(transaction.connection, id, owner.space, owner.exact, owner.masked, owner.owner)
             after = nodes.fork(transaction.connection, id, node.id)
 
         return self.sessions.copy(node.session, way.at, note), after
@@ -267,7 +267,7 @@ class _Note:
         prompt = prompt_of(incoming.system, incoming.tools)
         if not self._is_begun:
             space = space_of(incoming.namespace, incoming.session_key)
-            nodes.begin(connection, id, space, prompt.exact, prompt.masked)
+            nodes.begin(connection, id, space, prompt.exact, prompt.masked, owner_of(incoming.namespace))
         elif self._has_new_prompt:
             nodes.set_prompt(connection, id, prompt.exact, prompt.masked)
         self._is_begun, self._has_new_prompt = True, False
