@@ -12,7 +12,7 @@ from pydantic import BaseModel
 base = os.environ["OPENAI_BASE_URL"]
 chat = ChatOpenAI(model=os.environ["MODEL"], base_url=base, api_key="any", temperature=0, max_tokens=16, max_retries=0)
 found: dict[str, Any] = {}
-said: list[Any] = [SystemMessage("Be brief."), HumanMessage("My name is Ada. What is the capital of France?")]
+said: list[Any] = [SystemMessage("Be brief."), HumanMessage("My name is Bo. What is the capital of France?")]
 first = chat.invoke(said)
 found["first"], found["usage"] = first.content, first.usage_metadata
 said += [AIMessage(first.content), HumanMessage("And of Italy?")]

@@ -17,7 +17,7 @@ terms: dict[str, Any] = {
     "temperature": 0,
     "num_retries": 0,
 }
-said = [{"role": "user", "content": "My name is Ada. What is the capital of France?"}]
+said = [{"role": "user", "content": "My name is Chen. What is the capital of France?"}]
 first = litellm.completion(messages=said, **terms)
 text = first.choices[0].message.content
 said += [{"role": "assistant", "content": text}, {"role": "user", "content": "And of Italy?"}]

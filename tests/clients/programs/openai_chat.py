@@ -17,12 +17,18 @@ found["session"] = raw.headers["x-edge-sir-session"]
 found["request_id"] = first._request_id
 found["first"] = first.model_dump()
 
-history += [{"role": "assistant", "content": first.choices[0].message.content}, {"role": "user", "content": "And of Italy?"}]
+history += [
+    {"role": "assistant", "content": first.choices[0].message.content},
+    {"role": "user", "content": "And of Italy?"},
+]
 raw = client.chat.completions.with_raw_response.create(model=model, messages=history, max_tokens=16, temperature=0)
 found["second"], found["match"] = raw.parse().model_dump(), raw.headers["x-edge-sir-match"]
 found["same_session"] = raw.headers["x-edge-sir-session"] == found["session"]
 
-history += [{"role": "assistant", "content": raw.parse().choices[0].message.content}, {"role": "user", "content": "And of Spain?"}]
+history += [
+    {"role": "assistant", "content": raw.parse().choices[0].message.content},
+    {"role": "user", "content": "And of Spain?"},
+]
 chunks = list(
     client.chat.completions.create(
         model=model, messages=history, max_tokens=16, temperature=0, stream=True, stream_options={"include_usage": True}

@@ -3,7 +3,7 @@ import OpenAI from "openai";
 
 const client = new OpenAI({ apiKey: "any", baseURL: process.env.OPENAI_BASE_URL, maxRetries: 0 });
 const model = (await client.models.list()).data[0].id;
-const messages = [{ role: "user", content: "My name is Ada. What is the capital of France?" }];
+const messages = [{ role: "user", content: "My name is Dina. What is the capital of France?" }];
 const first = await client.chat.completions.create({ model, messages, max_tokens: 16, temperature: 0 });
 messages.push(first.choices[0].message, { role: "user", content: "And of Italy?" });
 const { data: stream, response } = await client.chat.completions

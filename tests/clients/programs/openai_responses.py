@@ -22,13 +22,13 @@ second = raw.parse()
 found["second"], found["match"] = second.output_text, raw.headers["x-edge-sir-match"]
 found["usage"] = second.usage.model_dump() if second.usage else None
 
-events = []
-with client.responses.stream(
-    model=model, input="And yours?", previous_response_id=second.id, max_output_tokens=12
-) as stream:
-    events = [event.type for event in stream]
-    last = stream.get_final_response()
-found["events"], found["streamed"] = events, last.output_text
+events = list(
+    client.responses.create(
+        model=model, input="And yours?", previous_response_id=second.id, max_output_tokens=12, stream=True
+    )
+)
+found["events"] = [event.type for event in events]
+found["streamed"] = "".join(event.delta for event in events if event.type == "response.output_text.delta")
 
 found["again"] = client.responses.retrieve(second.id).output_text
 client.responses.delete(second.id)

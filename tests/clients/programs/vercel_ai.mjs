@@ -9,7 +9,7 @@ const edge = createOpenAICompatible({
   supportsStructuredOutputs: true,
 });
 const model = edge(process.env.MODEL);
-const messages = [{ role: "user", content: "My name is Ada. What is the capital of France?" }];
+const messages = [{ role: "user", content: "My name is Emil. What is the capital of France?" }];
 const terms = { model, maxOutputTokens: 16, temperature: 0, maxRetries: 0 };
 const first = await generateText({ ...terms, messages });
 messages.push({ role: "assistant", content: first.text }, { role: "user", content: "And of Italy?" });
