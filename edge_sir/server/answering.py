@@ -137,7 +137,8 @@ class Task:
             read(chat, said)
             said_so_far.append((_last_number(chat), said))
             yield from self._drain()
-        self._turn = begin_turn(chat, asks, self.asked, begun=plan.begun, is_again=plan.is_again)
+        is_other = plan.is_again and "seed" not in self.asked.terms.sampling  # who gives a seed wants the same again
+        self._turn = begin_turn(chat, asks, self.asked, begun=plan.begun, is_again=is_other)
         last = _last_number(chat)
         yield from self._write(self._turn, 0, said_so_far if asks is None else [*said_so_far, (last, asks)])
         for i in range(1, self.asked.terms.n):

@@ -70,7 +70,8 @@ class Reader:
         incoming = _incoming(messages, [tool.tool() for tool in request.tools], terms, sender)
         system = "\n\n".join(filter(None, (request.instructions, incoming.system)))
         key, node = sender.session_key or request.prompt_cache_key, request.previous_response_id or sender.node_key
-        incoming = replace(incoming, system=system, session_key=key, node_key=node)
+        is_rest = bool(request.previous_response_id)
+        incoming = replace(incoming, system=system, session_key=key, node_key=node, is_rest=is_rest)
         return Asked(incoming, terms, reply_key=id, stream=request.stream), request
 
     def _check_number(self, document: Mapping[str, Any], name: str) -> None:

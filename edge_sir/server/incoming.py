@@ -30,7 +30,8 @@ class Incoming:
     tools: canonical JSON of `tools`, "" if there are none. namespace: API key, user header and model fingerprint,
     hashed, as hex. session_key: names the conversation, "" if nothing does. node_key: the client's id of the message
     that is answered, or the id of a response of ours, "" if there is none. is_utility: a header says that this is a
-    task beside the conversation.
+    task beside the conversation. is_rest: what `node_key` names must be known, since the messages before it are not
+    sent again.
     """
 
     messages: tuple[Said, ...]
@@ -40,3 +41,4 @@ class Incoming:
     session_key: str = ""
     node_key: str = ""
     is_utility: bool = False
+    is_rest: bool = False

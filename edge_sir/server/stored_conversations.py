@@ -14,7 +14,7 @@ from edge_sir.options import Options
 from edge_sir.server.answering import Exchanged, Plan, Task
 from edge_sir.server.asked import Asked
 from edge_sir.server.conversations import Answering
-from edge_sir.server.incoming import Role, Said
+from edge_sir.server.incoming import Incoming, Role, Said
 from edge_sir.server.known import linked
 from edge_sir.server.loaded import Loaded
 from edge_sir.server.match import Match, match
@@ -25,6 +25,7 @@ from edge_sir.server.raw import RawTask
 from edge_sir.server.sessions import Live, Sessions
 from edge_sir.server.stored import StoredKnown
 from edge_sir.server.turns import said_by, system_of
+from edge_sir.server.wire.refusal import RefusedError
 from edge_sir.session import Session
 from edge_sir.store import nodes
 from edge_sir.store.database import Transaction
@@ -68,6 +69,7 @@ class StoredConversations:
             if isinstance(live.begun, _Begun) and not live.is_busy and live.begun.task.is_same(asked):
                 return self._begin_again(live, live.begun, asked)
         self.sessions.save_again()
+        self._check_named(asked.incoming)
         found = match(asked.incoming, self.known)
         if found.kind == "scratch":
             return self._begin_scratch(asked)
@@ -80,6 +82,16 @@ class StoredConversations:
             _log.warning("a session is begun anew: %s", error)
             self.known.clear(found.session)
             return self.begin(asked)
+
+    def _check_named(self, incoming: Incoming) -> None:
+        """Raises RefusedError where all that was said before is in a response that is not known."""
+        name = name_of(incoming.namespace, incoming.node_key)
+        if incoming.is_rest and self.known.named(name) is None:
+            raise RefusedError(
+                "there is no such response; send all messages again, without 'previous_response_id'",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
 
     def rest(self) -> float | None:
         """See `Conversations`: cells go to disk, so that after a kill nothing need be decoded again."""

@@ -67,7 +67,7 @@ def test_openai_python_responses(play: Play) -> None:
     seen = list(dict.fromkeys(found["events"]))
     assert seen[:-1] == EVENTS and seen[-1] in ("response.completed", "response.incomplete")
     assert found["streamed"] and found["again"] == found["second"]
-    assert found["deleted"] == found["unknown"] == 404
+    assert found["deleted"] == 404 and found["unknown"] == "previous_response_not_found"
 
 
 def test_langchain(play: Play) -> None:

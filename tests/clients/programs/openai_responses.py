@@ -38,6 +38,6 @@ except openai.NotFoundError as error:
     found["deleted"] = error.status_code
 try:
     client.responses.create(model=model, input="x", previous_response_id="resp_unknown")
-except openai.NotFoundError as error:
-    found["unknown"] = error.status_code
+except openai.BadRequestError as error:
+    found["unknown"] = error.code
 print(json.dumps(found))
