@@ -32,6 +32,7 @@ __all__ = [
     "set_tip",
     "sharing",
     "unname",
+    "unserved",
 ]
 
 _COLUMNS = "id, session, parent, role, content, n_chars, chain, n_replies, number"
@@ -146,6 +147,13 @@ def sharing(connection: sqlite3.Connection, space: bytes, chain: bytes) -> list[
     """All sessions that hold a message of that chain."""
     rows = connection.execute("SELECT DISTINCT session FROM nodes WHERE space = ? AND chain = ?", (space, chain))
     return [session for (session,) in rows]
+
+
+def unserved(connection: sqlite3.Connection, prefix: str) -> list[str]:
+    """Names of sessions that begin so, of which neither the server nor anybody else has said anything."""
+    where = "record = 0 AND unsent = '[]' AND substr(name, 1, ?) = ? AND id NOT IN (SELECT session FROM served)"
+    rows = connection.execute(f"SELECT name FROM sessions WHERE {where}", (len(prefix), prefix))
+    return [name for (name,) in rows]
 
 
 def path(connection: sqlite3.Connection, id: int) -> list[Node]:
