@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from batch_equal import requests
 from bench_rig import Bare, Setup, Tokens, clock_of, say
 from bench_stats import Figure, paired, report, table
 
@@ -41,7 +42,6 @@ _HALF, _SMALL = "qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"
 _BUDGET, _TURNS, _REPLY = 512, 50, 24
 _EARLY, _LATE = range(2, 5), range(_TURNS - 2, _TURNS + 1)
 _STORY = "Tell me a very long story about the sailor, the lamp maker and the copper bridge. Leave nothing out."
-_WORDS = "river stone lamp garden winter letter bridge sailor morning copper window forest bread candle doctor".split()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,7 +128,7 @@ def _ask(http: httpx.Client, history: Sequence[dict[str, str]], **terms: Any) ->
             if chunk["choices"] and (bit := chunk["choices"][0]["delta"].get("content")):
                 times.append(time.perf_counter() - began)
                 text += bit
-    n_read = usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"]
+    n_read = usage["prompt_tokens_details"]["cache_write_tokens"]
     match = answer.headers["x-edge-sir-match"]
     return _Answer(text, match, times[0], times[-1], n_read, usage["completion_tokens"])
 
@@ -137,12 +137,11 @@ def _ask(http: httpx.Client, history: Sequence[dict[str, str]], **terms: Any) ->
 
 
 def _long_conversations(model: edge_sir.Model, url: str, n: int) -> list[Figure]:
-    encoder = MessageEncoder(model.codec, model.template, None)
     early, late, over_new, n_again = [], [], [], 0
     with httpx.Client(base_url=url, timeout=600) as http:
         for i in range(n):
             say(f"a conversation of {_TURNS} turns, {i + 1} of {n}")
-            answers, news = _converse(http, encoder, i)
+            answers, news = _converse(http, model, i)
             n_again += sum(answer.match != "exact" for answer in answers[1:])
             early += [answers[turn - 1].first_s for turn in _EARLY]
             late += [answers[turn - 1].first_s for turn in _LATE]
@@ -154,18 +153,17 @@ def _long_conversations(model: edge_sir.Model, url: str, n: int) -> list[Figure]
     ]
 
 
-def _converse(http: httpx.Client, encoder: MessageEncoder, seed: int) -> tuple[list[_Answer], list[int]]:
+def _converse(http: httpx.Client, model: edge_sir.Model, seed: int) -> tuple[list[_Answer], list[int]]:
     """The answers, and how many tokens each message takes with its template tokens and the opening of a reply."""
-    random = np.random.default_rng(seed)
+    encoder = MessageEncoder(model.codec, model.template, None)
+    [asked] = requests(1, _TURNS, seed=seed, n_words=20)
     history: list[dict[str, str]] = []
     answers, news = [], []
-    for turn in range(_TURNS):
-        words = " ".join(random.choice(_WORDS, 30))
-        text = f"Conversation {seed}, page {turn}: {words}. Say one thing about it."
+    for turn, text in enumerate(asked.said):
         parts = encoder.message("user", text, first=not turn)
         news.append(sum(len(tokens) for _, tokens in (*parts, *encoder.reply_opening())))
         history.append({"role": "user", "content": text})
-        answers.append(_ask(http, history, max_tokens=_REPLY))
+        answers.append(_ask(http, history, max_tokens=_REPLY, temperature=0.8))
         history.append({"role": "assistant", "content": answers[-1].text})
     return answers, news
 
