@@ -88,8 +88,9 @@ class StateFolder:
         store = self.create(new, model=source.model, fingerprint=source.fingerprint, options=source.options)
         try:
             # Its row comes first: files of a session that has none are removed by whoever opens the folder.
-            with store, self._database.writing() as transaction, decoding(self._layout.database):
-                copy_into(transaction, self._database, source.id, store.info.id, last)
+            with store, self._database.writing() as transaction:
+                with decoding(self._layout.database):
+                    copy_into(transaction, self._database, source.id, store.info.id, last)
                 if also is not None:
                     also(transaction, store.info.id)
         except BaseException:
