@@ -40,16 +40,18 @@ Row = NDArray[np.float32]
 class EngineSpec:
     """What a loaded model and its context are.
 
-    n_ctx: cells. n_batch: most tokens in one decode. n_slice: most of one sequence in it, so that what a session makes
-    room for at once does not depend on who else is in the decode. n_ctx_train: the trained length in positions, 0 if
-    unknown. n_swa: sliding window, 0 for none. can_pack: whether moving cells to other positions is known to be right,
-    and `why`. can_restore: whether cells can be saved and put back, and `why_restore`. kv_bytes: size of the K and V
-    caches. fingerprint: of the model file. cell_terms: what the bytes of a saved cell depend on (the model, the build,
-    the types of K and V), in short: cells saved under others are refused.
+    n_ctx: cells. n_ctx_seq: the most of them that one sequence can have. n_batch: most tokens in one decode. n_slice:
+    most of one sequence in it, so that what a session makes room for at once does not depend on who else is in the
+    decode. n_ctx_train: the trained length in positions, 0 if unknown. n_swa: sliding window, 0 for none. can_pack:
+    whether moving cells to other positions is known to be right, and `why`. can_restore: whether cells can be saved and
+    put back, and `why_restore`. kv_bytes: size of the K and V caches. fingerprint: of the model file. cell_terms: what
+    the bytes of a saved cell depend on (the model, the build, the types of K and V), in short: cells saved under others
+    are refused.
     """
 
     model: str
     n_ctx: int
+    n_ctx_seq: int
     n_batch: int
     n_slice: int
     n_ctx_train: int
@@ -147,7 +149,9 @@ class Sampler(Protocol):
 
 
 class Engine(Protocol):
-    """A model with a KV cache of `spec.n_ctx` cells shared by `spec.n_seq_max` sequences.
+    """A model with a KV cache of `spec.n_ctx` cells for `spec.n_seq_max` sequences.
+
+    They share the cells, or each has `spec.n_ctx_seq` of its own (a stream).
 
     Ranges of positions are half-open [p0, p1); p1 = -1 means to the end. All raise EngineError and
     its subclasses; after a failed `decode` the cache holds what it held before.
@@ -170,7 +174,8 @@ class Engine(Protocol):
         """From now on `n_cells` cells are this sequence's, 0 for none, in place of those that it had claimed.
 
         A session claims its budget: so none of several finds the cells taken by another in mid-conversation. Raises
-        BudgetError, with nothing changed, if all sequences together claim more than there are.
+        BudgetError, with nothing changed, if all sequences together claim more than there are, or one more than
+        `spec.n_ctx_seq`.
         """
 
     def remove(self, seq: int, p0: int, p1: int) -> None:
@@ -183,7 +188,10 @@ class Engine(Protocol):
         """
 
     def copy(self, src: int, dst: int, p0: int = 0, p1: int = -1) -> None:
-        """Empties `dst` and makes it share the cells of `src` at [p0, p1), which then cannot be shifted in either."""
+        """Empties `dst` and makes it share the cells of `src` at [p0, p1), which then cannot be shifted in either.
+
+        Where each sequence has cells of its own, they are copied, and nothing is shared.
+        """
 
     def shared_until(self, seq: int) -> int:
         """The position from which on no cell of `seq` is shared with another sequence; 0 if none is."""

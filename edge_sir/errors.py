@@ -149,4 +149,8 @@ class StoreError(EdgeSirError):
 
 
 class DamagedError(StoreError):
-    """The database of the state folder is not what was written."""
+    """The database of the state folder is not what was written. what: without the remedy, which others may replace."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what

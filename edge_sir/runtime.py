@@ -32,12 +32,13 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
-    from edge_sir.batch.loop import BatchLoop, Request
+    from edge_sir.batch.loop import Request
     from edge_sir.batch.measure import Way
     from edge_sir.batch.result import BatchResult
+    from edge_sir.batch.run import BatchRun
     from edge_sir.batch.terms import BatchTerms
-    from edge_sir.batch.workers import BatchWorkers
     from edge_sir.llama.engine import EngineOptions, LlamaEngine
+    from edge_sir.llama.gguf.header import GGUFHeader
     from edge_sir.named import Named
     from edge_sir.recall.dense import SentenceEncoder
 
@@ -46,6 +47,7 @@ __all__ = ["Model", "ensure_model", "load", "open_chat"]
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 16  # dialogues at most where the number is chosen
+_N_RESIDENT = 256  # tokens that a dialogue holds while that is measured, or three quarters of a smaller budget
 _MOST_AT_ONCE = 255  # llama.cpp has 256 sequences, and one is where cells are restored
 _LEAST_BATCH = 64  # tokens: several slices of a model with a large vocabulary and so a small chunk
 
@@ -80,12 +82,14 @@ def open_chat(
         options = named.options if named is not None else options or Options()
         policy = from_spec(options.policy)
         found = ensure_model(options.model, quiet=options.quiet)
+        header = None
         if named is not None:
             from edge_sir.llama.gguf.check import check_model_file
 
-            named.check_model(check_model_file(found.path).fingerprint, found.path.name)  # before minutes of loading
+            header = check_model_file(found.path)
+            named.check_model(header.fingerprint, found.path.name)  # before minutes of loading
         trace = None if options.trace is None else opened.enter_context(Trace(options.trace))
-        model = _with_template(Model(found, options, options.budget if policy.evicts else None))
+        model = _with_template(Model(found, options, options.budget if policy.evicts else None, header))
         opened.callback(model.close)
         chat = model._open(options, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named)
         opened.pop_all()
@@ -98,16 +102,23 @@ class Model:
 
     Chats on one model share its weights; each has a context of its own. codec: text to tokens. loaded: what memory that
     took. n_cells: cells that are going to be asked for; more than the model was trained for are refused before it is
-    loaded. Its chats may run in threads of their own.
+    loaded. header: what `check_model_file` said of the file, if it was asked already. Its chats may run in threads of
+    their own.
     """
 
-    def __init__(self, found: models.ResolvedModel, options: Options, n_cells: int | None = None) -> None:
+    def __init__(
+        self,
+        found: models.ResolvedModel,
+        options: Options,
+        n_cells: int | None = None,
+        header: "GGUFHeader | None" = None,
+    ) -> None:
         from edge_sir.llama.gguf.check import check_model_file
         from edge_sir.llama.kshift.admission import admit
 
         self.options = options
         self.path = found.path
-        self.header = check_model_file(found.path)
+        self.header = header or check_model_file(found.path)
         if self.header.warning:
             _log.warning("%s %s", found.path.name, self.header.warning)
         if n_cells is not None:  # before minutes of loading, and before memory is taken for it
@@ -131,7 +142,7 @@ class Model:
         self._stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
-        self._ways: dict[int, Way] = {}  # by the number of dialogues that there may be
+        self._ways: dict[tuple[int, int], Way] = {}  # by how many dialogues there may be, and what each holds meanwhile
         _bound_archive(options.archive)
         self._closes_with_its_chat = False
 
@@ -242,7 +253,7 @@ class Model:
     @contextmanager
     def _open_batch(
         self, requests: "Iterable[Request]", terms: "BatchTerms", parallel: int | Literal["auto"]
-    ) -> "Iterator[BatchLoop | BatchWorkers]":
+    ) -> "Iterator[BatchRun]":
         from edge_sir.batch.loop import BatchLoop
         from edge_sir.batch.workers import BatchWorkers
 
@@ -293,18 +304,18 @@ class Model:
         from edge_sir.batch.measure import choose, counts_up_to, in_words, measure
         from edge_sir.llama.native import default_threads
 
-        if n_most in self._ways:
-            return self._ways[n_most]
-        counts = counts_up_to(n_most)
+        counts, n_resident = counts_up_to(n_most), min(_N_RESIDENT, n_cells * 3 // 4)
+        if found := self._ways.get((n_most, n_resident)):
+            return found
         with ExitStack() as opened:
-            ways = measure([self._batch_engine(n_cells, n_most, opened)], counts)
+            ways = measure([self._batch_engine(n_cells, n_most, opened)], counts, n_resident=n_resident)
         n_contexts = min(self.options.threads or default_threads(), n_most)
         if n_contexts > 1:
             counts = counts_up_to(n_most // n_contexts)
             with ExitStack() as opened, contextlib.suppress(BudgetError):  # each context has buffers of its own
                 engines = [self._batch_engine(n_cells, counts[-1], opened, threads=1) for _ in range(n_contexts)]
-                ways += measure(engines, counts)
-        chosen = self._ways[n_most] = choose(ways, n_most)
+                ways += measure(engines, counts, n_resident=n_resident)
+        chosen = self._ways[n_most, n_resident] = choose(ways, n_most)
         logging.getLogger("edge_sir.batch").info("%s", in_words(ways, chosen))
         return chosen
 
@@ -330,10 +341,19 @@ class Model:
         return engine
 
     def _sharing_options(self, n_seq_max: int) -> "EngineOptions":
-        """A decode has room for the largest slice of one sequence and a token of each other."""
+        """A decode has room for the largest slice of one sequence and a token of each other.
+
+        Each sequence has cells of its own where they can be copied and put back there: one by one or many at once, then
+        nothing but rounding makes a difference.
+        """
+        from edge_sir.llama.kshift.gate import restore_verdict
+        from edge_sir.llama.native import lib
+
         alone = self.engine_options().on(self.native.n_vocab)
+        has_window = bool(lib.llama_model_n_swa(self.native.handle))
+        streams = not has_window and restore_verdict(self.header, self.trials.restore).allowed
         n_batch = alone.n_batch if n_seq_max == 1 else max(_LEAST_BATCH, alone.chunk + n_seq_max)
-        return replace(alone, n_seq_max=n_seq_max, n_batch=n_batch)
+        return replace(alone, n_seq_max=n_seq_max, n_batch=n_batch, streams=streams)
 
     def release(self, engine: Engine) -> None:
         """Frees a context that `open_engine` gave; the last one of `open_chat` takes the model along."""

@@ -95,6 +95,7 @@ class ToyEngine:
         self.spec = EngineSpec(
             model="toy",
             n_ctx=n_ctx,
+            n_ctx_seq=n_ctx,
             n_batch=n_batch,
             n_slice=n_slice or n_batch,
             n_ctx_train=n_ctx_train,

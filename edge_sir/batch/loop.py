@@ -1,7 +1,6 @@
 """Executes what `schedule` decides, step by step: requests in, results out as they finish."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edge_sir._shield import shield
@@ -9,6 +8,7 @@ from edge_sir.batch.dialogue import Dialogue, error_of
 from edge_sir.batch.line import read_request
 from edge_sir.batch.request import BatchRequest
 from edge_sir.batch.result import BatchResult
+from edge_sir.batch.run import BatchRun
 from edge_sir.batch.schedule import Join, Running, schedule
 from edge_sir.batch.terms import BatchTerms, Prepared
 from edge_sir.engine import Engine, Slice, SliceResult
@@ -20,7 +20,7 @@ Request = BatchRequest | BatchResult | Mapping[str, Any]
 """A request, a line's object that stands for one, or what there is to say of a line that holds none."""
 
 
-class BatchLoop:
+class BatchLoop(BatchRun):
     """Dialogues in the sequences of `engine`, which is the loop's alone until `close`; freeing it is the caller's.
 
     Of the requests no more wait here than there are sequences.
@@ -51,6 +51,7 @@ class BatchLoop:
             n_seq=spec.n_seq_max,
             n_cells=spec.n_ctx,
             n_batch=spec.n_batch,
+            streams=spec.n_ctx_seq < spec.n_ctx,
         )
         ended = {seq: self._running.pop(seq) for seq in step.ends}
         results += [self._end(seq, dialogue) for seq, dialogue in ended.items()]
@@ -67,16 +68,6 @@ class BatchLoop:
         self._running.clear()
         self._waiting.clear()
         self._is_last = True
-
-    def __iter__(self) -> Iterator[BatchResult]:
-        while not self.is_over:
-            yield from self.step()
-
-    def __enter__(self) -> "BatchLoop":
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
 
     # ---- coming and going ----------------------------------------------------------------------
 
@@ -98,10 +89,10 @@ class BatchLoop:
 
     def _prepared(self, request: BatchRequest | Mapping[str, Any]) -> Prepared:
         prepared = self._terms.prepare(request if isinstance(request, BatchRequest) else read_request(request))
-        wanted, n_cells = prepared.waiting.n_cells, self._engine.spec.n_ctx
+        wanted, n_cells = prepared.waiting.n_cells, self._engine.spec.n_ctx_seq
         if wanted > n_cells:
             raise BudgetError(
-                f"a budget of {wanted} cells exceeds the {n_cells} cells that all dialogues share; use --budget "
+                f"a budget of {wanted} cells exceeds the {n_cells} cells that a dialogue can have; use --budget "
                 f"{n_cells} or less here, or more for all"
             )
         return prepared

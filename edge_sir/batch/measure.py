@@ -1,7 +1,8 @@
 """How many dialogues are held at once, and in how many contexts: measured here, then chosen by one function.
 
 On a CPU a decode of two to five tokens costs more per token than one at a time, and one of sixteen much less; where
-that turns differs with model and processor. Reading costs the same for any number, so what is compared is writing.
+that turns differs with model and processor, and with what each dialogue holds. Reading costs the same for any number,
+so what is compared is writing.
 """
 
 import threading
@@ -68,41 +69,57 @@ def measure(
     engines: Sequence[Engine],
     counts: Sequence[int],
     *,
+    n_resident: int = 0,
     repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Way]:
     """Decodes of a token in each of so many sequences, in all engines at once: the median of some, for each count.
 
-    The counts take turns, so that what else the machine does slows all alike. Sequences 0 to max(counts) - 1 of the
-    engines are empty before and after.
+    n_resident: tokens that each sequence holds meanwhile. The counts take turns, so that what else the machine does
+    slows all alike. Sequences 0 to max(counts) - 1 of the engines are empty before and after.
     """
     for engine in engines:
-        _decode(engine, max(counts), 0)  # what the first decode sets up is not measured; no sequence is empty after it
+        _fill(engine, max(counts), n_resident)
+        _decode(engine, max(counts), n_resident)  # what the first decode sets up is not measured
     seconds: dict[int, list[float]] = {n: [] for n in counts}
     for _ in range(repeats):
         for n in counts:
             started = clock()
-            _decode_all(engines, n)
+            _decode_all(engines, n, n_resident + 1)
             seconds[n].append(clock() - started)
             for engine in engines:
                 for seq in range(n):
-                    engine.remove(seq, 1, -1)
+                    engine.remove(seq, n_resident + 1, -1)
     for engine in engines:
         for seq in range(max(counts)):
             engine.remove(seq, 0, -1)
     return [Way(len(engines), n, median(seconds[n])) for n in counts]
 
 
-def _decode_all(engines: Sequence[Engine], n: int) -> None:
+def _fill(engine: Engine, n_seq: int, n_resident: int) -> None:
+    """Reads so many tokens in the first sequence, and gives each other one cells of its own that hold the same."""
+    blob = b""
+    for seq in range(n_seq if n_resident else 0):
+        if blob:
+            engine.restore(seq, blob, range(n_resident))
+            continue
+        for p0 in range(0, n_resident, engine.spec.n_slice):
+            n = min(engine.spec.n_slice, n_resident - p0)
+            engine.decode([Slice(seq, np.full(n, _TOKEN, np.int32), p0, np.full(n, -1, np.int32), logits=False)])
+        if engine.spec.can_restore:
+            blob = engine.save(seq, 0, n_resident)
+
+
+def _decode_all(engines: Sequence[Engine], n: int, p0: int) -> None:
     """One decode in each engine, at the same time. Raises what one of them raises."""
     if len(engines) == 1:
-        _decode(engines[0], n, 1)
+        _decode(engines[0], n, p0)
         return
     failed: list[BaseException] = []
 
     def run(engine: Engine) -> None:
         try:
-            _decode(engine, n, 1)
+            _decode(engine, n, p0)
         except BaseException as error:
             failed.append(error)
 

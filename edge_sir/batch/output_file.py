@@ -39,7 +39,8 @@ class OutputFile:
     def __init__(self, path: Path, *, files: Files | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = _resolved(path)
         self._files, self._clock = files or Files(), clock
-        self._lock = Lock(self.path.with_name(f".{self.path.name}.lock"), names_holder=True)
+        self._lock_path = self.path.with_name(f".{self.path.name}.lock")
+        self._lock = Lock(self._lock_path, names_holder=True)
         self._sorted = self.path.with_name(f".{self.path.name}.sorted")
         self._file: BinaryIO | None = None
         self._end = 0
@@ -153,13 +154,13 @@ class OutputFile:
         except OSError as error:
             raise ConfigError(f"cannot write {self.path} ({error.strerror}); choose another file with -o") from None
         if not free:
-            who = holder(self.path.with_name(f".{self.path.name}.lock"))
+            who = holder(self._lock_path)
             by = "another process" if who is None else f"process {who}"
             raise ConfigError(f"{self.path} is written by {by}; wait until that ends, or choose another file with -o")
 
     def _release(self) -> None:
         with suppress(OSError):
-            self.path.with_name(f".{self.path.name}.lock").unlink()
+            self._lock_path.unlink()
         self._lock.release()
 
     def _failure(self, error: OSError) -> StoreError:

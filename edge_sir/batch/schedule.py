@@ -53,11 +53,21 @@ class Step:
     decodes: tuple[int, ...] = ()
 
 
-def schedule(waiting: Sequence[Waiting], running: Sequence[Running], *, n_seq: int, n_cells: int, n_batch: int) -> Step:
-    """The next step. waiting, running: in the order in which they came. n_cells: of the context."""
+def schedule(
+    waiting: Sequence[Waiting],
+    running: Sequence[Running],
+    *,
+    n_seq: int,
+    n_cells: int,
+    n_batch: int,
+    streams: bool = False,
+) -> Step:
+    """The next step. waiting, running: in the order in which they came. n_cells: of the context. streams: each sequence
+    has cells of its own.
+    """
     ends = tuple(one.seq for one in running if one.phase == "over")
     joins = tuple(_joins(waiting, running, n_seq, n_cells))
-    return Step(ends, joins) if ends or joins else Step(decodes=tuple(_decodes(running, n_batch)))
+    return Step(ends, joins) if ends or joins else Step(decodes=tuple(_decodes(running, n_batch, streams=streams)))
 
 
 def _joins(waiting: Sequence[Waiting], running: Sequence[Running], n_seq: int, n_cells: int) -> list[Join]:
@@ -86,8 +96,14 @@ def _joins(waiting: Sequence[Waiting], running: Sequence[Running], n_seq: int, n
     return joins
 
 
-def _decodes(running: Sequence[Running], n_batch: int) -> list[int]:
-    """Whose slices fit into one decode: of those that write first, of others as they came."""
+def _decodes(running: Sequence[Running], n_batch: int, *, streams: bool) -> list[int]:
+    """Whose slices fit into one decode: of those that write first, of others as they came.
+
+    With streams llama.cpp decodes only as many tokens of each sequence together as all of them have. A longer slice
+    would be cut, and its sums rounded otherwise than alone; so it is a decode of its own, before others write.
+    """
+    if streams and (longer := [one.seq for one in running if one.n_next > 1]):
+        return longer[:1]
     chosen, n_left = [], n_batch
     for one in sorted(running, key=lambda one: one.phase != "writing"):
         if 0 < one.n_next <= n_left:

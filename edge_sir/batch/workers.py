@@ -7,10 +7,10 @@ lie in memory once. What ends the process ends all of them; a job goes on from i
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 
 from edge_sir.batch.loop import BatchLoop, Request
 from edge_sir.batch.result import BatchResult
+from edge_sir.batch.run import BatchRun
 from edge_sir.batch.terms import BatchTerms
 from edge_sir.engine import Engine
 
@@ -19,7 +19,7 @@ __all__ = ["BatchWorkers"]
 _LOOK_EVERY_S = 0.2  # whether it is over, while nobody takes results
 
 
-class BatchWorkers:
+class BatchWorkers(BatchRun):
     """As `BatchLoop`, with engines for one. They are its alone until `close`; freeing them is the caller's.
 
     Each request goes to one of the loops. What one of them raises, or the source, ends all.
@@ -64,16 +64,6 @@ class BatchWorkers:
         for loop in self._loops:
             loop.close()
         self._n_at_work = 0
-
-    def __iter__(self) -> Iterator[BatchResult]:
-        while not self.is_over:
-            yield from self.step()
-
-    def __enter__(self) -> "BatchWorkers":
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
 
     def _run(self, loop: BatchLoop) -> None:
         try:

@@ -306,9 +306,9 @@ class Chat(Conversation):
         self._check_open()
         self._close_open_reply()
         spec = self.engine.spec
-        if spec.n_ctx < n_cells <= (spec.n_ctx_train or n_cells):
+        if spec.n_ctx_seq < n_cells <= (spec.n_ctx_train or n_cells):
             if self._host is None:
-                raise BudgetError(f"the engine was opened with {spec.n_ctx} cells; give {spec.n_ctx} or less")
+                raise BudgetError(f"the engine was opened with {spec.n_ctx_seq} cells; give {spec.n_ctx_seq} or less")
             self._move_to(self._host.open_engine(n_cells), self._host)
         with shield():
             is_more = n_cells > self.session.budget.n_cells

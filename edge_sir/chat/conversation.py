@@ -558,13 +558,13 @@ def _archive_for(session: Session, memory: MemoryControl, mode: RecallMode, save
 
 def _load_archive(archive: "Archive", pieces: Mapping[int, bytes]) -> None:
     """What is damaged on disk is left out: it stays in the transcript, and cannot be recalled."""
-    from edge_sir.recall.piece import is_piece
+    from edge_sir.recall.piece import piece_if_whole
 
     try:
         archive.load(pieces)
     except StateError as error:
         _log.warning("a part of what was evicted cannot be recalled any more: %s", error)
-        archive.load({number: data for number, data in pieces.items() if is_piece(data)})
+        archive.load({number: data for number, data in pieces.items() if piece_if_whole(data, number) is not None})
 
 
 def _recall_for(

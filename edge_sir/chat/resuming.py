@@ -22,7 +22,7 @@ from edge_sir.errors import CapabilityError, StateError, StoreError
 from edge_sir.memory.entries import entry_from_bytes
 from edge_sir.memory.evictions import Entry
 from edge_sir.policies import from_spec
-from edge_sir.recall.piece import Piece, is_piece, piece_from_bytes
+from edge_sir.recall.piece import Piece, piece_if_whole
 from edge_sir.session import SavedPassage, Session, SessionState
 from edge_sir.session.changes import Changes, fold
 from edge_sir.session.lean import Ints
@@ -162,17 +162,18 @@ class _Resume:
     def _saved(self, born: Ints) -> Sequence[SavedPassage]:
         """The archived rows with these born numbers whose cells are on disk."""
         passages = []
-        of_rows = np.repeat(np.arange(len(self._pieces)), [len(piece.born) for piece in self._pieces])
-        for index in np.unique(of_rows[np.isin(self._born, born)]).tolist():
+        all_born, pieces = self._rows_on_disk
+        for index in np.unique(pieces[np.isin(all_born, born)]).tolist():
             piece = self._pieces[index]
             if (cells := self._store.blob(piece.number)) is not None:
                 passages.append((piece.with_cells(cells), np.flatnonzero(np.isin(piece.born, born))))
         return passages
 
     @cached_property
-    def _born(self) -> Ints:
-        """The born numbers of the rows of `_pieces`, one after the other; a replay asks for some in each turn."""
-        return np.concatenate([np.empty(0, np.int64), *(piece.born for piece in self._pieces)])
+    def _rows_on_disk(self) -> tuple[Ints, Ints]:
+        """Of all rows of `_pieces`: the born number, and which piece it is. A replay asks for some in each turn."""
+        born = np.concatenate([np.empty(0, np.int64), *(piece.born for piece in self._pieces)])
+        return born, np.repeat(np.arange(len(self._pieces)), [len(piece.born) for piece in self._pieces])
 
     @cached_property
     def _pieces(self) -> list[Piece]:
@@ -180,7 +181,8 @@ class _Resume:
         if not _takes_cells(self._engine, self._stored):
             return []
         keys, pieces = set(self._store.blob_keys()), self._stored.pieces
-        return [piece_from_bytes(pieces[n], n) for n in sorted(keys & pieces.keys()) if is_piece(pieces[n])]
+        found = (piece_if_whole(pieces[number], number) for number in sorted(keys & pieces.keys()))
+        return [piece for piece in found if piece is not None]
 
     def _rebuilt(self) -> Resumption:
         self._engine.remove(0, 0, -1)

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             with load(**_for_loading(options)) as model:
                 yield from model.batch(requests, parallel=parallel)
 
-    progress = JobProgress(_n_lines(args), quiet=options.quiet)
+    progress = JobProgress(None if options.quiet else _n_lines(args), quiet=options.quiet)
     try:
         summary = run_job(
             args.input,
@@ -125,9 +125,8 @@ def _over_ray(
         connected(args.ray, threads=options.threads, n_actors=args.actors, model=model) as pool,
     ):
         if not options.quiet:
-            machines = "1 machine" if pool.n_machines == 1 else f"{pool.n_machines} machines"
-            cpus = "1 CPU each" if pool.n_cpus == 1 else f"{pool.n_cpus} CPUs each"
-            print(f"Ray: {many(pool.n_actors, 'actor')} with {cpus} on {machines}", file=sys.stderr)
+            actors, cpus = many(pool.n_actors, "actor"), many(pool.n_cpus, "CPU")
+            print(f"Ray: {actors} with {cpus} each on {many(pool.n_machines, 'machine')}", file=sys.stderr)
         yield from RayMapper(pool, chosen, parallel)(requests)
 
 
@@ -174,11 +173,12 @@ def _exit_code(summary: Summary) -> int:
 
 
 def _estimate(args: argparse.Namespace, options: CliOptions, parallel: int | Literal["auto"]) -> None:
-    sample = list(itertools.islice(left_to_do(args.input, args.output), _N_MEASURED))
+    left = left_to_do(args.input, args.output)
+    sample = list(itertools.islice(left, _N_MEASURED))
     if not sample:
         print("nothing is left to do")
         return
-    work = work_of(itertools.islice(left_to_do(args.input, args.output), args.limit), options.max_tokens)
+    work = work_of(itertools.islice(itertools.chain(sample, left), args.limit), options.max_tokens)
     with load(**_for_loading(options)) as model:
         speed = measure(
             lambda requests: model.batch(requests, parallel=parallel), sample, max_tokens=options.max_tokens

@@ -79,7 +79,9 @@ class EngineOptions:
 
     chunk: most tokens of a sequence per llama_decode, 0 for `chunk_for` the model. n_batch: most tokens of all of them,
     0 for chunk. threads: 0 for `default_threads`. kv_k, kv_v: types of the caches; quantized keys exclude packing,
-    because moving them ruins them.
+    because moving them ruins them. streams: each sequence has an equal part of
+    the cells as its own and attends to no others, so that a step costs what each of them holds, not what all hold
+    together. Not for sliding windows.
     """
 
     threads: int = 0
@@ -89,6 +91,12 @@ class EngineOptions:
     chunk: int = 0
     n_batch: int = 0
     n_seq_max: int = 1
+    streams: bool = False
+
+    def n_ctx(self, n_cells: int) -> int:
+        """The cells of a context that has at least `n_cells`, or with streams its share of them in each."""
+        n = self.n_seq_max if self.streams else 1
+        return n * (-(-n_cells // (n * _PAD)) * _PAD)
 
     def on(self, n_vocab: int) -> "EngineOptions":
         """The same for a model with a vocabulary of `n_vocab`: what is 0 of chunk and n_batch is chosen."""
@@ -144,10 +152,13 @@ class LlamaEngine:
         self._batch = Batch(int(lib.llama_n_batch(self._handle)))  # never more than there are cells
         self._ids = np.arange(model.n_vocab, dtype=np.int32)
         self._sharing = Sharing()
-        self._claims = Claims(int(lib.llama_n_ctx(self._handle)))
+        self._n_stream = options.n_seq_max if options.streams else 1
+        self._n_each = int(lib.llama_n_ctx_seq(self._handle))
+        self._claims = Claims(int(lib.llama_n_ctx(self._handle)), self._n_each if options.streams else 0)
         self._saved_size: tuple[int, int] | None = None  # a number of cells, and the bytes of their state
         self._shift_pending = False
         self._wrong_keys = ""  # why the cache is wrong, once it is
+        self._streams = options.streams
         self._scratch = options.n_seq_max  # a sequence beyond those that callers see, empty between calls
         self._terms = _terms(model, options)
         self.spec = self._spec(options, trials or Trials(), verdict)
@@ -156,7 +167,7 @@ class LlamaEngine:
         header, n_ctx = self.model.header, int(lib.llama_n_ctx(self._handle))
         n_swa = int(lib.llama_model_n_swa(self.model.handle))
         restore = verdict or restore_verdict(header, trials.restore)
-        if not _has_scratch(options):
+        if not (options.streams or _has_scratch(options)):
             restore = Verdict(
                 False, f"a chunk of {options.n_batch} leaves no sequence beside the {options.n_seq_max} in use"
             )
@@ -164,8 +175,9 @@ class LlamaEngine:
         return EngineSpec(
             model=header.path.name,
             n_ctx=n_ctx,
+            n_ctx_seq=self._n_each,
             n_batch=(n_batch := int(lib.llama_n_batch(self._handle))),
-            n_slice=min(options.chunk, n_batch),
+            n_slice=min(options.chunk, n_batch, self._n_each),
             n_ctx_train=int(lib.llama_model_n_ctx_train(self.model.handle)),
             n_vocab=self.model.n_vocab,
             n_seq_max=options.n_seq_max,
@@ -267,9 +279,20 @@ class LlamaEngine:
         _check_positions(p0, p1)
         last = self.pos_range(src)[1]
         stop = last + 1 if p1 < 0 else min(p1, last + 1)
-        if p0 < stop:
+        if p0 < stop and self._streams:
+            self._copy_to_stream(src, dst, p0, stop)
+        elif p0 < stop:
             lib.llama_memory_seq_cp(self._memory, src, dst, p0, stop)
             self._sharing.link(src, dst, p0, stop)
+
+    def _copy_to_stream(self, src: int, dst: int, p0: int, p1: int) -> None:
+        """Through saved state: llama_memory_seq_cp would take all, and end the process for a part."""
+        self.flush(src)
+        state = CellState(self._get_state(src))
+        wanted = state.pos[(p0 <= state.pos) & (state.pos < p1)]
+        if len(wanted) and not self._set_state(dst, state.chosen(wanted, n_stream=self._n_stream)):
+            self.remove(dst, 0, -1)
+            raise StateError(f"llama.cpp did not copy {len(wanted)} cells: {LOG.last_error()}")
 
     def shared_until(self, seq: int) -> int:
         self._check_seq(seq)
@@ -296,13 +319,21 @@ class LlamaEngine:
     def dump(self, seq: int) -> bytes:
         self._check_seq(seq)
         self.flush(seq)
-        return seal(_SEQUENCE, self._terms, self._get_state(seq))
+        state: bytes | memoryview = self._get_state(seq)
+        if self._n_stream > 1:  # written as a context without streams has it, for any to load
+            parsed = CellState(state)
+            state = parsed.chosen(parsed.pos)
+        return seal(_SEQUENCE, self._terms, state)
 
     def load(self, seq: int, state: bytes) -> None:
         self._check_seq(seq)
         self.remove(seq, 0, -1)
         # llama.cpp takes positions and values for what they seem to be, and cannot remove those below 0 again.
-        if not self._set_state(seq, unseal(state, _SEQUENCE, self._terms)):
+        found = unseal(state, _SEQUENCE, self._terms)
+        if self._n_stream > 1:
+            parsed = CellState(found)
+            found = memoryview(parsed.chosen(parsed.pos, n_stream=self._n_stream))
+        if not self._set_state(seq, found):
             self.remove(seq, 0, -1)  # it may have been restored in part
             raise StateError(f"llama.cpp refused the saved state: {LOG.last_error()}")
 
@@ -340,8 +371,8 @@ class LlamaEngine:
             _check_positions(*run)
         self.flush(seq)
         self._refuse_wrong_keys()
-        n, n_all = _n_most(ranges), min(self.pos_range(seq)[1] + 1, self.spec.n_ctx)
-        if len(ranges) >= _MANY_RANGES and n_all <= _SPARSE * n:
+        n, n_all = _n_most(ranges), min(self.pos_range(seq)[1] + 1, self.spec.n_ctx_seq)
+        if self._streams or (len(ranges) >= _MANY_RANGES and n_all <= _SPARSE * n):
             return seal(_CELLS, self._terms, self._picked(seq, ranges, n_all))
         try:
             for run in ranges:
@@ -363,7 +394,7 @@ class LlamaEngine:
         """
         state = CellState(self._get_state(seq, n_most))
         here = state.pos
-        wanted = here[np.any([(p0 <= here) & (here < p1) for p0, p1 in ranges], axis=0)]
+        wanted = here[np.any([(p0 <= here) & ((here < p1) | (p1 < 0)) for p0, p1 in ranges], axis=0)]
         if not len(wanted):
             raise StateError(f"sequence {seq} has no cells at positions {ranges[0][0]} to {ranges[-1][1]}")
         return state.chosen(wanted)
@@ -385,6 +416,9 @@ class LlamaEngine:
         own_moves = moves_between(wanted, places)
         if own_moves or moves:
             self._check_may_move(seq, moves)
+        if self._streams:
+            self._restore_in_stream(seq, saved.chosen(wanted), own_moves, moves)
+            return
         try:
             if not self._set_state(self._scratch, saved.chosen(wanted)):
                 raise StateError(f"llama.cpp did not restore {len(wanted)} cells: {LOG.last_error()}")
@@ -393,6 +427,43 @@ class LlamaEngine:
             lib.llama_memory_seq_cp(self._memory, self._scratch, seq, -1, -1)
         finally:
             self._clear_scratch()
+
+    def _restore_in_stream(self, seq: int, cells: bytes, own_moves: Sequence[Move], moves: Sequence[Move]) -> None:
+        """The whole sequence is written anew, its own cells and `cells` behind them.
+
+        No scratch sequence has a part in its stream. Where `cells` move, they are alone in it for that.
+        """
+        self.flush(seq)
+        self._refuse_wrong_keys()
+        before, added = CellState(self._get_state(seq)), CellState(cells)
+        n_wanted, n_free = len(added.pos), self.spec.n_ctx_seq - len(before.pos)
+        if n_wanted > n_free:
+            raise StateError(f"{n_wanted} cells are to be restored, {n_free} are free")
+        try:
+            own = before
+            if moves:
+                own = self._moved(seq, moves)
+            if own_moves:
+                self._put(seq, added)
+                added = self._moved(seq, own_moves)
+            self._put(seq, own, added)
+        except StateError:
+            self._put(seq, before)
+            raise
+
+    def _moved(self, seq: int, moves: Sequence[Move]) -> CellState:
+        self._add(seq, moves)
+        self.flush(seq)
+        return CellState(self._get_state(seq))
+
+    def _put(self, seq: int, *parts: CellState) -> None:
+        """Replaces the sequence by one or two states."""
+        first, *more = parts
+        n_stream = self._n_stream
+        state = first.joined(more[0], n_stream=n_stream) if more else first.chosen(first.pos, n_stream=n_stream)
+        lib.llama_memory_seq_rm(self._memory, seq, -1, -1)
+        if any(len(part.pos) for part in parts) and not self._set_state(seq, state):
+            raise StateError(f"llama.cpp did not restore the cells of sequence {seq}: {LOG.last_error()}")
 
     def _check_can_restore(self) -> None:
         if not self.spec.can_restore:
@@ -447,18 +518,19 @@ def context_params(model: NativeModel, n_cells: int, options: EngineOptions) -> 
             f"{n_cells} cells, chunks of {n_most} tokens, {options.threads} threads: give at least one cell and "
             f"one token, at most {_MOST_BATCH} tokens and {_MOST_THREADS} threads"
         )
+    if options.streams and lib.llama_model_n_swa(model.handle):  # what is behind the window is not in a saved state
+        raise CapabilityError(f"{model.header.path.name} has a sliding window; its sequences cannot have streams")
     check_kv_types(model.header, options.kv_k, options.kv_v, options.flash_attn)
     if not 0 < options.n_seq_max <= min(options.n_batch, _MOST_SEQ):  # llama.cpp would end the process
         raise CapabilityError(f"{options.n_seq_max} sequences need a chunk of as many tokens, at most 256")
     params = lib.llama_context_default_params()
-    params.n_ctx = -(-n_cells // _PAD) * _PAD
+    params.n_ctx = options.n_ctx(n_cells)
     params.n_batch = params.n_ubatch = options.n_batch
-    params.n_seq_max = options.n_seq_max + _has_scratch(options)
+    params.n_seq_max = options.n_seq_max + (not options.streams and _has_scratch(options))
     params.n_threads = params.n_threads_batch = options.threads or default_threads()
     params.flash_attn_type = flash_attention_type(options)
     params.type_k, params.type_v = KV_TYPES[options.kv_k][0], KV_TYPES[options.kv_v][0]
-    # One pool for all sequences (rows come back in batch order), and no cell that llama.cpp reuses by itself.
-    params.kv_unified = params.swa_full = True
+    params.kv_unified, params.swa_full = not options.streams, True  # no cell that llama.cpp reuses by itself
     params.no_perf = True
     return params
 

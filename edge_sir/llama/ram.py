@@ -45,7 +45,7 @@ def available_bytes() -> int:
 def context_bytes(header: GGUFHeader, n_cells: int, options: "EngineOptions") -> int:
     """The K and V caches of `n_cells` cells, and the rows of logits of one chunk. llama.cpp's buffers come on top."""
     options = options.on(header.n_vocab)
-    cells = -(-n_cells // _PAD) * _PAD
+    cells = options.n_ctx(n_cells)
     per_cell = header.kv_bytes_per_cell(KV_TYPES[options.kv_k][1], KV_TYPES[options.kv_v][1])
     return round(cells * per_cell) + 4 * options.n_batch * header.n_vocab
 

@@ -1,6 +1,7 @@
 """The state of one sequence as llama.cpp writes it (llama_state_seq_get_data), and a choice of its cells.
 
-    magic, sequence | n_stream = 1, n_cells | per cell: pos, 1, [12 bytes more], sequence
+    magic, sequence | n_stream, per stream: n_cells, 0 but in the sequence's own
+                    | per cell: pos, 1, [12 bytes more], sequence
                     | v_trans, n_layer | per layer, K: type, row size, rows | per layer, V: the same,
                     | or transposed: type, element size, n_embd, [n_embd, n_cells] elements
 
@@ -31,9 +32,17 @@ class _Rows:
     head: bytes
     values: NDArray[np.uint8]
 
-    def chosen(self, cells: Ints) -> list[bytes]:
-        whole = self.values.view(np.dtype((np.void, self.values.shape[-1])))[..., 0]  # a cell's bytes in one piece
-        return [self.head, whole[..., cells].tobytes()]
+    def chosen(self, cells: Ints) -> "_Rows":
+        size = self.values.shape[-1]
+        whole = np.ascontiguousarray(self.values).view(np.dtype((np.void, size)))[..., 0]  # a cell's bytes in one piece
+        return _Rows(
+            self.head, np.take(whole, cells, axis=-1).view(np.uint8).reshape(*whole.shape[:-1], len(cells), size)
+        )
+
+    def joined(self, other: "_Rows") -> "_Rows":
+        if self.head != other.head:
+            raise StateError("cells of two kinds do not go together")
+        return _Rows(self.head, np.concatenate([self.values, other.values], axis=-2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +58,26 @@ class _Cache:
         pos: NDArray[np.int32] = self.meta[:, :4].copy().view("<i4").ravel()
         return pos
 
-    def chosen(self, pos: Ints) -> list[bytes]:
+    def chosen(self, pos: Ints) -> "_Cache":
         cells = np.flatnonzero(np.isin(self.pos, pos))
-        parts = [struct.pack("<II", 1, len(cells))]
-        if len(cells):
-            parts += [self.meta[cells].tobytes(), self.layers]
-            parts += [part for rows in self.rows for part in rows.chosen(cells)]
-        return parts
+        if not len(cells):
+            return _Cache(self.meta[:0], b"", ())
+        return _Cache(self.meta[cells], self.layers, tuple(rows.chosen(cells) for rows in self.rows))
+
+    def joined(self, other: "_Cache") -> "_Cache":
+        if not (len(self.meta) and len(other.meta)):
+            return self if len(self.meta) else other
+        if self.layers != other.layers or self.meta.shape[1] != other.meta.shape[1]:
+            raise StateError("cells of two kinds do not go together")
+        rows = tuple(a.joined(b) for a, b in zip(self.rows, other.rows, strict=True))
+        return _Cache(np.concatenate([self.meta, other.meta]), self.layers, rows)
+
+    def parts(self, n_stream: int) -> list[bytes]:
+        parts = [struct.pack("<II", n_stream, len(self.meta))]
+        if len(self.meta):
+            parts += [self.meta.tobytes(), self.layers]
+            parts += [part for rows in self.rows for part in (rows.head, rows.values.tobytes())]
+        return [*parts, bytes(4 * (n_stream - 1))]
 
 
 class CellState:
@@ -66,9 +88,10 @@ class CellState:
         try:
             reader = _Reader(self._state)
             self._head = reader.take(8)
-            self._caches = [reader.cache()]
+            self._n_stream, cache = reader.cache()
+            self._caches = [cache]
             while reader.left:
-                self._caches.append(reader.cache())
+                self._caches.append(reader.cache()[1])
         except (struct.error, ValueError) as error:
             raise StateError(f"llama.cpp wrote a state of an unknown layout: {error}") from None
 
@@ -83,11 +106,23 @@ class CellState:
         n_layer = struct.unpack("<II", cache.layers)[1] if cache.layers else 0
         return [rows.values[np.argsort(cache.pos)] for rows in cache.rows[:n_layer]]
 
-    def chosen(self, pos: Ints) -> bytes:
-        """A state of the cells at `pos` alone, for llama_state_seq_set_data."""
+    def chosen(self, pos: Ints, *, n_stream: int = 1) -> bytes:
+        """A state of the cells at `pos` alone, for llama_state_seq_set_data in a context of so many streams."""
         if len(pos) == len(self._caches[0].meta):
+            return self._in_bytes(self._caches, n_stream)
+        return self._in_bytes([cache.chosen(pos) for cache in self._caches], n_stream)
+
+    def joined(self, other: "CellState", *, n_stream: int = 1) -> bytes:
+        """A state of these cells and behind them those of `other`. Raises StateError if they are of two kinds."""
+        if len(self._caches) != len(other._caches):
+            raise StateError("cells of two kinds do not go together")
+        pairs = zip(self._caches, other._caches, strict=True)
+        return self._in_bytes([a.joined(b) for a, b in pairs], n_stream)
+
+    def _in_bytes(self, caches: "list[_Cache]", n_stream: int) -> bytes:
+        if caches is self._caches and n_stream == self._n_stream:
             return bytes(self._state)
-        return b"".join([self._head, *(part for cache in self._caches for part in cache.chosen(pos))])
+        return b"".join([self._head, *(part for cache in caches for part in cache.parts(n_stream))])
 
 
 class _Reader:
@@ -114,20 +149,31 @@ class _Reader:
         values: tuple[int, ...] = struct.unpack_from(form, self._state, self._at)
         return values
 
-    def cache(self) -> _Cache:
-        n_stream, n = self._peek("<II")
-        self.take(8)
-        if n_stream != 1:
+    def cache(self) -> tuple[int, _Cache]:
+        """How many streams there are, and the cells of the one that has some."""
+        [n_stream] = self._peek("<I")
+        self.take(4)
+        if not 0 < n_stream <= 256:
             raise ValueError(f"it has {n_stream} streams")
-        if n == 0:
-            return _Cache(np.empty((0, 12), np.uint8), b"", ())
+        found = _Cache(np.empty((0, 12), np.uint8), b"", ())
+        for stream in range(n_stream):
+            [n] = self._peek("<I")
+            self.take(4)
+            if n and len(found.meta):
+                raise ValueError("two streams have cells of one sequence")
+            if n:
+                found = self._cells(n, n_behind=4 * (n_stream - 1 - stream))
+        return n_stream, found
+
+    def _cells(self, n: int, *, n_behind: int) -> _Cache:
+        """n_behind: bytes that say that further streams have none."""
         meta = self._meta(n)
         v_trans, n_layer = self._peek("<II")
         layers = self.take(8)
         if v_trans > 1 or not 0 < n_layer <= 4096:
             raise ValueError(f"it has {n_layer} layers, V of kind {v_trans}")
         rows = [self._rows(n) for _ in range(n_layer)]
-        if self.left:
+        if self.left > n_behind:
             rows += self._values(n, n_layer, transposed=bool(v_trans))
         return _Cache(meta, layers, tuple(rows))
 

@@ -24,9 +24,7 @@ __all__ = ["RayMapper"]
 _log = logging.getLogger(__name__)
 
 _AT_ONCE = 16  # dialogues of an actor, as far as can be known before it has loaded the model
-_WAVES = (
-    8  # dialogues of a block for each that its actor holds at once: the last ones of a block run beside free places
-)
+_WAVES = 8  # dialogues of a block for each that its actor holds at once: the last ones run beside free places
 _BLOCKS = 8  # of a part for each actor: the last ones of a part run beside free actors
 _LEAST_PART = 2**26  # bytes of text that a part may have, and for each dialogue that is held at once:
 _PART_PER_PLACE = 2**18

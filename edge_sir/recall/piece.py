@@ -13,7 +13,7 @@ from edge_sir.recall.rows import PackedRows, row_from_bits
 from edge_sir.session import SavedRows
 from edge_sir.session.lean import bits_of, from_bits, from_lean, to_lean
 
-__all__ = ["Piece", "is_piece", "piece_from_bytes"]
+__all__ = ["Piece", "piece_from_bytes", "piece_if_whole"]
 
 _NO_KEY = 0  # a store's keys begin at 1
 _BORN = [name for name, _ in COLUMNS].index("born")
@@ -99,13 +99,12 @@ def piece_from_bytes(data: bytes, number: int) -> Piece:
     return Piece(number, turn, rows, epoch, _NO_KEY, born, bool(is_text))
 
 
-def is_piece(data: bytes) -> bool:
-    """Whether these bytes are whole."""
+def piece_if_whole(data: bytes, number: int) -> Piece | None:
+    """As `piece_from_bytes`; None for any other bytes."""
     try:
-        piece_from_bytes(data, 1)
+        return piece_from_bytes(data, number)
     except StateError:
-        return False
-    return True
+        return None
 
 
 def _checked(columns: Mapping[str, NDArray[Any]]) -> tuple[int, int]:

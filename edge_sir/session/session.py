@@ -60,8 +60,8 @@ _NOTHING = Carry({}, -1, None)
 def check_context(budget: Budget, engine: Engine) -> None:
     """Raises BudgetError for a budget beyond the engine's context or its model's trained length."""
     budget.check_trained_length(engine.spec.n_ctx_train, engine.spec.model)
-    if budget.n_cells > engine.spec.n_ctx:
-        raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx}")
+    if budget.n_cells > engine.spec.n_ctx_seq:
+        raise BudgetError(f"a budget of {budget.n_cells} cells exceeds the context of {engine.spec.n_ctx_seq}")
 
 
 def _carry(piece: Slice, result: SliceResult) -> Carry:

@@ -26,13 +26,13 @@ _OTHERWISE = "check that the disk works and has space"
 def _failed(path: Path, reason: str) -> StoreError:
     reason = " ".join(reason.split())
     remedy = next((what for words, what in _REMEDIES if any(w in reason.lower() for w in words)), _OTHERWISE)
-    kind = DamagedError if remedy == VERIFY else StoreError
-    return kind(f"cannot use {path} ({reason}); {remedy}")
+    what = f"cannot use {path} ({reason})"
+    return DamagedError(what, VERIFY) if remedy == VERIFY else StoreError(f"{what}; {remedy}")
 
 
 def damaged(path: Path, what: str) -> DamagedError:
     """For content that cannot be what was written."""
-    return DamagedError(f"{path} is damaged ({what}); {VERIFY}")
+    return DamagedError(f"{path} is damaged ({what})", VERIFY)
 
 
 @contextmanager

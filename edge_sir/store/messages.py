@@ -54,7 +54,7 @@ def add(
             raise ValueError(f"the path has no {n_kept} messages")
         parent, parent_hash = last
         if not isinstance(parent_hash, bytes):
-            raise DamagedError(f"the database is damaged (row {parent} of messages); {VERIFY}")
+            raise DamagedError(f"the database is damaged (row {parent} of messages)", VERIFY)
     new: list[tuple[int, str]] = []
     for depth, message in enumerate(messages, n_kept):
         role, text = to_utf8(message.role), to_utf8(message.text)

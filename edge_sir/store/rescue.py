@@ -71,8 +71,11 @@ def rescue(database: Database, name: str | None = None) -> list[Rescued]:
         most = _number(connection, "PRAGMA page_count", 0) * _ROWS_PER_PAGE
         rows, lost, is_least = _messages(connection, most)
         found = _sessions(connection, {row.session for row in rows} | lost.keys(), most)
+    said = defaultdict[int, list[_Row]](list)
+    for row in rows:
+        said[row.session].append(row)
     wanted = [one for one in found if name is None or name_key(one.name) == name_key(name)]
-    return [_rescued(one, [r for r in rows if r.session == one.id], lost.get(one.id, 0), is_least) for one in wanted]
+    return [_rescued(one, said[one.id], lost.get(one.id, 0), is_least) for one in wanted]
 
 
 def _rescued(session: _Session, rows: Sequence[_Row], n_lost: int, is_least: bool) -> Rescued:

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_sir.errors import ConfigError, DamagedError, StoreError
 from edge_sir.store import blobs, messages, records, sessions, snapshots
 from edge_sir.store.database import Database
-from edge_sir.store.failures import VERIFY, decoding
+from edge_sir.store.failures import decoding
 from edge_sir.store.orphans import orphans
 from edge_sir.store.rescue import rescue
 from edge_sir.store.snapshots import ALL_THE_SAME
@@ -53,7 +53,7 @@ def problems(database: Database, only: SessionInfo | None) -> list[Problem]:
 
 def unreadable(error: DamagedError) -> StoreError:
     """The error for someone who asks what can be read of a database that cannot be opened at all."""
-    return StoreError(str(error).replace(VERIFY, f"nothing in it can be read; {_BACKUP}"))
+    return StoreError(f"{error.what}; nothing in it can be read; {_BACKUP}")
 
 
 def _run(where: str, check: Iterable[Problem], remedy: str = _RESCUE) -> Iterator[Problem]:
@@ -61,7 +61,11 @@ def _run(where: str, check: Iterable[Problem], remedy: str = _RESCUE) -> Iterato
     try:
         yield from check
     except (StoreError, ConfigError) as error:
-        yield Problem(where, str(error).replace(VERIFY, remedy))
+        yield _problem(where, error, remedy)
+
+
+def _problem(where: str, error: StoreError | ConfigError, remedy: str) -> Problem:
+    return Problem(where, f"{error.what}; {remedy}" if isinstance(error, DamagedError) else str(error))
 
 
 def _infos(database: Database, only: SessionInfo | None) -> tuple[list[SessionInfo], list[Problem]]:
@@ -71,7 +75,7 @@ def _infos(database: Database, only: SessionInfo | None) -> tuple[list[SessionIn
         with database.reading() as connection, decoding(database.layout.database):
             return sessions.all_of(connection), []
     except StoreError as error:
-        return [], [Problem(str(database.layout.database), str(error).replace(VERIFY, _RESCUE))]
+        return [], [_problem(str(database.layout.database), error, _RESCUE)]
 
 
 # ---- the database as a whole -------------------------------------------------------------------

@@ -172,7 +172,7 @@ def test_a_budget_beyond_all_cells_is_refused_and_the_others_go_on() -> None:
     found = by_id(run([request("a", budget=301), request("b")], Watched(2, 300)))
     assert found["a"].error == BatchError(
         "invalid_request_error",
-        "a budget of 301 cells exceeds the 300 cells that all dialogues share; use --budget 300 or less here, or more "
+        "a budget of 301 cells exceeds the 300 cells that a dialogue can have; use --budget 300 or less here, or more "
         "for all",
     )
     assert found["b"].error is None and found["b"].replies

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
@@ -78,6 +79,25 @@ def test_the_median_of_decodes_in_turn_is_what_a_step_takes() -> None:
     assert engine.n_decodes == 1 + 3 * 5
     assert [(way.n_contexts, way.n_each) for way in found] == [(1, 1), (1, 2), (1, 4)]
     assert [way.seconds % 50 for way in found] == [1, 4, 5]
+    assert [engine.pos_range(seq) for seq in range(4)] == [(-1, -1)] * 4
+
+
+@pytest.mark.parametrize("can_restore", [True, False])
+def test_each_sequence_holds_cells_of_its_own_meanwhile(can_restore: bool) -> None:
+    class Filled(ToyEngine):
+        seen: ClassVar[list[tuple[int, ...]]] = []
+
+        def decode(self, slices: Sequence[Slice]) -> list[SliceResult]:
+            if max(len(piece.tokens) for piece in slices) == 1:
+                held = [int(self._member[:, seq].sum()) for seq in range(4)]
+                assert self._member.any(axis=1).sum() == sum(held)
+                self.seen.append((len(slices), *held))
+                assert {piece.p0 for piece in slices} == {held[0]}
+            return super().decode(slices)
+
+    engine = Filled(n_ctx=100, n_batch=16, n_seq_max=4, can_restore=can_restore)
+    measure([engine], [1, 2], n_resident=40, repeats=2)
+    assert engine.seen == [(2, 40, 40, 0, 0)] + 2 * [(1, 41, 41, 0, 0), (2, 41, 41, 0, 0)]
     assert [engine.pos_range(seq) for seq in range(4)] == [(-1, -1)] * 4
 
 

@@ -97,6 +97,17 @@ def test_who_writes_comes_first_and_who_reads_fills_what_is_left() -> None:
     assert step([], some).decodes == (1, 0, 3)
 
 
+def test_with_streams_a_longer_slice_is_a_decode_of_its_own_and_comes_before_single_tokens() -> None:
+    runs = [running(0), running(1, "reading", 30), running(2, "opening", 9), running(3, "reading", 1)]
+    decodes = []
+    for _ in range(3):
+        done = schedule([], runs, n_seq=4, n_cells=400, n_batch=64, streams=True).decodes
+        decodes.append(done)
+        runs = [replace(one, n_next=1) if one.seq in done else one for one in runs]
+    assert decodes == [(1,), (2,), (0, 1, 2, 3)]
+    assert step([], [running(0), running(1, "reading", 30)]).decodes == (0, 1)
+
+
 def test_a_slice_is_not_cut() -> None:
     assert step([], [running(0, "reading", 64), running(1)]).decodes == (1,)
     assert step([], [running(0, "reading", 64), running(1, "reading", 64)]).decodes == (0,)

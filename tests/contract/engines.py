@@ -35,8 +35,12 @@ def param(name: str) -> Any:
     return pytest.param(name, marks=pytest.mark.model) if name == "smollm2" else name
 
 
-ALL = [param(name) for name in ("toy", "tiny_llama", "tiny_gemma3", "tiny_gemma3_wide", "smollm2")]
-PACKING = [param(name) for name in ("toy", "tiny_llama", "tiny_gemma3_wide", "smollm2")]
+_OF_LLAMA = ("tiny_llama", "tiny_gemma3", "tiny_gemma3_wide", "smollm2")
+STREAMS = "tiny_llama_streams"  # each sequence has cells of its own, as many as all have together elsewhere
+SHARING = [param(name) for name in ("toy", *_OF_LLAMA)]  # sequences share the cells
+ALL = [*SHARING, STREAMS]
+SHARING_PACKING = [param(name) for name in ("toy", "tiny_llama", "tiny_gemma3_wide", "smollm2")]
+PACKING = [*SHARING_PACKING, STREAMS]
 CHEAP = [name for name in ALL if isinstance(name, str)]  # for tests that fill the cache, or need exact figures
 _TOLERANCES = {"toy": (1e-5, 1e-5), "smollm2": (0.6, 0.6)}  # random tokens; the cut of a batch moves its logits
 
@@ -47,8 +51,11 @@ def kind_of(request: pytest.FixtureRequest) -> Kind:
     same, moved = _TOLERANCES.get(name, (0.01, 0.05))
     if name == "toy":
         return Kind(name, lambda: ToyEngine(N_CTX, n_batch=N_BATCH, n_seq_max=N_SEQ_MAX), same, moved)
-    model, make = request.getfixturevalue(name), request.getfixturevalue("make_llama_engine")
-    return Kind(name, lambda: make(model, N_CTX, threads=1, chunk=N_BATCH, n_seq_max=N_SEQ_MAX), same, moved)
+    streams = name == STREAMS
+    model = request.getfixturevalue(name.removesuffix("_streams"))
+    make, n_cells = request.getfixturevalue("make_llama_engine"), N_CTX * N_SEQ_MAX if streams else N_CTX
+    terms = {"threads": 1, "chunk": N_BATCH, "n_seq_max": N_SEQ_MAX, "streams": streams}
+    return Kind(name, lambda: make(model, n_cells, **terms), same, moved)
 
 
 def some_tokens(engine: Engine, n: int, seed: int = 0) -> NDArray[np.int32]:

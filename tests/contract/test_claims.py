@@ -1,7 +1,7 @@
 """Sessions that share the cells of one engine fit together, or are refused before anything is decoded."""
 
 import pytest
-from engines import ALL, N_CTX, Kind, kind_of, some_tokens
+from engines import N_CTX, SHARING, Kind, kind_of, some_tokens
 
 from edge_sir.core.budget import Budget
 from edge_sir.errors import BudgetError
@@ -9,7 +9,7 @@ from edge_sir.policies import from_spec
 from edge_sir.session import Session
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=SHARING)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return kind_of(request)
 

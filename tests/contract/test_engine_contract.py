@@ -6,7 +6,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines import ALL, N_BATCH, N_CTX, N_SEQ_MAX, Kind, apart, kind_of, piece, ranges, read, rows_of, some_tokens
+from engines import (
+    ALL,
+    N_BATCH,
+    N_CTX,
+    N_SEQ_MAX,
+    SHARING,
+    Kind,
+    apart,
+    kind_of,
+    piece,
+    ranges,
+    read,
+    rows_of,
+    some_tokens,
+)
 
 from edge_sir.core import scores
 from edge_sir.engine import Engine, SamplingParams
@@ -80,6 +94,7 @@ def test_a_bad_batch_is_refused_and_changes_nothing(kind: Kind, engine: Engine, 
     assert apart(after, read(kind.make(), 0, [*tokens, 33])) < kind.same
 
 
+@pytest.mark.parametrize("kind", SHARING, indirect=True)
 def test_without_free_cells_nothing_changes_and_room_helps(engine: Engine) -> None:
     read(engine, 0, some_tokens(engine, N_CTX - 5))
     before = ranges(engine)

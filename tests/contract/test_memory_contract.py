@@ -12,6 +12,8 @@ from engines import (
     N_CTX,
     N_SEQ_MAX,
     PACKING,
+    SHARING,
+    SHARING_PACKING,
     Kind,
     apart,
     kind_of,
@@ -250,6 +252,7 @@ def test_a_copy_onto_itself_changes_nothing(kind: Kind) -> None:
         engine.shift(0, 0, -1, 1)
 
 
+@pytest.mark.parametrize("packing", SHARING_PACKING, indirect=True)
 def test_shared_cells_must_not_move(packing: Kind) -> None:
     engine = packing.make()
     read(engine, 0, some_tokens(engine, 10))
@@ -263,6 +266,7 @@ def test_shared_cells_must_not_move(packing: Kind) -> None:
     assert engine.pos_range(0) == (5, 14)
 
 
+@pytest.mark.parametrize("packing", SHARING_PACKING, indirect=True)
 def test_only_the_range_that_is_shared_stands_still(packing: Kind) -> None:
     engine = packing.make()
     tokens = some_tokens(engine, 20)
@@ -343,7 +347,7 @@ def test_a_damaged_state_is_refused_and_leaves_the_sequence_empty(kind: Kind, da
     assert apart(read(engine, 1, [*tokens, 77]), read(engine, 0, [77])) < kind.same
 
 
-@pytest.mark.parametrize("kind", CHEAP, indirect=True)
+@pytest.mark.parametrize("kind", [name for name in CHEAP if name in SHARING], indirect=True)
 def test_a_state_that_finds_no_cells_is_refused(kind: Kind) -> None:
     engine = kind.make()
     read(engine, 0, some_tokens(engine, 200))
@@ -416,6 +420,7 @@ def test_a_passage_comes_back_piece_by_piece_and_to_another_sequence(kind: Kind)
     assert apart(read(engine, 2, [77]), read(other, 0, [77])) < kind.same
 
 
+@pytest.mark.parametrize("kind", SHARING, indirect=True)
 def test_a_full_cache_takes_back_as_many_cells_as_are_free(kind: Kind) -> None:
     engine = kind.make()
     saved = lose(engine)
@@ -474,6 +479,7 @@ def test_a_restored_cell_is_nobody_elses(packing: Kind) -> None:
     assert apart(read(engine, 0, [77]), read(untouched(packing), 0, [77])) < packing.moved
 
 
+@pytest.mark.parametrize("packing", SHARING_PACKING, indirect=True)
 def test_shared_cells_do_not_move_for_a_passage(packing: Kind) -> None:
     engine = packing.make()
     saved = lose(engine, list(range(*PASSAGE)))
@@ -687,7 +693,7 @@ def test_a_sequence_that_does_not_exist_is_refused(kind: Kind, call: str, seq: i
 
 def test_the_spec_says_what_was_asked_for(kind: Kind) -> None:
     spec: EngineSpec = kind.make().spec
-    assert (spec.n_ctx, spec.n_seq_max) == (N_CTX, N_SEQ_MAX)
+    assert (spec.n_ctx_seq, spec.n_seq_max) == (N_CTX, N_SEQ_MAX)
     assert spec.can_pack == (kind.name != "tiny_gemma3")
     assert spec.can_restore and spec.why_restore
     assert spec.why and spec.model and spec.fingerprint

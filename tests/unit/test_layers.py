@@ -49,24 +49,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "text",
         "trace",
     },
-    "batch": {
-        "_owner",
-        "_shield",
-        "chat",
-        "core",
-        "engine",
-        "errors",
-        "memory",
-        "options",
-        "policies",
-        "recall",
-        "session",
-        "store",
-        "text",
-        "trace",
-    },
     "named": {"chat", "engine", "errors", "options", "store"},
 }
+MAY_IMPORT["batch"] = MAY_IMPORT["chat"] | {"chat", "options"}
 # The composition root puts all of that together; layer 5 stands on top; `edge_sir` itself re-exports.
 BELOW = set(MAY_IMPORT)
 MAY_IMPORT["runtime"] = BELOW
