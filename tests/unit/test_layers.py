@@ -56,7 +56,8 @@ MAY_IMPORT["batch"] = MAY_IMPORT["chat"] | {"chat", "options"}
 BELOW = set(MAY_IMPORT)
 MAY_IMPORT["runtime"] = BELOW
 MAY_IMPORT[""] = BELOW - {"llama"} | {"runtime"}
-MAY_IMPORT["eval"] = MAY_IMPORT["server"] = BELOW | {"", "runtime"}
+MAY_IMPORT["eval"] = BELOW | {"", "runtime"}
+MAY_IMPORT["server"] = BELOW - {"llama"} | {"", "runtime"}
 MAY_IMPORT["ray"] = BELOW | {"runtime"}
 MAY_IMPORT["cli"] = BELOW | {"", "runtime", "eval", "server", "ray"}
 MAY_IMPORT["__main__"] = {"cli"}
@@ -117,6 +118,14 @@ def test_the_core_needs_numpy_alone(name: str) -> None:
 def test_only_the_llama_package_knows_llama_cpp(name: str) -> None:
     foreign = {i.partition(".")[0] for i in IMPORTS[name]}
     assert "llama_cpp" not in foreign or box(name) == "llama"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_server_knows_http(name: str) -> None:
+    """Its packages are an extra, and its own values, wire types included, need none of them."""
+    foreign = {i.partition(".")[0] for i in IMPORTS[name]}
+    knows = foreign & {"starlette", "uvicorn", "prometheus_client", "anyio"}
+    assert not knows or (box(name) == "server" and not name.startswith("server.wire"))
 
 
 @pytest.mark.parametrize("name", MODULES)
