@@ -1,0 +1,190 @@
+"""Which tokens of a vocabulary can come next, so that a text fits a grammar."""
+
+import codecs
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sir.errors import ConfigError
+from edge_sir.grammar.gbnf import parse_gbnf
+from edge_sir.grammar.matcher import DEAD, Matcher
+
+__all__ = ["Grammar", "Guide", "Vocabulary"]
+
+_MOST_WORK = 1_000_000  # items of the matcher for one draw; a JSON schema takes some hundreds
+_LEAST = {2: 0x80, 3: 0x800, 4: 0x10000}
+_BROKEN, _EMPTY = -2, -1  # in place of a first character: a part of one, and none at all
+
+Ids = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a reply, or the rest of one, must be.
+
+    text: GBNF. begun: what stands there of it already. ends: tokens that end a reply beside those that always do.
+    after: tokens that are drawn before it begins (a thought).
+    """
+
+    text: str
+    begun: str = ""
+    ends: tuple[int, ...] = ()
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ends", tuple(self.ends))  # from JSON it is a list
+
+    def check(self) -> None:
+        """Raises ConfigError for a grammar that is wrong, or that does not go on from what is begun."""
+        matcher = Matcher(parse_gbnf(self.text))
+        if matcher.after(matcher.start, self.begun) == DEAD:
+            raise ConfigError("what the reply begins with does not fit the grammar; change one of them")
+
+
+class Vocabulary:
+    """The tokens of a model as texts, ready to be looked through.
+
+    pieces: by token, its bytes, empty for a control token. is_end: whether a token ends a generation.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], is_end: Callable[[int], bool]) -> None:
+        self.pieces = pieces
+        self.ends = frozenset(token for token in range(len(pieces)) if is_end(token))
+        self.texts = [_text(piece) for piece in pieces]
+        firsts = [
+            _EMPTY if not piece or token in self.ends else _BROKEN if text is None else ord(text[0])
+            for token, (piece, text) in enumerate(zip(pieces, self.texts, strict=True))
+        ]
+        self.firsts, self.first_of = np.unique(np.array(firsts, np.int64), return_inverse=True)
+
+
+class Guide:
+    """Follows drawn tokens through a grammar. vocabulary: of the model that draws. drawn: tokens drawn already.
+
+    Raises ConfigError as `Grammar.check`.
+    """
+
+    def __init__(self, grammar: Grammar, vocabulary: Vocabulary, drawn: Iterable[int] = ()) -> None:
+        grammar.check()
+        self._matcher = Matcher(parse_gbnf(grammar.text))
+        self._vocabulary = vocabulary
+        self._ends = np.array(sorted(vocabulary.ends | set(grammar.ends)), np.intp)
+        self._n_before = grammar.after
+        self._state = self._matcher.after(self._matcher.start, grammar.begun)
+        self._part = b""  # of a character
+        for token in drawn:
+            self.accept(token)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the grammar has not begun yet: all tokens can come."""
+        return self._n_before > 0
+
+    def accept(self, token: int) -> None:
+        """Goes on behind a token that was drawn. Raises ConfigError for one that could not come."""
+        if self._n_before > 0:
+            self._n_before -= 1
+            return
+        if token in self._ends:
+            return
+        found = self._after(token)
+        if found is None:
+            raise ConfigError("a drawn token does not fit the grammar; begin the reply anew")
+        self._state, self._part = found
+
+    def allows(self, token: int) -> bool:
+        """Whether a token can come next."""
+        if self.is_waiting:
+            return True
+        if token in self._ends:
+            return self._may_end
+        return bool(self._vocabulary.pieces[token]) and self._after(token) is not None
+
+    def best(self, logits: NDArray[np.float32], n: int, also: Iterable[int] = ()) -> Ids:
+        """The `n` likeliest tokens that can come next, or all where there are fewer, in order of their numbers.
+
+        logits: float32 [n_vocab]. also: tokens that are looked at, too, however unlikely. Raises ConfigError if there
+        is none.
+        """
+        able = self._with_fitting_start()
+        if self._may_end:
+            able = np.union1d(able, self._ends)
+        able = able[np.isfinite(logits[able])]
+        found = [token for token in also if self.allows(token) and np.isfinite(logits[token])]
+        chunk, n_left, before = 2 * n + 16, n, self._matcher.work
+        while len(able) and n_left > 0:
+            if len(able) > chunk:
+                order = np.argpartition(-logits[able], chunk)
+                looked_at, able = able[order[:chunk]], able[order[chunk:]]
+            else:
+                looked_at, able = able, able[:0]
+            looked_at = looked_at[np.argsort(-logits[looked_at], kind="stable")]
+            for token in looked_at.tolist():
+                if n_left > 0 and self.allows(token):
+                    found.append(token)
+                    n_left -= 1
+                if self._matcher.work - before > _MOST_WORK:
+                    raise ConfigError("the grammar takes too long to look through; write it with fewer readings")
+            chunk *= 4
+        if not found:
+            raise ConfigError("the grammar allows nothing that this model could say next; change the grammar")
+        return np.unique(np.array(found, np.intp))
+
+    @property
+    def _may_end(self) -> bool:
+        return not self._part and self._matcher.accepts(self._state)
+
+    def _with_fitting_start(self) -> Ids:
+        """Tokens of which the first character can come next, or is not known."""
+        firsts = self._vocabulary.firsts
+        fits = firsts == _BROKEN
+        if not self._part:
+            for chars in self._matcher.classes(self._state):
+                for first, last in chars.ranges:
+                    fits[np.searchsorted(firsts, first) : np.searchsorted(firsts, last, "right")] = True
+        return np.flatnonzero(fits[self._vocabulary.first_of])
+
+    def _after(self, token: int) -> tuple[int, bytes] | None:
+        """The state behind a token, and what it leaves of a character; None if it cannot come."""
+        text = None if self._part else self._vocabulary.texts[token]
+        part = b""
+        if text is None:
+            try:
+                text, part = _whole(self._part + self._vocabulary.pieces[token])
+            except UnicodeDecodeError:
+                return None
+        state = self._matcher.after(self._state, text)
+        if state == DEAD or (part and not self._can_become(state, part)):
+            return None
+        return state, part
+
+    def _can_become(self, state: int, part: bytes) -> bool:
+        """Whether a character that begins with these bytes can come."""
+        n = 2 if part[0] < 0xE0 else 3 if part[0] < 0xF0 else 4
+        low, high = (_code_point(part + fill * (n - len(part))) for fill in (b"\x80", b"\xbf"))
+        low, high = max(low, _LEAST[n]), min(high, 0x10FFFF)  # UTF-8 is never longer than it must be
+        return any(chars.meets(low, high) for chars in self._matcher.classes(state))
+
+
+def _text(piece: bytes) -> str | None:
+    """None for bytes that are no text of their own."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _whole(data: bytes) -> tuple[str, bytes]:
+    """The characters of `data`, and the bytes of one that is not complete. Raises UnicodeDecodeError."""
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    return decoder.decode(data), decoder.getstate()[0]
+
+
+def _code_point(data: bytes) -> int:
+    """What a UTF-8 sequence stands for, valid or not."""
+    point = data[0] & (0x7F >> len(data))
+    for byte in data[1:]:
+        point = point << 6 | byte & 0x3F
+    return point
