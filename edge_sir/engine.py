@@ -5,7 +5,7 @@ one contract suite (tests/contract) runs on both.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -145,9 +145,9 @@ class SamplingParams:
         """The grammar and the biases as they are kept, whether they come from a caller or out of JSON."""
         if isinstance(self.grammar, Mapping):
             object.__setattr__(self, "grammar", Grammar(**self.grammar))
-        given = self.logit_bias
+        given: Any = self.logit_bias
         try:
-            pairs: Iterable[tuple[int, float]] = given.items() if isinstance(given, Mapping) else given
+            pairs = given.items() if isinstance(given, Mapping) else given
             biases = tuple((int(token), float(bias)) for token, bias in pairs)
         except (TypeError, ValueError, OverflowError):
             raise ConfigError("logit_bias gives tokens, by their numbers, a number each") from None
@@ -158,14 +158,14 @@ class SamplingParams:
     def biased(self, logits: Row) -> Row:
         """`logits` float32 [n_vocab] with what is added to some; a copy where that is anything."""
         if self.logit_bias:
-            tokens, biases = zip(*self.logit_bias, strict=True)
             logits = logits.copy()
-            np.add.at(logits, np.array(tokens, np.intp), np.array(biases, np.float32))
+            for token, bias in dict(self.logit_bias).items():
+                logits[token] += bias
         return logits
 
     def check_vocabulary(self, n_vocab: int) -> None:
         """Raises ConfigError for a bias of a token that is none of `n_vocab`, and for a grammar that is wrong."""
-        over = [token for token, _ in self.logit_bias if token >= n_vocab]
+        over = [token for token in dict(self.logit_bias) if token >= n_vocab]
         if over:
             raise ConfigError(f"logit_bias names token {over[0]}; the last of this model is {n_vocab - 1}")
         if self.grammar is not None:

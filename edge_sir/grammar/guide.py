@@ -46,16 +46,17 @@ class Grammar:
 class Vocabulary:
     """The tokens of a model as texts, ready to be looked through.
 
-    pieces: by token, its bytes, empty for a control token. is_end: whether a token ends a generation.
+    pieces: by token, its bytes, empty for a control token. is_end: whether a token ends a generation. One that spells a
+    NUL fits nothing, as in llama.cpp.
     """
 
     def __init__(self, pieces: Sequence[bytes], is_end: Callable[[int], bool]) -> None:
-        self.pieces = pieces
+        self.pieces = [b"" if b"\0" in piece else piece for piece in pieces]
         self.ends = frozenset(token for token in range(len(pieces)) if is_end(token))
-        self.texts = [_text(piece) for piece in pieces]
+        self.texts = [_text(piece) for piece in self.pieces]
         firsts = [
             _EMPTY if not piece or token in self.ends else _BROKEN if text is None else ord(text[0])
-            for token, (piece, text) in enumerate(zip(pieces, self.texts, strict=True))
+            for token, (piece, text) in enumerate(zip(self.pieces, self.texts, strict=True))
         ]
         self.firsts, self.first_of = np.unique(np.array(firsts, np.int64), return_inverse=True)
 
@@ -165,6 +166,8 @@ class Guide:
         n = 2 if part[0] < 0xE0 else 3 if part[0] < 0xF0 else 4
         low, high = (_code_point(part + fill * (n - len(part))) for fill in (b"\x80", b"\xbf"))
         low, high = max(low, _LEAST[n]), min(high, 0x10FFFF)  # UTF-8 is never longer than it must be
+        if low > high or (low >= 0xD800 and high <= 0xDFFF):  # halves of a pair stand for nothing alone
+            return False
         return any(chars.meets(low, high) for chars in self._matcher.classes(state))
 
 

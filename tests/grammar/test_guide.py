@@ -120,3 +120,15 @@ def test_a_grammar_that_takes_too_long_is_an_error() -> None:
         for _ in range(400):
             texts(guide)
             guide.accept(PIECES.index("a"))
+
+
+def test_no_part_of_a_character_comes_that_nothing_can_complete() -> None:
+    """Any byte that may come can be followed until a character is whole."""
+    for seed in range(300):
+        rng, guide = np.random.default_rng(seed), guide_for("[^a-z]{2}")
+        for _ in range(9):
+            token = int(rng.choice(guide.best(np.zeros(len(BYTES), np.float32), len(BYTES))))
+            if token == END:
+                break
+            guide.accept(token)
+        assert token == END
