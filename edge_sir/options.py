@@ -31,7 +31,7 @@ _SAMPLING = SamplingParams()
 _PLAIN = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 _OF_TEMPLATES = ("messages", "add_generation_prompt", "bos_token", "eos_token")  # set by edge-sir itself
-_OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
+_OTHER_ENV = ("API_KEY", "CONFIG", "MODELS_DIR")  # read elsewhere, no options
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 

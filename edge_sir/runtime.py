@@ -140,7 +140,7 @@ class Model:
             self.native, self.loaded = load_measured(found.path, gpu_layers=options.gpu_layers, header=self.header)
         self.codec: TextCodec = LlamaText(self.native)
         self._template_source = found.chat_template or self.header.chat_template
-        self._stop = () if options.chat_template else found.stop
+        self.stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
         self._ways: dict[tuple[int, int], Way] = {}  # by how many dialogues there may be, and what each holds meanwhile
@@ -253,10 +253,10 @@ class Model:
             self.codec,
             self._with_arguments(merged.template_args),
             merged,
-            self._stop,
+            self.stop,
             self.header.n_ctx_train,
             self.path.name,
-            lambda: self._recall_encoder,
+            lambda: self.recall_encoder,
         )
 
     @contextmanager
@@ -401,12 +401,12 @@ class Model:
         wanted = None if tools is None else Tools.of(tools)
         if named is not None:
             named.check_model(self.header.fingerprint, self.path.name)
-            saver = named.saver(self._named_as(options), self.header.fingerprint)
+            saver = named.saver(self.named_as(options), self.header.fingerprint)
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
         recall = recall_mode(options.recall, policy)
         dense = recall != "off" and options.recall_index == "dense"
-        recall_encoder = self._recall_encoder if dense else None  # before memory is taken: it may not be installed
+        recall_encoder = self.recall_encoder if dense else None  # before memory is taken: it may not be installed
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
         try:
             engine = self.open_engine(max(n_cells, 0 if named is None else named.n_cells))
@@ -425,7 +425,7 @@ class Model:
                 n_cells,
                 sampling=options.sampling,
                 max_tokens=options.max_tokens,
-                stop=(*options.stop, *self._stop),
+                stop=(*options.stop, *self.stop),
                 system=options.system,
                 positions=options.positions,
                 on_evict=on_evict,
@@ -454,12 +454,12 @@ class Model:
         return chat
 
     @cached_property
-    def _recall_encoder(self) -> "SentenceEncoder":
+    def recall_encoder(self) -> "SentenceEncoder":
         from edge_sir.recall.dense import MiniLm
 
         return MiniLm()
 
-    def _named_as(self, options: Options) -> str:
+    def named_as(self, options: Options) -> str:
         """By which name another process finds this model."""
         name = options.model
         is_file = hub.parse(name) is None and isinstance(models.find_model(name), Path)

@@ -278,6 +278,21 @@ class Chat(Conversation):
         """
         self._kept().snapshot()
 
+    def keep_evicted_since(self, message: int) -> None:
+        """What was evicted since the message with this id was said goes to disk, as far as its cells are kept.
+
+        So whoever goes on with a copy of the session from there has it again. Raises StoreError if the disk fails,
+        ConfigError for a chat that is no session.
+        """
+        turn = next((m.turn for m in self.transcript if m.id == message), self.session.turn)
+        log = self.evictions
+        self._kept().keep_cells(log.away(log.first_of(turn + 1))["born"])
+
+    def drop_unsent(self) -> None:
+        """What the user said and got no reply to does not go in with the next message."""
+        self._check_open()
+        self._unsent.clear()
+
     def _kept(self) -> "Saver":
         if self._saver is None:
             raise ConfigError("this chat is no session: start it with --session NAME")

@@ -23,7 +23,7 @@ from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError, StateError
 from edge_sir.memory.memory import MemoryControl, TakenBack
-from edge_sir.memory.transcript import Transcript
+from edge_sir.memory.transcript import Message, Transcript
 from edge_sir.session import Positions, Session, SessionState
 from edge_sir.text.boundaries import TextBorders
 from edge_sir.text.calls import with_calls
@@ -247,21 +247,35 @@ class Conversation:
         a system message is always pinned. calls: of tools, that an assistant's message makes. Raises BudgetError, with
         nothing changed, for a pinned message that does not fit, and for any where the policy never evicts.
         """
-        self._check_open()
         if role not in _MESSAGE_ROLES:
             raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
+        return self._add(role, text, pinned=pinned or role == "system", calls=calls)
+
+    def add_note(self, text: str) -> int:
+        """Takes a system message in that is no system prompt; returns its turn.
+
+        It belongs to the running turn, and is evicted, taken back and forgotten as what a user says. As `add`.
+        """
+        return self._add("system", text, is_note=True)
+
+    def _add(
+        self, role: str, text: str, *, pinned: bool = False, is_note: bool = False, calls: Sequence[ToolCall] = ()
+    ) -> int:
+        self._check_open()
         _check_text(text)
         self._close_open_reply()
-        pinned = pinned or role == "system"
         if calls and role != "assistant":
             raise ConfigError(f"a message of a {role} calls no tools")
         parts = self._encoder.message(role, text, first=not self._spoken, calls=calls)
+        if is_note:
+            parts = [("user" if part == "system" else part, tokens) for part, tokens in parts]
         if pinned:
             self.session.room.check_pins(_n_tokens(parts), f"this {role} message")
         self.session.room.check_incoming(self.session.n_pending + _n_tokens(parts))
         with shield():
             # A system prompt has its turn for itself: neither undo nor forget reaches it.
-            if role == "user" or (role != "system" and self.session.turn == self.system_turn):
+            is_said = role != "system" or is_note
+            if role == "user" or (is_said and self.session.turn == self.system_turn):
                 self._begin_turn()
             self.transcript.add(self.session.turn, role, with_calls(text, calls), self._feed(parts, pinned))
             self._spoken = True
@@ -277,6 +291,41 @@ class Conversation:
         What was evicted meanwhile is put back, as by `Chat.undo`.
         """
         return self._take_back(turn).n_tokens
+
+    def go_back(self, message: int) -> TakenBack:
+        """Drops all that was said after the message with this id of the transcript, as if never said.
+
+        The system prompt in force stays. What older turns gave up since the next turn began is put back, as by
+        `truncate`. A turn that is under way is over. Raises ConfigError if there is no such message.
+        """
+        self._check_open()
+        found = next((m for m in self.transcript if m.id == message), None)
+        if found is None:
+            raise ConfigError(f"this conversation has no message {message}")
+        if not self._goes_on_after(found):
+            return TakenBack()
+        has_prompt = self._has_prompt and self.system_turn > found.turn
+        with shield():
+            self._drop_turn("its turn was taken back")
+            taken = TakenBack()
+            if self.session.turn > found.turn:
+                first = self._memory.evictions.first_of(found.turn + 1)
+                taken = self._memory.take_back(found.turn + 1, first)
+            if self._goes_on_after(found):
+                self._memory.take_back_after(message)
+            if has_prompt:  # the prompt in force went with the tail
+                self._put_system(self._encoder, self.system)
+        self._drain()
+        return taken
+
+    def _goes_on_after(self, message: Message) -> bool:
+        """Whether anything but the system prompt in force came after it."""
+        prompt_turn = self.system_turn if self._has_prompt else 0
+        ledger = self.session.ledger
+        is_later = (ledger["message"] > message.id) & ((ledger["turn"] != prompt_turn) | (prompt_turn == 0))
+        is_said = any(m.id > message.id and not (prompt_turn and m.turn == prompt_turn) for m in self.transcript)
+        is_running = self._turn is not None and self._turn.phase != "done"
+        return is_running or is_said or bool(is_later.any()) or self.session.turn > max(message.turn, prompt_turn)
 
     def _take_back(self, turn: int) -> TakenBack:
         self._check_open()
@@ -337,14 +386,39 @@ class Conversation:
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] | None = None,
+        begun: str = "",
         **more: Unpack[More],
     ) -> Turn:
-        """One turn, for the caller to drive: the message is fed, nothing is decoded yet. As `stream`."""
+        """One turn, for the caller to drive: the message is fed, nothing is decoded yet. As `stream`.
+
+        begun: how the reply begins; that is read, and what is written goes on from it.
+        """
         self._check_open()
         _check_text(text)
-        terms = self._terms(sampling, max_tokens, stop, **more)
+        terms = self._terms(sampling, max_tokens, stop, begun, **more)
         self._unsent.append(text)
-        return self._begin(terms, 0)
+        return self._begin(terms, 0, begun)
+
+    def answer(
+        self,
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        begun: str = "",
+        is_again: bool = False,
+        **more: Unpack[More],
+    ) -> Turn:
+        """A reply to what was said last and has none, in the same turn, for the caller to drive. As `turn`.
+
+        What was said is a user's message whose reply was taken back (`go_back`), or anything that `add` took in.
+        is_again: another reply was there before, and other draws are made. Raises ConfigError if nothing was said.
+        """
+        self._check_open()
+        if not self._spoken:
+            raise ConfigError("nothing was said yet that could be answered")
+        terms = self._terms(sampling, max_tokens, stop, begun, **more)
+        return self._begin(terms, self._tries + 1 if is_again else 0, begun)
 
     @property
     def awaits(self) -> bool:
@@ -363,6 +437,7 @@ class Conversation:
         sampling: SamplingParams | None,
         max_tokens: int | None,
         stop: Sequence[str] | None,
+        begun: str = "",
         **more: Unpack[More],
     ) -> Terms:
         n_most = self.max_tokens if max_tokens is None else max_tokens
@@ -374,9 +449,9 @@ class Conversation:
         if not isinstance(sampling, SamplingParams | None):
             raise ConfigError(f"sampling is a SamplingParams, not {type(sampling).__name__}")
         terms = Terms(sampling or self.sampling, n_most, tuple(texts))
-        return terms_with(terms, more, self.tools, self.engine.spec.n_vocab)
+        return terms_with(terms, more, self.tools, self.engine.spec.n_vocab, begun)
 
-    def _begin(self, terms: Terms, tries: int) -> Turn:
+    def _begin(self, terms: Terms, tries: int, begun: str = "") -> Turn:
         """Begins a turn with all that is unsent and opens the reply to it; nothing is decoded yet."""
         self._check_open()
         self._close_open_reply()
@@ -392,8 +467,10 @@ class Conversation:
         except EdgeSirError:  # what is refused now would be refused again with the next message
             self._unsent.clear()
             raise
+        asked = "\n".join(text for text, _ in said) or self._said_last()
         with shield():
-            self._begin_turn(n_reply)
+            if said or session.turn == self.system_turn:
+                self._begin_turn(n_reply)
             for text, parts in said:
                 self.transcript.add(session.turn, "user", text, self._feed(parts))
             self._unsent.clear()
@@ -408,12 +485,18 @@ class Conversation:
                 reply_id,
                 n_evicted_before=n_evicted,
                 on_written=lambda text: self._note_reply(turn, text, reply_id),
+                begun=begun,
             )
             self.owner.hold(self._turn)
         self._settle_saver()
         if self._recall is not None:
-            self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said), encoder)
+            self._turn.recalled = self._recall.begin(asked, encoder)
         return self._turn
+
+    def _said_last(self) -> str:
+        """What a reply that no new message asks for is asked by."""
+        last = self.transcript.last
+        return "" if last is None or last.role in ("assistant", "system") else last.text
 
     def _note_reply(self, turn: int, text: str, id: int) -> None:
         self.transcript.add(turn, "assistant", text, id)
@@ -479,16 +562,17 @@ class Conversation:
         self._spoken, self.system_turn, self._cut_turn = False, 0, 0
         self._open()
 
-    def set_system(self, text: str) -> None:
-        """Gives the conversation another system prompt; the old one is removed, and its tools stay.
+    def set_system(self, text: str, tools: Sequence[Mapping[str, Any]] | str | Tools | None = None) -> None:
+        """Gives the conversation another system prompt; the old one is removed. tools: other tools, None for the same.
 
         In mid-conversation the new one stands where it was given, in a turn of its own, and is pinned.
         An empty one just removes the old one. Raises BudgetError, with nothing changed, if it does not fit.
         """
         self._check_open()
+        found = self.tools if tools is None else Tools.of(tools)
         self._close_open_reply()
         system = _prompt(text)
-        self._put_system(MessageEncoder(self.codec, self.template, system, self.tools), system)
+        self._put_system(MessageEncoder(self.codec, self.template, system, found), system)
         self._drain()
 
     def set_tools(self, tools: Sequence[Mapping[str, Any]] | str | Tools | None) -> None:
@@ -496,11 +580,7 @@ class Conversation:
 
         None, or an empty list, for no tools. Raises ConfigError, and BudgetError, with nothing changed.
         """
-        self._check_open()
-        found = Tools.of(tools)
-        self._close_open_reply()
-        self._put_system(MessageEncoder(self.codec, self.template, self.system, found), self.system)
-        self._drain()
+        self.set_system(self.system or "", Tools.of(tools))
 
     @property
     def _has_prompt(self) -> bool:

@@ -27,8 +27,8 @@ class More(TypedDict, total=False):
     tool: str
 
 
-def terms_with(terms: Terms, more: More, tools: Tools, n_vocab: int) -> Terms:
-    """The terms with what else is asked for. Raises ConfigError for what cannot be had."""
+def terms_with(terms: Terms, more: More, tools: Tools, n_vocab: int, begun: str = "") -> Terms:
+    """The terms with what else is asked for. begun: how the reply begins. Raises ConfigError for what cannot be had."""
     if unknown := sorted(more.keys() - More.__annotations__.keys()):
         raise ConfigError(
             f"a reply cannot be asked for with '{unknown[0]}'; {', '.join(More.__annotations__)} are known"
@@ -40,7 +40,7 @@ def terms_with(terms: Terms, more: More, tools: Tools, n_vocab: int) -> Terms:
     if more.get("logit_bias"):
         sampling = replace(sampling, logit_bias=more["logit_bias"])
     if grammars:
-        sampling = replace(sampling, grammar=Grammar(grammars[0]))
+        sampling = replace(sampling, grammar=Grammar(grammars[0], begun))
     sampling.check_vocabulary(n_vocab)
     top = more.get("top_logprobs")
     if top is not None and not (isinstance(top, int) and 0 <= top <= _MOST_LOGPROBS):

@@ -55,7 +55,8 @@ class Turn:
 
     encoder: knows the reply's form. message: the reply's number in the ledger. n_evicted_before: evicted tokens before
     this turn. on_written: called with the answer once no more of it will come. given: gives the reply, once what was
-    said is read, where it is not drawn. phase: what is decoded at present. recalled: what came back for it.
+    said is read, where it is not drawn. begun: how the reply begins: that is read and not drawn, is in its text, and
+    nothing of it is shown. phase: what is decoded at present. recalled: what came back for it.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Turn:
         n_evicted_before: int = 0,
         on_written: Callable[[str], None] = lambda _: None,
         given: Callable[[], Tokens] | None = None,
+        begun: str = "",
     ) -> None:
         self.number = session.turn
         self.owner = session.owner
@@ -80,11 +82,11 @@ class Turn:
         form = self._form
         self._text = ReplyText(terms.stop, thinking=form.thinking, tags=form.tags, lead=form.lead)
         self._ends = form.ends | {token for text in terms.stop if (token := encoder.control_token(text)) is not None}
-        self._calls = CallReader(terms.tools)
+        self._calls = CallReader(terms.tools, begun)
         self._drawn: list[Drawn] = []
         self._grammar: Grammar | None = None  # which begins behind the thought
         self._n_answer = self._n_thought = 0
-        self._on_written, self._given = on_written, given
+        self._on_written, self._given, self._begun = on_written, given, begun
         self._n_most = terms.max_tokens
         self._n_drawn = self._n_undecoded = 0
         self._n_evicted_before = n_evicted_before
@@ -127,6 +129,8 @@ class Turn:
                 return self._write_given(self._given())
             if self.phase == "reading":
                 self._begin_writing()
+                if self._begun:
+                    return self._write_beginning()
             return self._write()
 
     @property
@@ -144,7 +148,11 @@ class Turn:
     @property
     def drawn(self) -> tuple[Drawn, ...]:
         """The answer's tokens so far with their log-probabilities, if they were asked for."""
-        return tuple(self._drawn)
+        return self.drawn_from(0)
+
+    def drawn_from(self, n: int) -> tuple[Drawn, ...]:
+        """As `drawn`, without the first `n`."""
+        return tuple(self._drawn[n:])
 
     def cancel(self) -> None:
         """Ends the reply here: what was said of it stays, and its end marker is still to be read."""
@@ -179,8 +187,9 @@ class Turn:
         sampling = self._terms.sampling
         if sampling.grammar is not None:
             grammar = replace(sampling.grammar, ends=tuple(sorted(self._ends)))
-            self._grammar = grammar if self._form.thinking else None
-            sampling = replace(sampling, grammar=None if self._form.thinking else grammar)
+            thinks = self._form.thinking and not self._begun
+            self._grammar = grammar if thinks else None
+            sampling = replace(sampling, grammar=None if thinks else grammar)
         session.start_sampler(sampling)
         self.phase = "writing"
 
@@ -230,6 +239,14 @@ class Turn:
         said = self._encoder.continue_reply(left, text.before_stop)
         session.feed(said, "assistant")
         self._n_answer += len(said) + len(self._rows("assistant")) - n_before
+
+    def _write_beginning(self) -> list[Piece]:
+        """Feeds the given beginning of the reply: what is drawn follows it."""
+        tokens = self._encoder.continue_reply("", self._begun)
+        self._text.begin(self._begun)
+        self._session.feed(tokens, "assistant")
+        self._n_answer += len(tokens)
+        return [] if len(tokens) else self._write()
 
     def _write_given(self, tokens: Tokens) -> list[Piece]:
         self.phase = "writing"

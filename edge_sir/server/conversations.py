@@ -46,5 +46,11 @@ class Conversations(Protocol):
         once another request has ended. Raises UserError.
         """
 
+    def rest(self) -> float | None:
+        """Called while there is nothing to do: saves what takes a moment.
+
+        Returns after how many seconds it wants to be called again if there is nothing to do still; None for not at all.
+        """
+
     def close(self) -> None:
         """Saves what is to be saved, and frees all."""

@@ -110,12 +110,26 @@ class Worker:
 
     def _wait(self) -> bool:
         """Until there is something to do; False once all is done for good."""
+        rest_s: float | None = 0.0
+        while self._is_idle(rest_s):
+            rest_s = self._rest()
         with self._changed:
-            while not self._live and not self._may_begin and self._stop_by is None:
-                self._changed.wait()
             if self._stop_by is not None:
                 self._refuse_waiting()
             return bool(self._live) or self._stop_by is None
+
+    def _is_idle(self, most_s: float | None) -> bool:
+        """Waits for so long, None for ever, and says whether there is still nothing to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._live or self._may_begin or self._stop_by is not None, most_s)
+            return not (self._live or self._may_begin or self._stop_by is not None)
+
+    def _rest(self) -> float | None:
+        try:
+            return self._conversations.rest()
+        except Exception:  # nobody waits for it
+            _log.exception("what is done at rest failed")
+            return None
 
     def _begin_waiting(self) -> None:
         with self._changed:

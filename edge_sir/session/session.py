@@ -279,6 +279,16 @@ class Session(RecallableRows):
             self.turn = turn - 1
         return n
 
+    def rewind_to(self, message: int) -> int:
+        """Drops what was fed after the message of that number, in the running turn; returns how many tokens.
+
+        Other turns stay: `truncate` comes before.
+        """
+        self.end_recall()
+        with shield():
+            self.discard_pending()
+            return self.rewind(int((self.ledger["message"] > message).sum()))
+
     def rewind(self, n: int, back: Sequence[SavedPassage] = ()) -> int:
         """Drops the `n` newest resident tokens, and decodes the one before again for its logits.
 

@@ -10,7 +10,7 @@ from edge_sir.store.failures import VERIFY
 from edge_sir.store.folding import fold, to_utf8
 from edge_sir.store.values import StoredMessage
 
-__all__ = ["add", "all_of", "broken_links", "drop_all", "path_of", "reword", "take_back"]
+__all__ = ["add", "all_of", "broken_links", "copy_path", "drop_all", "path_of", "reword", "take_back"]
 
 _ROOT = bytes(32)
 _COLUMNS = (
@@ -68,6 +68,26 @@ def add(
         assert parent is not None
         new.append((parent, text))
     for id, text in new:  # last: any statement that may be undone alone would write the index once more
+        _index(connection, id, text)
+
+
+def copy_path(connection: sqlite3.Connection, source: int, target: int, last: int) -> None:
+    """Copies the present path of a session, up to the message of that number, into one in which nothing was said."""
+    found = connection.execute(
+        f"SELECT m.conversation, depth, number, turn, role, said, hash, text, folded {_FROM}"
+        " AND m.conversation = s.conversation AND NOT taken_back AND number <= ? ORDER BY depth",
+        (source, last),
+    ).fetchall()
+    parent, new = None, []
+    for conversation, depth, number, turn, role, said, hash, text, folded in found:
+        parent = connection.execute(
+            "INSERT INTO messages (session, conversation, depth, parent, number, turn, role, said, hash, text, folded)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (target, conversation, depth, parent, number, turn, role, said, hash, text, folded),
+        ).lastrowid
+        assert parent is not None
+        new.append((parent, text))
+    for id, text in new:
         _index(connection, id, text)
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "fork",
     "name",
     "path",
+    "renumber",
     "replies",
     "served",
     "set_prompt",
@@ -175,6 +176,11 @@ def fork(connection: sqlite3.Connection, session: int, node: int) -> int:
         raise ValueError(f"there is no message {node}")
     new = [NewNode(n.role, n.content, n.n_chars, n.chain, n.number) for n in copied]
     return add(connection, session, None, new)[-1]
+
+
+def renumber(connection: sqlite3.Connection, node: int, number: int) -> None:
+    """The message was read again, and has another number in the transcript."""
+    connection.execute("UPDATE nodes SET number = ? WHERE id = ?", (number, node))
 
 
 def set_tip(connection: sqlite3.Connection, session: int, tip: int | None) -> None:

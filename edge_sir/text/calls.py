@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from edge_sir.text.reply import Piece, ToolCall
 
-__all__ = ["CALL_TAGS", "CallReader", "call_text", "with_calls"]
+__all__ = ["CALL_TAGS", "CallReader", "call_text", "split_calls", "with_calls"]
 
 CALL_TAGS = ("<tool_call>", "</tool_call>")
 """What surrounds a call, as Hermes, Qwen and others write it."""
@@ -38,6 +38,13 @@ _BEGINNING = 2048  # characters, in which the longest name has come
 _NEVER = 2**62  # behind all that is found: -1 modulo it
 
 
+def split_calls(text: str, names: Collection[str]) -> tuple[str, tuple[ToolCall, ...]]:
+    """What a reply says, and its calls of tools with these names."""
+    reader = CallReader(names)
+    shown = [*reader.push([Piece(text, "assistant")]), *reader.finish()]
+    return "".join(piece.text for piece in shown), tuple(reader.calls)
+
+
 @dataclass(frozen=True, slots=True)
 class _Broken:
     """What stands in a call and is none. is_open: a string in it is not closed, so that the tag may be its content."""
@@ -50,17 +57,17 @@ class CallReader:
 
     JSON that is a call and nothing else is one without tags, too: in a block, or at the beginning. names: of the tools
     that can be called; a call of another one is text, and so is one that cannot be read. With no names all is text.
-    calls: those that came. text: the answer without them.
+    begun: what stands there of the answer already. calls: those that came. text: the answer without them.
     """
 
-    def __init__(self, names: Collection[str]) -> None:
+    def __init__(self, names: Collection[str], begun: str = "") -> None:
         self._names = frozenset(names)
         self._beginnings = tuple(f'{{"name":"{name}"' for name in names)
         self._held = ""
         self._inside: tuple[str, str] | None = None  # the form of the call that was begun
-        self._blanks_of = ""  # held back behind text: before a call they are no part of the answer
+        self._blanks_of = begun[len(begun.rstrip()) :]  # held back: before a call they are no part of it
         self.calls: list[ToolCall] = []
-        self.text = ""
+        self.text = begun.rstrip()
 
     def push(self, pieces: Sequence[Piece]) -> list[Piece]:
         """What can be shown once these pieces came."""

@@ -187,6 +187,12 @@ class ReplyText:
         self._raw += self._decoder.decode(data)
         return self._advance(False)
 
+    def begin(self, text: str) -> None:
+        """The answer begins with this text, of which nothing is shown. It comes before the first token."""
+        self._raw = text
+        self._shown, self._answer_at, self._answering, self._may_close = len(text), 0, bool(text.strip()), False
+        self._thought_at = None
+
     def finish(self) -> list[Piece]:
         """No more will come: what was held back."""
         self._raw += self._decoder.decode(b"", True)

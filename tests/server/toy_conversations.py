@@ -48,6 +48,9 @@ class ToyConversations:
         self.busy.add(session)
         return ToyAnswering(self, session, match, chat, text, asked)
 
+    def rest(self) -> float | None:
+        return None
+
     def close(self) -> None:
         self.closed.set()
 
