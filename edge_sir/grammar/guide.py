@@ -13,7 +13,7 @@ from edge_sir.grammar.matcher import DEAD, Matcher
 
 __all__ = ["Grammar", "Guide", "Vocabulary"]
 
-_MOST_WORK = 1_000_000  # items of the matcher for one draw; a JSON schema takes some hundreds
+_MOST_WORK = 200_000  # items of the matcher for one draw; a JSON schema takes some hundreds
 _LEAST = {2: 0x80, 3: 0x800, 4: 0x10000}
 _BROKEN, _EMPTY = -2, -1  # in place of a first character: a part of one, and none at all
 

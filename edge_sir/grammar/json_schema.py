@@ -195,7 +195,7 @@ class SchemaRules:
             if not isinstance(schema["pattern"], str):
                 raise ConfigError("'pattern' of a JSON schema must be text")
             return self._add(f'"\\"" {string_of_pattern(schema["pattern"])} "\\""')
-        if (name := schema.get("format")) in _FORMATS and isinstance(name, str):
+        if isinstance(name := schema.get("format"), str) and name in _FORMATS:
             self._formats[name] = None
             return self._add(f'"\\"" {name} "\\""')
         least, most = _bounds(schema, "minLength", "maxLength")
@@ -322,7 +322,7 @@ def _number(schema: Mapping[str, Any], name: str, step: int, *, exclusive: bool)
     value = schema.get(name)
     if value is None or isinstance(value, bool):
         return None
-    if not isinstance(value, int | float) or value != value or abs(value) > 10**15:
+    if not isinstance(value, int | float) or not abs(value) <= 10**15:
         raise ConfigError(f"'{name}' of a JSON schema is {_short(value)}; it must be a number of at most 15 digits")
     inner = -(-value // 1) if step > 0 else value // 1
     return int(inner) + (step if exclusive and inner == value else 0)
