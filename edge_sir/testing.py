@@ -23,7 +23,8 @@ from edge_sir.core.sealed import seal, unseal
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, Row, SamplingParams, Slice, SliceResult, Tokens
 from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
-from edge_sir.grammar.guide import Guide, Vocabulary
+from edge_sir.grammar.guide import Guide
+from edge_sir.grammar.vocabulary import Vocabulary
 
 __all__ = ["ByteTokenizer", "ToyEngine", "ToySampler"]
 

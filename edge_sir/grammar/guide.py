@@ -1,7 +1,7 @@
 """Which tokens of a vocabulary can come next, so that a text fits a grammar."""
 
 import codecs
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from edge_sir.errors import ConfigError
 from edge_sir.grammar.gbnf import parse_gbnf
 from edge_sir.grammar.matcher import DEAD, Matcher
+from edge_sir.grammar.vocabulary import Vocabulary
 
-__all__ = ["Grammar", "Guide", "Vocabulary"]
+__all__ = ["Grammar", "Guide"]
 
 _MOST_WORK = 200_000  # items of the matcher for one draw; a JSON schema takes some hundreds
 _LEAST = {2: 0x80, 3: 0x800, 4: 0x10000}
-_BROKEN, _EMPTY = -2, -1  # in place of a first character: a part of one, and none at all
+_MOST_NODES = 3000  # of the tree of tokens; beyond it is quicker to look at the likeliest
 
 Ids = NDArray[np.intp]
+Row = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +45,6 @@ class Grammar:
             raise ConfigError("what the reply begins with does not fit the grammar; change one of them")
 
 
-class Vocabulary:
-    """The tokens of a model as texts, ready to be looked through.
-
-    pieces: by token, its bytes, empty for a control token. is_end: whether a token ends a generation. One that spells a
-    NUL fits nothing, as in llama.cpp.
-    """
-
-    def __init__(self, pieces: Sequence[bytes], is_end: Callable[[int], bool]) -> None:
-        self.pieces = [b"" if b"\0" in piece else piece for piece in pieces]
-        self.ends = frozenset(token for token in range(len(pieces)) if is_end(token))
-        self.texts = [_text(piece) for piece in self.pieces]
-        firsts = [
-            _EMPTY if not piece or token in self.ends else _BROKEN if text is None else ord(text[0])
-            for token, (piece, text) in enumerate(zip(self.pieces, self.texts, strict=True))
-        ]
-        self.firsts, self.first_of = np.unique(np.array(firsts, np.int64), return_inverse=True)
-
-
 class Guide:
     """Follows drawn tokens through a grammar. vocabulary: of the model that draws. drawn: tokens drawn already.
 
@@ -75,6 +59,7 @@ class Guide:
         self._n_before = grammar.after
         self._state = self._matcher.after(self._matcher.start, grammar.begun)
         self._part = b""  # of a character
+        self._few: dict[int, Ids | None] = {}  # by state: what can come next, None where that is much
         for token in drawn:
             self.accept(token)
 
@@ -103,49 +88,56 @@ class Guide:
             return self._may_end
         return bool(self._vocabulary.pieces[token]) and self._after(token) is not None
 
-    def best(self, logits: NDArray[np.float32], n: int, also: Iterable[int] = ()) -> Ids:
+    def best(self, logits: Row, n: int, also: Iterable[int] = ()) -> Ids:
         """The `n` likeliest tokens that can come next, or all where there are fewer, in order of their numbers.
 
         logits: float32 [n_vocab]. also: tokens that are looked at, too, however unlikely. Raises ConfigError if there
         is none.
         """
-        able = self._with_fitting_start()
-        if self._may_end:
-            able = np.union1d(able, self._ends)
-        able = able[np.isfinite(logits[able])]
-        found = [token for token in also if self.allows(token) and np.isfinite(logits[token])]
-        chunk, n_left, before = 2 * n + 16, n, self._matcher.work
-        while len(able) and n_left > 0:
-            if len(able) > chunk:
-                order = np.argpartition(-logits[able], chunk)
-                looked_at, able = able[order[:chunk]], able[order[chunk:]]
-            else:
-                looked_at, able = able, able[:0]
-            looked_at = looked_at[np.argsort(-logits[looked_at], kind="stable")]
-            for token in looked_at.tolist():
+        fitting = self._fitting()
+        if fitting is None:
+            found = self._likeliest(logits, n, also)
+        else:
+            fitting = np.append(fitting, self._ends) if self._may_end else fitting
+            fitting = fitting[np.isfinite(logits[fitting])]
+            order = np.argpartition(-logits[fitting], n)[:n] if len(fitting) > n else np.arange(len(fitting))
+            found = np.append(fitting[order], np.intersect1d(fitting, np.fromiter(also, np.intp)))
+        if not len(found):
+            raise ConfigError("the grammar allows nothing that this model could say next; change the grammar")
+        return np.unique(found)
+
+    def _fitting(self) -> Ids | None:
+        """All tokens that can come next but ends, in a state where they are few; None where they are many."""
+        if self._part:
+            return np.array([token for token in self._vocabulary.broken if self._after(token) is not None], np.intp)
+        state = self._state
+        if state not in self._few:
+            few = self._vocabulary.tree.fitting(self._matcher, state, _MOST_NODES, _MOST_WORK)
+            if few is not None:
+                few += [token for token in self._vocabulary.broken if self._after(token) is not None]
+            self._few[state] = None if few is None else np.array(few, np.intp)
+        return self._few[state]
+
+    def _likeliest(self, logits: Row, n: int, also: Iterable[int]) -> Ids:
+        """Looks at tokens from the likeliest on, until `n` are found."""
+        found = [token for token in also if np.isfinite(logits[token]) and self.allows(token)]
+        left, chunk, before = np.flatnonzero(np.isfinite(logits)), 2 * n + 64, self._matcher.work
+        n_left = n
+        while len(left) and n_left > 0:
+            order = np.argpartition(-logits[left], chunk) if len(left) > chunk else np.arange(len(left))
+            looked_at, left = left[order[:chunk]], left[order[chunk:]]
+            for token in looked_at[np.argsort(-logits[looked_at], kind="stable")].tolist():
                 if n_left > 0 and self.allows(token):
                     found.append(token)
                     n_left -= 1
                 if self._matcher.work - before > _MOST_WORK:
                     raise ConfigError("the grammar takes too long to look through; write it with fewer readings")
             chunk *= 4
-        if not found:
-            raise ConfigError("the grammar allows nothing that this model could say next; change the grammar")
-        return np.unique(np.array(found, np.intp))
+        return np.array(found, np.intp)
 
     @property
     def _may_end(self) -> bool:
         return not self._part and self._matcher.accepts(self._state)
-
-    def _with_fitting_start(self) -> Ids:
-        """Tokens of which the first character can come next, or is not known."""
-        firsts = self._vocabulary.firsts
-        fits = firsts == _BROKEN
-        if not self._part:
-            for chars in self._matcher.classes(self._state):
-                for first, last in chars.ranges:
-                    fits[np.searchsorted(firsts, first) : np.searchsorted(firsts, last, "right")] = True
-        return np.flatnonzero(fits[self._vocabulary.first_of])
 
     def _after(self, token: int) -> tuple[int, bytes] | None:
         """The state behind a token, and what it leaves of a character; None if it cannot come."""
@@ -169,14 +161,6 @@ class Guide:
         if low > high or (low >= 0xD800 and high <= 0xDFFF):  # halves of a pair stand for nothing alone
             return False
         return any(chars.meets(low, high) for chars in self._matcher.classes(state))
-
-
-def _text(piece: bytes) -> str | None:
-    """None for bytes that are no text of their own."""
-    try:
-        return piece.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 def _whole(data: bytes) -> tuple[str, bytes]:

@@ -22,7 +22,7 @@ from llama_cpp import llama_cpp as lib
 
 from edge_sir._owner import Owner
 from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, ModelFileError, NoSlotError
-from edge_sir.grammar.guide import Vocabulary
+from edge_sir.grammar.vocabulary import Vocabulary
 from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.llama.gguf.header import GGUFHeader
 

@@ -12,7 +12,8 @@ from edge_sir._owner import Owner, owned
 from edge_sir.core.chance import Chance, pick
 from edge_sir.engine import Row, SamplingParams
 from edge_sir.errors import BatchError, ComputeError
-from edge_sir.grammar.guide import Guide, Vocabulary
+from edge_sir.grammar.guide import Guide
+from edge_sir.grammar.vocabulary import Vocabulary
 from edge_sir.llama.native import lib
 
 __all__ = ["LlamaSampler"]

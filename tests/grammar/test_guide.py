@@ -5,8 +5,9 @@ import pytest
 
 from edge_sir.errors import ConfigError
 from edge_sir.grammar.gbnf import parse_gbnf
-from edge_sir.grammar.guide import Grammar, Guide, Vocabulary
+from edge_sir.grammar.guide import Grammar, Guide
 from edge_sir.grammar.matcher import DEAD, Matcher
+from edge_sir.grammar.vocabulary import Vocabulary
 
 PIECES = ["", "", "a", "ab", "b", "abc", " ", "ä", "x", "\n", "日本"]
 BYTES = [*(text.encode() for text in PIECES), *(bytes([b]) for b in range(0x80, 0x100))]
