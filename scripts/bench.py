@@ -10,6 +10,7 @@ from Python, in a context of the same settings.
     bench_restore.py  saved cells that come back          bench_text.py     a megabyte of text
     bench_recall.py   the first token of a turn that recalls
     bench_sessions.py what a session on disk takes        bench_search.py   100,000 messages
+    bench_batch.py    many dialogues at once
 """
 
 import argparse
@@ -25,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bench_batch
 import bench_chat
 import bench_context
 import bench_eval
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         path = ensure_model(args.model, quiet=True).path
         host = _host(setup, path)
-        figures = _measure(setup, path)
+        figures = _batches(setup) if args.part == "batch" else _measure(setup, path)
     except EdgeSirError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
@@ -70,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="What edge-sir costs beside bare llama.cpp.")
     parser.add_argument("--quick", action="store_true", help="fewer repetitions: at most 7 minutes on two cores")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    parser.add_argument("--part", choices=("all", "batch"), default="all", help="batch: many dialogues at once alone")
     parser.add_argument("--model", default=_MODEL, metavar="M", help="name or GGUF file (default: %(default)s)")
     parser.add_argument(
         "--threads",
@@ -101,7 +104,7 @@ def _measure(setup: Setup, path: Path) -> list[Figure]:
     figures.append(bench_eval.evaluation(setup, path))
     figures.append(bench_sessions.saving(setup, setup.pick(24, 60), 4))
     figures += bench_search.searching(setup, setup.pick(3, 10))
-    return figures + _gemma(setup) + _half(setup, copy_speed)
+    return figures + _gemma(setup) + _half(setup, copy_speed) + _batches(setup)
 
 
 def _gemma(setup: Setup) -> list[Figure]:
@@ -139,6 +142,16 @@ def _half(setup: Setup, copy_speed: float) -> list[Figure]:
         model.close()
     recalled = bench_recall.recalling(replace(setup, model=str(path)), setup.pick(14, 42), recall_keys)
     return [*figures, replace(reread, key=keys[2]), *restored, *resumed, *recalled]
+
+
+def _batches(setup: Setup) -> list[Figure]:
+    """Many dialogues at once, on both models."""
+    figures = bench_batch.batches(setup, setup.pick(1, 3))
+    keys = [f"{name}_0.5b" for name in bench_batch.KEYS]
+    path = _here(_HALF)
+    if path is None:
+        return figures + [_missing(key, _HALF) for key in keys]
+    return figures + bench_batch.batches(replace(setup, model=str(path)), setup.pick(1, 3), keys)
 
 
 def _here(name: str) -> Path | None:

@@ -149,15 +149,15 @@ class Bare:
 
 
 class Chain(LlamaSampler):
-    """The product's own sampler chain with llama.cpp's draw, applied to the context's last row by llama.cpp itself."""
+    """The product's own sampler chain with llama.cpp's draw, applied to a row of the context by llama.cpp itself."""
 
     def __init__(self, params: SamplingParams, n_vocab: int) -> None:
         super().__init__(params, np.arange(n_vocab, dtype=np.int32))
         if params.temperature > 0:  # the product draws by itself
             lib.llama_sampler_chain_add(self._chain, lib.llama_sampler_init_dist(params.seed))
 
-    def sample(self, context: object) -> int:  # type: ignore[override]
-        return int(lib.llama_sampler_sample(self._chain, context, -1))
+    def sample(self, context: object, row: int = -1) -> int:  # type: ignore[override]
+        return int(lib.llama_sampler_sample(self._chain, context, row))
 
 
 def prose(codec: TextCodec, n: int, *, seed: int = 0) -> Tokens:

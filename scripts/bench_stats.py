@@ -55,6 +55,16 @@ TARGETS = {
     "snapshot_over_raw_0.5b": ("<=", 1.3),
     "resume_s_0.5b": ("<=", 0.5),
     "state_bytes_over_kv_0.5b": ("<=", 1.1),
+    "batch_speedup": ("", 0.0),
+    "batch_decode_speedup": ("", 0.0),
+    "batch_vs_bare": (">=", 0.92),
+    "scheduler_share": ("<=", 0.04),
+    "shared_prefix_saved": (">=", 0.98),
+    "batch_speedup_0.5b": (">=", 1.6),
+    "batch_decode_speedup_0.5b": (">=", 2.5),
+    "batch_vs_bare_0.5b": (">=", 0.92),
+    "scheduler_share_0.5b": ("<=", 0.04),
+    "shared_prefix_saved_0.5b": (">=", 0.98),
 }
 """Which way and how far each figure should be; "" for one that is only shown."""
 
