@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         from edge_sir.server.app import App, Settings
         from edge_sir.server.limits import Limits
         from edge_sir.server.loaded import loaded_of, served_of
+        from edge_sir.server.manager import Manager
         from edge_sir.server.serve import HttpServer
         from edge_sir.server.stored_conversations import StoredConversations
         from edge_sir.store.folder import StateFolder
@@ -75,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         opened.callback(conversations.close)
         conversations.warm_up()
         limits = Limits(reply_tokens=options.max_tokens) if "max_tokens" in options.model_fields_set else Limits()
-        app = App(conversations, served_of(model), Settings(access=access, limits=limits))
+        manager = Manager(conversations, loaded.fingerprint)
+        app = App(conversations, served_of(model), Settings(access=access, limits=limits), manager)
         server = HttpServer(app, args.host, args.port, lambda address: _say(options, model.path.stem, address))
         with suppress(KeyboardInterrupt):
             server.run_here(listening)

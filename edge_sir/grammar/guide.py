@@ -14,7 +14,7 @@ from edge_sir.grammar.vocabulary import Vocabulary
 
 __all__ = ["Grammar", "Guide"]
 
-_MOST_WORK = 200_000  # items of the matcher for one draw; a JSON schema takes some hundreds
+_MOST_WORK = 100_000  # items of the matcher for one draw; a JSON schema takes some hundreds
 _LEAST = {2: 0x80, 3: 0x800, 4: 0x10000}
 _MOST_NODES = 3000  # of the tree of tokens; beyond it is quicker to look at the likeliest
 
@@ -59,6 +59,7 @@ class Guide:
         self._n_before = grammar.after
         self._state = self._matcher.after(self._matcher.start, grammar.begun)
         self._part = b""  # of a character
+        self._work_until = 0  # of the matcher, for the present draw
         self._few: dict[int, Ids | None] = {}  # by state: what can come next, None where that is much
         for token in drawn:
             self.accept(token)
@@ -94,6 +95,7 @@ class Guide:
         logits: float32 [n_vocab]. also: tokens that are looked at, too, however unlikely. Raises ConfigError if there
         is none.
         """
+        self._work_until = self._matcher.work + _MOST_WORK
         fitting = self._fitting()
         if fitting is None:
             found = self._likeliest(logits, n, also)
@@ -112,7 +114,7 @@ class Guide:
             return np.array([token for token in self._vocabulary.broken if self._after(token) is not None], np.intp)
         state = self._state
         if state not in self._few:
-            few = self._vocabulary.tree.fitting(self._matcher, state, _MOST_NODES, _MOST_WORK)
+            few = self._vocabulary.tree.fitting(self._matcher, state, _MOST_NODES, self._work_until)
             if few is not None:
                 few += [token for token in self._vocabulary.broken if self._after(token) is not None]
             self._few[state] = None if few is None else np.array(few, np.intp)
@@ -121,7 +123,7 @@ class Guide:
     def _likeliest(self, logits: Row, n: int, also: Iterable[int]) -> Ids:
         """Looks at tokens from the likeliest on, until `n` are found."""
         found = [token for token in also if np.isfinite(logits[token]) and self.allows(token)]
-        left, chunk, before = np.flatnonzero(np.isfinite(logits)), 2 * n + 64, self._matcher.work
+        left, chunk = np.flatnonzero(np.isfinite(logits)), 2 * n + 64
         n_left = n
         while len(left) and n_left > 0:
             order = np.argpartition(-logits[left], chunk) if len(left) > chunk else np.arange(len(left))
@@ -130,7 +132,7 @@ class Guide:
                 if n_left > 0 and self.allows(token):
                     found.append(token)
                     n_left -= 1
-                if self._matcher.work - before > _MOST_WORK:
+                if self._matcher.work > self._work_until:
                     raise ConfigError("the grammar takes too long to look through; write it with fewer readings")
             chunk *= 4
         return np.array(found, np.intp)

@@ -37,18 +37,18 @@ class TokenTree:
         self._tokens = [token for _, token in known]
         self._known: dict[Node, tuple[int, dict[str, Node]]] = {}
 
-    def fitting(self, matcher: Matcher, state: int, most: int, most_work: int) -> list[int] | None:
-        """The tokens that can come in a state; None if they begin in more than `most` ways, or take more work."""
+    def fitting(self, matcher: Matcher, state: int, most: int, work_until: int) -> list[int] | None:
+        """The tokens that can come in a state; None if they begin in more than `most` ways, or take too much work."""
         todo: list[tuple[Node, int]] = [((0, len(self._texts), 0), state)]
         found: list[int] = []
-        n_seen, before = 0, matcher.work
+        n_seen = 0
         while todo:
             node, state = todo.pop()
             n_whole, children = self._below(node)
             found += self._tokens[node[0] : node[0] + n_whole]
             chars = _few_chars(matcher, state, len(children))
             n_seen += len(children) if chars is None else len(chars)
-            if n_seen > most or matcher.work - before > most_work:
+            if n_seen > most or matcher.work > work_until:
                 return None
             for char in children if chars is None else chars:
                 child = children.get(char)

@@ -24,11 +24,13 @@ from edge_sir.server.failures import refused_by
 from edge_sir.server.form import Form
 from edge_sir.server.guard import Access, Guard, key_of, too_large
 from edge_sir.server.limits import Limits
+from edge_sir.server.loaded import Served
+from edge_sir.server.manager import Manager
 from edge_sir.server.metrics import Metrics
 from edge_sir.server.openapi import openapi
-from edge_sir.server.sender import Sender, sender_of
+from edge_sir.server.sender import Sender, namespace_of, sender_of
 from edge_sir.server.sending import ReplySender
-from edge_sir.server.terms import Feature
+from edge_sir.server.session_routes import SessionEndpoints
 from edge_sir.server.ticket import Ticket
 from edge_sir.server.wire.answers import ChatAnswer
 from edge_sir.server.wire.completions import CompletionAnswer
@@ -41,16 +43,6 @@ __all__ = ["App", "Endpoints", "Served", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """The model that answers. name: its id. fingerprint: of its file. created: unix seconds. can: what it can do."""
-
-    name: str
-    fingerprint: str
-    created: int
-    can: frozenset[Feature] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """How the server behaves. grace_s: how long replies may go on once it is to end."""
 
@@ -60,15 +52,25 @@ class Settings:
 
 
 class App:
-    """The application. Its lifespan starts the worker; whoever serves it calls `end`, which closes `conversations`."""
+    """The application. Its lifespan starts the worker; whoever serves it calls `end`, which closes `conversations`.
 
-    def __init__(self, conversations: Conversations, served: Served, settings: Settings | None = None) -> None:
+    manager: of their sessions, for /sessions and single responses; None for neither.
+    """
+
+    def __init__(
+        self,
+        conversations: Conversations,
+        served: Served,
+        settings: Settings | None = None,
+        manager: Manager | None = None,
+    ) -> None:
         settings = settings or Settings()
         metrics = Metrics()
         self._worker = Worker(conversations, settings.limits, metrics)
         self._grace_s = settings.grace_s
         endpoints = Endpoints(self._worker, served, settings.limits, metrics)
-        self._app = _guarded(endpoints, settings, metrics, self._lifespan)
+        routes = [] if manager is None else endpoints.of_sessions(manager, settings.access).routes()
+        self._app = _guarded(endpoints, routes, settings, metrics, self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -90,8 +92,11 @@ class App:
             await self.end()
 
 
-def _guarded(endpoints: "Endpoints", settings: Settings, metrics: Metrics, lifespan: Lifespan[Starlette]) -> ASGIApp:
+def _guarded(
+    endpoints: "Endpoints", more: list[Route], settings: Settings, metrics: Metrics, lifespan: Lifespan[Starlette]
+) -> ASGIApp:
     routes = [
+        *more,
         Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
         Route("/v1/completions", endpoints.completion, methods=["POST"]),
         Route("/v1/responses", endpoints.response, methods=["POST"]),
@@ -117,6 +122,16 @@ class Endpoints:
     def __init__(self, worker: Worker, served: Served, limits: Limits, metrics: Metrics) -> None:
         self._worker, self._served, self._limits, self._metrics = worker, served, limits, metrics
         self._reader = Reader(limits, served.can, IgnoredFields())
+
+    def of_sessions(self, manager: Manager, access: Access) -> SessionEndpoints:
+        """Those of /sessions."""
+
+        def sees_all(request: Request) -> bool:
+            return not access.keys and self._sender(request).namespace == namespace_of("", "", self._served.fingerprint)
+
+        return SessionEndpoints(
+            manager, self._worker, self._sender, self._body, sees_all=sees_all, model=self._served.name
+        )
 
     async def chat(self, request: Request) -> ASGIApp:
         """One reply in a conversation."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from edge_sir.chat.conversation import Host
 from edge_sir.engine import TextCodec
-from edge_sir.server.app import Served
 from edge_sir.server.terms import Feature
 from edge_sir.text.template import ChatTemplate
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from edge_sir.recall.dense import SentenceEncoder
     from edge_sir.runtime import Model
 
-__all__ = ["CAN", "Loaded", "loaded_of", "served_of"]
+__all__ = ["CAN", "Loaded", "Served", "loaded_of", "served_of"]
 
 
 CAN: frozenset[Feature] = frozenset(get_args(Feature))
@@ -39,6 +38,16 @@ class Loaded:
     stop: tuple[str, ...] = ()
     recall_encoder: Callable[[], "SentenceEncoder"] | None = None
     n_vocab: int = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The model that answers. name: its id. fingerprint: of its file. created: unix seconds. can: what it can do."""
+
+    name: str
+    fingerprint: str
+    created: int
+    can: frozenset[Feature] = frozenset()
 
 
 def loaded_of(model: "Model") -> Loaded:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edge_sir.server.incoming import Role, Said
 from edge_sir.text.thoughts import KNOWN_TAGS
 
-__all__ = ["ROOT", "Mark", "Prompt", "chained", "mark_of", "name_of", "prompt_of", "space_of"]
+__all__ = ["ROOT", "Mark", "Prompt", "chained", "mark_of", "name_of", "owner_of", "prompt_of", "space_of"]
 
 _SIZE = 16
 ROOT = bytes(_SIZE)
@@ -55,6 +55,11 @@ def chained(chain: bytes, content: bytes) -> bytes:
 def space_of(namespace: str, session_key: str) -> bytes:
     """Where a request may find messages: what one key names, or what no key names, in one namespace."""
     return _digest("space", namespace, session_key)
+
+
+def owner_of(namespace: str) -> bytes:
+    """Whose the sessions are that requests of a namespace make."""
+    return _digest("owner", namespace)
 
 
 def name_of(namespace: str, node_key: str) -> bytes:

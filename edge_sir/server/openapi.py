@@ -17,6 +17,22 @@ from edge_sir.server.wire.documents import (
     Response,
 )
 from edge_sir.server.wire.responses import ResponseRequest
+from edge_sir.server.wire.session_documents import (
+    SESSION_DOCUMENTS,
+    Deleted,
+    ForgottenNow,
+    FoundMessages,
+    FoundWords,
+    MaybeWhat,
+    MemoryDocument,
+    Pinned,
+    RecalledNow,
+    SessionDocument,
+    SessionList,
+    UndoneTurn,
+    Unpinned,
+    WhatBody,
+)
 from edge_sir.server.wire.values import Wire
 
 __all__ = ["openapi"]
@@ -34,6 +50,9 @@ _DOCUMENTS: list[type[Wire]] = [
     ErrorDocument,
     ModelDocument,
     ModelList,
+    *SESSION_DOCUMENTS,
+    WhatBody,
+    MaybeWhat,
 ]
 
 
@@ -59,9 +78,43 @@ def _paths() -> dict[str, Any]:
         **{path: {"post": _asked(request, answer)} for path, (request, answer) in _REQUESTS.items()},
         "/v1/models": {"get": {"responses": _answers(ModelList, "401", "403")}},
         "/v1/models/{name}": {"get": {"parameters": [name], "responses": _answers(ModelDocument, "401", "403", "404")}},
+        **_sessions(),
         "/health": {"get": {"responses": {status: _plain("application/json") for status in ("200", "503")}}},
         "/metrics": {"get": {"responses": {"200": _plain("text/plain")}}},
         "/openapi.json": {"get": {"responses": {"200": _plain("application/json")}}},
+    }
+
+
+def _sessions() -> dict[str, Any]:
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    words = {"name": "q", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1}}
+    form = {"name": "format", "in": "query", "schema": {"enum": ["jsonl", "markdown"]}}
+    id = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    refused = ("400", "401", "403", "404", "409", "413", "429", "500", "503")
+
+    def looked(model: type[Wire], *parameters: dict[str, Any]) -> dict[str, Any]:
+        return {"parameters": list(parameters), "responses": _answers(model, *refused)}
+
+    def changed(model: type[Wire], body: type[Wire] | None) -> dict[str, Any]:
+        asked = {} if body is None else {"requestBody": {"required": body is WhatBody, "content": _json(body)}}
+        return {**looked(model, name), **asked}
+
+    texts = {"200": {"description": "the text", "content": {"application/jsonl": {}, "text/markdown": {}}}}
+    one = "/sessions/{name}"
+    return {
+        "/v1/responses/{id}": {"get": looked(Response, id), "delete": looked(Deleted, id)},
+        "/sessions": {"get": looked(SessionList)},
+        "/sessions/search": {"get": looked(FoundMessages, words)},
+        one: {"get": looked(SessionDocument, name), "delete": looked(Deleted, name)},
+        f"{one}/memory": {"get": looked(MemoryDocument, name)},
+        f"{one}/find": {"get": looked(FoundWords, name, words)},
+        f"{one}/search": {"get": looked(FoundMessages, name, words)},
+        f"{one}/export": {"get": {"parameters": [name, form], "responses": {**_answers(Deleted, *refused), **texts}}},
+        f"{one}/pin": {"post": changed(Pinned, WhatBody)},
+        f"{one}/unpin": {"post": changed(Unpinned, MaybeWhat)},
+        f"{one}/recall": {"post": changed(RecalledNow, WhatBody)},
+        f"{one}/forget": {"post": changed(ForgottenNow, WhatBody)},
+        f"{one}/undo": {"post": changed(UndoneTurn, None)},
     }
 
 

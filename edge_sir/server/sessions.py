@@ -8,19 +8,23 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edge_sir.chat.chat import Chat
 from edge_sir.chat.conversation import scores_of
 from edge_sir.chat.saving import Saver
 from edge_sir.core.budget import Budget
 from edge_sir.core.recall_mode import recall_mode
+from edge_sir.engine import Engine
+from edge_sir.errors import BudgetError, SessionBusyError
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.server.contexts import Contexts
 from edge_sir.server.loaded import Loaded
 from edge_sir.session import Session
+from edge_sir.store import nodes
 from edge_sir.store.database import Transaction
 from edge_sir.store.folder import StateFolder
 from edge_sir.store.session import SessionStore
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from edge_sir.recall.dense import SentenceEncoder
 
 __all__ = ["Live", "Sessions"]
+
+T = TypeVar("T")
+_PREFIX = "served-"  # of the names of its sessions
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +80,7 @@ class Sessions:
         self._recall = recall_mode(options.recall, self._policy)
         self._contexts = Contexts(loaded.host, options.budget)
         self._live: dict[int, Live] = {}  # the one that was used last comes last
+        self._remove_empty()
 
     @property
     def n_live(self) -> int:
@@ -127,6 +135,32 @@ class Sessions:
         self._live[id] = found
         return found
 
+    def change(self, live: Live, act: Callable[[Chat], T], also: Callable[[Transaction], None] | None = None) -> T:
+        """Does something to the chat of a session, and saves what came of it. also: in the same transaction.
+
+        Raises what `act` raises.
+        """
+        self._settle(live)
+        live.saver.also = also
+        try:
+            result = act(live.chat)
+            live.saver.settle()
+        finally:
+            live.saver.also = None
+            live.saver.hold()
+        last = live.chat.transcript.last
+        live.at, live.used = 0 if last is None else last.id, time.monotonic()
+        return result
+
+    def remove(self, id: int) -> None:
+        """Nothing of a session stays, here and on disk. Raises SessionBusyError."""
+        name = self.folder.name_of(id)
+        live = self._live.pop(id, None)
+        if live is not None:
+            live.saver.hold()
+            live.chat.close()
+        self.folder.remove(name)
+
     def touched(self, live: Live) -> Live:
         """It is the one that was used last."""
         self._live[live.id] = self._live.pop(live.id)
@@ -148,7 +182,15 @@ class Sessions:
 
     def new_name(self) -> str:
         """One that no session has."""
-        return f"served-{secrets.token_hex(6)}"
+        return f"{_PREFIX}{secrets.token_hex(6)}"
+
+    def _remove_empty(self) -> None:
+        """Sessions that a process began and in which nothing was said before it was killed."""
+        with self.folder.database.reading() as connection:
+            names = nodes.unserved(connection, _PREFIX)
+        for name in names:
+            with suppress(SessionBusyError):  # another server is about to use it
+                self.folder.remove(name)
 
     def scratch_session(self) -> Session:
         """A session of tokens beside all others; `free` it."""
@@ -202,7 +244,7 @@ class Sessions:
             on_disk=options.archive_on_disk,
             owns_folder=False,
         )
-        engine = self._contexts.open_engine(int(store.info.options.get("budget", options.budget)))
+        engine = self._context(int(store.info.options.get("budget", options.budget)))
         try:
             saver.resume(engine, loaded.codec, scores_of(None))
             chat = Chat(
@@ -234,6 +276,19 @@ class Sessions:
         saver.hold()  # a request's messages and its reply are one record
         self._take_terms(live)
         return live
+
+    def _context(self, n_cells: int) -> Engine:
+        """Where memory does not suffice for one more, fewer sessions are live from now on. Raises BudgetError."""
+        while True:
+            try:
+                return self._contexts.open_engine(n_cells)
+            except BudgetError as error:
+                idle = next((live for live in self._live.values() if not live.is_busy), None)
+                if idle is None:
+                    raise
+                self._n_live = len(self._live)
+                _log.warning("%s; %d sessions are live at a time", error, self._n_live)
+                self._swap_out(idle)
 
     def _encoder(self) -> "SentenceEncoder | None":
         give = self._loaded.recall_encoder
@@ -282,7 +337,7 @@ class Sessions:
                 live.saver.hold()
 
     def rest(self) -> float | None:
-        """Writes cells of one that was not used for a while; returns in how many seconds to come again, if at all."""
+        """Writes the cells of one that was not used for a while; in how many seconds to come again, None for never."""
         waits = [(live.used + _IDLE_S - time.monotonic(), live) for live in self._live.values() if _is_due(live)]
         if not waits:
             return None

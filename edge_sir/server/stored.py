@@ -6,7 +6,7 @@ from sqlite3 import Connection
 
 from edge_sir.server.incoming import Incoming, Said
 from edge_sir.server.known import MOST, linked
-from edge_sir.server.normal import ROOT, name_of, prompt_of, space_of
+from edge_sir.server.normal import ROOT, name_of, owner_of, prompt_of, space_of
 from edge_sir.store import nodes
 from edge_sir.store.database import Database
 from edge_sir.store.failures import decoding
@@ -63,7 +63,8 @@ class StoredKnown:
         """A session of the store was made for a request, to go on from a message of another one; its copy's id."""
         space, prompt = space_of(incoming.namespace, incoming.session_key), prompt_of(incoming.system, incoming.tools)
         with self._database.writing() as transaction:
-            nodes.begin(transaction.connection, session, space, prompt.exact, prompt.masked)
+            owner = owner_of(incoming.namespace)
+            nodes.begin(transaction.connection, session, space, prompt.exact, prompt.masked, owner)
             return None if fork_of is None else nodes.fork(transaction.connection, session, fork_of.id)
 
     def add(self, session: int, after: int | None, said: Sequence[tuple[int, Said]]) -> list[int]:

@@ -18,7 +18,7 @@ from edge_sir.server.incoming import Role, Said
 from edge_sir.server.known import linked
 from edge_sir.server.loaded import Loaded
 from edge_sir.server.match import Match, match
-from edge_sir.server.normal import ROOT, name_of, prompt_of, space_of
+from edge_sir.server.normal import ROOT, name_of, owner_of, prompt_of, space_of
 from edge_sir.server.outcome import Match as Kind
 from edge_sir.server.outcome import Outcome, Shown
 from edge_sir.server.raw import RawTask
@@ -137,18 +137,18 @@ class StoredConversations:
             return None
         again = self._again(node, way)
         if way.is_in_place:
-            live, after = sessions.live(node.session), node.id
-        else:
-            live, after = self._copied(node, way)
-        lost = live.chat.go_back(way.at).lost
-        live.at, live.begun = way.at, None
+            live, after, known = sessions.live(node.session), node.id, [id for id, _ in again]
+        else:  # what is read again is new in the copy: its text stands nowhere there
+            (live, after), known = self._copied(way.last), []
+        lost = live.chat.go_back(way.last.number).lost
+        live.at, live.begun = way.last.number, None
         kind: Kind = found.kind
         if not way.is_in_place:
             kind = "rebuilt" if lost else kind if kind in ("retry", "prefill") else "fork"
         system = None
         if found.prompt == "changed":
             system = self._system_of(asked)
-        note = _Note(live, after, [id for id, _ in again], system is not None)
+        note = _Note(live, after, known, system is not None)
         new = (*(said for _, said in again), *plan.new)
         plan = replace(plan, new=new, is_again=found.kind == "retry", system=system)
         return self._in_session(live, kind, Task(live.chat, asked, plan, note.save))
@@ -186,16 +186,16 @@ class StoredConversations:
         """None where the session holds nothing of what leads to it."""
         held = self.sessions.held(node.session)
         if held and held[-1][0] == node.number:
-            return _Way(node.number, ())
+            return _Way(node, ())
         with self._folder.database.reading() as connection:
             path = nodes.path(connection, node.id)
         numbers = {number for number, _ in held}
         n = max((i + 1 for i, one in enumerate(path) if one.number in numbers), default=0)
         if not n:
             return None
-        at = path[n - 1].number
-        later = [role for number, role in held if number > at and role != "system"]
-        return _Way(at, tuple(path[n:]), "assistant" not in later or later == ["assistant"])
+        last = path[n - 1]
+        later = [role for number, role in held if number > last.number and role != "system"]
+        return _Way(last, tuple(path[n:]), "assistant" not in later or later == ["assistant"])
 
     def _again(self, node: Node, way: "_Way") -> list[tuple[int, Said]]:
         """What was taken back of the way and must be read again, with its nodes; what was forgotten is not there."""
@@ -205,29 +205,29 @@ class StoredConversations:
         said = ((one.id, Said(_role(one.role), texts.get(one.number, ""))) for one in way.again)
         return [(id, one) for id, one in said if one.text]
 
-    def _copied(self, node: Node, way: "_Way") -> tuple[Live, int]:
-        """A session of its own that holds what leads to a message of another one, and its node of that message."""
+    def _copied(self, node: Node) -> tuple[Live, int]:
+        """A session of its own that goes on from a message of another one, and its own node of that message."""
         after = 0
         owner = self.known.served(node.session)
         assert owner is not None
 
         def note(transaction: Transaction, id: int) -> None:
             nonlocal after
-            nodes.begin(transaction.connection, id, owner.space, owner.exact, owner.masked)
+            nodes.begin(transaction.connection, id, owner.space, owner.exact, owner.masked, owner.owner)
             after = nodes.fork(transaction.connection, id, node.id)
 
-        return self.sessions.copy(node.session, way.at, note), after
+        return self.sessions.copy(node.session, node.number, note), after
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
     """How a session comes to stand at a message.
 
-    at: number of the last message on the way there that it holds. again: those that follow, which were taken back.
+    last: the last message on the way there that it holds. again: those that follow, which were taken back.
     is_in_place: nothing leaves it but its last reply; else the other messages stay in it, and a copy goes on.
     """
 
-    at: int
+    last: Node
     again: tuple[Node, ...]
     is_in_place: bool = True
 
@@ -268,7 +268,7 @@ class _Note:
         prompt = prompt_of(incoming.system, incoming.tools)
         if not self._is_begun:
             space = space_of(incoming.namespace, incoming.session_key)
-            nodes.begin(connection, id, space, prompt.exact, prompt.masked)
+            nodes.begin(connection, id, space, prompt.exact, prompt.masked, owner_of(incoming.namespace))
         elif self._has_new_prompt:
             nodes.set_prompt(connection, id, prompt.exact, prompt.masked)
         self._is_begun, self._has_new_prompt = True, False

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from edge_sir.server.asked import Asked
 from edge_sir.server.outcome import Match, Outcome, Shown
 
-__all__ = ["Event", "Failed", "Opened", "Ticket"]
+__all__ = ["Event", "Failed", "Job", "MustWaitError", "Opened", "Ticket"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +62,29 @@ class Ticket:
             return await asyncio.wait_for(self._events.get(), timeout_s)
         except TimeoutError:
             return None
+
+
+class MustWaitError(Exception):
+    """A job cannot be done yet: what it is about is at work for another request."""
+
+
+class Job:
+    """Something that the worker does between two steps, once. do: raises MustWaitError to be called again later."""
+
+    def __init__(self, sender: str, do: Callable[[], Any]) -> None:
+        self.sender, self.do = sender, do
+        self.cancelled = False
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[Any] = self._loop.create_future()
+
+    def end(self, result: Any, error: Exception | None = None) -> None:
+        """From the worker's thread; a loop that has ended wants nothing more."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._end, result, error)
+
+    def _end(self, result: Any, error: Exception | None) -> None:
+        if not self.done.done():
+            if error is None:
+                self.done.set_result(result)
+            else:
+                self.done.set_exception(error)

@@ -5,13 +5,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edge_sir.errors import UserError
 from edge_sir.server.conversations import Answering, Conversations
 from edge_sir.server.limits import Limits
 from edge_sir.server.metrics import Metrics
 from edge_sir.server.outcome import Outcome, Shown
-from edge_sir.server.ticket import Failed, Opened, Ticket
+from edge_sir.server.ticket import Failed, Job, MustWaitError, Opened, Ticket
 from edge_sir.server.waiting import FullError, Waiting
 from edge_sir.server.wire.refusal import RefusedError
 
@@ -36,7 +37,7 @@ class Worker:
     def __init__(self, conversations: Conversations, limits: Limits, metrics: Metrics) -> None:
         self._conversations, self._limits, self._metrics = conversations, limits, metrics
         self._changed = threading.Condition()
-        self._waiting: Waiting[Ticket] = Waiting(limits)
+        self._waiting: Waiting[Ticket | Job] = Waiting(limits)
         self._may_begin = False  # whether what waits was not asked since something changed
         self._live: list[_Live] = []
         self._stop_by: float | None = None
@@ -54,8 +55,8 @@ class Worker:
         """Whether it takes requests."""
         return self._stop_by is None and self._thread.is_alive()
 
-    def submit(self, ticket: Ticket) -> None:
-        """Queues a request. Raises RefusedError if the queue is full, or the server ends."""
+    def submit(self, ticket: Ticket | Job) -> None:
+        """Queues a request or a job. Raises RefusedError if the queue is full, or the server ends."""
         with self._changed:
             if not self.is_open:
                 raise _ending()
@@ -67,7 +68,7 @@ class Worker:
             self._count()
             self._changed.notify()
 
-    def cancel(self, ticket: Ticket) -> None:
+    def cancel(self, ticket: Ticket | Job) -> None:
         """Nobody wants the rest of it: it stops within one decode step. What was said of it stays."""
         with self._changed:
             ticket.cancelled = True
@@ -138,7 +139,25 @@ class Worker:
             self._may_begin = False
             waiting = tuple(self._waiting)
         for ticket in waiting:
-            self._begin(ticket)
+            if isinstance(ticket, Job):
+                self._do(ticket)
+            else:
+                self._begin(ticket)
+
+    def _do(self, job: Job) -> None:
+        if job.cancelled:
+            return
+        result: Any = None
+        failed: Exception | None = None
+        try:
+            result = job.do()
+        except MustWaitError:
+            return
+        except Exception as error:
+            failed = error
+            self._log_failure(error)
+        self._leave_queue(job)
+        job.end(result, failed)
 
     def _begin(self, ticket: Ticket) -> None:
         """Begins what can begin; the others stay where they are in the queue."""
@@ -160,7 +179,7 @@ class Worker:
         self._metrics.live.set(len(self._live))
         ticket.put(Opened(answering.session, answering.match))
 
-    def _leave_queue(self, ticket: Ticket) -> None:
+    def _leave_queue(self, ticket: Ticket | Job) -> None:
         with self._changed:
             self._waiting.take(ticket)
             self._count()
@@ -202,16 +221,22 @@ class Worker:
             self._may_begin = bool(self._waiting)
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
+        self._log_failure(error)
+        ticket.put(Failed(error))
+
+    def _log_failure(self, error: Exception) -> None:
         if not isinstance(error, UserError):
             _log.error("a request failed", exc_info=error)
-        ticket.put(Failed(error))
 
     # ---- the end -------------------------------------------------------------------------------
 
     def _refuse_waiting(self) -> None:
         for ticket in tuple(self._waiting):
             self._waiting.discard(ticket)
-            ticket.put(Failed(_ending()))
+            if isinstance(ticket, Job):
+                ticket.end(None, _ending())
+            else:
+                ticket.put(Failed(_ending()))
         self._may_begin = False
         self._count()
 

@@ -18,7 +18,7 @@ from edge_sir.store.locks import Lock, holder
 from edge_sir.store.orphans import remove_orphans
 from edge_sir.store.rescue import Rescued, rescue
 from edge_sir.store.session import SessionStore
-from edge_sir.store.values import Found, Problem, Record, SessionInfo
+from edge_sir.store.values import Found, Problem, Record, SessionInfo, StoredMessage
 
 __all__ = ["StateFolder"]
 
@@ -88,8 +88,9 @@ class StateFolder:
         store = self.create(new, model=source.model, fingerprint=source.fingerprint, options=source.options)
         try:
             # Its row comes first: files of a session that has none are removed by whoever opens the folder.
-            with store, self._database.writing() as transaction, decoding(self._layout.database):
-                copy_into(transaction, self._database, source.id, store.info.id, last)
+            with store, self._database.writing() as transaction:
+                with decoding(self._layout.database):
+                    copy_into(transaction, self._database, source.id, store.info.id, last)
                 if also is not None:
                     also(transaction, store.info.id)
         except BaseException:
@@ -106,6 +107,21 @@ class StateFolder:
         """Number and role of each message on the present path of the session with that id."""
         with self._database.reading() as connection, decoding(self._layout.database):
             return [(row.message.id, row.message.role) for row in messages.path_of(connection, id)]
+
+    def messages(self, id: int) -> list[StoredMessage]:
+        """All messages of the session with that id, oldest first, as `SessionStore.messages`."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return messages.all_of(connection, id)
+
+    def first_said(self, id: int) -> str:
+        """What the user said first in the session with that id, "" if nothing."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return messages.first_said(connection, id)
+
+    def info(self, id: int) -> SessionInfo:
+        """The session with that id. Raises ConfigError if there is none."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return sessions.by_id(connection, id)
 
     def texts(self, id: int, numbers: Collection[int]) -> dict[int, str]:
         """What the messages of these numbers say, by number, in the session with that id, taken back ones included."""

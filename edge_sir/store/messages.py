@@ -10,7 +10,7 @@ from edge_sir.store.failures import VERIFY
 from edge_sir.store.folding import fold, to_utf8
 from edge_sir.store.values import StoredMessage
 
-__all__ = ["add", "all_of", "broken_links", "copy_path", "drop_all", "path_of", "reword", "take_back"]
+__all__ = ["add", "all_of", "broken_links", "copy_path", "drop_all", "first_said", "path_of", "reword", "take_back"]
 
 _ROOT = bytes(32)
 _COLUMNS = (
@@ -117,6 +117,13 @@ def path_of(connection: sqlite3.Connection, session: int) -> tuple[StoredMessage
     """The present path, from its beginning."""
     where = "AND m.conversation = s.conversation AND NOT taken_back ORDER BY depth"
     return tuple(map(_message, connection.execute(f"SELECT {_COLUMNS} {_FROM} {where}", (session,))))
+
+
+def first_said(connection: sqlite3.Connection, session: int) -> str:
+    """What the user said first on the present path, "" if nothing."""
+    where = "AND m.conversation = s.conversation AND NOT taken_back AND role = 'user' ORDER BY depth LIMIT 1"
+    row = connection.execute(f"SELECT text {_FROM} {where}", (session,)).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def all_of(connection: sqlite3.Connection, session: int) -> list[StoredMessage]:

@@ -22,12 +22,17 @@ __all__ = [
     "forget",
     "fork",
     "name",
+    "numbered",
+    "owned",
     "path",
     "renumber",
     "replies",
     "served",
     "set_prompt",
     "set_tip",
+    "sharing",
+    "unname",
+    "unserved",
 ]
 
 _COLUMNS = "id, session, parent, role, content, n_chars, chain, n_replies, number"
@@ -69,7 +74,7 @@ class Node:
 class Served:
     """A session that the server made. space: where requests look for it. exact, masked: of its system prompt.
 
-    tip: id of the last message that the session holds, None before the first.
+    tip: id of the last message that the session holds, None before the first. owner: whose it is.
     """
 
     session: int
@@ -77,6 +82,7 @@ class Served:
     exact: bytes
     masked: bytes
     tip: int | None
+    owner: bytes = b""
 
 
 # ---- looking up --------------------------------------------------------------------------------
@@ -118,9 +124,36 @@ def by_name(connection: sqlite3.Connection, name: bytes) -> Node | None:
 def served(connection: sqlite3.Connection, session: int) -> Served | None:
     """None for a session that the server did not make."""
     row = connection.execute(
-        "SELECT session, space, exact, masked, tip FROM served WHERE session = ?", (session,)
+        "SELECT session, space, exact, masked, tip, owner FROM served WHERE session = ?", (session,)
     ).fetchone()
     return None if row is None else Served(*row)
+
+
+def owned(connection: sqlite3.Connection, owner: bytes | None) -> list[int]:
+    """The sessions that are the server's and that owner's, None for anybody's."""
+    where = "" if owner is None else " WHERE owner = ?"
+    rows = connection.execute(f"SELECT session FROM served{where}", () if owner is None else (owner,))
+    return [session for (session,) in rows]
+
+
+def numbered(connection: sqlite3.Connection, session: int, numbers: Sequence[int]) -> list[Node]:
+    """The messages of a session that have these numbers, oldest first."""
+    marks = ", ".join("?" * len(numbers))
+    query = f"SELECT {_COLUMNS} FROM nodes WHERE session = ? AND number IN ({marks}) ORDER BY id"
+    return [Node(*row) for row in connection.execute(query, (session, *numbers))]
+
+
+def sharing(connection: sqlite3.Connection, space: bytes, chain: bytes) -> list[int]:
+    """All sessions that hold a message of that chain."""
+    rows = connection.execute("SELECT DISTINCT session FROM nodes WHERE space = ? AND chain = ?", (space, chain))
+    return [session for (session,) in rows]
+
+
+def unserved(connection: sqlite3.Connection, prefix: str) -> list[str]:
+    """Names of sessions that begin so, of which neither the server nor anybody else has said anything."""
+    where = "record = 0 AND unsent = '[]' AND substr(name, 1, ?) = ? AND id NOT IN (SELECT session FROM served)"
+    rows = connection.execute(f"SELECT name FROM sessions WHERE {where}", (len(prefix), prefix))
+    return [name for (name,) in rows]
 
 
 def path(connection: sqlite3.Connection, id: int) -> list[Node]:
@@ -136,10 +169,13 @@ def path(connection: sqlite3.Connection, id: int) -> list[Node]:
 # ---- writing -----------------------------------------------------------------------------------
 
 
-def begin(connection: sqlite3.Connection, session: int, space: bytes, exact: bytes, masked: bytes) -> None:
+def begin(
+    connection: sqlite3.Connection, session: int, space: bytes, exact: bytes, masked: bytes, owner: bytes = b""
+) -> None:
     """A session of the store is the server's from here on; nothing was said in it."""
     connection.execute(
-        "INSERT INTO served (session, space, exact, masked) VALUES (?, ?, ?, ?)", (session, space, exact, masked)
+        "INSERT INTO served (session, space, exact, masked, owner) VALUES (?, ?, ?, ?, ?)",
+        (session, space, exact, masked, owner),
     )
 
 
@@ -216,6 +252,11 @@ def forget(connection: sqlite3.Connection, session: int, numbers: Sequence[int])
             "UPDATE nodes SET content = ?, n_chars = ?, chain = ? WHERE id = ?",
             (node.content, node.n_chars, secrets.token_bytes(16), node.id),
         )
+
+
+def unname(connection: sqlite3.Connection, name: bytes) -> bool:
+    """The name stands for no message any more; whether it did."""
+    return connection.execute("DELETE FROM node_names WHERE name = ?", (name,)).rowcount > 0
 
 
 def clear(connection: sqlite3.Connection, session: int) -> None:

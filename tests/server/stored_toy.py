@@ -13,6 +13,7 @@ from edge_sir.engine import Engine
 from edge_sir.options import Options
 from edge_sir.server.app import Served, Settings
 from edge_sir.server.loaded import CAN, Loaded
+from edge_sir.server.manager import Manager
 from edge_sir.server.stored_conversations import StoredConversations
 from edge_sir.store.folder import StateFolder
 from edge_sir.testing import ByteTokenizer, ToyEngine
@@ -150,5 +151,5 @@ def talking(
     models = ToyModels(seed_of_model)
     home = conversations(path, models, n_live, **options)
     served = Served("toy", home._loaded.fingerprint, 1_700_000_000, CAN)
-    with serving(home, settings, served) as url:
+    with serving(home, settings, served, Manager(home, served.fingerprint)) as url:
         yield Client(url, models, home)

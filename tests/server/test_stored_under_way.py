@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stored_toy import ANSWERING, ToyModels, asking, conversations, said_tokens
 
-from edge_sir.errors import EngineError, SessionBusyError, StoreError
+from edge_sir.errors import BudgetError, EngineError, SessionBusyError, StoreError
 from edge_sir.server.asked import Asked
 from edge_sir.server.conversations import Answering
 from edge_sir.server.incoming import Incoming, Said
@@ -341,6 +341,30 @@ def test_a_process_that_dies_after_a_copy_was_made_and_before_it_went_back(home:
     (live,) = opened.sessions
     tokens = bytes(min(t, 255) for t in live.chat.session.ledger["token"].tolist())
     assert B.encode() not in tokens and b"two" not in tokens
+
+
+def test_of_a_new_conversation_that_was_killed_nothing_stays(home: Home) -> None:
+    answering = home.begin(A, reply=R1)
+    assert answering is not None and home.home is not None
+    shown(answering, 3)
+    assert len(home.home._folder.names()) == 1
+    die(home)
+    assert home.open()._folder.names() == []
+
+
+def test_where_memory_holds_fewer_contexts_fewer_sessions_are_live(home: Home) -> None:
+    opened, make = home.home, home.models.open_engine
+
+    def open_engine(n_cells: int) -> Any:
+        if len(home.models.made) == 2:
+            raise BudgetError("no memory for one more; close something")
+        return make(n_cells)
+
+    home.models.open_engine = open_engine  # type: ignore[method-assign]
+    for text in ("a", "b", "c", "d"):
+        assert home.ask(text, reply=R1)[0] == "new"
+    assert opened is not None and opened.sessions.n_live == 2 and len(opened._folder.names()) == 4
+    assert home.ask("a", R1, B, reply=R2)[2].n_read == asking(B)
 
 
 def test_a_disk_that_fails_loses_no_conversation(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

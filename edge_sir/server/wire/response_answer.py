@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from edge_sir.server.outcome import Match, Outcome, Shown
+from edge_sir.server.outcome import Choice, Match, Outcome, Shown
 from edge_sir.server.wire.answers import edge_sir_of, usage_of
 from edge_sir.server.wire.refusal import RefusedError
 from edge_sir.server.wire.response_items import Items
@@ -32,6 +32,10 @@ class ResponseAnswer:
         details = {"reason": "max_output_tokens"} if is_cut else None
         memory = edge_sir_of(session, match, outcome)
         return response | {"incomplete_details": details, "usage": _usage(outcome), "edge_sir": memory}
+
+    def kept(self, text: str) -> dict[str, Any]:
+        """What is left of it later: its text."""
+        return self._response("completed", self._items.whole(Choice(text, "stop")))
 
     def first(self) -> Iterator[Event]:
         """The response is there, and nothing of it."""
