@@ -214,6 +214,11 @@ class Named:
         saver.begin_anew(self.stored.unsent)
         return n_turns
 
+    @property
+    def tools(self) -> str:
+        """JSON text of the tools that the session has, "" for none."""
+        return str(self.state["chat"].get("tools", "")) if self.state else ""
+
     def _take_given(self, chat: "Chat") -> None:
         options, mode = self.options, chat.session.mode
         if "positions" in self.given and options.positions not in ("auto", mode):

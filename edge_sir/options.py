@@ -191,7 +191,8 @@ class Options(BaseModel):
     @property
     def sampling(self) -> SamplingParams:
         """How replies are drawn."""
-        return SamplingParams(**{field.name: getattr(self, field.name) for field in fields(SamplingParams)})
+        names = {field.name for field in fields(SamplingParams)} & set(type(self).model_fields)
+        return SamplingParams(**{name: getattr(self, name) for name in names})
 
     @classmethod
     def names(cls) -> dict[str, str]:

@@ -8,7 +8,7 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -29,6 +29,7 @@ from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.text.template import ChatTemplate
+from edge_sir.text.tools import Tools
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -167,7 +168,14 @@ class Model:
         names = ("threads", "kv_k", "kv_v", "flash_attn", "chunk")
         return EngineOptions(n_seq_max=n_seq_max, **{name: getattr(self.options, name) for name in names})
 
-    def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0, **options: Any) -> Chat:
+    def chat(
+        self,
+        *,
+        on_evict: Callable[[Eviction], None] | None = None,
+        wait_s: float = 0.0,
+        tools: Sequence[Mapping[str, Any]] | str | None = None,
+        **options: Any,
+    ) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
 
         options: fields of `Options` that say how one talks (budget, policy, recall, positions, system, max_tokens,
@@ -176,7 +184,8 @@ class Model:
         last one given counts, here or in `load`.
         on_evict is called with all that is evicted; it may look at the chat and close it. wait_s: how many seconds a
         call waits while another thread's is at work on the chat, or a stream of its open; then, and by default at once,
-        it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
+        it raises SessionError. tools: functions that the model may call, in OpenAI's form; None for those that the
+        session has. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
         model does not have, CapabilityError, SessionError if the model is closed.
         """
         merged = self._merged(options)
@@ -184,7 +193,7 @@ class Model:
             named = _named(merged, opened, options, {name: getattr(self.options, name) for name in _OF_LOADING})
             merged = merged if named is None else named.options
             trace = None if merged.trace is None else opened.enter_context(Trace(merged.trace))
-            chat = self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named)
+            chat = self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named, tools=tools)
             opened.pop_all()
         return chat
 
@@ -386,8 +395,10 @@ class Model:
         trace: Trace | None,
         wait_s: float,
         named: "Named | None",
+        tools: Sequence[Mapping[str, Any]] | str | None = None,
     ) -> Chat:
         saver = None
+        wanted = None if tools is None else Tools.of(tools)
         if named is not None:
             named.check_model(self.header.fingerprint, self.path.name)
             saver = named.saver(self.named_as(options), self.header.fingerprint)
@@ -424,6 +435,7 @@ class Model:
                 trace=trace,
                 wait_s=wait_s,
                 saver=saver,
+                tools=named.tools if wanted is None and named is not None else wanted,
             )
         except BaseException:
             self.release(engine)
@@ -431,6 +443,8 @@ class Model:
         if named is not None and saver is not None:
             try:
                 named.go_on(chat, saver)
+                if wanted is not None and wanted != chat.tools:
+                    chat.set_tools(wanted)
             except BaseException:
                 chat.close()
                 raise

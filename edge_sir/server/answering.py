@@ -26,7 +26,7 @@ class Plan:
     """What a request comes to.
 
     new: messages to read, oldest first. begun: how the reply begins. is_again: it is another one to the same message.
-    system: another system prompt that is read first, None for none.
+    system: another system prompt that is read first, with the request's tools, None for none.
     """
 
     new: tuple[Said, ...]
@@ -130,7 +130,7 @@ class Task:
         chat, plan, said_so_far = self._chat, self.plan, Exchanged()
         yield from self._drain()
         if plan.system is not None:
-            chat.set_system(plan.system)
+            chat.set_system(plan.system, self.asked.incoming.tools)
             yield from self._drain()
         asks = plan.new[-1] if plan.new and plan.new[-1].role == "user" else None
         for said in plan.new[: len(plan.new) - (asks is not None)]:
@@ -154,7 +154,7 @@ class Task:
 
     def _write(self, turn: Turn, choice: int, said_so_far: Exchanged) -> Iterator[Sequence[Shown]]:
         """Drives a turn to its end. said_so_far: what was read since the last reply was saved."""
-        shown = ""
+        shown, n_drawn = "", 0
         while True:
             if self._is_cut and turn.phase == "writing":
                 turn.cancel()
@@ -163,9 +163,14 @@ class Task:
                 break
             pieces = turn.commit(self._chat.engine.decode([piece])[0])
             shown += "".join(bit.text for bit in pieces if bit.role != "thought")
-            yield [_shown(bit, choice) for bit in pieces]
+            bits = [_shown(bit, choice) for bit in pieces]
+            if (bits or turn.phase != "writing") and (drawn := turn.drawn_from(n_drawn)):
+                n_drawn += len(drawn)
+                bits = [*bits[:-1], replace(bits[-1] if bits else Shown(choice=choice), drawn=drawn)]
+            yield bits
         reply = turn.reply
-        self._choices.add(Choice(shown.rstrip() if self.plan.begun else reply.text, reply.finish, reply.thought), reply)
+        text = shown.rstrip() if self.plan.begun else reply.text
+        self._choices.add(Choice(text, reply.finish, reply.thought, reply.calls, reply.drawn), reply)
         self._save(self.asked, said_so_far, reply)
 
 
@@ -176,4 +181,6 @@ def _last_number(chat: Chat) -> int:
 
 
 def _shown(piece: Piece, choice: int) -> Shown:
-    return Shown(thought=piece.text, choice=choice) if piece.role == "thought" else Shown(piece.text, choice=choice)
+    if piece.role == "thought":
+        return Shown(thought=piece.text, choice=choice)
+    return Shown(piece.text, call=piece.call, choice=choice)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from edge_sir.chat.conversation import Host
 from edge_sir.engine import TextCodec
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["CAN", "Loaded", "Served", "loaded_of", "served_of"]
 
 
-CAN: frozenset[Feature] = frozenset({"n"})
+CAN: frozenset[Feature] = frozenset(get_args(Feature))
 """What every model can do here."""
 
 
@@ -26,6 +26,7 @@ class Loaded:
 
     host: gives contexts, and takes them back. fingerprint: of its file. terms: what each session keeps of how it was
     begun. stop: texts that end its replies. recall_encoder: gives what finds texts that mean alike, where that is used.
+    n_vocab: tokens of its vocabulary, or more where that is not known.
     """
 
     host: Host
@@ -36,6 +37,7 @@ class Loaded:
     terms: Mapping[str, Any]
     stop: tuple[str, ...] = ()
     recall_encoder: Callable[[], "SentenceEncoder"] | None = None
+    n_vocab: int = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def loaded_of(model: "Model") -> Loaded:
         kept_terms(options, name),
         model.stop,
         lambda: model.recall_encoder,
+        model.native.n_vocab,
     )
 
 

@@ -3,30 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_sir.text.reply import Recalled
+from edge_sir.text.reply import Drawn, Finish, Recalled, ToolCall
 
 __all__ = ["Choice", "Drawn", "Finish", "Match", "Outcome", "Shown", "ToolCall"]
 
 Match = Literal["exact", "anchor", "fork", "rebuilt", "new", "scratch", "retry", "prefill"]
-Finish = Literal["stop", "length", "tool_calls", "cancelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One drawn token with its log-probability, and the likeliest ones beside it."""
-
-    text: bytes
-    logprob: float
-    likeliest: tuple[tuple[bytes, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call that the model wants. arguments: JSON text."""
-
-    id: str
-    name: str
-    arguments: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from edge_sir.chat.more import terms_with
 from edge_sir.chat.turn import Terms, Turn
 from edge_sir.engine import SamplingParams, TextCodec, Tokens
 from edge_sir.options import Options
 from edge_sir.server.asked import Asked
 from edge_sir.server.outcome import Choice, Outcome, Shown
-from edge_sir.server.turns import sampled
+from edge_sir.server.turns import more, sampled
 from edge_sir.session import Session
 from edge_sir.text.encoder import ReplyForm
 from edge_sir.text.thoughts import ThoughtTags
+from edge_sir.text.tools import NO_TOOLS
 
 __all__ = ["RawTask"]
 
@@ -46,7 +48,8 @@ class RawTask:
     def __init__(self, session: Session, codec: TextCodec, options: Options, asked: Asked) -> None:
         self._session, self._codec, self._asked = session, codec, asked
         terms = asked.terms
-        self._terms = Terms(sampled(options.sampling, terms), terms.max_tokens or options.max_tokens, terms.stop)
+        plain = Terms(sampled(options.sampling, terms), terms.max_tokens or options.max_tokens, terms.stop)
+        self._terms = terms_with(plain, more(terms), NO_TOOLS, session.engine.spec.n_vocab)
         self._turn: Turn | None = None
         self.is_cut = False
         self._choices: list[Choice] = []

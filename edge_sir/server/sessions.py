@@ -103,14 +103,14 @@ class Sessions:
             return True
         return any(not live.is_busy for live in self._live.values())
 
-    def new(self, system: str) -> Live:
+    def new(self, system: str, tools: str = "") -> Live:
         """A session in which nothing was said; nothing of it is decoded yet. Raises as `Chat`."""
         self._make_place()
         name = self.new_name()
         loaded = self._loaded
         store = self.folder.create(name, model=loaded.model, fingerprint=loaded.fingerprint, options=loaded.terms)
         try:
-            return self._open(store, system)
+            return self._open(store, system, tools)
         except BaseException:
             store.close()
             self.folder.remove(name)
@@ -211,7 +211,7 @@ class Sessions:
         """What its context holds cannot be trusted."""
         self._contexts.spoil(session.engine)
 
-    def scratch(self, system: str) -> Chat:
+    def scratch(self, system: str, tools: str = "") -> Chat:
         """A chat beside all sessions, of which nothing is kept; `close` it."""
         engine = self._contexts.open_engine(self._options.budget)
         try:
@@ -228,12 +228,13 @@ class Sessions:
                 system=system or None,
                 host=self._contexts,
                 is_driven=True,
+                tools=tools,
             )
         except BaseException:
             self._contexts.release(engine)
             raise
 
-    def _open(self, store: SessionStore, system: str) -> Live:
+    def _open(self, store: SessionStore, system: str, tools: str = "") -> Live:
         options, loaded = self._options, self._loaded
         saver = Saver(
             self.folder,
@@ -262,6 +263,7 @@ class Sessions:
                 recall_encoder=None if options.recall_index == "terms" else self._encoder(),
                 saver=saver,
                 is_driven=True,
+                tools=tools,
             )
         except BaseException:
             self._contexts.spoil(engine)

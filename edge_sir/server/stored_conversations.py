@@ -24,7 +24,7 @@ from edge_sir.server.outcome import Outcome, Shown
 from edge_sir.server.raw import RawTask
 from edge_sir.server.sessions import Live, Sessions
 from edge_sir.server.stored import StoredKnown
-from edge_sir.server.turns import said_by, system_of
+from edge_sir.server.turns import check, said_by
 from edge_sir.server.wire.refusal import RefusedError
 from edge_sir.session import Session
 from edge_sir.store import nodes
@@ -63,6 +63,7 @@ class StoredConversations:
 
     def begin(self, asked: Asked) -> "Answering | None":
         """See `Conversations`. Cells are loaded here, and where a conversation goes back, one token is decoded."""
+        check(asked, self._loaded.n_vocab)
         if asked.raw:
             return self._begin_raw(asked)
         for live in self.sessions:
@@ -109,7 +110,7 @@ class StoredConversations:
     def _begin_scratch(self, asked: Asked) -> "Answering | None":
         if self._has_scratch:
             return None
-        chat = self.sessions.scratch(system_of(asked.incoming))
+        chat = self.sessions.scratch(asked.incoming.system, asked.incoming.tools)
         plan = _plan(asked.incoming.messages)
         return self._beside(Task(chat, asked, plan, _save_nothing), chat.session, chat.close)
 
@@ -166,7 +167,7 @@ class StoredConversations:
 
     def _begin_new(self, asked: Asked, kind: Kind) -> "Answering":
         """Nothing of it is known."""
-        live = self.sessions.new(self._system_of(asked))
+        live = self.sessions.new(self._system_of(asked), asked.incoming.tools)
         task = Task(live.chat, asked, _plan(asked.incoming.messages), _Note(live, None, [], False).save)
         return self._in_session(live, kind, task)
 
@@ -189,7 +190,7 @@ class StoredConversations:
         return _Answering(live.name, kind, task, end)
 
     def _system_of(self, asked: Asked) -> str:
-        return system_of(asked.incoming) or self._options.system or ""
+        return asked.incoming.system or self._options.system or ""
 
     # ---- the way to a message --------------------------------------------------------------------
 

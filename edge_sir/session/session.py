@@ -36,6 +36,7 @@ from edge_sir.errors import (
     StalePlanError,
     StateError,
 )
+from edge_sir.grammar.guide import Grammar
 from edge_sir.session.displaced import n_standing, standing
 from edge_sir.session.pending import Boundaries, no_borders
 from edge_sir.session.positions import (
@@ -228,6 +229,17 @@ class Session(RecallableRows):
         """Begins to draw by `params`; a sampler that was at work before ends."""
         self.end_sampler()
         self._sampler = self.engine.sampler(params)
+
+    def constrain(self, grammar: Grammar) -> None:
+        """From the next token on what is drawn fits a grammar; all else goes on as it was. Raises ConfigError."""
+        if self._sampler is None:
+            raise SessionError("nothing to draw with: start a sampler first")
+        state = self._sampler.state()
+        drawn, params = state["drawn"], SamplingParams(**state["params"])
+        params = replace(params, grammar=replace(grammar, after=len(drawn)))
+        sampler = self.engine.sampler(params, drawn)
+        self.end_sampler()
+        self._sampler = sampler
 
     def end_sampler(self) -> None:
         """Frees the sampler; without one this does nothing."""

@@ -12,7 +12,7 @@ from serving import serving
 from edge_sir.engine import Engine
 from edge_sir.options import Options
 from edge_sir.server.app import Served, Settings
-from edge_sir.server.loaded import Loaded
+from edge_sir.server.loaded import CAN, Loaded
 from edge_sir.server.manager import Manager
 from edge_sir.server.stored_conversations import StoredConversations
 from edge_sir.store.folder import StateFolder
@@ -22,7 +22,6 @@ from edge_sir.text.template import ChatTemplate
 CODEC = ByteTokenizer()
 TEMPLATE = ChatTemplate(CODEC.CHAT_TEMPLATE, bos=CODEC.bos_text, eos=CODEC.eos_text)
 END = 256 + CODEC.SPECIALS.index("<|im_end|>")
-CAN = frozenset({"n"})
 
 
 class ToyModels:
@@ -72,7 +71,7 @@ ANSWERING = n_tokens(OPENING + CLOSE)
 
 def loaded(models: ToyModels) -> Loaded:
     fingerprint = ToyEngine(256, seed=models.seed).spec.fingerprint
-    return Loaded(models, CODEC, TEMPLATE, fingerprint, "toy", {"model": "toy"})
+    return Loaded(models, CODEC, TEMPLATE, fingerprint, "toy", {"model": "toy"}, n_vocab=CODEC.n_vocab)
 
 
 def conversations(path: Path, models: ToyModels, n_live: int = 4, **options: Any) -> StoredConversations:
