@@ -5,16 +5,14 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
                  └──open_engine()──> Engine, for whoever plays dialogues otherwise
 """
 
-import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edge_sir import models
 from edge_sir._shield import shield
@@ -32,8 +30,8 @@ from edge_sir.text.template import ChatTemplate
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
+    from edge_sir.batch.contexts import Contexts, Parallel
     from edge_sir.batch.loop import Request
-    from edge_sir.batch.measure import Way
     from edge_sir.batch.result import BatchResult
     from edge_sir.batch.run import BatchRun
     from edge_sir.batch.terms import BatchTerms
@@ -46,9 +44,6 @@ __all__ = ["Model", "ensure_model", "load", "open_chat"]
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 16  # dialogues at most where the number is chosen
-_N_RESIDENT = 256  # tokens that a dialogue holds while that is measured, or three quarters of a smaller budget
-_MOST_AT_ONCE = 255  # llama.cpp has 256 sequences, and one is where cells are restored
 _LEAST_BATCH = 64  # tokens: several slices of a model with a large vocabulary and so a small chunk
 
 _OF_LOADING = ("model", "threads", "gpu_layers", "kv_k", "kv_v", "flash_attn", "chunk", "chat_template", "quiet")
@@ -142,7 +137,6 @@ class Model:
         self.stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
-        self._ways: dict[tuple[int, int], Way] = {}  # by how many dialogues there may be, and what each holds meanwhile
         _bound_archive(options.archive)
         self._closes_with_its_chat = False
 
@@ -191,7 +185,7 @@ class Model:
     # ---- many dialogues at once ------------------------------------------------------------------
 
     def batch(
-        self, requests: "Iterable[Request]", *, parallel: int | Literal["auto"] = "auto", **options: Any
+        self, requests: "Iterable[Request]", *, parallel: "Parallel" = "auto", **options: Any
     ) -> "Iterator[BatchResult]":
         """Holds many dialogues and yields their results as they finish, in any order.
 
@@ -203,35 +197,38 @@ class Model:
         `error`, and the others go on. Leaving early (closing the iterator) frees everything. Raises as `chat`, and what
         the source of the requests raises.
         """
-        opened = self._open_batch(requests, self._batch_terms(options), _checked(parallel))
+        from edge_sir.batch.run import results
 
-        def run() -> "Iterator[BatchResult]":
-            with opened as loop:
-                yield from loop
-
-        return run()
+        return results(self._batch(requests, parallel, options))
 
     def abatch(
-        self, requests: "Iterable[Request]", *, parallel: int | Literal["auto"] = "auto", **options: Any
+        self, requests: "Iterable[Request]", *, parallel: "Parallel" = "auto", **options: Any
     ) -> "AsyncIterator[BatchResult]":
         """As `batch`, each step in a thread of its own: nothing else of the program waits for it."""
-        import asyncio
-        from concurrent.futures import ThreadPoolExecutor
+        from edge_sir.batch.run import results_async
 
-        opened = self._open_batch(requests, self._batch_terms(options), _checked(parallel))
+        return results_async(self._batch(requests, parallel, options))
 
-        async def run() -> "AsyncIterator[BatchResult]":
-            in_thread = asyncio.get_running_loop().run_in_executor
-            with ThreadPoolExecutor(1, "edge-sir batch") as thread:
-                loop = await in_thread(thread, opened.__enter__)
-                try:
-                    while not loop.is_over:
-                        for result in await in_thread(thread, loop.step):
-                            yield result
-                finally:
-                    await in_thread(thread, opened.__exit__, None, None, None)
+    def _batch(
+        self, requests: "Iterable[Request]", parallel: "Parallel", options: Mapping[str, Any]
+    ) -> "AbstractContextManager[BatchRun]":
+        from edge_sir.batch.contexts import checked
 
-        return run()
+        terms, parallel = self._batch_terms(options), checked(parallel)
+        n_cells = terms.n_cells(terms.options)
+        Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
+        return self._contexts.run(requests, terms, n_cells, parallel)
+
+    @cached_property
+    def _contexts(self) -> "Contexts":
+        """Opens the contexts of batches, and knows which way writes fastest here."""
+        from edge_sir.batch.contexts import Contexts
+        from edge_sir.llama.native import default_threads
+
+        def open_(n: int, n_cells: int, threads: int) -> Engine:
+            return self.open_engine(n * n_cells, n_seq_max=n, shares=True, threads=threads)
+
+        return Contexts(open_, self.release, self.options.threads or default_threads())
 
     def _batch_terms(self, options: Mapping[str, Any]) -> "BatchTerms":
         from edge_sir.batch.terms import BatchTerms
@@ -249,75 +246,6 @@ class Model:
             self.path.name,
             lambda: self.recall_encoder,
         )
-
-    @contextmanager
-    def _open_batch(
-        self, requests: "Iterable[Request]", terms: "BatchTerms", parallel: int | Literal["auto"]
-    ) -> "Iterator[BatchRun]":
-        from edge_sir.batch.loop import BatchLoop
-        from edge_sir.batch.workers import BatchWorkers
-
-        n_cells = terms.n_cells(terms.options)
-        Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
-        with ExitStack() as opened:
-            if parallel == "auto":
-                source = iter(requests)
-                first = list(itertools.islice(source, _AT_ONCE))
-                requests = itertools.chain(first, source)
-                engines = self._best_engines(n_cells, max(1, len(first)), opened)
-            else:
-                engines = [self._batch_engine(n_cells, parallel, opened)]
-            is_one = len(engines) == 1
-            loop = BatchLoop(requests, terms, engines[0]) if is_one else BatchWorkers(requests, terms, engines)
-            with loop:
-                yield loop
-
-    def _batch_engine(self, n_cells: int, n: int, opened: ExitStack, *, threads: int = 0) -> "LlamaEngine":
-        """A context for so many dialogues of `n_cells` cells; `opened` frees it."""
-        engine = self.open_engine(n * n_cells, n_seq_max=n, shares=True, threads=threads)
-        opened.callback(self.release, engine)
-        return engine
-
-    def _best_engines(self, n_cells: int, n_most: int, opened: ExitStack) -> "list[LlamaEngine]":
-        """Contexts for at most so many dialogues, as many as memory holds, in the way that writes fastest here."""
-        from edge_sir.batch.measure import Way
-
-        n_most = self._n_that_fit(n_cells, n_most)
-        way = Way(1, 1, 0.0) if n_most == 1 else self._best_way(n_cells, n_most)
-        threads = 0 if way.n_contexts == 1 else 1
-        return [self._batch_engine(n_cells, way.n_each, opened, threads=threads) for _ in range(way.n_contexts)]
-
-    def _n_that_fit(self, n_cells: int, n_most: int) -> int:
-        """How many dialogues memory holds, `n_most` or a half of it or a half of that; raises BudgetError for none."""
-        while True:
-            try:
-                with ExitStack() as opened:
-                    self._batch_engine(n_cells, n_most, opened)
-                return n_most
-            except BudgetError:
-                if n_most == 1:
-                    raise
-                n_most //= 2
-
-    def _best_way(self, n_cells: int, n_most: int) -> "Way":
-        """Measured the first time that it is asked for, and said in a line."""
-        from edge_sir.batch.measure import choose, counts_up_to, in_words, measure
-        from edge_sir.llama.native import default_threads
-
-        counts, n_resident = counts_up_to(n_most), min(_N_RESIDENT, n_cells * 3 // 4)
-        if found := self._ways.get((n_most, n_resident)):
-            return found
-        with ExitStack() as opened:
-            ways = measure([self._batch_engine(n_cells, n_most, opened)], counts, n_resident=n_resident)
-        n_contexts = min(self.options.threads or default_threads(), n_most)
-        if n_contexts > 1:
-            counts = counts_up_to(n_most // n_contexts)
-            with ExitStack() as opened, contextlib.suppress(BudgetError):  # each context has buffers of its own
-                engines = [self._batch_engine(n_cells, counts[-1], opened, threads=1) for _ in range(n_contexts)]
-                ways += measure(engines, counts, n_resident=n_resident)
-        chosen = self._ways[n_most, n_resident] = choose(ways, n_most)
-        logging.getLogger("edge_sir.batch").info("%s", in_words(ways, chosen))
-        return chosen
 
     # ---- contexts --------------------------------------------------------------------------------
 
@@ -476,12 +404,6 @@ class Model:
         if self.native.owner.over:
             opened.close()
             self._check_open()
-
-
-def _checked(parallel: int | Literal["auto"]) -> int | Literal["auto"]:
-    if parallel != "auto" and (type(parallel) is not int or not 1 <= parallel <= _MOST_AT_ONCE):
-        raise ConfigError(f"parallel is a number of dialogues from 1 to {_MOST_AT_ONCE}, or 'auto', not {parallel!r}")
-    return parallel
 
 
 def _named(

@@ -71,8 +71,9 @@ class ByteTokenizer:
 class ToyEngine:
     """Logits of a row are a fixed random mixture of the visible tokens, weighted by relative position.
 
-    n_slice: 0 for n_batch. script: tokens that every sampler yields first, in order, so that a test can say what the
-    model says. build: stands for llama.cpp's: what was saved by one is refused by all others.
+    n_slice: 0 for n_batch. streams: each sequence has an equal part of the cells as its own. script: tokens that every
+    sampler yields first, in order, so that a test can say what the model says. build: stands for llama.cpp's: what was
+    saved by one is refused by all others.
     """
 
     def __init__(
@@ -86,18 +87,21 @@ class ToyEngine:
         n_ctx_train: int = 4096,
         can_pack: bool = True,
         can_restore: bool = True,
+        streams: bool = False,
         seed: int = 0,
         script: Sequence[int] = (),
         build: str = "toy",
     ) -> None:
         fingerprint = f"toy-{n_vocab}-{seed}"
         self._terms = {"model": fingerprint, "build": build}
+        self._streams = streams
+        n_each = n_ctx // n_seq_max if streams else n_ctx
         self.spec = EngineSpec(
             model="toy",
             n_ctx=n_ctx,
-            n_ctx_seq=n_ctx,
+            n_ctx_seq=n_each,
             n_batch=n_batch,
-            n_slice=n_slice or n_batch,
+            n_slice=min(n_slice or n_batch, n_each),
             n_ctx_train=n_ctx_train,
             n_vocab=n_vocab,
             n_seq_max=n_seq_max,
@@ -115,7 +119,7 @@ class ToyEngine:
         self.fail_next: Exception | None = None
         """Raised by the next decode or restore, which then changes nothing."""
         self._sharing = Sharing()
-        self._claims = Claims(n_ctx)
+        self._claims = Claims(n_ctx, n_each if streams else 0)
         rng = np.random.default_rng(seed)
         self._embed = rng.normal(size=(n_vocab, _FEATURES))
         self._head = rng.normal(size=(_FEATURES, n_vocab))
@@ -129,13 +133,9 @@ class ToyEngine:
         started = time.perf_counter()
         self._check(slices)
         self._key_pos[:] = self._pos
-        n_tokens = sum(len(s.tokens) for s in slices)
-        free = np.flatnonzero(~self._member.any(axis=1))
-        if len(free) < n_tokens:
-            raise NoSlotError(f"{n_tokens} tokens do not fit the {len(free)} free cells of {self.spec.n_ctx}")
         results = []
         for piece in slices:
-            cells, free = free[: len(piece.tokens)], free[len(piece.tokens) :]
+            cells = self._free(piece.seq)[: len(piece.tokens)]
             self._token[cells] = piece.tokens
             self._pos[cells] = self._key_pos[cells] = piece.p0 + np.arange(len(piece.tokens))
             self._member[cells, piece.seq] = True
@@ -160,6 +160,14 @@ class ToyEngine:
                 raise BatchError(f"sequence {piece.seq} continues at {last + 1}, not {piece.p0}")
             if piece.tokens.min() < 0 or max(piece.tokens.max(), piece.targets.max()) >= self.spec.n_vocab:
                 raise BatchError("a token or target is outside the vocabulary")
+        for seq, n in [(s.seq, len(s.tokens)) for s in slices] if self._streams else [(slices[0].seq, n_tokens)]:
+            if n > (n_free := len(self._free(seq))):
+                raise NoSlotError(f"{n} tokens do not fit the {n_free} free cells of {self.spec.n_ctx_seq}")
+
+    def _free(self, seq: int) -> NDArray[np.intp]:
+        """The free cells that the sequence can have."""
+        first = seq * self.spec.n_ctx_seq if self._streams else 0
+        return first + np.flatnonzero(~self._member[first : first + self.spec.n_ctx_seq].any(axis=1))
 
     def _evaluate(self, piece: Slice) -> SliceResult:
         mine = self._member[:, piece.seq]
@@ -199,6 +207,12 @@ class ToyEngine:
         if src == dst:
             return
         self.remove(dst, 0, -1)
+        if self._streams:
+            self.flush(src)
+            places = self._free(dst)[: cells.sum()]
+            self._token[places], self._member[places, dst] = self._token[cells], True
+            self._pos[places] = self._key_pos[places] = self._pos[cells]
+            return
         self._member[:, dst] = cells
         if cells.any():
             self._sharing.link(src, dst, int(self._pos[cells].min()), int(self._pos[cells].max()) + 1)
@@ -228,7 +242,7 @@ class ToyEngine:
             token, pos = np.load(io.BytesIO(payload), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise StateError(f"the saved state is damaged: {error}") from None
-        cells = np.flatnonzero(~self._member.any(axis=1))[: len(pos)]
+        cells = self._free(seq)[: len(pos)]
         if len(cells) < len(pos):
             raise StateError(f"the saved state needs {len(pos)} cells, {len(cells)} are free")
         self._token[cells] = token
@@ -257,7 +271,7 @@ class ToyEngine:
         check_places(saved_at, wanted, places)
         if moves or not np.array_equal(wanted, places):
             self._check_may_move(seq, moves)
-        cells = np.flatnonzero(~self._member.any(axis=1))[: len(wanted)]
+        cells = self._free(seq)[: len(wanted)]
         if len(cells) < len(wanted):
             raise StateError(f"{len(wanted)} cells are to be restored, {len(cells)} are free")
         self._fail()

@@ -199,12 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     n_equal, apart = compare(one, other)
     print(f"{args.model}: {len(asked)} dialogues of {args.turns} turns, temperature {args.temperature:g}, "
           f"budget {args.budget}, {args.parallel} at once")  # fmt: skip
+    n_evicted = sum(len(e.chosen) for events in one.events.values() for e in events if e.kind == "eviction")
+    print(f"evicted: {n_evicted} tokens, drawn: {_n_drawn(one)}")
     print(f"equal to one after another: {n_equal} of {len(asked)} ({n_equal / len(asked):.0%}); replies: "
           f"{_n_equal_replies(one, other)} of {args.turns * len(asked)}")  # fmt: skip
     for name, found in apart.items():
         print(f"{name}: {found.kind}, after {found.n_before} equal ones; margin {_short(found.margin)}, "
               f"noise {_short(found.noise)}")  # fmt: skip
     return 0
+
+
+def _n_drawn(run: Run) -> int:
+    return sum(event.kind == "token" for events in run.events.values() for event in events)
 
 
 def _n_equal_replies(one: Run, other: Run) -> int:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.batch.schedule import Phase
 from edge_sir.chat.chat import Chat
 from edge_sir.chat.turn import Turn
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Dialogue", "error_of"]
 
 
-def error_of(error: EdgeSirError) -> BatchError:
+def error_of(error: EdgeSirError) -> RequestError:
     """What OpenAI calls it, in one line."""
     code = "invalid_request_error" if isinstance(error, UserError) else "server_error"
-    return BatchError(code, " ".join(str(error).split()))
+    return RequestError(code, " ".join(str(error).split()))
 
 
 class Dialogue:
@@ -51,7 +51,7 @@ class Dialogue:
         self._n_shared = len(self._session.ledger)
         self._turn: Turn | None = None
         self._replies: list[Reply] = []
-        self._error: BatchError | None = None
+        self._error: RequestError | None = None
         self._is_over = False
         try:
             self._go_on()

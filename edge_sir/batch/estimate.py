@@ -16,7 +16,7 @@ from edge_sir.batch.request import BatchRequest
 from edge_sir.batch.result import BatchResult
 from edge_sir.errors import ConfigError
 
-__all__ = ["Speed", "Work", "left_to_do", "measure", "work_of"]
+__all__ = ["Speed", "Work", "left_to_do", "measure_speed", "work_of"]
 
 _READING_SHARE = 0.3  # of the time of a measurement
 _MOST_MEASURED = 64  # tokens of a reply: a longer one is written no faster
@@ -74,7 +74,7 @@ def work_of(requests: Iterator[BatchRequest], max_tokens: int) -> Work:
     return work
 
 
-def measure(
+def measure_speed(
     mapper: Mapper,
     sample: Sequence[BatchRequest],
     *,

@@ -20,7 +20,7 @@ from edge_sir.batch.lines import MOST_BYTES, numbered_lines, open_input
 from edge_sir.batch.output import digest_of, digest_of_line, output_line
 from edge_sir.batch.output_file import OutputFile
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import ConfigError
 
 __all__ = ["Mapper", "Summary", "run_job"]
@@ -208,16 +208,16 @@ class _Job:
 
 
 def _too_long() -> BatchResult:
-    return BatchResult("", (), error=BatchError("invalid_request_error", f"it has more than {MOST_BYTES} bytes"))
+    return BatchResult("", (), error=RequestError("invalid_request_error", f"it has more than {MOST_BYTES} bytes"))
 
 
 def _duplicate(custom_id: str, line: int) -> BatchResult:
     """Without the custom_id, so that nobody takes it for the result of the other line."""
     message = f"custom_id {custom_id!a} is that of line {line}; give each line its own"
-    return BatchResult("", (), error=BatchError("duplicate_custom_id", message))
+    return BatchResult("", (), error=RequestError("duplicate_custom_id", message))
 
 
 def _at_line(result: BatchResult, number: int) -> BatchResult:
     assert result.error is not None
-    error = BatchError(result.error.code, f"line {number}: {result.error.message}")
+    error = RequestError(result.error.code, f"line {number}: {result.error.message}")
     return BatchResult(result.custom_id, (), error=error)

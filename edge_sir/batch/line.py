@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from edge_sir.batch.body import checked_text, quoted, read_body
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import ConfigError, UserError
 from edge_sir.options import nearest
 
@@ -27,13 +27,13 @@ def read_line(line: bytes) -> BatchRequest | BatchResult:
     try:
         document = _parsed(line)
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, numbers or nesting beyond all bounds
-        return BatchResult("", (), error=BatchError("invalid_json_line", f"the line is no JSON ({_reason(error)})"))
+        return BatchResult("", (), error=RequestError("invalid_json_line", f"the line is no JSON ({_reason(error)})"))
     custom_id = ""
     try:
         custom_id = _custom_id(document)
         return read_request(document)
     except UserError as error:
-        return BatchResult(custom_id, (), error=BatchError("invalid_request_error", str(error)))
+        return BatchResult(custom_id, (), error=RequestError("invalid_request_error", str(error)))
 
 
 def read_request(document: Mapping[str, Any]) -> BatchRequest:

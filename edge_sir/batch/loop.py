@@ -23,11 +23,15 @@ Request = BatchRequest | BatchResult | Mapping[str, Any]
 class BatchLoop(BatchRun):
     """Dialogues in the sequences of `engine`, which is the loop's alone until `close`; freeing it is the caller's.
 
-    Of the requests no more wait here than there are sequences.
+    No more requests are taken than there are free sequences, so that other loops find those that it cannot begin.
+    at_once: as `schedule` has it.
     """
 
-    def __init__(self, requests: Iterable[Request], terms: BatchTerms, engine: Engine) -> None:
+    def __init__(
+        self, requests: Iterable[Request], terms: BatchTerms, engine: Engine, at_once: Sequence[int] = ()
+    ) -> None:
         self._requests = iter(requests)
+        self._at_once = at_once
         self._terms, self._engine = terms, engine
         self._waiting: list[Prepared] = []
         self._running: dict[int, Dialogue] = {}  # in the order in which they began
@@ -52,6 +56,7 @@ class BatchLoop(BatchRun):
             n_cells=spec.n_ctx,
             n_batch=spec.n_batch,
             streams=spec.n_ctx_seq < spec.n_ctx,
+            at_once=self._at_once,
         )
         ended = {seq: self._running.pop(seq) for seq in step.ends}
         results += [self._end(seq, dialogue) for seq, dialogue in ended.items()]
@@ -72,9 +77,10 @@ class BatchLoop(BatchRun):
     # ---- coming and going ----------------------------------------------------------------------
 
     def _take_in(self) -> list[BatchResult]:
-        """Prepares requests until as many wait as there are sequences; returns the results of those that are none."""
+        """Prepares a request for each free sequence; returns the results of those that are none."""
         refused: list[BatchResult] = []
-        while not self._is_last and len(self._waiting) + len(refused) < self._engine.spec.n_seq_max:
+        n_free = self._engine.spec.n_seq_max - sum(one.phase != "over" for one in self._running.values())
+        while not self._is_last and len(self._waiting) + len(refused) < n_free:
             request = next(self._requests, None)
             if request is None:
                 self._is_last = True

@@ -1,8 +1,8 @@
 """How many dialogues are held at once, and in how many contexts: measured here, then chosen by one function.
 
 On a CPU a decode of two to five tokens costs more per token than one at a time, and one of sixteen much less; where
-that turns differs with model and processor, and with what each dialogue holds. Reading costs the same for any number,
-so what is compared is writing.
+that turns differs with model and processor, and with what each dialogue holds. What is compared is writing. Slices of
+what is read are as long whoever else is there, and with streams each is a decode of its own, so they cost the same.
 """
 
 import threading
@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_sir.engine import Engine, Slice
 
-__all__ = ["Way", "choose", "counts_up_to", "in_words", "measure"]
+__all__ = ["Way", "choose", "counts_up_to", "in_words", "measure", "together"]
 
 COUNTS = (1, 2, 4, 8, 16)
 _ENOUGH = 0.95  # of the best: what needs fewer dialogues and contexts for that is taken
@@ -53,8 +53,22 @@ def choose(ways: Sequence[Way], n_most: int) -> Way:
     return min((w for w in fitting if w.per_s >= _ENOUGH * best), key=lambda w: (w.n_contexts, w.n_each))
 
 
-def in_words(ways: Sequence[Way], chosen: Way) -> str:
-    """One line: what was measured and what was chosen."""
+def together(ways: Sequence[Way], chosen: Way) -> tuple[int, ...]:
+    """How many of n dialogues of a context write a token in one decode, for n from 0 to those that it holds.
+
+    All n, but where fewer at a time are faster: so at the end of a job, when few are left. Numbers that were not
+    measured lie on the line between those that were.
+    """
+    of = {w.n_each: w.seconds for w in ways if w.n_contexts == chosen.n_contexts and w.n_each <= chosen.n_each}
+    counts = np.arange(1, chosen.n_each + 1)
+    seconds = np.interp(counts, sorted(of), [of[n] for n in sorted(of)])
+    per_s = counts / np.maximum(seconds, 1e-9)
+    best = [int(per_s[: n + 1].argmax()) for n in range(len(counts))]
+    return (0, *(n + 1 if per_s[n] >= _ENOUGH * per_s[m] else m + 1 for n, m in enumerate(best)))
+
+
+def in_words(ways: Sequence[Way], chosen: Way, at_once: Sequence[int] = ()) -> str:
+    """One line: what was measured and what was chosen. at_once: as `together` has it."""
     parts = []
     for n_contexts in sorted({way.n_contexts for way in ways}):
         of = sorted((way for way in ways if way.n_contexts == n_contexts), key=lambda way: way.n_each)
@@ -62,7 +76,9 @@ def in_words(ways: Sequence[Way], chosen: Way) -> str:
         parts.append(where + ", ".join(f"{way.per_s:.0f} with {way.n_dialogues}" for way in of))
     where = "one context" if chosen.n_contexts == 1 else f"{chosen.n_contexts} contexts of one thread each"
     held = "1 dialogue is" if chosen.n_dialogues == 1 else f"{chosen.n_dialogues} dialogues are"
-    return f"tokens written a second: {'; '.join(parts)}; {held} held at once, in {where}"
+    fewer = [f"of {n} that are left {at_once[n]}" for n in range(len(at_once)) if at_once[n] < n]
+    few = f"; {', '.join(fewer)} at a time" if fewer else ""
+    return f"tokens written a second: {'; '.join(parts)}; {held} held at once, in {where}{few}"
 
 
 def measure(

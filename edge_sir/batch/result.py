@@ -6,11 +6,11 @@ from typing import Any
 
 from edge_sir.text.reply import Reply
 
-__all__ = ["BatchError", "BatchResult"]
+__all__ = ["BatchResult", "RequestError"]
 
 
 @dataclass(frozen=True, slots=True)
-class BatchError:
+class RequestError:
     """Why a request got no result, or not all of it. code: as OpenAI's. message: one line."""
 
     code: str
@@ -28,7 +28,7 @@ class BatchResult:
     custom_id: str
     replies: tuple[Reply, ...]
     edge_sir: Mapping[str, Any] = field(default_factory=dict)
-    error: BatchError | None = None
+    error: RequestError | None = None
 
     @property
     def n_read(self) -> int:

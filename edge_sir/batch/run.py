@@ -1,13 +1,16 @@
-"""What drives a batch sees: steps until it is over."""
+"""What drives a batch sees: steps until it is over. And two that drive it."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self
 
 from edge_sir.batch.result import BatchResult
 
-__all__ = ["BatchRun"]
+__all__ = ["BatchRun", "results", "results_async"]
 
 
 class BatchRun(ABC):
@@ -35,3 +38,22 @@ class BatchRun(ABC):
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self.close()
+
+
+def results(opened: AbstractContextManager[BatchRun]) -> Iterator[BatchResult]:
+    """Enters it when the first result is asked for, and leaves it at the end or when the iterator is closed."""
+    with opened as run:
+        yield from run
+
+
+async def results_async(opened: AbstractContextManager[BatchRun]) -> AsyncIterator[BatchResult]:
+    """The same, each step in a thread of its own: nothing else of the program waits for it."""
+    in_thread = asyncio.get_running_loop().run_in_executor
+    with ThreadPoolExecutor(1, "edge-sir batch") as thread:
+        run = await in_thread(thread, opened.__enter__)
+        try:
+            while not run.is_over:
+                for result in await in_thread(thread, run.step):
+                    yield result
+        finally:
+            await in_thread(thread, opened.__exit__, None, None, None)

@@ -61,13 +61,15 @@ def schedule(
     n_cells: int,
     n_batch: int,
     streams: bool = False,
+    at_once: Sequence[int] = (),
 ) -> Step:
     """The next step. waiting, running: in the order in which they came. n_cells: of the context. streams: each sequence
-    has cells of its own.
+    has cells of its own. at_once: how many of n dialogues that could decode one token each do so together, for n from 0
+    on; all, where it says nothing.
     """
     ends = tuple(one.seq for one in running if one.phase == "over")
     joins = tuple(_joins(waiting, running, n_seq, n_cells))
-    return Step(ends, joins) if ends or joins else Step(decodes=tuple(_decodes(running, n_batch, streams=streams)))
+    return Step(ends, joins) if ends or joins else Step(decodes=_decodes(running, n_batch, at_once, streams=streams))
 
 
 def _joins(waiting: Sequence[Waiting], running: Sequence[Running], n_seq: int, n_cells: int) -> list[Join]:
@@ -96,17 +98,20 @@ def _joins(waiting: Sequence[Waiting], running: Sequence[Running], n_seq: int, n
     return joins
 
 
-def _decodes(running: Sequence[Running], n_batch: int, *, streams: bool) -> list[int]:
+def _decodes(running: Sequence[Running], n_batch: int, at_once: Sequence[int], *, streams: bool) -> tuple[int, ...]:
     """Whose slices fit into one decode: of those that write first, of others as they came.
 
     With streams llama.cpp decodes only as many tokens of each sequence together as all of them have. A longer slice
     would be cut, and its sums rounded otherwise than alone; so it is a decode of its own, before others write.
     """
-    if streams and (longer := [one.seq for one in running if one.n_next > 1]):
-        return longer[:1]
+    longer = [one.seq for one in running if one.n_next > 1]
+    if streams and longer:
+        return (longer[0],)
     chosen, n_left = [], n_batch
     for one in sorted(running, key=lambda one: one.phase != "writing"):
         if 0 < one.n_next <= n_left:
             chosen.append(one.seq)
             n_left -= one.n_next
-    return chosen
+    if len(chosen) < len(at_once) and not set(longer) & set(chosen):
+        del chosen[at_once[len(chosen)] :]
+    return tuple(chosen)

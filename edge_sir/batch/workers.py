@@ -22,12 +22,14 @@ _LOOK_EVERY_S = 0.2  # whether it is over, while nobody takes results
 class BatchWorkers(BatchRun):
     """As `BatchLoop`, with engines for one. They are its alone until `close`; freeing them is the caller's.
 
-    Each request goes to one of the loops. What one of them raises, or the source, ends all.
+    Each request goes to one of the loops. What one of them raises, or the source, ends all. at_once: of each loop.
     """
 
-    def __init__(self, requests: Iterable[Request], terms: BatchTerms, engines: Sequence[Engine]) -> None:
+    def __init__(
+        self, requests: Iterable[Request], terms: BatchTerms, engines: Sequence[Engine], at_once: Sequence[int] = ()
+    ) -> None:
         source = _Shared(requests)
-        self._loops = [BatchLoop(source, terms, engine) for engine in engines]
+        self._loops = [BatchLoop(source, terms, engine, at_once) for engine in engines]
         self._results: queue.Queue[list[BatchResult] | BaseException | None] = queue.Queue(len(engines))
         self._threads = [threading.Thread(target=self._run, args=(loop,), daemon=True) for loop in self._loops]
         self._n_at_work = len(self._loops)

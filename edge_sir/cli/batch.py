@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_sir.batch.estimate import left_to_do, measure, work_of
+from edge_sir.batch.estimate import left_to_do, measure_speed, work_of
 from edge_sir.batch.jobs import Summary, run_job
 from edge_sir.batch.lines import count_lines, open_input
 from edge_sir.batch.request import BatchRequest
@@ -180,7 +180,7 @@ def _estimate(args: argparse.Namespace, options: CliOptions, parallel: int | Lit
         return
     work = work_of(itertools.islice(itertools.chain(sample, left), args.limit), options.max_tokens)
     with load(**_for_loading(options)) as model:
-        speed = measure(
+        speed = measure_speed(
             lambda requests: model.batch(requests, parallel=parallel), sample, max_tokens=options.max_tokens
         )
     seconds, most = speed.seconds(work)

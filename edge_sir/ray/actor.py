@@ -4,7 +4,6 @@ Ray gives what an actor held to another one when it dies, again and again; a dia
 for ever. So an actor asks first how often its block was begun, and leaves it alone after a few times.
 """
 
-import pickle
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from edge_sir.batch.request import BatchRequest
 from edge_sir.batch.result import BatchResult
 from edge_sir.errors import EdgeSirError
 from edge_sir.ray.answers import load_here
+from edge_sir.ray.wire import of_error, of_result, request_of
 
 __all__ = ["HeldThere", "Tries"]
 
@@ -31,7 +31,7 @@ class Tries:
 
 
 class HeldThere:
-    """What an actor runs: rows of pickled requests become rows of pickled results, as dialogues end.
+    """What an actor runs: rows of requests become rows of results, as dialogues end; both are text (wire.py).
 
     What it would raise is a row, too: Ray would only say that an actor died. A block that was tried too often has none.
     tries: a handle of `Tries`.
@@ -39,16 +39,16 @@ class HeldThere:
 
     def __init__(self, options: Mapping[str, Any], parallel: int | Literal["auto"], tries: Any) -> None:
         self._parallel, self._tries = parallel, tries
-        self._failure: bytes | None = None
+        self._failure: str | None = None
         try:
             self._model = load_here(None, options)
         except Exception as error:
-            self._failure = _packed(error)
+            self._failure = _text_of(error)
 
-    def __call__(self, batch: Mapping[str, Any]) -> Iterator[dict[str, list[bytes]]]:
+    def __call__(self, batch: Mapping[str, Any]) -> Iterator[dict[str, list[str]]]:
         import ray
 
-        requests = [pickle.loads(request) for request in batch["request"]]
+        requests = [request_of(str(text)) for text in batch["request"]]
         if not ray.get(self._tries.begin.remote(requests[0].custom_id)):
             return
         if self._failure is not None:
@@ -56,16 +56,16 @@ class HeldThere:
             return
         try:
             for result in self.results(requests):
-                yield {"result": [pickle.dumps(result)]}
+                yield {"result": [of_result(result)]}
         except Exception as error:
-            yield {"result": [_packed(error)]}
+            yield {"result": [_text_of(error)]}
 
     def results(self, requests: Sequence[BatchRequest]) -> Iterator[BatchResult]:
         """One of each request, as they finish."""
         return self._model.batch(requests, parallel=self._parallel)
 
 
-def _packed(error: Exception) -> bytes:
+def _text_of(error: Exception) -> str:
     if isinstance(error, EdgeSirError):
-        return pickle.dumps(error)
-    return pickle.dumps(RuntimeError("on an actor: " + "".join(traceback.format_exception(error))))
+        return of_error(error)
+    return of_error(RuntimeError("on an actor: " + "".join(traceback.format_exception(error))))

@@ -12,7 +12,7 @@ from edge_sir.batch.body import quoted
 from edge_sir.batch.line import read_request
 from edge_sir.batch.output import digest_of, output_line
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import ConfigError, UserError
 from edge_sir.runtime import Model, load
 
@@ -55,7 +55,7 @@ class BatchAnswers:
                 found[i] = request
             elif request.custom_id in asked:
                 message = f"custom_id {custom_id!a} is that of another row; give each row its own"
-                found[i] = BatchResult(custom_id, (), error=BatchError("duplicate_custom_id", message))
+                found[i] = BatchResult(custom_id, (), error=RequestError("duplicate_custom_id", message))
             else:
                 asked[request.custom_id] = i
                 requests.append(request)
@@ -113,7 +113,7 @@ def _request(custom_id: str, body: Any) -> BatchRequest | BatchResult:
     try:
         return read_request({"custom_id": custom_id, "body": _parsed(body) if isinstance(body, str) else _plain(body)})
     except UserError as error:
-        return BatchResult(custom_id, (), error=BatchError("invalid_request_error", str(error)))
+        return BatchResult(custom_id, (), error=RequestError("invalid_request_error", str(error)))
 
 
 def _parsed(text: str) -> Any:

@@ -8,16 +8,16 @@ Ray Data takes a Dataset, not an iterator, so requests are read part by part, wh
 
 import logging
 import math
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import EngineError
 from edge_sir.ray.actor import HeldThere, Tries
 from edge_sir.ray.cluster import Pool
+from edge_sir.ray.wire import of_request, result_of
 
 __all__ = ["RayMapper"]
 
@@ -87,14 +87,14 @@ class RayMapper:
             _log.warning("%d dialogues are held again, one by one: the actors that held them died", len(left))
         for custom_id in left:
             message = f"the actor that held it died each of {_ALONE * _TRIES} times; Ray's logs say of what"
-            yield BatchResult(custom_id, (), error=BatchError("server_error", message))
+            yield BatchResult(custom_id, (), error=RequestError("server_error", message))
 
     def _run(self, requests: Sequence[BatchRequest], n_in_block: int) -> Iterator[BatchResult]:
         """The results that come; those of a block whose actors died too often do not."""
         import ray
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        rows = [{"request": pickle.dumps(request)} for request in requests]
+        rows = [{"request": of_request(request)} for request in requests]
         n_blocks = math.ceil(len(rows) / n_in_block)
         data = ray.data.from_items(rows, override_num_blocks=n_blocks)
         context = data.context
@@ -117,10 +117,7 @@ class RayMapper:
         )
         try:
             for row in found.iter_rows():
-                result = pickle.loads(row["result"])
-                if isinstance(result, BaseException):
-                    raise result
-                yield result
+                yield result_of(row["result"])
         except ray.exceptions.RayError as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise EngineError(f"Ray failed: {reason}; the same command goes on") from error

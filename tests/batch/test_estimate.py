@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from answering import line, several, write
 
-from edge_sir.batch.estimate import Speed, Work, _Measured, _solved, left_to_do, measure, work_of
+from edge_sir.batch.estimate import Speed, Work, _Measured, _solved, left_to_do, measure_speed, work_of
 from edge_sir.batch.jobs import run_job
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import ConfigError
 from edge_sir.text.reply import Reply
 
@@ -43,7 +43,7 @@ def request(name: str, *said: str, **terms: int) -> BatchRequest:
 def test_the_speeds_of_a_machine_are_found() -> None:
     machine = Machine()
     sample = [request("a", "x" * 8, "y" * 500), request("b", "x" * 28)]
-    speed = measure(machine, sample, max_tokens=256, clock=lambda: machine.now)
+    speed = measure_speed(machine, sample, max_tokens=256, clock=lambda: machine.now)
     assert speed.read_per_s == pytest.approx(100)
     assert speed.written_per_s == pytest.approx(10)
     assert speed.per_reply == 20
@@ -60,18 +60,21 @@ def test_speeds_that_are_lost_in_noise_stay_within_bounds() -> None:
 
 def test_a_reply_that_was_cut_counts_in_full() -> None:
     machine = Machine()
-    assert measure(machine, [request("a", "x", max_tokens=9)], max_tokens=256, clock=lambda: machine.now).per_reply == 9
+    assert (
+        measure_speed(machine, [request("a", "x", max_tokens=9)], max_tokens=256, clock=lambda: machine.now).per_reply
+        == 9
+    )
 
 
 def test_a_model_that_can_hold_none_is_said() -> None:
     def mapper(requests: Iterator[BatchRequest]) -> Iterator[BatchResult]:
         yield from (
-            BatchResult(r.custom_id, (), error=BatchError("invalid_request_error", "no room")) for r in requests
+            BatchResult(r.custom_id, (), error=RequestError("invalid_request_error", "no room")) for r in requests
         )
 
     now = iter(range(1000))
     with pytest.raises(ConfigError, match="nothing could be measured: no room"):
-        measure(mapper, [request("a", "x")], max_tokens=256, clock=lambda: float(next(now)))
+        measure_speed(mapper, [request("a", "x")], max_tokens=256, clock=lambda: float(next(now)))
 
 
 def test_what_is_left_is_counted_and_nothing_is_written(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from edge_sir.batch import lines as lines_file
 from edge_sir.batch.jobs import Summary, run_job
 from edge_sir.batch.output_file import OutputFile
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import ConfigError, EngineError, StoreError
 from edge_sir.store.files import Files
 
@@ -157,7 +157,7 @@ def test_a_mended_line_is_asked(tmp_path: Path, target: Path) -> None:
 def test_an_error_of_a_dialogue_stands_in_its_line(source: Path, target: Path) -> None:
     def mapper(requests: Iterator[BatchRequest]) -> Iterator[BatchResult]:
         for request in requests:
-            failed = BatchError("server_error", "no") if request.custom_id == "d5" else None
+            failed = RequestError("server_error", "no") if request.custom_id == "d5" else None
             yield BatchResult(request.custom_id, answer(request).replies, error=failed)
 
     assert run(source, target, mapper).errors == {"server_error": 1}

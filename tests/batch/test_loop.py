@@ -10,7 +10,7 @@ from dialogues import N_SLICE, WORDS, Watched, alone, by_id, request, run, some_
 from edge_sir.batch.dialogue import Dialogue
 from edge_sir.batch.loop import BatchLoop
 from edge_sir.batch.request import BatchRequest
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.batch.terms import seed_of
 from edge_sir.engine import Slice
 from edge_sir.errors import ComputeError, NoSlotError, ShiftError
@@ -26,11 +26,12 @@ def without_order(facts: Any) -> dict[str, Any]:
 # ---- as if alone -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("recall", ["off", "cells", "text"])
 @pytest.mark.parametrize("n_seq", [1, 2, 5])
-def test_each_dialogue_is_as_if_alone(n_seq: int, recall: str) -> None:
+def test_each_dialogue_is_as_if_alone(n_seq: int, recall: str, streams: bool) -> None:
     requests = some_requests(15, seed=n_seq, recall=recall)
-    found = by_id(run(requests, Watched(n_seq)))
+    found = by_id(run(requests, Watched(n_seq, streams=streams)))
     n_evicted = n_recalled = 0
     for asked in requests:
         chat, expected = alone(asked, Watched(1))
@@ -45,10 +46,11 @@ def test_each_dialogue_is_as_if_alone(n_seq: int, recall: str) -> None:
     assert n_evicted and bool(n_recalled) == (recall != "off")
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("can_pack", [True, False])
-def test_so_it_is_where_positions_reach_the_trained_length(can_pack: bool) -> None:
+def test_so_it_is_where_positions_reach_the_trained_length(can_pack: bool, streams: bool) -> None:
     requests = some_requests(10, seed=7, recall="text", max_tokens=12, budget=120)
-    found = by_id(run(requests, Watched(4, n_ctx_train=170, can_pack=can_pack)))
+    found = by_id(run(requests, Watched(4, n_ctx_train=170, can_pack=can_pack, streams=streams)))
     for asked in requests:
         _, expected = alone(asked, Watched(1, n_ctx_train=170, can_pack=can_pack))
         assert found[asked.custom_id].replies == expected.replies
@@ -107,6 +109,13 @@ def test_two_dialogues_step_by_step() -> None:
     ]
 
 
+def test_with_streams_each_slice_of_several_tokens_is_a_decode_of_its_own() -> None:
+    engine = Watched(2, streams=True)
+    asked = [request("a", "Hi", max_tokens=2), request("b", "Hello, Ada, how are you?", max_tokens=1)]
+    assert [one.custom_id for one in run(asked, engine)] == ["b", "a"]
+    assert engine.steps == [{0: 1}, {0: 21}, {1: 24}, {1: 19}, {0: 1, 1: 1}, {1: 2}, {0: 1}, {0: 2}]
+
+
 def test_while_one_writes_another_reads_in_the_same_decode() -> None:
     engine = Watched(2)
     run([request("a", "Hi", max_tokens=30), request("b", " ".join(WORDS))], engine)
@@ -123,10 +132,11 @@ def test_what_is_free_is_taken_at_once_and_requests_are_asked_for_when_they_are_
             yield asked
 
     engine = Watched(3, n_batch=3 * N_SLICE)
-    n_busy = []
+    n_busy, n = [], 0
     with BatchLoop(source(), terms(), engine) as loop:
-        for n, _ in enumerate(loop, 1):
-            assert len(taken) <= n + 2 * 3
+        while not loop.is_over:
+            n += len(loop.step())
+            assert len(taken) <= n + 3
             n_busy += [len(step) for step in engine.steps[len(n_busy) :]] if n <= 27 else []
     assert len(taken) == 30
     assert n_busy.count(3) >= len(n_busy) - 5  # but for who waits for an opening that another reads
@@ -135,10 +145,11 @@ def test_what_is_free_is_taken_at_once_and_requests_are_asked_for_when_they_are_
 # ---- openings ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("streams", [False, True])
 @pytest.mark.parametrize("n_seq", [1, 2, 4])
-def test_a_shared_system_prompt_is_decoded_once(n_seq: int) -> None:
+def test_a_shared_system_prompt_is_decoded_once(n_seq: int, streams: bool) -> None:
     requests = [request(f"{i}", f"Number {i}.", messages=SYSTEM, budget=150) for i in range(9)]
-    engine = Watched(n_seq)
+    engine = Watched(n_seq, streams=streams)
     results = run(requests, engine)
     n_opening = 2 + len("system\n") + len(SYSTEM[0][1]) + 2  # <s><|im_start|> ... <|im_end|> and a line break
     assert sorted(one.edge_sir["shared"] for one in results) == [0] + [n_opening] * 8
@@ -170,7 +181,7 @@ def test_budgets_that_do_not_fit_together_are_held_one_after_another() -> None:
 
 def test_a_budget_beyond_all_cells_is_refused_and_the_others_go_on() -> None:
     found = by_id(run([request("a", budget=301), request("b")], Watched(2, 300)))
-    assert found["a"].error == BatchError(
+    assert found["a"].error == RequestError(
         "invalid_request_error",
         "a budget of 301 cells exceeds the 300 cells that a dialogue can have; use --budget 300 or less here, or more "
         "for all",
@@ -196,7 +207,7 @@ WRONG: dict[str, tuple[BatchRequest | BatchResult | dict[str, Any], str]] = {
     "a role": (request("x", messages=[("robot", "Hello.")]), "a message's role is one of"),
     "no room for a pin": (request("x", messages=[("user", "Hi"), ("system", "word " * 30)]), "this system message"),
     "an object": ({"custom_id": "x", "body": {"messages": 7}}, "'messages' must be a list"),
-    "a line that holds none": (BatchResult("x", (), error=BatchError("a", "torn")), "torn"),
+    "a line that holds none": (BatchResult("x", (), error=RequestError("a", "torn")), "torn"),
 }
 
 
@@ -232,7 +243,7 @@ def test_a_decode_that_fails_for_one_sequence_ends_that_dialogue_alone(error: Ex
             if any(one.error for one in results):
                 engine.failing = {}
     found = by_id(results)
-    assert found["b"].error == BatchError("server_error", str(error))
+    assert found["b"].error == RequestError("server_error", str(error))
     assert found["b"].replies == alone(requests[1], Watched(1))[1].replies[: len(found["b"].replies)]
     for asked in requests:
         if asked.custom_id != "b":

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from edge_sir.batch.measure import Way, choose, counts_up_to, in_words, measure
+from edge_sir.batch.measure import Way, choose, counts_up_to, in_words, measure, together
 from edge_sir.engine import Slice, SliceResult
 from edge_sir.errors import ComputeError
 from edge_sir.testing import ToyEngine
@@ -59,6 +59,31 @@ def test_one_line_says_what_was_measured_and_chosen() -> None:
     )
     assert in_words(HALF, HALF[5]).endswith("; 2 dialogues are held at once, in 2 contexts of one thread each")
     assert in_words(HALF, HALF[0]).endswith("; 1 dialogue is held at once, in one context")
+
+
+@pytest.mark.parametrize(
+    ("measured", "chosen", "at_once"),
+    [
+        (HALF, (1, 16), (0, 1, 1, *range(3, 17))),  # three, between two and four, are 68 a second
+        (HALF, (1, 4), (0, 1, 1, 3, 4)),
+        (HALF, (2, 1), (0, 1)),
+        (SMOL, (1, 16), (0, *range(1, 17))),  # 162 with two are nearly as many as 170 with one
+        (ways({1: 100, 2: 60, 4: 80, 8: 90, 16: 150}), (1, 16), (0, *[1] * 8, *range(9, 17))),
+        (ways({1: 50, 4: 400, 5: 300}), (1, 5), (0, 1, 2, 3, 4, 4)),
+    ],
+)
+def test_how_many_of_those_that_are_left_write_together(
+    measured: list[Way], chosen: tuple[int, int], at_once: tuple[int, ...]
+) -> None:
+    way = next(way for way in measured if (way.n_contexts, way.n_each) == chosen)
+    assert together(measured, way) == at_once
+
+
+def test_the_line_says_where_fewer_write_at_a_time() -> None:
+    assert in_words(HALF, HALF[4], together(HALF, HALF[4])).endswith(
+        "; 16 dialogues are held at once, in one context; of 2 that are left 1 at a time"
+    )
+    assert in_words(SMOL, SMOL[4], together(SMOL, SMOL[4])).endswith("held at once, in one context")
 
 
 class Timed(ToyEngine):

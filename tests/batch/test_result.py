@@ -1,12 +1,20 @@
 """A line of output: OpenAI's form, and ids that depend on nothing but the request."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from answering import line, read, several, write
+from openai.types import BatchError
+from openai.types.chat import ChatCompletion
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
+from edge_sir.batch.jobs import run_job
+from edge_sir.batch.line import read_request
 from edge_sir.batch.output import digest_of, digest_of_line, output_line
-from edge_sir.batch.result import BatchError, BatchResult
+from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.text.reply import Finish, Recalled, Reply
 
 
@@ -51,14 +59,14 @@ def test_what_stood_before_and_what_was_shared_count_as_read() -> None:
 
 
 def test_an_error_without_a_reply_has_no_response() -> None:
-    document = written(BatchResult("a", (), error=BatchError("invalid_request_error", "no")))
+    document = written(BatchResult("a", (), error=RequestError("invalid_request_error", "no")))
     assert document["response"] is None
     assert document["error"] == {"code": "invalid_request_error", "message": "no"}
 
 
 @pytest.mark.parametrize(("code", "status"), [("server_error", 500), ("invalid_request_error", 400)])
 def test_an_error_keeps_the_replies_before_it(code: str, status: int) -> None:
-    document = written(BatchResult("a", (reply("One"),), error=BatchError(code, "no")))
+    document = written(BatchResult("a", (reply("One"),), error=RequestError(code, "no")))
     assert document["response"]["status_code"] == status
     assert [r["message"]["content"] for r in document["response"]["body"]["replies"]] == ["One"]
 
@@ -74,7 +82,7 @@ def test_ids_follow_from_the_custom_id() -> None:
 
 
 def test_a_line_without_an_id_has_null_and_is_known_by_what_it_holds_and_where() -> None:
-    assert written(BatchResult("", (), error=BatchError("invalid_json_line", "no")))["custom_id"] is None
+    assert written(BatchResult("", (), error=RequestError("invalid_json_line", "no")))["custom_id"] is None
     digests = {digest_of_line(1, b"x"), digest_of_line(2, b"x"), digest_of_line(1, b"y"), digest_of("x")}
     assert len(digests) == 4 and digest_of_line(1, b"x") in digests
 
@@ -87,15 +95,54 @@ def test_whatever_a_text_holds_it_can_be_written() -> None:
 
 
 def test_openais_own_types_read_it() -> None:
-    chat = pytest.importorskip("openai.types.chat")
     result = BatchResult("a", (reply("One"), reply("Two", thought="Hm")), {"budget": 256})
-    body = written(result)["response"]["body"]
-    completion = chat.ChatCompletion.model_validate(body, strict=True)
+    completion = ChatCompletion.model_validate(written(result)["response"]["body"], strict=True)
     assert completion.choices[0].message.content == "Two"
     assert completion.choices[0].finish_reason == "stop"
-    assert completion.usage.total_tokens == 32
-    assert completion.usage.completion_tokens_details.reasoning_tokens == 2
+    assert completion.usage is not None and completion.usage.total_tokens == 32
+    details = completion.usage.completion_tokens_details
+    assert details is not None and details.reasoning_tokens == 2
+    assert completion.model_extra is not None
     assert completion.model_extra["replies"][0]["message"]["content"] == "One"
-    error = written(BatchResult("a", (), error=BatchError("invalid_request_error", "no")))["error"]
-    parsed = pytest.importorskip("openai.types").BatchError.model_validate(error, strict=True)
+    error = written(BatchResult("a", (), error=RequestError("invalid_request_error", "no")))["error"]
+    parsed = BatchError.model_validate(error, strict=True)
     assert (parsed.code, parsed.message) == ("invalid_request_error", "no")
+
+
+def test_openais_own_types_read_every_line_that_a_job_writes(tmp_path: Path) -> None:
+    lines: list[Any] = [line("a", "Hello.", "Again."), b"torn", line("b"), line("a"), line("c", "x\0")]
+    run_job(write(tmp_path / "in.jsonl", lines), tmp_path / "out.jsonl", several(2), model="tiny", ordered=True)
+    found = read(tmp_path / "out.jsonl")
+    assert [document["error"] is None for document in found] == [True, False, True, False, False]
+    for document in found:
+        if document["error"] is None:
+            completion = ChatCompletion.model_validate(document["response"]["body"], strict=True)
+            assert completion.choices[0].message.content and document["response"]["status_code"] == 200
+        else:
+            assert BatchError.model_validate(document["error"], strict=True).message
+            assert document["response"] is None
+
+
+def test_openais_own_types_read_what_the_page_prints() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "batch.md").read_text(encoding="utf-8")
+    blocks = [json.loads(text) for text in re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    completions = [one["response"]["body"] for one in blocks if one["response"] is not None]
+    errors = [one["error"] for one in blocks if one["error"] is not None]
+    assert completions and errors
+    for body in completions:
+        completion = ChatCompletion.model_validate(body, strict=True)
+        assert completion.usage is not None and completion.usage.total_tokens > 0
+    for error in errors:
+        BatchError.model_validate(error, strict=True)
+
+
+def test_what_openais_own_types_write_is_taken() -> None:
+    params: CompletionCreateParamsNonStreaming = {
+        "model": "any",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello."}],
+        "max_completion_tokens": 5,
+        "temperature": 0.5,
+        "stop": ["END"],
+    }
+    found = read_request({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": params})
+    assert found.said == ("Hello.",) and found.terms == {"max_tokens": 5, "temperature": 0.5, "stop": ("END",)}

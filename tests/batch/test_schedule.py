@@ -113,6 +113,25 @@ def test_a_slice_is_not_cut() -> None:
     assert step([], [running(0, "reading", 64), running(1, "reading", 64)]).decodes == (0,)
 
 
+def test_of_few_that_write_only_so_many_do_together_as_was_measured() -> None:
+    def decodes(*runs: Running, streams: bool = False) -> tuple[int, ...]:
+        return schedule([], runs, n_seq=4, n_cells=400, n_batch=64, streams=streams, at_once=(0, 1, 1, 2)).decodes
+
+    assert decodes(running(2), running(0)) == (2,)  # who came first
+    assert decodes(running(2), running(0), running(1)) == (2, 0)
+    assert decodes(running(2), running(0), running(1), running(3)) == (2, 0, 1, 3)  # of four nothing is said
+    assert decodes(running(2, "reading"), running(0)) == (0,)
+    assert decodes(running(2), running(0), streams=True) == (2,)
+    assert decodes() == ()
+
+
+def test_beside_a_longer_slice_all_write() -> None:
+    runs = [running(0), running(1), running(2, "reading", 30)]
+    assert schedule([], runs, n_seq=4, n_cells=400, n_batch=64, at_once=(0, 1, 1, 1)).decodes == (0, 1, 2)
+    runs[2] = running(2, "reading", 64)  # which does not fit beside them
+    assert schedule([], runs, n_seq=4, n_cells=400, n_batch=64, at_once=(0, 1, 1, 1)).decodes == (0,)
+
+
 # ---- anything ----------------------------------------------------------------------------------
 
 

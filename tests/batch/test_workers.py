@@ -24,6 +24,29 @@ def test_each_request_is_held_once_and_as_if_alone() -> None:
     assert all(engine.steps for engine in engines)
 
 
+def test_none_waits_for_one_loop_while_another_has_a_free_sequence() -> None:
+    """Of three requests and two loops one loop is at its first dialogue until the other has had two."""
+    taken: list[str] = []
+    engines = [Watched(1), Watched(1)]
+
+    def source() -> Iterator[BatchRequest]:
+        for name in "abc":
+            taken.append(name)
+            yield request(name, max_tokens=1)
+
+    shared = BatchWorkers(source(), terms(), engines)
+    first, second = shared._loops
+    first.step()
+    assert taken == ["a"]
+    second.step()
+    assert taken == ["a", "b"]
+    done: list[str] = []
+    while not second.is_over:
+        done += [one.custom_id for one in second.step()]
+    assert (done, taken) == (["b", "c"], ["a", "b", "c"])
+    shared.close()
+
+
 def test_what_the_source_raises_goes_to_the_caller_and_ends_all() -> None:
     def source() -> Iterator[BatchRequest]:
         yield from some_requests(5)

@@ -36,26 +36,34 @@ def param(name: str) -> Any:
 
 
 _OF_LLAMA = ("tiny_llama", "tiny_gemma3", "tiny_gemma3_wide", "smollm2")
-STREAMS = "tiny_llama_streams"  # each sequence has cells of its own, as many as all have together elsewhere
+STREAMS = ["toy_streams", "tiny_llama_streams"]  # each sequence has cells of its own, as many as all have elsewhere
 SHARING = [param(name) for name in ("toy", *_OF_LLAMA)]  # sequences share the cells
-ALL = [*SHARING, STREAMS]
+ALL = [*SHARING, *STREAMS]
 SHARING_PACKING = [param(name) for name in ("toy", "tiny_llama", "tiny_gemma3_wide", "smollm2")]
-PACKING = [*SHARING_PACKING, STREAMS]
+PACKING = [*SHARING_PACKING, *STREAMS]
 CHEAP = [name for name in ALL if isinstance(name, str)]  # for tests that fill the cache, or need exact figures
-_TOLERANCES = {"toy": (1e-5, 1e-5), "smollm2": (0.6, 0.6)}  # random tokens; the cut of a batch moves its logits
+_TOLERANCES = {
+    "toy": (1e-5, 1e-5),
+    "toy_streams": (1e-5, 1e-5),
+    "smollm2": (0.6, 0.6),
+}  # random tokens; the cut of a batch moves its logits
 
 
 def kind_of(request: pytest.FixtureRequest) -> Kind:
     """The kind that `request.param` names; only its model is loaded."""
-    name = request.param
+    return kind_named(request.param, request)
+
+
+def kind_named(name: str, request: pytest.FixtureRequest) -> Kind:
+    """The kind of that name."""
     same, moved = _TOLERANCES.get(name, (0.01, 0.05))
-    if name == "toy":
-        return Kind(name, lambda: ToyEngine(N_CTX, n_batch=N_BATCH, n_seq_max=N_SEQ_MAX), same, moved)
-    streams = name == STREAMS
+    streams = name in STREAMS
+    n_cells, terms = N_CTX * N_SEQ_MAX if streams else N_CTX, {"n_seq_max": N_SEQ_MAX, "streams": streams}
+    if name.startswith("toy"):
+        return Kind(name, lambda: ToyEngine(n_cells, n_batch=N_BATCH, **terms), same, moved)
     model = request.getfixturevalue(name.removesuffix("_streams"))
-    make, n_cells = request.getfixturevalue("make_llama_engine"), N_CTX * N_SEQ_MAX if streams else N_CTX
-    terms = {"threads": 1, "chunk": N_BATCH, "n_seq_max": N_SEQ_MAX, "streams": streams}
-    return Kind(name, lambda: make(model, n_cells, **terms), same, moved)
+    make = request.getfixturevalue("make_llama_engine")
+    return Kind(name, lambda: make(model, n_cells, threads=1, chunk=N_BATCH, **terms), same, moved)
 
 
 def some_tokens(engine: Engine, n: int, seed: int = 0) -> NDArray[np.int32]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engines import N_CTX, STREAMS, Kind, apart, kind_of, piece, ranges, read, some_tokens
+from engines import N_CTX, STREAMS, Kind, apart, kind_named, kind_of, piece, ranges, read, some_tokens
 
 from edge_sir.core.budget import Budget
 from edge_sir.engine import Engine
@@ -13,7 +13,7 @@ from edge_sir.policies import from_spec
 from edge_sir.session import Session
 
 
-@pytest.fixture(params=[STREAMS])
+@pytest.fixture(params=STREAMS)
 def kind(request: pytest.FixtureRequest) -> Kind:
     return kind_of(request)
 
@@ -78,9 +78,9 @@ def test_as_many_cells_come_back_as_the_sequence_has_free(engine: Engine) -> Non
 
 
 def test_a_state_goes_from_streams_to_shared_cells_and_back(
-    engine: Engine, tiny_llama: Any, make_llama_engine: Callable[..., Engine]
+    engine: Engine, kind: Kind, request: pytest.FixtureRequest
 ) -> None:
-    sharing = make_llama_engine(tiny_llama, N_CTX, threads=1, chunk=64, n_seq_max=2)
+    sharing = sharing_kind(kind, request).make()
     read(engine, 3, some_tokens(engine, 40))
     sharing.load(1, engine.dump(3))
     sharing.restore(0, engine.save(3, 5, 20), range(5, 20))
@@ -89,6 +89,11 @@ def test_a_state_goes_from_streams_to_shared_cells_and_back(
     engine.restore(1, sharing.save(1, 5, 20), range(5, 20))
     assert ranges_of(engine, 2) == [(0, 39), (5, 19)]
     assert apart(read(engine, 0, [77]), read(sharing, 1, [77])) < 0.01
+
+
+def sharing_kind(kind: Kind, request: pytest.FixtureRequest) -> Kind:
+    """The same with cells that sequences share."""
+    return kind_named(kind.name.removesuffix("_streams"), request)
 
 
 def ranges_of(engine: Engine, n: int) -> list[tuple[int, int]]:

@@ -100,11 +100,14 @@ def run_cli(workdir: Path, clean_env: dict[str, str]) -> RunCli:
 
 @pytest.fixture
 def start_cli(workdir: Path, clean_env: dict[str, str]) -> Iterator[StartCli]:
-    """Starts `edge-sir *args` with pipes on all three streams; it is killed after a minute or with the test."""
+    """Starts `edge-sir *args` with pipes on all streams; it is killed after `timeout` seconds or with the test."""
     with ExitStack() as closing:
 
         def start(
-            *args: str | Path, env: Mapping[str, str | None] | None = None, command: tuple[str, ...] = COMMAND
+            *args: str | Path,
+            env: Mapping[str, str | None] | None = None,
+            command: tuple[str, ...] = COMMAND,
+            timeout: float = 60,
         ) -> "subprocess.Popen[bytes]":
             pipe = subprocess.PIPE
             process = subprocess.Popen(
@@ -117,7 +120,7 @@ def start_cli(workdir: Path, clean_env: dict[str, str]) -> Iterator[StartCli]:
             )
             closing.enter_context(process)
             closing.callback(process.kill)
-            watchdog = threading.Timer(60, process.kill)
+            watchdog = threading.Timer(timeout, process.kill)
             watchdog.start()
             closing.callback(watchdog.cancel)
             return process

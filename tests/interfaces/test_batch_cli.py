@@ -96,6 +96,39 @@ def test_a_kill_loses_and_doubles_nothing(
     assert {r["custom_id"]: r["response"]["body"]["replies"] for r in read(target)} == whole
 
 
+def test_a_thousand_damaged_lines_leave_the_dialogues_of_a_model_unharmed(
+    run_cli: Callable, source: Path, talker_path: Path
+) -> None:
+    good = source.read_bytes().splitlines()
+    text = good[3]
+    kinds = [
+        lambda i: text[: 9 + i % (len(text) - 9)],  # torn
+        lambda i: text.replace(b"d3", b"e%d" % i).replace(b'"seed": 3', b'"seed": "x"'),  # a wrong type
+        lambda i: text.replace(b"d3", b"f%d" % i).replace(b"Ada", b"A\0a"),
+        lambda i: text.replace(b"Ada", b"Eve"),  # an id that another line has
+        lambda i: b'{"custom_id": [%d], "body": {"dialogue": ["x"]}}' % i,
+    ]
+    damaged = [kinds[i % 5](i) for i in range(999)]
+    damaged.append(json.dumps({"custom_id": "long", "body": {"dialogue": ["x" * 10_000_000]}}).encode())
+    lines = [*good[:4], *damaged[:500], *good[4:8], *damaged[500:], *good[8:]]
+    mixed = source.with_name("mixed.jsonl")
+    mixed.write_bytes(b"\n".join(lines))
+    command = ("--model", talker_path, *FEW, "--ordered", "--quiet")
+    assert run_cli("batch", mixed, "-o", "mixed.out", *command).code == 2
+    run_cli("batch", source, "-o", "good.out", *command).succeeded()
+    found = read(source.with_name("mixed.out"))
+    assert len(found) == 1012
+    answered = [r for r in found if r["error"] is None]
+    expected = read(source.with_name("good.out"))
+    said = [[r["response"]["body"][name] for name in ("replies", "edge_sir")] for r in (*answered, *expected)]
+    assert said[:12] == said[12:] and [r["custom_id"] for r in answered] == [f"d{i}" for i in range(12)]
+    numbers = [i for i, r in enumerate(found, 1) if r["error"] is not None]
+    assert numbers == [*range(5, 505), *range(509, 1009)]
+    for number in numbers:
+        assert found[number - 1]["response"] is None
+        assert found[number - 1]["error"]["message"].startswith(f"line {number}: ")
+
+
 def test_a_dry_run_answers_nothing(
     run_cli: Callable, source: Path, talker_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

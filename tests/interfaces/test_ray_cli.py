@@ -83,7 +83,7 @@ def test_what_a_dead_actor_held_runs_again_and_a_dead_job_goes_on(
 ) -> None:
     target = source.with_name("out.jsonl")
     command = ("batch", source, "-o", target, "--model", talker_path, *FEW, "--ray", "--actors", "2")
-    job: subprocess.Popen[bytes] = start_cli(*command, env={"RAY_ADDRESS": None})
+    job: subprocess.Popen[bytes] = start_cli(*command, env={"RAY_ADDRESS": None}, timeout=300)
     _wait_for(lambda: n_lines(target) >= 4, job)
     actors = _actors(job)
     assert len(actors) == 2
@@ -98,7 +98,7 @@ def test_what_a_dead_actor_held_runs_again_and_a_dead_job_goes_on(
     n_before = n_lines(target)
     assert n_before < 60
 
-    second = start_cli(*command, "--ordered", env={"RAY_ADDRESS": None})
+    second = start_cli(*command, "--ordered", env={"RAY_ADDRESS": None}, timeout=300)
     _wait_for(lambda: n_lines(target) > n_before + 4, second)
     _actors(second)[1].kill()
     out, err = second.communicate()

@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tiny_gguf import write_llama
 
 import edge_sir
 from edge_sir.batch.measure import Way
 from edge_sir.batch.request import BatchRequest
 from edge_sir.batch.result import BatchResult
 from edge_sir.batch.terms import seed_of
+from edge_sir.engine import Slice, SliceResult
 from edge_sir.errors import BudgetError, ConfigError, SessionError
+from edge_sir.llama.engine import LlamaEngine
 from edge_sir.memory.transcript import Message
 
 TERMS: dict[str, Any] = {"threads": 1, "quiet": True}
@@ -74,21 +78,58 @@ def test_one_at_a_time_is_one_chat_after_another_to_the_last_token(
         assert texts(results) == alone
 
 
+@pytest.mark.parametrize("way", ["packed", "read again"])
+@pytest.mark.parametrize("streams", [True, False])
+def test_at_the_trained_length_positions_begin_anew_and_the_result_says_so(
+    way: str, streams: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each dialogue has three times as many tokens as positions were trained; YaRN's keys cannot be moved."""
+    scaled = {"rope_scaling": ("yarn", 4.0)} if way == "read again" else {}
+    path = write_llama(tmp_path / "short.gguf", n_ctx_train=192, **scaled)  # type: ignore[arg-type]
+    ends: list[int] = []
+    real = LlamaEngine.decode
+
+    def decode(self: LlamaEngine, slices: Sequence[Slice]) -> list[SliceResult]:
+        ends.extend(piece.p0 + len(piece.tokens) for piece in slices)
+        return real(self, slices)
+
+    terms: dict[str, Any] = {"budget": 96, "max_tokens": 4, "temperature": 0.0, "recall": "off"}
+    asked = [replace(one, messages=()) for one in requests(6, 12)]
+    with edge_sir.load(path, **TERMS) as model:
+        monkeypatch.setattr(LlamaEngine, "decode", decode)
+        if not streams:
+            found = model._sharing_options
+            monkeypatch.setattr(model, "_sharing_options", lambda n: replace(found(n), streams=False))
+        results = list(model.batch(asked, parallel=3, **terms))
+        one = list(model.batch(asked, parallel=1, **terms))
+    assert 180 < max(ends) <= 192
+    assert texts(results) == texts(one)
+    for result in results:
+        facts = result.edge_sir
+        assert (facts["positions"], facts["budget"]) == ("gaps", 96)
+        n_fed = facts["read"] + facts["shared"] + facts["written"]
+        assert n_fed > 3 * 192 and facts["renumbered"] > (n_fed - 192) // 192
+    assert {r.custom_id: r.edge_sir["renumbered"] for r in one} == {
+        r.custom_id: r.edge_sir["renumbered"] for r in results
+    }
+
+
 @pytest.mark.model
-def test_where_dialogues_held_together_first_differ_two_tokens_or_words_were_nearly_equal(
+def test_dialogues_held_together_are_those_held_one_after_another_token_by_token(
     smollm2_path: Path, import_script: Callable[[str], ModuleType]
 ) -> None:
+    """Each has several times its budget. What is asked of real models is 95 % of the dialogues; of six that is all."""
     equal = import_script("batch_equal")
-    asked = equal.requests(4, 2, n_words=12)
-    terms = {"budget": 128, "max_tokens": 24, "temperature": 0.0, "repeat_penalty": 1.0}
+    asked = equal.requests(6, 4, n_words=12)
+    terms = {"budget": 128, "max_tokens": 16, "temperature": 0.0, "repeat_penalty": 1.0}
     with edge_sir.load(smollm2_path, **TERMS) as model:
-        one, four, again = (equal.run(model, asked, parallel, **terms) for parallel in (1, 4, 4))
-    assert four.replies == again.replies
-    assert any(event.kind == "eviction" for events in one.events.values() for event in events)
-    _, apart = equal.compare(one, four)
-    for found in apart.values():
-        assert found.kind in ("token", "eviction")
-        assert found.margin is not None and found.margin < (1.0 if found.kind == "token" else 0.2)
+        one, four = (equal.run(model, asked, parallel, **terms) for parallel in (1, 4))
+    for events in one.events.values():
+        kinds = [event.kind for event in events]
+        assert kinds.count("token") > 40 and kinds.count("eviction") > 3
+    apart = {name: equal.first_difference(one.events[name], four.events[name]) for name in one.events}
+    assert apart == dict.fromkeys(apart)  # else: of which kind it is, and how near the two were
+    assert one.replies == four.replies
 
 
 def test_left_early_everything_is_freed(model: edge_sir.Model) -> None:
@@ -146,10 +187,10 @@ def test_auto_takes_as_many_as_memory_holds(model: edge_sir.Model, monkeypatch: 
     opened = watch_contexts(model, monkeypatch)
     free = ram.context_bytes(model.header, 900, model._sharing_options(4)) + ram._SPARE
     monkeypatch.setattr(ram, "available_bytes", lambda: free)
-    monkeypatch.setattr("edge_sir.batch.measure.choose", lambda ways, n_most: ways[-1])
+    monkeypatch.setattr("edge_sir.batch.contexts.choose", lambda ways, n_most: ways[-1])
     results = list(model.batch(requests(20, 1), **OF_DIALOGUES | {"recall": "off"}))
     assert len(results) == 20
-    assert opened == [(16 * 192, 16, 0), (8 * 192, 8, 0)] + 3 * [(4 * 192, 4, 0)]  # tried, measured, used
+    assert opened == [(n * 192, n, 0) for n in (16, 8, 4)]
 
 
 @pytest.mark.parametrize("chosen", [(1, 2), (2, 1)])
@@ -163,7 +204,7 @@ def test_auto_holds_dialogues_in_the_way_that_was_chosen(
         assert n_most == 5
         return next(way for way in ways if (way.n_contexts, way.n_each) == chosen)
 
-    monkeypatch.setattr("edge_sir.batch.measure.choose", choose)
+    monkeypatch.setattr("edge_sir.batch.contexts.choose", choose)
     with edge_sir.load(tiny_llama_path, threads=2, quiet=True) as model, caplog.at_level("INFO", "edge_sir.batch"):
         opened = watch_contexts(model, monkeypatch)
         found = texts(list(model.batch(requests(5, 1), **OF_DIALOGUES)))
@@ -179,7 +220,7 @@ def test_auto_holds_dialogues_in_the_way_that_was_chosen(
 
 
 def test_several_contexts_are_left_early_and_freed(tiny_llama_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sir.batch.measure.choose", lambda ways, n_most: ways[-1])
+    monkeypatch.setattr("edge_sir.batch.contexts.choose", lambda ways, n_most: ways[-1])
     with edge_sir.load(tiny_llama_path, threads=2, quiet=True) as model:
         results = model.batch(requests(9), **OF_DIALOGUES)
         next(results)

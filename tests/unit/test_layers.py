@@ -187,3 +187,9 @@ def test_the_package_exports_its_imports_sorted() -> None:
     # Constants, classes, functions: the order that ruff keeps.
     assert edge_sir.__all__ == sorted(edge_sir.__all__, key=lambda n: (not n.isupper(), n.islower(), n))
     assert all(hasattr(edge_sir, name) for name in edge_sir.__all__)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_is_unpickled(name: str) -> None:
+    """What a pickle holds is run when it is read."""
+    assert not {i.partition(".")[0] for i in IMPORTS[name]} & {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
