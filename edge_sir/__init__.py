@@ -21,7 +21,7 @@ from edge_sir.memory.transcript import Message, Transcript, read_transcript
 from edge_sir.memory.view import Memory, TurnMemory
 from edge_sir.options import Options
 from edge_sir.runtime import Model, load, open_chat
-from edge_sir.text.reply import Piece
+from edge_sir.text.reply import Drawn, Piece, ToolCall
 from edge_sir.trace.record import Trace, read_trace
 from edge_sir.trace.replay import Replayed, replay
 
@@ -30,6 +30,7 @@ __all__ = [
     "BatchResult",
     "Chat",
     "ChatStats",
+    "Drawn",
     "EdgeSirError",
     "EngineError",
     "Eviction",
@@ -47,6 +48,7 @@ __all__ = [
     "Resumed",
     "SamplingParams",
     "SessionError",
+    "ToolCall",
     "Trace",
     "Transcript",
     "Turn",

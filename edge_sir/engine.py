@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_sir.core.plan import Move, Run
 from edge_sir.errors import ConfigError
+from edge_sir.grammar.guide import Grammar
 
 __all__ = [
     "THINK_TAGS",
@@ -31,6 +32,7 @@ THINK_TAGS = ("<think>", "</think>")
 """What surrounds the thought part of a reasoning model's reply."""
 
 _MOST_LOOKED_BACK = 2**20
+_MOST_BIAS = 1000.0
 
 Tokens = NDArray[np.int32]
 Row = NDArray[np.float32]
@@ -109,7 +111,9 @@ class SamplingParams:
 
     A value that leaves a step without effect (top_k 0, top_p 1, min_p 0, repeat_penalty 1, the other penalties 0)
     skips it. The penalties look back at the last `repeat_last_n` tokens that were drawn. These are the project's only
-    defaults of sampling.
+    defaults of sampling. logit_bias: what is added to a token's logit before all else, by token; a mapping becomes
+    pairs. grammar: what the drawn tokens must spell: others are left out before top-k, and an end is drawn only where
+    the grammar lets the text end.
     """
 
     temperature: float = 0.7
@@ -121,8 +125,11 @@ class SamplingParams:
     presence_penalty: float = 0.0
     repeat_last_n: int = 64
     seed: int = 0
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
+        self._normalize()
         numbers = [value for value in asdict(self).values() if isinstance(value, int | float)]
         if not all(math.isfinite(value) and abs(value) < 2**32 for value in numbers) or self.top_k >= 2**31:
             raise ConfigError(f"a sampling parameter is no number, or too large: {self}")
@@ -134,12 +141,45 @@ class SamplingParams:
                 f"repeat_penalty {self.repeat_penalty}: the first three must not be negative, the last must be positive"
             )
 
+    def _normalize(self) -> None:
+        """The grammar and the biases as they are kept, whether they come from a caller or out of JSON."""
+        if isinstance(self.grammar, Mapping):
+            object.__setattr__(self, "grammar", Grammar(**self.grammar))
+        given: Any = self.logit_bias
+        try:
+            pairs = given.items() if isinstance(given, Mapping) else given
+            biases = tuple((int(token), float(bias)) for token, bias in pairs)
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigError("logit_bias gives tokens, by their numbers, a number each") from None
+        if not all(0 <= token < 2**31 and abs(bias) <= _MOST_BIAS for token, bias in biases):
+            raise ConfigError(f"logit_bias: tokens are not negative, and a bias is at most {_MOST_BIAS:g}")
+        object.__setattr__(self, "logit_bias", biases)
+
+    def biased(self, logits: Row) -> Row:
+        """`logits` float32 [n_vocab] with what is added to some; a copy where that is anything."""
+        if self.logit_bias:
+            logits = logits.copy()
+            for token, bias in dict(self.logit_bias).items():
+                logits[token] += bias
+        return logits
+
+    def check_vocabulary(self, n_vocab: int) -> None:
+        """Raises ConfigError for a bias of a token that is none of `n_vocab`, and for a grammar that is wrong."""
+        over = [token for token in dict(self.logit_bias) if token >= n_vocab]
+        if over:
+            raise ConfigError(f"logit_bias names token {over[0]}; the last of this model is {n_vocab - 1}")
+        if self.grammar is not None:
+            self.grammar.check()
+
 
 class Sampler(Protocol):
     """A sampler chain with its state; one per turn."""
 
     def sample(self, logits: Row) -> int:
-        """Draws a token from `logits` [n_vocab] and counts it as drawn (for the penalties)."""
+        """Draws a token from `logits` [n_vocab] and counts it as drawn (for the penalties, and for the grammar).
+
+        Raises ConfigError where the grammar leaves nothing that could come.
+        """
 
     def state(self) -> dict[str, Any]:
         """`params` (the fields of SamplingParams) and `drawn` (all tokens so far), for another one to go on from."""
@@ -231,7 +271,10 @@ class Engine(Protocol):
         """
 
     def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> Sampler:
-        """A new sampler chain, which has drawn the tokens `drawn` already: it goes on as one that really did."""
+        """A new sampler chain, which has drawn the tokens `drawn` already: it goes on as one that really did.
+
+        Raises ConfigError as `SamplingParams.check_vocabulary`.
+        """
 
     def close(self) -> None:
         """Frees everything; a second call does nothing."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge_sir.chat.saving import Saver
     from edge_sir.engine import Engine, TextCodec
 
-__all__ = ["Named", "not_default", "terms_of"]
+__all__ = ["Named", "kept_terms", "not_default", "terms_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -133,12 +133,7 @@ class Named:
         """Saves the chat from now on. model: how it is found again. A session that is not there yet is begun."""
         from edge_sir.chat.saving import Saver  # with the archive, of which a chat without a name needs nothing
 
-        # Its system prompt is in the state of its chat alone, where it can be replaced and forgotten.
-        wanted = set(Options.model_fields) - _NOT_KEPT - {"system"}
-        kept = self.options.model_dump(mode="json", exclude_unset=True, include=wanted)
-        if self.options.chat_template is not None:  # the next process may be in another folder
-            kept["chat_template"] = str(self.options.chat_template.expanduser().resolve())
-        terms = kept | {"model": model}
+        terms = kept_terms(self.options, model)
         self._model = model, fingerprint
         if self.store is None:
             self.store = self.folder.create(self.name, model=model, fingerprint=fingerprint, options=terms)
@@ -219,6 +214,11 @@ class Named:
         saver.begin_anew(self.stored.unsent)
         return n_turns
 
+    @property
+    def tools(self) -> str:
+        """JSON text of the tools that the session has, "" for none."""
+        return str(self.state["chat"].get("tools", "")) if self.state else ""
+
     def _take_given(self, chat: "Chat") -> None:
         options, mode = self.options, chat.session.mode
         if "positions" in self.given and options.positions not in ("auto", mode):
@@ -229,6 +229,16 @@ class Named:
             chat.set_budget(options.budget)
         if "system" in self.given and (options.system or None) != chat.system:
             chat.set_system(options.system or "")
+
+
+def kept_terms(options: Options, model: str) -> dict[str, Any]:
+    """What a session keeps of the options that it is begun with, as JSON has it. model: how it is found again."""
+    # Its system prompt is in the state of its chat alone, where it can be replaced and forgotten.
+    wanted = set(Options.model_fields) - _NOT_KEPT - {"system"}
+    kept = options.model_dump(mode="json", exclude_unset=True, include=wanted)
+    if options.chat_template is not None:  # the next process may be in another folder
+        kept["chat_template"] = str(options.chat_template.expanduser().resolve())
+    return kept | {"model": model}
 
 
 def terms_of(state: Mapping[str, Any], begun_with: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ _SAMPLING = SamplingParams()
 _PLAIN = {"int_parsing": "must be a whole number", "float_parsing": "must be a number"}
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 _OF_TEMPLATES = ("messages", "add_generation_prompt", "bos_token", "eos_token")  # set by edge-sir itself
-_OTHER_ENV = ("CONFIG", "MODELS_DIR")  # read elsewhere, no options
+_OTHER_ENV = ("API_KEY", "CONFIG", "MODELS_DIR")  # read elsewhere, no options
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -191,7 +191,8 @@ class Options(BaseModel):
     @property
     def sampling(self) -> SamplingParams:
         """How replies are drawn."""
-        return SamplingParams(**{field.name: getattr(self, field.name) for field in fields(SamplingParams)})
+        names = {field.name for field in fields(SamplingParams)} & set(type(self).model_fields)
+        return SamplingParams(**{name: getattr(self, name) for name in names})
 
     @classmethod
     def names(cls) -> dict[str, str]:

@@ -6,7 +6,7 @@ load(name) ──> Model ──chat()──> Chat, in a context of its own
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -27,6 +27,7 @@ from edge_sir.models import hub
 from edge_sir.options import Options
 from edge_sir.policies import from_spec
 from edge_sir.text.template import ChatTemplate
+from edge_sir.text.tools import Tools
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Model:
             self.native, self.loaded = load_measured(found.path, gpu_layers=options.gpu_layers, header=self.header)
         self.codec: TextCodec = LlamaText(self.native)
         self._template_source = found.chat_template or self.header.chat_template
-        self._stop = () if options.chat_template else found.stop
+        self.stop = () if options.chat_template else found.stop
         self._engines: set[LlamaEngine] = set()
         self._chats: set[Chat] = set()
         _bound_archive(options.archive)
@@ -161,7 +162,14 @@ class Model:
         names = ("threads", "kv_k", "kv_v", "flash_attn", "chunk")
         return EngineOptions(n_seq_max=n_seq_max, **{name: getattr(self.options, name) for name in names})
 
-    def chat(self, *, on_evict: Callable[[Eviction], None] | None = None, wait_s: float = 0.0, **options: Any) -> Chat:
+    def chat(
+        self,
+        *,
+        on_evict: Callable[[Eviction], None] | None = None,
+        wait_s: float = 0.0,
+        tools: Sequence[Mapping[str, Any]] | str | None = None,
+        **options: Any,
+    ) -> Chat:
         """Opens a chat in a context of its own. Close it, or the model.
 
         options: fields of `Options` that say how one talks (budget, policy, recall, positions, system, max_tokens,
@@ -170,7 +178,8 @@ class Model:
         last one given counts, here or in `load`.
         on_evict is called with all that is evicted; it may look at the chat and close it. wait_s: how many seconds a
         call waits while another thread's is at work on the chat, or a stream of its open; then, and by default at once,
-        it raises SessionError. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
+        it raises SessionError. tools: functions that the model may call, in OpenAI's form; None for those that the
+        session has. Raises ConfigError for an unknown option, BudgetError for a budget that memory or the
         model does not have, CapabilityError, SessionError if the model is closed.
         """
         merged = self._merged(options)
@@ -178,7 +187,7 @@ class Model:
             named = _named(merged, opened, options, {name: getattr(self.options, name) for name in _OF_LOADING})
             merged = merged if named is None else named.options
             trace = None if merged.trace is None else opened.enter_context(Trace(merged.trace))
-            chat = self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named)
+            chat = self._open(merged, on_evict=on_evict, trace=trace, wait_s=wait_s, named=named, tools=tools)
             opened.pop_all()
         return chat
 
@@ -241,10 +250,10 @@ class Model:
             self.codec,
             self._with_arguments(merged.template_args),
             merged,
-            self._stop,
+            self.stop,
             self.header.n_ctx_train,
             self.path.name,
-            lambda: self._recall_encoder,
+            lambda: self.recall_encoder,
         )
 
     # ---- contexts --------------------------------------------------------------------------------
@@ -314,16 +323,18 @@ class Model:
         trace: Trace | None,
         wait_s: float,
         named: "Named | None",
+        tools: Sequence[Mapping[str, Any]] | str | None = None,
     ) -> Chat:
         saver = None
+        wanted = None if tools is None else Tools.of(tools)
         if named is not None:
             named.check_model(self.header.fingerprint, self.path.name)
-            saver = named.saver(self._named_as(options), self.header.fingerprint)
+            saver = named.saver(self.named_as(options), self.header.fingerprint)
         policy = from_spec(options.policy)
         n_cells = options.budget if policy.evicts else self.header.n_ctx_train
         recall = recall_mode(options.recall, policy)
         dense = recall != "off" and options.recall_index == "dense"
-        recall_encoder = self._recall_encoder if dense else None  # before memory is taken: it may not be installed
+        recall_encoder = self.recall_encoder if dense else None  # before memory is taken: it may not be installed
         Budget(n_cells).check_trained_length(self.header.n_ctx_train, self.path.name)
         try:
             engine = self.open_engine(max(n_cells, 0 if named is None else named.n_cells))
@@ -342,7 +353,7 @@ class Model:
                 n_cells,
                 sampling=options.sampling,
                 max_tokens=options.max_tokens,
-                stop=(*options.stop, *self._stop),
+                stop=(*options.stop, *self.stop),
                 system=options.system,
                 positions=options.positions,
                 on_evict=on_evict,
@@ -352,6 +363,7 @@ class Model:
                 trace=trace,
                 wait_s=wait_s,
                 saver=saver,
+                tools=named.tools if wanted is None and named is not None else wanted,
             )
         except BaseException:
             self.release(engine)
@@ -359,6 +371,8 @@ class Model:
         if named is not None and saver is not None:
             try:
                 named.go_on(chat, saver)
+                if wanted is not None and wanted != chat.tools:
+                    chat.set_tools(wanted)
             except BaseException:
                 chat.close()
                 raise
@@ -368,12 +382,12 @@ class Model:
         return chat
 
     @cached_property
-    def _recall_encoder(self) -> "SentenceEncoder":
+    def recall_encoder(self) -> "SentenceEncoder":
         from edge_sir.recall.dense import MiniLm
 
         return MiniLm()
 
-    def _named_as(self, options: Options) -> str:
+    def named_as(self, options: Options) -> str:
         """By which name another process finds this model."""
         name = options.model
         is_file = hub.parse(name) is None and isinstance(models.find_model(name), Path)

@@ -23,6 +23,8 @@ from edge_sir.core.sealed import seal, unseal
 from edge_sir.core.sharing import Sharing
 from edge_sir.engine import EngineSpec, EngineTimes, Row, SamplingParams, Slice, SliceResult, Tokens
 from edge_sir.errors import BatchError, CapabilityError, NoSlotError, StateError
+from edge_sir.grammar.guide import Guide
+from edge_sir.grammar.vocabulary import Vocabulary
 
 __all__ = ["ByteTokenizer", "ToyEngine", "ToySampler"]
 
@@ -72,8 +74,8 @@ class ToyEngine:
     """Logits of a row are a fixed random mixture of the visible tokens, weighted by relative position.
 
     n_slice: 0 for n_batch. streams: each sequence has an equal part of the cells as its own. script: tokens that every
-    sampler yields first, in order, so that a test can say what the model says. build: stands for llama.cpp's: what was
-    saved by one is refused by all others.
+    sampler yields first, in order, so that a test can say what the model says; those that a grammar does not allow are
+    passed over. build: stands for llama.cpp's: what was saved by one is refused by all others.
     """
 
     def __init__(
@@ -286,26 +288,61 @@ class ToyEngine:
             raise CapabilityError(f"cells of this model cannot be restored: {self.spec.why_restore}")
 
     def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> "ToySampler":
-        return ToySampler(params, self.script, drawn)
+        return ToySampler(params, self.script, drawn, self.spec.n_vocab)
 
     def close(self) -> None:
         self._member[:] = False
 
 
 class ToySampler:
-    """Yields the script while it lasts, then greedy or temperature sampling with the repetition penalty."""
+    """Yields the script while it lasts, then greedy or temperature sampling with the repetition penalty.
 
-    def __init__(self, params: SamplingParams, script: list[int], drawn: Sequence[int] = ()) -> None:
+    n_vocab: tokens that can be drawn; those beyond the byte tokenizer's have no text.
+    """
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        script: list[int],
+        drawn: Sequence[int] = (),
+        n_vocab: int = ByteTokenizer.n_vocab,
+    ) -> None:
+        params.check_vocabulary(n_vocab)
         self._params = params
+        self._guide: Guide | None = None
+        if params.grammar is not None:
+            codec = ByteTokenizer()
+            pieces = [codec.piece(token) if token < codec.n_vocab else b"" for token in range(n_vocab)]
+            self._guide = Guide(params.grammar, Vocabulary(pieces, codec.is_end), drawn)
         self._script = script
         self._chance = Chance(params.seed, len(drawn))
         self._drawn = [int(token) for token in drawn]
 
     def sample(self, logits: Row) -> int:
         u = self._chance.next()
-        token = self._script.pop(0) if self._script else self._draw(logits.astype(np.float64), u)
+        token = self._scripted()
+        if token is None:
+            token = self._draw(self._fitting(self._params.biased(logits)).astype(np.float64), u)
         self._drawn.append(token)
+        if self._guide is not None:
+            self._guide.accept(token)
         return token
+
+    def _scripted(self) -> int | None:
+        while self._script:
+            token = self._script.pop(0)
+            if self._guide is None or self._guide.allows(token):
+                return token
+        return None
+
+    def _fitting(self, logits: Row) -> Row:
+        """The logits, and minus infinity for tokens that the grammar does not allow."""
+        if self._guide is None or self._guide.is_waiting:
+            return logits
+        allowed = self._guide.best(logits, len(logits))
+        fitting = np.full_like(logits, -np.inf)
+        fitting[allowed] = logits[allowed]
+        return fitting
 
     def _draw(self, logits: NDArray[np.float64], u: float) -> int:
         params = self._params

@@ -65,6 +65,10 @@ TARGETS = {
     "batch_vs_bare_0.5b": (">=", 0.92),
     "scheduler_share_0.5b": ("<=", 0.04),
     "shared_prefix_saved_0.5b": (">=", 0.98),
+    "first_token_turn_50_over_turn_2": ("<=", 1.3),
+    "tokens_read_over_new": ("<=", 1.3),
+    "server_vs_chat": (">=", 0.95),
+    "swap_in_vs_reread": (">=", 10.0),
 }
 """Which way and how far each figure should be; "" for one that is only shown."""
 

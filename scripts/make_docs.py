@@ -14,7 +14,7 @@ import edge_sir.cli
 from edge_sir.cli._help import HELP, help_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-FIRST = ("chat", "sessions", "models", "doctor")  # the others follow by name
+FIRST = ("chat", "sessions", "serve", "models", "doctor")  # the others follow by name
 HEAD = """# Commands
 
 Made by `scripts/make-docs`; do not edit. `edge-sir COMMAND --help` shows the same for what is installed.

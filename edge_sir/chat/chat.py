@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from edge_sir._owner import Owner, owned
 from edge_sir._shield import shield
 from edge_sir.chat.conversation import Conversation, Host
+from edge_sir.chat.more import More
 from edge_sir.chat.resumed import Begun, Resumed
 from edge_sir.chat.stream import ReplyStream
 from edge_sir.chat.turn import Terms, Turn
@@ -191,17 +192,19 @@ class Chat(Conversation):
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] | None = None,
+        **more: Unpack[More],
     ) -> "RegeneratedStream":
         """Takes the last reply back and streams another one to the same message; its `undone` says what that cost.
 
-        Other draws are made; at temperature 0 only another memory can change the words. Raises ConfigError.
+        Other draws are made; at temperature 0 only another memory can change the words. more: as in `stream`. Raises
+        ConfigError.
         """
         self._check_open()
         messages = self.transcript.of(self.session.turn)
         said = [m.text for m in messages if m.role == "user"]
         if not self._unsent and (not said or len(said) + sum(m.role == "assistant" for m in messages) < len(messages)):
             raise ConfigError("the last turn holds no message of yours that could be answered again")
-        terms, turn = self._terms(sampling, max_tokens, stop), self.session.turn
+        terms, turn = self._terms(sampling, max_tokens, stop, **more), self.session.turn
 
         def begin(note: Callable[[Undone], None]) -> Turn:
             return self._again(turn, said, terms, note)
@@ -274,6 +277,21 @@ class Chat(Conversation):
         ConfigError for a chat that is no session, StoreError if the disk fails.
         """
         self._kept().snapshot()
+
+    def keep_evicted_since(self, message: int) -> None:
+        """What was evicted since the message with this id was said goes to disk, as far as its cells are kept.
+
+        So whoever goes on with a copy of the session from there has it again. Raises StoreError if the disk fails,
+        ConfigError for a chat that is no session.
+        """
+        turn = next((m.turn for m in self.transcript if m.id == message), self.session.turn)
+        log = self.evictions
+        self._kept().keep_cells(log.away(log.first_of(turn + 1))["born"])
+
+    def drop_unsent(self) -> None:
+        """What the user said and got no reply to does not go in with the next message."""
+        self._check_open()
+        self._unsent.clear()
 
     def _kept(self) -> "Saver":
         if self._saver is None:

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, Unpack
 
 import numpy as np
 
 from edge_sir._owner import owned
 from edge_sir._shield import shield
+from edge_sir.chat.more import More, terms_with
 from edge_sir.chat.resumed import said_in
 from edge_sir.chat.stats import ChatStats, Figures
 from edge_sir.chat.stream import ReplyStream
@@ -22,12 +23,14 @@ from edge_sir.core.scores import SCORE_NAMES
 from edge_sir.engine import Engine, SamplingParams, TextCodec
 from edge_sir.errors import ConfigError, EdgeSirError, StateError
 from edge_sir.memory.memory import MemoryControl, TakenBack
-from edge_sir.memory.transcript import Transcript
+from edge_sir.memory.transcript import Message, Transcript
 from edge_sir.session import Positions, Session, SessionState
 from edge_sir.text.boundaries import TextBorders
+from edge_sir.text.calls import with_calls
 from edge_sir.text.encoder import MessageEncoder, Part
-from edge_sir.text.reply import Reply
+from edge_sir.text.reply import Reply, ToolCall
 from edge_sir.text.template import ChatTemplate
+from edge_sir.text.tools import Tools
 from edge_sir.trace.record import Trace
 
 if TYPE_CHECKING:
@@ -69,7 +72,9 @@ class Conversation:
     SessionError. saver: saves all of it, and has what to go on from, if anything was said: then policy, budget,
     positions and system prompt are as they were. is_driven: nothing is decoded in here but turns that are streamed;
     what is said waits for whoever drives `session`. opened: a session with the same beginning, once that was decoded,
-    whose cells are in `seq` already. Raises BudgetError if the system prompt leaves no room.
+    whose cells are in `seq` already. tools: functions that the model may call, in OpenAI's form, as a list or its JSON
+    text; they are described with the system prompt, and pinned as it is. Raises BudgetError if the system prompt leaves
+    no room.
     """
 
     system_turn = 0  # where the system prompt stands
@@ -102,6 +107,7 @@ class Conversation:
         saver: "Saver | None" = None,
         is_driven: bool = False,
         opened: SessionState | None = None,
+        tools: Sequence[Mapping[str, Any]] | str | Tools | None = None,
     ) -> None:
         self.codec = codec
         self.template = template
@@ -111,7 +117,8 @@ class Conversation:
         self._is_driven = is_driven
         going_on = None if saver is None else saver.going_on
         self.system = _prompt(system) if going_on is None else going_on.chat["system"]
-        self._encoder = MessageEncoder(codec, template, self.system)
+        self.tools = Tools.of(tools if going_on is None else going_on.chat.get("tools", ""))
+        self._encoder = MessageEncoder(codec, template, self.system, self.tools)
         if going_on is None:
             _check_opening(self._encoder, policy, budget, self.system)
             terms: dict[str, Any] = {"seq": seq, "borders": TextBorders(codec), "on_evict": self._note}
@@ -128,7 +135,7 @@ class Conversation:
         self.on_evict = on_evict
         self.trace = trace
         self._host = host
-        self._memory = MemoryControl(self.session, codec, lambda: None if self.system is None else self.system_turn)
+        self._memory = MemoryControl(self.session, codec, lambda: self.system_turn if self._has_prompt else None)
         self._figures = Figures(self.session)
         self._recall: Recall | None = None
         self._archive: Archive | None = None
@@ -209,6 +216,7 @@ class Conversation:
         decode_s, score_s = self._figures.seconds
         return {
             "system": self.system,
+            "tools": self.tools.text,
             "system_turn": self.system_turn,
             "tries": self._tries,
             "spoken": self._spoken,
@@ -232,28 +240,44 @@ class Conversation:
 
     # ---- whole messages ------------------------------------------------------------------------
 
-    def add(self, role: str, text: str, *, pinned: bool = False) -> int:
+    def add(self, role: str, text: str, *, pinned: bool = False, calls: Sequence[ToolCall] = ()) -> int:
         """Takes a whole message in, without a reply; returns its turn.
 
         role: system, user, assistant or tool. A user message starts a turn, and so does what follows a system prompt;
-        a system message is always pinned. Raises BudgetError, with nothing changed, for a pinned message that does not
-        fit, and for any where the policy never evicts.
+        a system message is always pinned. calls: of tools, that an assistant's message makes. Raises BudgetError, with
+        nothing changed, for a pinned message that does not fit, and for any where the policy never evicts.
         """
-        self._check_open()
         if role not in _MESSAGE_ROLES:
             raise ConfigError(f"a message's role is one of {', '.join(_MESSAGE_ROLES)}, not '{role}'")
+        return self._add(role, text, pinned=pinned or role == "system", calls=calls)
+
+    def add_note(self, text: str) -> int:
+        """Takes a system message in that is no system prompt; returns its turn.
+
+        It belongs to the running turn, and is evicted, taken back and forgotten as what a user says. As `add`.
+        """
+        return self._add("system", text, is_note=True)
+
+    def _add(
+        self, role: str, text: str, *, pinned: bool = False, is_note: bool = False, calls: Sequence[ToolCall] = ()
+    ) -> int:
+        self._check_open()
         _check_text(text)
         self._close_open_reply()
-        pinned = pinned or role == "system"
-        parts = self._encoder.message(role, text, first=not self._spoken)
+        if calls and role != "assistant":
+            raise ConfigError(f"a message of a {role} calls no tools")
+        parts = self._encoder.message(role, text, first=not self._spoken, calls=calls)
+        if is_note:
+            parts = [("user" if part == "system" else part, tokens) for part, tokens in parts]
         if pinned:
             self.session.room.check_pins(_n_tokens(parts), f"this {role} message")
         self.session.room.check_incoming(self.session.n_pending + _n_tokens(parts))
         with shield():
             # A system prompt has its turn for itself: neither undo nor forget reaches it.
-            if role == "user" or (role != "system" and self.session.turn == self.system_turn):
+            is_said = role != "system" or is_note
+            if role == "user" or (is_said and self.session.turn == self.system_turn):
                 self._begin_turn()
-            self.transcript.add(self.session.turn, role, text, self._feed(parts, pinned))
+            self.transcript.add(self.session.turn, role, with_calls(text, calls), self._feed(parts, pinned))
             self._spoken = True
         self._settle_saver()
         self._drain()
@@ -268,6 +292,41 @@ class Conversation:
         """
         return self._take_back(turn).n_tokens
 
+    def go_back(self, message: int) -> TakenBack:
+        """Drops all that was said after the message with this id of the transcript, as if never said.
+
+        The system prompt in force stays. What older turns gave up since the next turn began is put back, as by
+        `truncate`. A turn that is under way is over. Raises ConfigError if there is no such message.
+        """
+        self._check_open()
+        found = next((m for m in self.transcript if m.id == message), None)
+        if found is None:
+            raise ConfigError(f"this conversation has no message {message}")
+        if not self._goes_on_after(found):
+            return TakenBack()
+        has_prompt = self._has_prompt and self.system_turn > found.turn
+        with shield():
+            self._drop_turn("its turn was taken back")
+            taken = TakenBack()
+            if self.session.turn > found.turn:
+                first = self._memory.evictions.first_of(found.turn + 1)
+                taken = self._memory.take_back(found.turn + 1, first)
+            if self._goes_on_after(found):
+                self._memory.take_back_after(message)
+            if has_prompt:  # the prompt in force went with the tail
+                self._put_system(self._encoder, self.system)
+        self._drain()
+        return taken
+
+    def _goes_on_after(self, message: Message) -> bool:
+        """Whether anything but the system prompt in force came after it."""
+        prompt_turn = self.system_turn if self._has_prompt else 0
+        ledger = self.session.ledger
+        is_later = (ledger["message"] > message.id) & ((ledger["turn"] != prompt_turn) | (prompt_turn == 0))
+        is_said = any(m.id > message.id and not (prompt_turn and m.turn == prompt_turn) for m in self.transcript)
+        is_running = self._turn is not None and self._turn.phase != "done"
+        return is_running or is_said or bool(is_later.any()) or self.session.turn > max(message.turn, prompt_turn)
+
     def _take_back(self, turn: int) -> TakenBack:
         self._check_open()
         if turn > self.session.turn:
@@ -276,7 +335,7 @@ class Conversation:
             self._drop_turn("its turn was taken back")
             taken = self._memory.take_back(turn, self._memory.evictions.first_of(turn))
             self._spoken = self.session.turn > 0
-            if turn <= self.system_turn and self.system is not None:  # the prompt in force went with the tail
+            if turn <= self.system_turn and self._has_prompt:  # the prompt in force went with the tail
                 self._put_system(self._encoder, self.system)
         self._drain()
         return taken
@@ -290,9 +349,10 @@ class Conversation:
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] | None = None,
+        **more: Unpack[More],
     ) -> Reply:
         """One turn: takes the user's message in and returns the whole reply. As `stream`."""
-        stream = self.stream(text, sampling=sampling, max_tokens=max_tokens, stop=stop)
+        stream = self.stream(text, sampling=sampling, max_tokens=max_tokens, stop=stop, **more)
         for _ in stream:
             pass
         return stream.reply
@@ -304,13 +364,20 @@ class Conversation:
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] | None = None,
+        **more: Unpack[More],
     ) -> ReplyStream:
         """One turn: yields the reply as it comes; afterwards the stream's `reply` has all of it.
 
         sampling, max_tokens, stop: for this turn, instead of the chat's own. Another call on the chat ends a reply
         that is still streamed; going on with its stream raises SessionError.
+
+        more: what else the reply is asked for, by name. grammar: GBNF that it fits, as far as max_tokens lets it
+        come to an end. json_schema: a JSON schema, as a mapping or JSON text, that it fits. logit_bias: what is added
+        to a token's logit, by token. top_logprobs: how many of the likeliest tokens are kept beside each drawn one in
+        `Reply.drawn`, 0 to 100. tool_choice: "auto", "none" for no calls, "required" for one call and nothing else, of
+        the tool that `tool` names, if it does. Raises ConfigError, before anything is read, for what cannot be had.
         """
-        return self._stream(lambda: self.turn(text, sampling=sampling, max_tokens=max_tokens, stop=stop))
+        return self._stream(lambda: self.turn(text, sampling=sampling, max_tokens=max_tokens, stop=stop, **more))
 
     def turn(
         self,
@@ -319,13 +386,39 @@ class Conversation:
         sampling: SamplingParams | None = None,
         max_tokens: int | None = None,
         stop: Sequence[str] | None = None,
+        begun: str = "",
+        **more: Unpack[More],
     ) -> Turn:
-        """One turn, for the caller to drive: the message is fed, nothing is decoded yet. As `stream`."""
+        """One turn, for the caller to drive: the message is fed, nothing is decoded yet. As `stream`.
+
+        begun: how the reply begins; that is read, and what is written goes on from it.
+        """
         self._check_open()
         _check_text(text)
-        terms = self._terms(sampling, max_tokens, stop)
+        terms = self._terms(sampling, max_tokens, stop, begun, **more)
         self._unsent.append(text)
-        return self._begin(terms, 0)
+        return self._begin(terms, 0, begun)
+
+    def answer(
+        self,
+        *,
+        sampling: SamplingParams | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] | None = None,
+        begun: str = "",
+        is_again: bool = False,
+        **more: Unpack[More],
+    ) -> Turn:
+        """A reply to what was said last and has none, in the same turn, for the caller to drive. As `turn`.
+
+        What was said is a user's message whose reply was taken back (`go_back`), or anything that `add` took in.
+        is_again: another reply was there before, and other draws are made. Raises ConfigError if nothing was said.
+        """
+        self._check_open()
+        if not self._spoken:
+            raise ConfigError("nothing was said yet that could be answered")
+        terms = self._terms(sampling, max_tokens, stop, begun, **more)
+        return self._begin(terms, self._tries + 1 if is_again else 0, begun)
 
     @property
     def awaits(self) -> bool:
@@ -339,7 +432,14 @@ class Conversation:
     def _stream(self, begin: Callable[[], Turn]) -> ReplyStream:
         return ReplyStream(self.owner, lambda: self.engine, begin, self._settle)
 
-    def _terms(self, sampling: SamplingParams | None, max_tokens: int | None, stop: Sequence[str] | None) -> Terms:
+    def _terms(
+        self,
+        sampling: SamplingParams | None,
+        max_tokens: int | None,
+        stop: Sequence[str] | None,
+        begun: str = "",
+        **more: Unpack[More],
+    ) -> Terms:
         n_most = self.max_tokens if max_tokens is None else max_tokens
         texts = self.stop if stop is None else (stop,) if isinstance(stop, str) else stop
         if not isinstance(n_most, int | np.integer):  # found later, a reply would be begun that nobody ends
@@ -348,9 +448,10 @@ class Conversation:
             raise ConfigError(f"stop is a text or a list of texts, not {texts!r}")
         if not isinstance(sampling, SamplingParams | None):
             raise ConfigError(f"sampling is a SamplingParams, not {type(sampling).__name__}")
-        return Terms(sampling or self.sampling, n_most, tuple(texts))
+        terms = Terms(sampling or self.sampling, n_most, tuple(texts))
+        return terms_with(terms, more, self.tools, self.engine.spec.n_vocab, begun)
 
-    def _begin(self, terms: Terms, tries: int) -> Turn:
+    def _begin(self, terms: Terms, tries: int, begun: str = "") -> Turn:
         """Begins a turn with all that is unsent and opens the reply to it; nothing is decoded yet."""
         self._check_open()
         self._close_open_reply()
@@ -366,8 +467,10 @@ class Conversation:
         except EdgeSirError:  # what is refused now would be refused again with the next message
             self._unsent.clear()
             raise
+        asked = "\n".join(text for text, _ in said) or self._said_last()
         with shield():
-            self._begin_turn(n_reply)
+            if said or session.turn == self.system_turn:
+                self._begin_turn(n_reply)
             for text, parts in said:
                 self.transcript.add(session.turn, "user", text, self._feed(parts))
             self._unsent.clear()
@@ -382,12 +485,18 @@ class Conversation:
                 reply_id,
                 n_evicted_before=n_evicted,
                 on_written=lambda text: self._note_reply(turn, text, reply_id),
+                begun=begun,
             )
             self.owner.hold(self._turn)
         self._settle_saver()
         if self._recall is not None:
-            self._turn.recalled = self._recall.begin("\n".join(text for text, _ in said), encoder)
+            self._turn.recalled = self._recall.begin(asked, encoder)
         return self._turn
+
+    def _said_last(self) -> str:
+        """What a reply that no new message asks for is asked by."""
+        last = self.transcript.last
+        return "" if last is None or last.role in ("assistant", "system") else last.text
 
     def _note_reply(self, turn: int, text: str, id: int) -> None:
         self.transcript.add(turn, "assistant", text, id)
@@ -453,37 +562,52 @@ class Conversation:
         self._spoken, self.system_turn, self._cut_turn = False, 0, 0
         self._open()
 
-    def set_system(self, text: str) -> None:
-        """Gives the conversation another system prompt; the old one is removed.
+    def set_system(self, text: str, tools: Sequence[Mapping[str, Any]] | str | Tools | None = None) -> None:
+        """Gives the conversation another system prompt; the old one is removed. tools: other tools, None for the same.
 
         In mid-conversation the new one stands where it was given, in a turn of its own, and is pinned.
         An empty one just removes the old one. Raises BudgetError, with nothing changed, if it does not fit.
         """
         self._check_open()
+        found = self.tools if tools is None else Tools.of(tools)
         self._close_open_reply()
         system = _prompt(text)
-        self._put_system(MessageEncoder(self.codec, self.template, system), system)
+        self._put_system(MessageEncoder(self.codec, self.template, system, found), system)
         self._drain()
+
+    def set_tools(self, tools: Sequence[Mapping[str, Any]] | str | Tools | None) -> None:
+        """Gives the conversation other tools, as `set_system` gives it another prompt: all of that is read anew.
+
+        None, or an empty list, for no tools. Raises ConfigError, and BudgetError, with nothing changed.
+        """
+        self.set_system(self.system or "", Tools.of(tools))
+
+    @property
+    def _has_prompt(self) -> bool:
+        """Whether there is a system prompt, or tools, which stand where it does."""
+        return self.system is not None or bool(self.tools)
 
     def _put_system(self, encoder: MessageEncoder, system: str | None) -> None:
         """As `set_system`; the new prompt is queued, not decoded."""
         if not self._spoken:
             _check_opening(encoder, self.session.policy, self.session.budget.n_cells, system)
             with shield():
-                self._encoder, self.system = encoder, system
+                self._encoder, self.system, self.tools = encoder, system, encoder.tools
                 self._begin_anew()
             return
-        parts = [] if system is None else encoder.message("system", system, first=False)
+        parts = encoder.prompt_again()
         old = self._memory.system_rows(self.system_turn)
         self.session.room.check_pins(_n_tokens(parts), "this system prompt", n_freed=len(old))
         self.session.room.check_incoming(self.session.n_pending + _n_tokens(parts), n_freed=len(old))
         with shield():
-            self._encoder, self.system, self.system_turn = encoder, system, 0
+            self._encoder, self.system, self.tools, self.system_turn = encoder, system, encoder.tools, 0
             self.session.forget(old)
-            if system is not None:
+            if parts:
                 self._begin_turn()
                 self.system_turn = self.session.turn
-                self.transcript.add(self.session.turn, "system", system, self._feed(parts, pinned=True))
+                number = self._feed(parts, pinned=True)
+                if system is not None:
+                    self.transcript.add(self.session.turn, "system", system, number)
 
     # ---- helpers -------------------------------------------------------------------------------
 

@@ -10,9 +10,12 @@ import json
 import logging
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_sir._shield import shield
 from edge_sir.chat.blobs import Blobs
@@ -24,6 +27,7 @@ from edge_sir.memory.entries import entry_to_bytes
 from edge_sir.memory.evictions import Entry, Restored
 from edge_sir.memory.transcript import Message
 from edge_sir.session.changes import Changes
+from edge_sir.store.database import Transaction
 from edge_sir.store.folder import StateFolder
 from edge_sir.store.session import SessionStore
 from edge_sir.store.values import ON_DISK, ON_PATH, Found, Record, Snapshot
@@ -44,22 +48,24 @@ class _Waiting:
     """A record that is not written yet. new_cells: numbers of archived pieces whose cells go to disk after it.
 
     Until then they stay in the archive, under its bound. is_due: whether a snapshot must follow, since what was done
-    cannot be done again without the cells of this process.
+    cannot be done again without the cells of this process. also: writes more in the same transaction.
     """
 
     record: Record
     forgetting: Forgetting | None
     new_cells: tuple[int, ...] = ()
     is_due: bool = False
+    also: Callable[[Transaction], None] | None = None
 
 
 class Saver:
     """Saves one chat into one session of the store, and reads from it what the chat goes on from.
 
-    folder, store: closed with the chat. terms: what the session was begun with, as JSON has it. resume_s: seconds that
-    going on from what is on disk may take. on_disk: cells of archived pieces are on disk, too (`blobs`). going_on: what
-    `resume` found. problem: why the last turns are not on disk, "" while they are: the chat goes on, and each call
-    tries again at its end.
+    store: closed with the chat. terms: what the session was begun with, as JSON has it. resume_s: seconds that going
+    on from what is on disk may take. on_disk: cells of archived pieces are on disk, too (`blobs`). going_on: what
+    `resume` found. also: writes more in the transaction of the next record, and is called once. owns_folder: whether
+    the folder is closed with the chat. problem: why the last turns are not on disk, "" while they are: the chat goes
+    on, and each call tries again at its end.
     """
 
     def __init__(
@@ -70,7 +76,10 @@ class Saver:
         terms: Mapping[str, Any],
         resume_s: float = 10.0,
         on_disk: bool = False,
+        owns_folder: bool = True,
     ) -> None:
+        self.also: Callable[[Transaction], None] | None = None
+        self._owns_folder = owns_folder
         self.store = store
         self.problem = ""
         self.going_on: Resumption | None = None
@@ -199,6 +208,20 @@ class Saver:
                 self.store.write_snapshot(self._snapshot(number))
                 self._note_snapshot(number)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether something was saved since the cells were written."""
+        return not self.store.read_only and self.store.info.record > self._snapshot_of
+
+    def keep_cells(self, born: NDArray[np.int64]) -> None:
+        """Writes cells of archived rows with these born numbers, int64 [n]; those that are on disk already stay."""
+        archive = self._chat._archive
+        if archive is None or self.store.read_only:
+            return
+        pieces = (piece for piece in archive if piece.number not in self.blobs and np.isin(piece.born, born).any())
+        cells = {piece.number: archive.cells(piece.number) for piece in pieces}
+        self.blobs.put({number: data for number, data in cells.items() if data})
+
     def close(self) -> None:
         """Saves what is left, cells included, and gives the session up."""
         try:
@@ -210,7 +233,8 @@ class Saver:
             _log.warning("the cells of this session could not be saved: %s", error)
         finally:
             self.store.close()
-            self._folder.close()
+            if self._owns_folder:
+                self._folder.close()
 
     def _is_nothing(self) -> bool:
         """Whether nobody ever said anything in it: no user, no model, in no conversation."""
@@ -335,7 +359,8 @@ class Saver:
         forgetting = self._forgetting
         if forgetting is not None:
             forgetting = forgetting.with_texts({m.id: m.text for m in self._path})
-        self._waiting.append(_Waiting(record, forgetting, new_cells, is_due))
+        self._waiting.append(_Waiting(record, forgetting, new_cells, is_due, self.also))
+        self.also = None
 
     def _state_now(self) -> dict[str, Any]:
         """All of the chat that no row of it holds. Raises SessionError if it is poisoned."""
@@ -392,13 +417,13 @@ class Saver:
 
     def _write_one(self, waiting: _Waiting, *, is_last: bool) -> None:
         if waiting.forgetting is None:
-            self.store.write(waiting.record)
+            self.store.write(waiting.record, also=waiting.also)
             return
         here = self._chat.session.ledger["born"]
         forgotten = forgotten_on_disk(self.store, waiting.record, waiting.forgetting, here, self._chat.codec)
         number = self.store.info.record + 1
         snapshot = self._snapshot_or_none(number) if is_last and self._is_at_rest() else None
-        self.store.write(replace(waiting.record, forgotten=forgotten), snapshot)
+        self.store.write(replace(waiting.record, forgotten=forgotten), snapshot, waiting.also)
         if snapshot is not None:
             self._note_snapshot(number)
 

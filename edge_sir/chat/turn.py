@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from edge_sir._owner import owned
 from edge_sir._shield import shield
 from edge_sir.core.ledger import ROLES
-from edge_sir.engine import Engine, SamplingParams, Slice, SliceResult, TextCodec, Tokens
+from edge_sir.engine import Engine, Row, SamplingParams, Slice, SliceResult, TextCodec, Tokens
 from edge_sir.errors import SessionError
+from edge_sir.grammar.guide import Grammar
 from edge_sir.session import Session
+from edge_sir.text.calls import CallReader
 from edge_sir.text.encoder import ReplyEncoder
-from edge_sir.text.reply import Finish, Piece, Recalled, Reply, ReplyText
+from edge_sir.text.logprobs import drawn_with_logprobs
+from edge_sir.text.reply import Drawn, Finish, Piece, Recalled, Reply, ReplyText
 
 __all__ = ["Terms", "Turn", "drive"]
 
@@ -32,11 +35,18 @@ Phase = Literal["reading", "writing", "closing", "done"]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How a reply is drawn and what ends it: text that it must not hold, or its length in tokens."""
+    """How a reply is drawn and what ends it: text that it must not hold, or its length in tokens.
+
+    A grammar of `sampling` holds for the answer, not for a thought before it. top_logprobs: how many of the likeliest
+    tokens are kept beside each drawn one, with log-probabilities; None for none at all. tools: names of those whose
+    calls are looked for in the answer.
+    """
 
     sampling: SamplingParams
     max_tokens: int
     stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    tools: tuple[str, ...] = ()
 
 
 @owned(alone=("refuse",))
@@ -45,7 +55,8 @@ class Turn:
 
     encoder: knows the reply's form. message: the reply's number in the ledger. n_evicted_before: evicted tokens before
     this turn. on_written: called with the answer once no more of it will come. given: gives the reply, once what was
-    said is read, where it is not drawn. phase: what is decoded at present. recalled: what came back for it.
+    said is read, where it is not drawn. begun: how the reply begins: that is read and not drawn, is in its text, and
+    nothing of it is shown. phase: what is decoded at present. recalled: what came back for it.
     """
 
     def __init__(
@@ -59,6 +70,7 @@ class Turn:
         n_evicted_before: int = 0,
         on_written: Callable[[str], None] = lambda _: None,
         given: Callable[[], Tokens] | None = None,
+        begun: str = "",
     ) -> None:
         self.number = session.turn
         self.owner = session.owner
@@ -70,8 +82,11 @@ class Turn:
         form = self._form
         self._text = ReplyText(terms.stop, thinking=form.thinking, tags=form.tags, lead=form.lead)
         self._ends = form.ends | {token for text in terms.stop if (token := encoder.control_token(text)) is not None}
+        self._calls = CallReader(terms.tools, begun)
+        self._drawn: list[Drawn] = []
+        self._grammar: Grammar | None = None  # which begins behind the thought
         self._n_answer = self._n_thought = 0
-        self._on_written, self._given = on_written, given
+        self._on_written, self._given, self._begun = on_written, given, begun
         self._n_most = terms.max_tokens
         self._n_drawn = self._n_undecoded = 0
         self._n_evicted_before = n_evicted_before
@@ -114,6 +129,8 @@ class Turn:
                 return self._write_given(self._given())
             if self.phase == "reading":
                 self._begin_writing()
+                if self._begun:
+                    return self._write_beginning()
             return self._write()
 
     @property
@@ -126,7 +143,16 @@ class Turn:
     @property
     def text(self) -> str:
         """The answer so far."""
-        return self._text.text
+        return self._calls.text if self._terms.tools else self._text.text
+
+    @property
+    def drawn(self) -> tuple[Drawn, ...]:
+        """The answer's tokens so far with their log-probabilities, if they were asked for."""
+        return self.drawn_from(0)
+
+    def drawn_from(self, n: int) -> tuple[Drawn, ...]:
+        """As `drawn`, without the first `n`."""
+        return tuple(self._drawn[n:])
 
     def cancel(self) -> None:
         """Ends the reply here: what was said of it stays, and its end marker is still to be read."""
@@ -158,7 +184,13 @@ class Turn:
             n_after = len(self._encoder.assistant_close) + len(self._form.history)
             n_free = session.budget.n_cells - int((~session.ledger["recalled"]).sum()) - n_after
             self._n_most = min(self._n_most, n_free)
-        session.start_sampler(self._terms.sampling)
+        sampling = self._terms.sampling
+        if sampling.grammar is not None:
+            grammar = replace(sampling.grammar, ends=tuple(sorted(self._ends)))
+            thinks = self._form.thinking and not self._begun
+            self._grammar = grammar if thinks else None
+            sampling = replace(sampling, grammar=None if thinks else grammar)
+        session.start_sampler(sampling)
         self.phase = "writing"
 
     def _write(self) -> list[Piece]:
@@ -166,24 +198,38 @@ class Turn:
         text, session = self._text, self._session
         if self._n_drawn >= self._n_most:
             return self._finish("length")
+        logits = session.last_logits
         token = session.sample()
         if self._is_end(token):
             return self._finish("stop")
         self._n_drawn += 1
         was_apart = text.thinking or text.leading
         shown = self._form.shown.get(token) if text.is_open else None
-        pieces = text.push(self._codec.piece(token) if shown is None else shown)
+        pieces = self._calls.push(text.push(self._codec.piece(token) if shown is None else shown))
         if text.stopped:
+            self._note_drawn(token, logits)
+            del self._drawn[len(self._drawn) - text.n_after_stop :]
             self._cut_at_stop(n_undecoded=1)
             return pieces + self._finish("stop")
         apart = text.thinking or text.leading
         if apart and not was_apart:  # the tag took several tokens, or all of it was a thought
             session.relabel(self._rows("assistant"), "thought")
             self._n_thought, self._n_answer = self._n_thought + self._n_answer, 0
+            self._drawn.clear()
+            self._calls = CallReader(self._terms.tools)
+        if not apart:
+            self._note_drawn(token, logits)
+        if self._grammar is not None and not text.in_thought:
+            session.constrain(replace(self._grammar, begun=text.written.lstrip()))
+            self._grammar = None
         self._n_thought, self._n_answer = self._n_thought + apart, self._n_answer + (not apart)
         session.feed([token], "thought" if apart else "assistant")
         self._n_undecoded = 1
         return pieces
+
+    def _note_drawn(self, token: int, logits: Row) -> None:
+        if self._terms.top_logprobs is not None:
+            self._drawn.append(drawn_with_logprobs(token, logits, self._terms.top_logprobs, self._codec))
 
     def _cut_at_stop(self, n_undecoded: int) -> None:
         """Takes back the tokens that the stop string reaches into, and feeds what the first of them said before it."""
@@ -194,11 +240,19 @@ class Turn:
         session.feed(said, "assistant")
         self._n_answer += len(said) + len(self._rows("assistant")) - n_before
 
+    def _write_beginning(self) -> list[Piece]:
+        """Feeds the given beginning of the reply: what is drawn follows it."""
+        tokens = self._encoder.continue_reply("", self._begun)
+        self._text.begin(self._begun)
+        self._session.feed(tokens, "assistant")
+        self._n_answer += len(tokens)
+        return [] if len(tokens) else self._write()
+
     def _write_given(self, tokens: Tokens) -> list[Piece]:
         self.phase = "writing"
         self._session.feed(tokens, "assistant")
         pieces = [piece for token in tokens for piece in self._text.push(self._codec.piece(int(token)))]
-        return pieces + self._finish("stop")
+        return self._calls.push(pieces) + self._finish("stop")
 
     def _is_end(self, token: int) -> bool:
         """Whether the token ends the reply. What begins the end of a thought may be what ends a message elsewhere."""
@@ -219,11 +273,14 @@ class Turn:
             self._session.end_recall()
             self.finish, self.phase = finish, "closing"
             if finish == "cancelled":
-                self._text.cancel()
+                pieces = self._text.cancel()
             elif not self._text.stopped:
                 pieces = self._text.finish()
                 if self._text.stopped:  # what was held back as the beginning of a tag holds a stop string
                     self._cut_at_stop(n_undecoded=0)
+            pieces = self._calls.push(pieces) + self._calls.finish()
+            if self._calls.calls and finish == "stop":
+                self.finish = "tool_calls"
             if written:
                 if not self._text.written:
                     self._drop_beginning()
@@ -282,7 +339,7 @@ class Turn:
             self.owner.release(self)
             self._reply = Reply(
                 turn=self.number,
-                text=self._text.text,
+                text=self.text,
                 thought=self._text.thought,
                 finish=self.finish,
                 n_read=session.stats.tokens_in - self._n_read_before,
@@ -291,6 +348,8 @@ class Turn:
                 evicted=session.stats.evicted - self._n_evicted_before,
                 n_thought=self._n_thought,
                 recalled=self.recalled,
+                calls=tuple(self._calls.calls),
+                drawn=tuple(self._drawn),
             )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from edge_sir.cli import batch, chat, config, doctor, eval, models, replay, sessions
+from edge_sir.cli import batch, chat, config, doctor, eval, models, replay, serve, sessions
 from edge_sir.cli._losses import folded
 from edge_sir.errors import EdgeSirError, UserError
 
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="edge-sir", description="A conversation without end in a fixed KV cache.")
     parser.add_argument("--version", action="version", version=f"edge-sir {importlib.metadata.version('edge-sir')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for module in (chat, sessions, batch, models, doctor, config, eval, replay):
+    for module in (chat, sessions, serve, batch, models, doctor, config, eval, replay):
         module.add_parser(subparsers)
     # A kill ends like Ctrl-C: files are written, what is open is closed.
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):

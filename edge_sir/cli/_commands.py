@@ -14,7 +14,6 @@ from edge_sir.cli._found import search_view
 from edge_sir.cli._help import HELP, help_view, unknown_command
 from edge_sir.cli._views import WHO, Row, View, digest, find_view, losses_view, memory_view, stats_view, why_view
 from edge_sir.errors import BudgetError, ConfigError, EdgeSirError
-from edge_sir.memory.passages import Match, Passage
 from edge_sir.memory.transcript import Message
 
 __all__ = ["Outcome", "back_of", "complaint", "cost_of", "is_command", "perform"]
@@ -70,7 +69,7 @@ def _memory(chat: Chat, rest: str) -> Outcome:
     words = [w for w in words if w not in ("--json", "--scores")]
     if words[:1] == ["find"]:
         found = commands.find(chat, _given(" ".join(words[1:]), "/memory find TEXT: find what?"))
-        document = {"find": found.text, "turns": [_match_document(match) for match in found.matches]}
+        document = {"find": found.text, "turns": [match.as_dict() for match in found.matches]}
         return Outcome(find_view(found), document, as_json=as_json)
     if words == ["why"]:
         losing = commands.losses(chat)
@@ -131,21 +130,7 @@ def _affected(verb: str, affected: commands.Affected, n_evicted: int = 0) -> Out
     for p in affected.passages:
         text = digest(p.text, p.role) if p.role == "system" else p.text
         view.rows.append(Row((f"turn {p.turn}", f"{p.n_resident}"), ((f"{WHO[p.role]}: {text}", ""),)))
-    return Outcome(view, {verb: [_passage_document(p) for p in affected.passages]})
-
-
-def _passage_document(passage: Passage) -> dict[str, Any]:
-    """Under the names of the JSON format, in which tokens are resident ones."""
-    facts = {"turn": passage.turn, "role": passage.role, "text": passage.text}
-    return facts | {"n_tokens": passage.n_resident, "n_pinned": passage.n_pinned}
-
-
-def _match_document(match: Match) -> dict[str, Any]:
-    """Under the names of the JSON format, in which tokens are those of the sentence as it was said."""
-    passage = match.passage
-    facts = {"turn": passage.turn, "role": passage.role, "said": passage.said, "resident": passage.text}
-    counts = {"n_tokens": passage.n_tokens, "n_evicted": passage.n_evicted}
-    return facts | {"words": match.words, "state": match.state} | counts
+    return Outcome(view, {verb: [p.as_dict() for p in affected.passages]})
 
 
 def _recall(chat: Chat, rest: str) -> Outcome:

@@ -479,7 +479,7 @@ class LlamaEngine:
 
     def sampler(self, params: SamplingParams, drawn: Sequence[int] = ()) -> LlamaSampler:
         self._check_open()
-        return LlamaSampler(params, self._ids, drawn)
+        return LlamaSampler(params, self._ids, drawn, lambda: self.model.vocabulary)
 
     def close(self) -> None:
         self.owner.close(self._closing.close)

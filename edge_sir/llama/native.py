@@ -6,6 +6,7 @@ import os
 import platform
 import threading
 from collections import deque
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from llama_cpp import llama_cpp as lib
 
 from edge_sir._owner import Owner
 from edge_sir.errors import AbortedError, BatchError, ComputeError, EngineError, ModelFileError, NoSlotError
+from edge_sir.grammar.vocabulary import Vocabulary
 from edge_sir.llama.gguf.check import check_model_file
 from edge_sir.llama.gguf.header import GGUFHeader
 
@@ -131,6 +133,14 @@ class NativeModel:
             )
         self.vocab = lib.llama_model_get_vocab(self.handle)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self.vocab))
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Its tokens as texts; to ask for all of them takes a part of a second."""
+        from edge_sir.llama.text import LlamaText
+
+        text = LlamaText(self)
+        return Vocabulary(text.pieces(), text.is_end)
 
     def close(self) -> None:
         """Frees the model, once its contexts are freed; a second call does nothing."""

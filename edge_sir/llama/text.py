@@ -129,6 +129,16 @@ class LlamaText:
             n = lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         return buffer.raw[:n]
 
+    def pieces(self) -> list[bytes]:
+        """`piece` of each token of the vocabulary."""
+        buffer = ctypes.create_string_buffer(_LONGEST_PIECE)
+        to_piece, vocab = lib.llama_token_to_piece, self._vocab
+        found = []
+        for token in range(self._n_vocab):
+            n = to_piece(vocab, token, buffer, _LONGEST_PIECE, 0, False)
+            found.append(buffer.raw[:n] if n >= 0 and token not in self._tags else self.piece(token))
+        return found
+
     def is_end(self, token: int) -> bool:
         return bool(lib.llama_vocab_is_eog(self._vocab, token))
 

@@ -29,7 +29,7 @@ def entry_to_bytes(entry: Entry) -> bytes:
             values = [entry.why, entry.turn_now, *(_shared(entry.losses, name) for name in _FIELDS)]
             return _packed("evicted", values, [entry.columns[name] for name in KEPT])
         case Rewound():
-            return _packed("rewound", [entry.turn])
+            return _packed("rewound", [entry.turn, entry.message] if entry.message else [entry.turn])
         case Forgotten():
             return _packed("forgotten", [entry.turn, entry.turn_now, entry.n_sentences, entry.undone])
         case Restored():
@@ -91,8 +91,8 @@ def _of(kind: Any, value: Any) -> Any:
 
 
 def _rewound(values: Sequence[Any], _: Sequence[Ints]) -> Rewound:
-    (turn,) = values
-    return Rewound(_of(int, turn))
+    turn, message = values if len(values) > 1 else (*values, 0)
+    return Rewound(_of(int, turn), _of(int, message))
 
 
 def _forgotten(values: Sequence[Any], _: Sequence[Ints]) -> Forgotten:

@@ -88,9 +88,10 @@ class Evicted:
 
 @dataclass(frozen=True, slots=True)
 class Rewound:
-    """Turns from `turn` on were taken back."""
+    """Turns from `turn` on were taken back, and unless it is 0, all that was said after the message of that number."""
 
     turn: int
+    message: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +165,13 @@ class EvictionLog:
         self._entries.append(Evicted(event.why, event.turn_now, losses, columns))
         self._n_evicted += _n_evicted(losses)
 
-    def rewind(self, turn: int) -> None:
-        """Turns from `turn` on were never said; what was evicted of them is not kept."""
-        self._blank(lambda entry: entry.columns["turn"] >= turn)
-        self._entries.append(Rewound(turn))
+    def rewind(self, turn: int, message: int = 0) -> None:
+        """Turns from `turn` on were never said; what was evicted of them is not kept.
+
+        Nor is it of what was said after the message of that number, unless it is 0.
+        """
+        self._blank(lambda entry: _taken_back(entry, turn, message))
+        self._entries.append(Rewound(turn, message))
         self._recount()
 
     def restore(self, born: Ints, why: str) -> None:
@@ -186,9 +190,12 @@ class EvictionLog:
         if self._entries:
             raise SessionError("a log that has entries cannot be loaded")
         self._entries = list(entries)
-        for i, (entry, taken_back, _) in enumerate(self._dated()):
-            if isinstance(entry, Evicted):
-                self._entries[i] = _blanked(entry, entry.columns["turn"] >= taken_back)
+        last = 0  # the number of the last message that was not taken back later, 0 for any
+        for i, (entry, taken_back, _) in reversed(list(enumerate(self._dated()))):
+            if isinstance(entry, Rewound) and entry.message:
+                last = min(last or entry.message, entry.message)
+            elif isinstance(entry, Evicted):
+                self._entries[i] = _blanked(entry, _taken_back(entry, taken_back, last))
         self._recount()
 
     def clear(self) -> None:
@@ -289,6 +296,13 @@ class EvictionLog:
                 back = np.concatenate([back, entry.born])
             dated.append((entry, taken_back, back))
         return dated[::-1]
+
+
+def _taken_back(entry: Evicted, turn: int, message: int) -> NDArray[np.bool_]:
+    """Which rows are of turns from `turn` on, or of messages after that number, 0 for none; bool [n]."""
+    later = entry.columns["message"] > message if message else np.zeros(len(entry.columns["turn"]), bool)
+    rows: NDArray[np.bool_] = (entry.columns["turn"] >= turn) | later
+    return rows
 
 
 def _blanked(entry: Evicted, which: NDArray[np.bool_]) -> Evicted:

@@ -31,6 +31,9 @@ class Keeper(Protocol):
     def truncate(self, turn: int) -> None:
         """Turns from `turn` on were never said."""
 
+    def drop_after(self, message: int) -> None:
+        """What was said after the message of that number was never said."""
+
     def forget(self, born: NDArray[np.int64]) -> None:
         """The tokens with these born numbers are forgotten on request, resident or not."""
 
@@ -122,6 +125,20 @@ class MemoryControl:
             if self.archive is not None:
                 self.archive.truncate(turn)
         return TakenBack(n_tokens, restored, lost)
+
+    def take_back_after(self, message: int) -> int:
+        """Of the running turn, what was said after the message of that number was never said.
+
+        Returns how many resident tokens are removed. What made room for them stays away: the next reply needs as much.
+        """
+        session = self._session
+        with shield():
+            n_tokens = session.rewind_to(message)
+            self.transcript.drop_after(message)
+            self.evictions.rewind(session.turn + 1, message)
+            if self.archive is not None:
+                self.archive.drop_after(message)
+        return n_tokens
 
     def fill(self) -> dict[int, int]:
         """Puts back what was evicted last, up to the low-water mark; returns tokens of what was said, by turn.

@@ -53,6 +53,11 @@ class Passage:
         """Whether all that is resident of it is pinned."""
         return self.n_pinned == self.n_resident > 0
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON, under the names of its format, in which tokens are resident ones."""
+        facts = {"turn": self.turn, "role": self.role, "text": self.text}
+        return facts | {"n_tokens": self.n_resident, "n_pinned": self.n_pinned}
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -64,6 +69,13 @@ class Match:
     passage: Passage
     words: tuple[str, ...]
     state: Literal["whole", "partly", "none"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON, under the names of its format, in which tokens are those of what was said."""
+        passage = self.passage
+        facts = {"turn": passage.turn, "role": passage.role, "said": passage.said, "resident": passage.text}
+        counts = {"n_tokens": passage.n_tokens, "n_evicted": passage.n_evicted}
+        return facts | {"words": self.words, "state": self.state} | counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -72,6 +72,16 @@ class Transcript:
         self.version += 1
         return taken
 
+    @property
+    def last(self) -> Message | None:
+        """What was said last."""
+        return self._messages[-1] if self._messages else None
+
+    def drop_after(self, id: int) -> None:
+        """Takes out what was said after the message with this id."""
+        self._messages = [m for m in self._messages if m.id <= id]
+        self.version += 1
+
     def forget_turn(self, turn: int, prompts: Collection[int] = ()) -> int:
         """Takes out what was said in `turn`; returns how many messages that were.
 

@@ -293,6 +293,10 @@ class Archive:
         """Turns from `turn` on were taken back."""
         self._drop([piece for piece in self if piece.turn >= turn])
 
+    def drop_after(self, message: int) -> None:
+        """What was said after the message of that number was taken back."""
+        self._drop([piece for piece in self if piece.message > message])
+
     def forget(self, born: NDArray[np.integer[Any]]) -> None:
         """The tokens with these born numbers are forgotten: no cells of a passage that holds one of them are kept.
 

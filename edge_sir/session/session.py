@@ -36,6 +36,7 @@ from edge_sir.errors import (
     StalePlanError,
     StateError,
 )
+from edge_sir.grammar.guide import Grammar
 from edge_sir.session.displaced import n_standing, standing
 from edge_sir.session.pending import Boundaries, no_borders
 from edge_sir.session.positions import (
@@ -229,6 +230,17 @@ class Session(RecallableRows):
         self.end_sampler()
         self._sampler = self.engine.sampler(params)
 
+    def constrain(self, grammar: Grammar) -> None:
+        """From the next token on what is drawn fits a grammar; all else goes on as it was. Raises ConfigError."""
+        if self._sampler is None:
+            raise SessionError("nothing to draw with: start a sampler first")
+        state = self._sampler.state()
+        drawn, params = state["drawn"], SamplingParams(**state["params"])
+        params = replace(params, grammar=replace(grammar, after=len(drawn)))
+        sampler = self.engine.sampler(params, drawn)
+        self.end_sampler()
+        self._sampler = sampler
+
     def end_sampler(self) -> None:
         """Frees the sampler; without one this does nothing."""
         if self._sampler is not None:
@@ -266,6 +278,16 @@ class Session(RecallableRows):
             n = self.rewind(int((self.ledger["turn"] >= turn).sum()), back)
             self.turn = turn - 1
         return n
+
+    def rewind_to(self, message: int) -> int:
+        """Drops what was fed after the message of that number, in the running turn; returns how many tokens.
+
+        Other turns stay: `truncate` comes before.
+        """
+        self.end_recall()
+        with shield():
+            self.discard_pending()
+            return self.rewind(int((self.ledger["message"] > message).sum()))
 
     def rewind(self, n: int, back: Sequence[SavedPassage] = ()) -> int:
         """Drops the `n` newest resident tokens, and decodes the one before again for its logits.

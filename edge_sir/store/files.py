@@ -47,6 +47,25 @@ class Files:
                 self.sync_folder(folder)
         return kept
 
+    def link(self, pairs: Iterable[tuple[Path, Path]]) -> None:
+        """Gives files second names, durable on return; a copy where the file system knows no such.
+
+        What was a file of the new name is replaced. A file that is missing is left out.
+        """
+        folders = set()
+        for source, target in pairs:
+            with suppress(FileNotFoundError):
+                self.unlink(target)
+            try:
+                os.link(source, target)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                self.put(target, (self.read(source),))
+            folders.add(target.parent)
+        for folder in folders:
+            self.sync_folder(folder)
+
     def read(self, path: Path) -> bytes:
         """All of a file."""
         return path.read_bytes()

@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from edge_sir.errors import ConfigError, SessionBusyError
-from edge_sir.store import records, search, sessions, verify
+from edge_sir.store import messages, records, search, sessions, verify
 from edge_sir.store.backup import back_up, check_target
-from edge_sir.store.database import Database
+from edge_sir.store.copying import copy_into
+from edge_sir.store.database import Database, Transaction
 from edge_sir.store.failures import decoding, reporting
 from edge_sir.store.files import FOLDER_MODE, Files
 from edge_sir.store.layout import Layout
@@ -17,7 +18,7 @@ from edge_sir.store.locks import Lock, holder
 from edge_sir.store.orphans import remove_orphans
 from edge_sir.store.rescue import Rescued, rescue
 from edge_sir.store.session import SessionStore
-from edge_sir.store.values import Found, Problem, Record, SessionInfo
+from edge_sir.store.values import Found, Problem, Record, SessionInfo, StoredMessage
 
 __all__ = ["StateFolder"]
 
@@ -74,6 +75,64 @@ class StateFolder:
             info = sessions.add(transaction.connection, name, model, fingerprint, packed)
             lock = self._locked(info)  # before others can see it
         return SessionStore(self._database, info.id, lock)
+
+    def copy(
+        self, name: str, new: str, *, last: int, also: Callable[[Transaction, int], None] | None = None
+    ) -> SessionInfo:
+        """A session of the name `new` with the cells of another one, and its messages up to the one of that number.
+
+        What its cells hold of later messages is taken back by whoever opens it (`Chat.go_back`). The other may be open.
+        also: gets the transaction and the new session's id. Raises ConfigError if there is none, or `new` is taken.
+        """
+        source = self._get(name)
+        store = self.create(new, model=source.model, fingerprint=source.fingerprint, options=source.options)
+        try:
+            # Its row comes first: files of a session that has none are removed by whoever opens the folder.
+            with store, self._database.writing() as transaction:
+                with decoding(self._layout.database):
+                    copy_into(transaction, self._database, source.id, store.info.id, last)
+                if also is not None:
+                    also(transaction, store.info.id)
+        except BaseException:
+            self.remove(new)
+            raise
+        return self._get(new)
+
+    def name_of(self, id: int) -> str:
+        """The name of the session with that id. Raises ConfigError if there is none."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return sessions.by_id(connection, id).name
+
+    def held(self, id: int) -> list[tuple[int, str]]:
+        """Number and role of each message on the present path of the session with that id."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return [(row.message.id, row.message.role) for row in messages.path_of(connection, id)]
+
+    def messages(self, id: int) -> list[StoredMessage]:
+        """All messages of the session with that id, oldest first, as `SessionStore.messages`."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return messages.all_of(connection, id)
+
+    def first_said(self, id: int) -> str:
+        """What the user said first in the session with that id, "" if nothing."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return messages.first_said(connection, id)
+
+    def info(self, id: int) -> SessionInfo:
+        """The session with that id. Raises ConfigError if there is none."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            return sessions.by_id(connection, id)
+
+    def texts(self, id: int, numbers: Collection[int]) -> dict[int, str]:
+        """What the messages of these numbers say, by number, in the session with that id, taken back ones included."""
+        with self._database.reading() as connection, decoding(self._layout.database):
+            rows = (row.message for row in messages.all_of(connection, id))
+            return {message.id: message.text for message in rows if message.id in numbers}
+
+    @property
+    def database(self) -> Database:
+        """For those who keep more in it, in tables of their own."""
+        return self._database
 
     def open(self, name: str, *, read_only: bool = False) -> SessionStore:
         """Opens a session. Raises ConfigError if there is none; SessionBusyError if it is open, in any process."""

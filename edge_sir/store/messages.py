@@ -10,7 +10,7 @@ from edge_sir.store.failures import VERIFY
 from edge_sir.store.folding import fold, to_utf8
 from edge_sir.store.values import StoredMessage
 
-__all__ = ["add", "all_of", "broken_links", "drop_all", "path_of", "reword", "take_back"]
+__all__ = ["add", "all_of", "broken_links", "copy_path", "drop_all", "first_said", "path_of", "reword", "take_back"]
 
 _ROOT = bytes(32)
 _COLUMNS = (
@@ -71,6 +71,26 @@ def add(
         _index(connection, id, text)
 
 
+def copy_path(connection: sqlite3.Connection, source: int, target: int, last: int) -> None:
+    """Copies the present path of a session, up to the message of that number, into one in which nothing was said."""
+    found = connection.execute(
+        f"SELECT m.conversation, depth, number, turn, role, said, hash, text, folded {_FROM}"
+        " AND m.conversation = s.conversation AND NOT taken_back AND number <= ? ORDER BY depth",
+        (source, last),
+    ).fetchall()
+    parent, new = None, []
+    for conversation, depth, number, turn, role, said, hash, text, folded in found:
+        parent = connection.execute(
+            "INSERT INTO messages (session, conversation, depth, parent, number, turn, role, said, hash, text, folded)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (target, conversation, depth, parent, number, turn, role, said, hash, text, folded),
+        ).lastrowid
+        assert parent is not None
+        new.append((parent, text))
+    for id, text in new:
+        _index(connection, id, text)
+
+
 def _index(connection: sqlite3.Connection, row: int, text: str) -> None:
     folded = _folded(text)
     connection.execute(
@@ -97,6 +117,13 @@ def path_of(connection: sqlite3.Connection, session: int) -> tuple[StoredMessage
     """The present path, from its beginning."""
     where = "AND m.conversation = s.conversation AND NOT taken_back ORDER BY depth"
     return tuple(map(_message, connection.execute(f"SELECT {_COLUMNS} {_FROM} {where}", (session,))))
+
+
+def first_said(connection: sqlite3.Connection, session: int) -> str:
+    """What the user said first on the present path, "" if nothing."""
+    where = "AND m.conversation = s.conversation AND NOT taken_back AND role = 'user' ORDER BY depth LIMIT 1"
+    row = connection.execute(f"SELECT text {_FROM} {where}", (session,)).fetchone()
+    return "" if row is None else str(row[0])
 
 
 def all_of(connection: sqlite3.Connection, session: int) -> list[StoredMessage]:

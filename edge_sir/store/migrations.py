@@ -47,7 +47,28 @@ CREATE VIRTUAL TABLE messages_fts USING fts5 (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+# What the server finds sessions by, see `nodes`. A removed session takes its rows along.
+_SERVED = """
+CREATE TABLE served (
+    session INTEGER PRIMARY KEY REFERENCES sessions ON DELETE CASCADE, space BLOB NOT NULL, exact BLOB NOT NULL,
+    masked BLOB NOT NULL, tip INTEGER, owner BLOB NOT NULL DEFAULT x''
+) STRICT;
+CREATE INDEX served_owner ON served (owner);
+CREATE TABLE nodes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, session INTEGER NOT NULL REFERENCES served ON DELETE CASCADE,
+    space BLOB NOT NULL, parent INTEGER, role TEXT NOT NULL, content BLOB, n_chars INTEGER NOT NULL,
+    chain BLOB NOT NULL, n_replies INTEGER NOT NULL, number INTEGER NOT NULL
+) STRICT;
+CREATE INDEX nodes_chain ON nodes (space, chain);
+CREATE INDEX nodes_reply ON nodes (space, content, chain) WHERE role = 'assistant';
+CREATE INDEX nodes_session ON nodes (session);
+CREATE TABLE node_names (
+    name BLOB PRIMARY KEY, node INTEGER NOT NULL REFERENCES nodes ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+CREATE INDEX node_names_node ON node_names (node);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _SERVED)
 
 
 def migrate(connection: sqlite3.Connection) -> None:

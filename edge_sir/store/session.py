@@ -1,11 +1,11 @@
 """One session's part of the store, open in this process."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from edge_sir.errors import ConfigError
 from edge_sir.store import blobs, messages, records, sessions, snapshots
-from edge_sir.store.database import Database
+from edge_sir.store.database import Database, Transaction
 from edge_sir.store.failures import decoding
 from edge_sir.store.locks import Lock
 from edge_sir.store.orphans import remove_orphans
@@ -58,10 +58,16 @@ class SessionStore:
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def write(self, record: Record, snapshot: Snapshot | None = None) -> int:
+    def write(
+        self,
+        record: Record,
+        snapshot: Snapshot | None = None,
+        also: Callable[[Transaction], None] | None = None,
+    ) -> int:
         """Adds a record, durable on return; its number. With `forgotten`, nothing of it stands on disk on return.
 
-        snapshot: as of this record; the older ones leave with what is forgotten. Raises ValueError for a record that
+        snapshot: as of this record; the older ones leave with what is forgotten. also: writes more in the same
+        transaction. Raises ValueError for a record that
         does not fit what is there; then, as after StoreError, nothing of it was added.
         """
         self._check_writable()
@@ -76,6 +82,8 @@ class SessionStore:
                     if snapshot.record != n:
                         raise ValueError(f"the snapshot is of record {snapshot.record}, and this is {n}")
                     snapshots.add_row(transaction, layout, self._id, number, snapshot, now)
+                if also is not None:
+                    also(transaction)
         return n
 
     def note_unsent(self, texts: Sequence[str]) -> None:

@@ -5,20 +5,25 @@ tokens, so all of that goes through it together: in `[INST] Hello [/INST]` the b
 not a token of its own. Only markers may become control tokens, never what somebody said.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from edge_sir.engine import TextCodec, Tokens
 from edge_sir.errors import SessionError
+from edge_sir.text.calls import CALL_TAGS, call_text
+from edge_sir.text.reply import ToolCall
 from edge_sir.text.template import ChatTemplate, Markers
 from edge_sir.text.thoughts import KNOWN_TAGS, ThoughtTags
+from edge_sir.text.tools import NO_TOOLS, RESPONSE_TAGS, Tools, response_text
 
 __all__ = ["GivenReply", "MessageEncoder", "Part", "ReplyEncoder", "ReplyForm"]
 
 _AT_SEAM = 64  # characters that can change the token before them
+_APART = "\ue000"  # put into control tokens that a description of a tool spells: a template writes it among markers
 
 Part = tuple[str, Tokens]
 """A role of the ledger, and tokens of that role."""
@@ -81,36 +86,81 @@ class GivenReply:
 class MessageEncoder:
     """Renders one message at a time as parts.
 
-    system: the system prompt; without one, what the template itself puts first takes its place.
+    system: the system prompt; without one, what the template itself puts first takes its place. tools: what the model
+    may call. They are described by the template in the opening, or else at the end of the system prompt.
     """
 
-    def __init__(self, codec: TextCodec, template: ChatTemplate, system: str | None) -> None:
-        self._codec, self._template, self._system = codec, template, system
+    def __init__(self, codec: TextCodec, template: ChatTemplate, system: str | None, tools: Tools = NO_TOOLS) -> None:
+        self._codec, self._template, self._system, self.tools = codec, template, system, tools
+        self._with_tools = template.with_tools(self._apart(tools)) if tools else None
+        self._has_prompt = system is not None or (bool(tools) and self._with_tools is None)
+
+    @property
+    def prompt(self) -> str:
+        """The system prompt with the tools described in it, "" without either."""
+        return "\n\n".join(filter(None, (self._system, self.tools.prompt if self.tools else "")))
 
     def opening(self) -> list[Part]:
-        """What stands before the first message: the system prompt or the template's preamble, and BOS."""
-        codec, template = self._codec, self._template
-        if self._system is None:
+        """What stands before the first message: the system prompt or the template's preamble, with tools, and BOS."""
+        codec, template = self._codec, self._with_tools or self._template
+        if not self._has_prompt:
             opening = template.preamble + template.markers("user", first=True).open
-            parts = [("system", codec.encode(template.preamble, special=True))]
+            parts = [("system", self._marker(template.preamble))]
         else:
+            system = self.prompt if self._with_tools is None else self._system or ""
             markers = template.markers("system", first=True)
             opening = markers.open
-            parts = self._around("system", self._system, markers, None)
+            parts = self._around("system", system, markers, None)
+            if self._with_tools is not None:
+                parts = self._as_prompt(parts, system)
         if codec.bos >= 0 and codec.encode(opening, special=True)[:1].tolist() != [codec.bos]:
             parts.insert(0, ("frame", np.array([codec.bos], np.int32)))
         return parts
 
-    def message(self, role: str, text: str, *, first: bool) -> list[Part]:
-        """A message that somebody said; `first` if nothing but the opening stands before it."""
+    def _as_prompt(self, parts: list[Part], system: str) -> list[Part]:
+        """Around a system prompt, what the template adds for the tools is a part of it, and no marker."""
+        plain = self._around("system", system, self._template.markers("system", first=True), None)
+        (_, head), (_, said), (_, tail) = parts
+        n_head = _n_common(head, plain[0][1])
+        n_tail = _n_common(tail[::-1], plain[2][1][::-1])
+        prompt = np.concatenate([head[n_head:], said, tail[: len(tail) - n_tail]])
+        return [("frame", head[:n_head]), ("system", prompt), ("frame", tail[len(tail) - n_tail :])]
+
+    def prompt_again(self) -> list[Part]:
+        """The system prompt and the tools in mid-conversation; nothing without either."""
+        return self.message("system", self.prompt, first=False) if self.prompt else []
+
+    def message(self, role: str, text: str, *, first: bool, calls: Sequence[ToolCall] = ()) -> list[Part]:
+        """A message that somebody said; `first` if nothing but the opening stands before it.
+
+        calls: of tools, which a message of an assistant makes.
+        """
         first = first and role != "system"
-        after_system = first and self._system is not None
+        after_system = first and self._has_prompt
         template = self._template
+        if role == "tool" and self.tools and RESPONSE_TAGS[0] not in template.markers("tool").open:
+            role, parts = "user", self.message("user", response_text(text), first=first)
+            return [("tool" if part == "user" else part, tokens) for part, tokens in parts]
         if first:
             before = template.markers("system", first=True).close if after_system else template.preamble or None
         else:
             before = template.markers("user" if role == "assistant" else "assistant").close
-        return self._around(role, text, template.markers(role, first=first, after_system=after_system), before)
+        parts = self._around(role, text, template.markers(role, first=first, after_system=after_system), before)
+        if calls:
+            opening, (_, said), closing = parts
+            parts = [opening, (role, np.concatenate([said, *self._calls(text, calls)])), closing]
+        return parts
+
+    def _calls(self, text: str, calls: Sequence[ToolCall]) -> Iterator[Tokens]:
+        """The calls at the end of a message: its tags are tokens of their own where the model has such."""
+        codec, before = self._codec, text
+        for call in calls:
+            if before:
+                yield self._after(before[-1:], "\n")
+            for tag, inner in zip(CALL_TAGS, (call_text(call), ""), strict=True):
+                yield codec.encode(tag, special=codec.split(tag) == ["", tag, ""])
+                yield codec.encode(inner, special=False)
+            before = CALL_TAGS[1]
 
     def reply_opening(self) -> list[Part]:
         """What opens a reply."""
@@ -164,6 +214,7 @@ class MessageEncoder:
         codec, said = self._codec, markers.content(text)
         *opening, lead = codec.split(markers.open)
         trail, *closing = codec.split(markers.close)
+        lead, trail = lead.replace(_APART, ""), trail.replace(_APART, "")
         head = "".join(opening)
         lead = self._without_eaten_blanks(head, lead)
         tail = "" if opening else self._tail(before)
@@ -175,14 +226,38 @@ class MessageEncoder:
         return [
             ("frame", np.concatenate([self._frame(head, before), tokens[:n_lead]])),
             (role, tokens[n_lead:stop]),
-            ("frame", np.concatenate([tokens[stop:], codec.encode("".join(closing), special=True)])),
+            ("frame", np.concatenate([tokens[stop:], self._marker("".join(closing))])),
         ]
 
     def _frame(self, text: str, before: str | None) -> Tokens:
         """A marker behind another."""
         first, *others = self._codec.split(text)
-        tokens = self._after(self._tail(before), first)
-        return np.concatenate([tokens, self._codec.encode("".join(others), special=True)])
+        tokens = self._after(self._tail(before), first.replace(_APART, ""))
+        return np.concatenate([tokens, self._marker("".join(others))])
+
+    def _marker(self, text: str) -> Tokens:
+        """What a template writes, of which some may be what somebody said of tools."""
+        if _APART not in text:
+            return self._codec.encode(text, special=True)
+        parts = self._codec.split(text)
+        return np.concatenate(
+            [self._codec.encode(part.replace(_APART, ""), special=bool(i % 2)) for i, part in enumerate(parts) if part]
+        )
+
+    def _apart(self, tools: Tools) -> list[Any]:
+        """The tools, for a template, with what spells a control token taken apart."""
+
+        def apart(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {apart(name): apart(inner) for name, inner in value.items()}
+            if isinstance(value, list):
+                return [apart(inner) for inner in value]
+            if not isinstance(value, str):
+                return value
+            parts = self._codec.split(value)
+            return "".join(f"{part[0]}{_APART}{part[1:]}" if i % 2 else part for i, part in enumerate(parts))
+
+        return [apart(tool) for tool in tools.definitions]
 
     def _tail(self, before: str | None) -> str:
         """The text behind the last control token, of which a tokenizer takes notice; what was said is like a point."""

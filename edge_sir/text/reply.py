@@ -7,17 +7,39 @@ from typing import Any, Literal
 
 from edge_sir.text.thoughts import KNOWN_TAGS, ThoughtTags, first_marker
 
-__all__ = ["Finish", "Piece", "Recalled", "Reply", "ReplyText"]
+__all__ = ["Drawn", "Finish", "Piece", "Recalled", "Reply", "ReplyText", "ToolCall"]
 
-Finish = Literal["stop", "length", "cancelled"]
+Finish = Literal["stop", "length", "tool_calls", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of a tool that the model wants. arguments: JSON text of an object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One drawn token with its log-probability, and the likeliest ones beside it, the likeliest first.
+
+    They are of the model's own logits, before biases, grammar, penalties and temperature.
+    """
+
+    text: bytes
+    logprob: float
+    likeliest: tuple[tuple[bytes, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A bit of a reply to be shown; role is "assistant" or "thought"."""
+    """A bit of a reply to be shown; role is "assistant", "thought", or "call" with the `call` and no text."""
 
     text: str
     role: str
+    call: ToolCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +59,12 @@ class Recalled:
 class Reply:
     """A finished reply.
 
-    finish: "stop" (the model's own end, or a stop string), "length" (max_tokens, or no cell is left) or "cancelled".
+    finish: "stop" (the model's own end, or a stop string), "length" (max_tokens, or no cell is left), "tool_calls" (it
+    ended so, and calls tools) or "cancelled".
     n_read: tokens decoded for it that were not generated, template tokens included. n_generated: generated ones.
     resident: tokens in the cache after it. evicted: tokens evicted in this turn. n_thought: generated ones of thoughts.
-    recalled: what was evicted before and came back for this turn.
+    recalled: what was evicted before and came back for this turn. calls: of tools; they are not in the text. drawn: the
+    answer's tokens with their log-probabilities, calls included, if they were asked for.
     """
 
     turn: int
@@ -53,6 +77,8 @@ class Reply:
     evicted: int
     n_thought: int = 0
     recalled: tuple[Recalled, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+    drawn: tuple[Drawn, ...] = ()
 
 
 class ReplyText:
@@ -161,14 +187,23 @@ class ReplyText:
         self._raw += self._decoder.decode(data)
         return self._advance(False)
 
+    def begin(self, text: str) -> None:
+        """The answer begins with this text, of which nothing is shown. It comes before the first token."""
+        self._raw = text
+        self._shown, self._answer_at, self._answering, self._may_close = len(text), 0, bool(text.strip()), False
+        self._thought_at = None
+
     def finish(self) -> list[Piece]:
         """No more will come: what was held back."""
         self._raw += self._decoder.decode(b"", True)
         return self._advance(True)
 
-    def cancel(self) -> None:
-        """No more will come, and nothing more is shown: the beginning of a tag that did not come is text."""
-        self._advance(True)
+    def cancel(self) -> list[Piece]:
+        """No more will come, and nothing more is shown: the beginning of a tag that did not come is text.
+
+        What was held back, as `finish` gives it.
+        """
+        return self._advance(True)
 
     def _advance(self, final: bool) -> list[Piece]:
         pieces: list[Piece] = []

@@ -18,6 +18,7 @@ from itertools import product
 from typing import Any
 
 from edge_sir.errors import TemplateError
+from edge_sir.text.calls import CALL_TAGS
 from edge_sir.text.jinja import compile_template, one_line
 from edge_sir.text.thoughts import (
     MARKER,
@@ -76,17 +77,25 @@ class ChatTemplate:
     what it writes before the first message when there is no system prompt (often a default one). generation: what
     opens a reply. after_reply: all that history has between a reply and the next user message. thoughts: what
     surrounds a thought, None if the template does not say. differences: where a conversation put together message by
-    message is not what the template renders, one line each. Raises TemplateError for a template that does not compile,
+    message is not what the template renders, one line each. tools: definitions that it gets with each rendering, for
+    templates that describe them to the model (`with_tools`). Raises TemplateError for a template that does not compile,
     drops what is said, or rewrites earlier turns.
     """
 
     def __init__(
-        self, source: str, *, bos: str = "", eos: str = "", arguments: Mapping[str, Any] | None = None
+        self,
+        source: str,
+        *,
+        bos: str = "",
+        eos: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._source, self._bos, self._eos = source, bos, eos
         self.arguments: Mapping[str, Any] = dict(arguments or {})
-        self._constants = {"bos_token": bos, "eos_token": eos}
+        self._constants = {"bos_token": bos, "eos_token": eos} | ({"tools": list(tools)} if tools else {})
         self._template, names = compile_template(source)
+        self._asks_for_tools = "tools" in names
         self.asks_for = names - {"messages", "add_generation_prompt", *_AS_TRANSFORMERS, *self._constants}
         start, *_, between, self.after_reply, generation = self._choose_form()
         alone, generation_alone = self._around("user", generate=True)
@@ -113,6 +122,28 @@ class ChatTemplate:
         """The same template with these arguments on top of its own."""
         both = {**self.arguments, **arguments}
         return ChatTemplate(self._source, bos=self._bos, eos=self._eos, arguments=both) if arguments else self
+
+    def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> "ChatTemplate | None":
+        """The same template where it describes `tools` in front of the first message, in whose markers they are then.
+
+        None where it does not, or has the model call them in another way than `CALL_TAGS` say.
+        """
+        if not self._asks_for_tools:
+            return None
+        try:
+            other = ChatTemplate(self._source, bos=self._bos, eos=self._eos, arguments=self.arguments, tools=tools)
+        except TemplateError:
+            return None
+        around_system = other.markers("system", first=True)
+        names = [tool["function"]["name"] for tool in tools]
+        for text in (other.preamble, around_system.open + around_system.close):
+            if not all(part in text for part in (*CALL_TAGS, *names)):
+                return None
+        same = all(
+            other.markers(r, after_system=True) == self.markers(r, after_system=True) for r in ("user", "assistant")
+        )
+        is_same = same and other.markers("user", first=True) == self.markers("user", first=True)
+        return other if is_same and other.generation == self.generation else None
 
     def markers(self, role: str, *, first: bool = False, after_system: bool = False) -> Markers:
         """Around a message of `role` (user, assistant, tool, system); an assistant's as in history.

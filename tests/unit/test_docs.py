@@ -96,7 +96,7 @@ def test_examples_with_a_model_run(smollm2_path: Path, monkeypatch: pytest.Monke
         return real(smollm2_path, **(options | {"max_tokens": 8, "threads": 1}))
 
     monkeypatch.setattr(edge_sir, "load", load_briefly)
-    assert sum(run_examples(page, with_model=True) for page in PAGES) == 2
+    assert sum(run_examples(page, with_model=True) for page in PAGES) == 4
     assert "ChatStats(" in capsys.readouterr().out
 
 

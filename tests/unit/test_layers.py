@@ -24,14 +24,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_shield": set(),
     "core": {"errors"},
     "policies": {"core", "errors"},
-    "engine": {"core", "errors"},
-    "llama": {"_owner", "_shield", "core", "engine", "errors"},
-    "testing": {"core", "engine", "errors"},
+    "grammar": {"errors"},
+    "engine": {"core", "errors", "grammar"},
+    "llama": {"_owner", "_shield", "core", "engine", "errors", "grammar"},
+    "testing": {"core", "engine", "errors", "grammar"},
     "options": {"core", "engine", "errors", "policies"},
     "models": {"errors"},
-    "session": {"_owner", "_shield", "core", "engine", "errors", "policies"},
+    "session": {"_owner", "_shield", "core", "engine", "errors", "grammar", "policies"},
     "trace": {"core", "errors", "policies"},
-    "text": {"core", "engine", "errors", "session"},
+    "text": {"core", "engine", "errors", "grammar", "session"},
     "memory": {"_shield", "core", "engine", "errors", "policies", "session", "text"},
     "recall": {"_shield", "core", "engine", "errors", "memory", "session", "text"},
     "store": {"_owner", "_shield", "core", "errors", "memory"},
@@ -41,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "core",
         "engine",
         "errors",
+        "grammar",
         "memory",
         "policies",
         "recall",
@@ -56,7 +58,8 @@ MAY_IMPORT["batch"] = MAY_IMPORT["chat"] | {"chat", "options"}
 BELOW = set(MAY_IMPORT)
 MAY_IMPORT["runtime"] = BELOW
 MAY_IMPORT[""] = BELOW - {"llama"} | {"runtime"}
-MAY_IMPORT["eval"] = MAY_IMPORT["server"] = BELOW | {"", "runtime"}
+MAY_IMPORT["eval"] = BELOW | {"", "runtime"}
+MAY_IMPORT["server"] = BELOW - {"llama"} | {"", "runtime"}
 MAY_IMPORT["ray"] = BELOW | {"runtime"}
 MAY_IMPORT["cli"] = BELOW | {"", "runtime", "eval", "server", "ray"}
 MAY_IMPORT["__main__"] = {"cli"}
@@ -117,6 +120,14 @@ def test_the_core_needs_numpy_alone(name: str) -> None:
 def test_only_the_llama_package_knows_llama_cpp(name: str) -> None:
     foreign = {i.partition(".")[0] for i in IMPORTS[name]}
     assert "llama_cpp" not in foreign or box(name) == "llama"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_server_knows_http(name: str) -> None:
+    """Its packages are an extra, and its own values, wire types included, need none of them."""
+    foreign = {i.partition(".")[0] for i in IMPORTS[name]}
+    knows = foreign & {"starlette", "uvicorn", "prometheus_client", "anyio"}
+    assert not knows or (box(name) == "server" and not name.startswith("server.wire"))
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,0 +1,73 @@
+"""Who may ask: host, origin, key."""
+
+from collections.abc import Mapping
+
+import httpx
+import pytest
+from serving import serving
+from toy_conversations import ToyConversations
+
+from edge_sir.server.app import Settings
+from edge_sir.server.guard import Access
+
+MODELS = "/v1/models"
+
+
+def status(url: str, headers: Mapping[str, str] = {}, path: str = MODELS) -> int:
+    return httpx.get(f"{url}{path}", headers=headers).status_code
+
+
+def test_without_keys_any_is_accepted() -> None:
+    with serving(ToyConversations()) as url:
+        assert status(url) == status(url, {"authorization": "Bearer x"}) == status(url, {"authorization": "?"}) == 200
+
+
+def test_with_keys_one_of_them_is_needed() -> None:
+    with serving(ToyConversations(), Settings(access=Access(keys=frozenset({"one", "another"})))) as url:
+        wrong = [{}, {"authorization": "Bearer"}, {"authorization": "Bearer on"}, {"authorization": "Basic one"}]
+        wrong += [{"x-api-key": "two"}, {"authorization": "one"}]
+        assert {status(url, headers) for headers in wrong} == {401}
+        assert status(url, {"authorization": "bearer one"}) == status(url, {"x-api-key": "one"}) == 200
+        answer = httpx.get(f"{url}{MODELS}")
+        assert answer.json()["error"]["code"] == "invalid_api_key" and answer.headers["x-should-retry"] == "false"
+        assert status(url, path="/health") == 200
+        assert {status(url, path=path) for path in ("/metrics", "/openapi.json", "/other")} == {401}
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "localhost.evil.example", "", "[::1"])
+def test_a_host_that_is_not_this_one_is_refused(host: str) -> None:
+    with serving(ToyConversations()) as url:
+        assert status(url, {"host": host}) in (400, 403)
+
+
+def test_this_host_has_several_names() -> None:
+    with serving(ToyConversations()) as url:
+        assert {status(url, {"host": host}) for host in ("localhost", "LOCALHOST:9", "127.0.0.1:1", "[::1]:5")} == {200}
+    with serving(ToyConversations(), Settings(access=Access(hosts=()))) as url:
+        assert status(url, {"host": "a.example"}) == 200
+
+
+def test_pages_of_other_origins_may_not_ask() -> None:
+    with serving(ToyConversations()) as url:
+        for origin in ("https://evil.example", "null", "http://localhost:1", "file://"):
+            answer = httpx.get(f"{url}{MODELS}", headers={"origin": origin})
+            assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
+        assert status(url, {"origin": url}) == 200
+
+
+def test_pages_of_listed_origins_may_ask() -> None:
+    access = Access(keys=frozenset({"k"}), origins=frozenset({"https://page.example"}))
+    question = {"origin": "https://page.example", "access-control-request-method": "POST"}
+    with serving(ToyConversations(), Settings(access=access)) as url:
+        before = httpx.options(f"{url}/v1/chat/completions", headers=question)
+        assert before.headers["access-control-allow-origin"] == "https://page.example"
+        asked = httpx.get(f"{url}{MODELS}", headers={"origin": "https://page.example", "x-api-key": "k"})
+        assert asked.status_code == 200 and asked.headers["access-control-allow-origin"] == "https://page.example"
+        other = httpx.options(f"{url}/v1/chat/completions", headers=question | {"origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+def test_every_answer_has_an_id_of_its_own() -> None:
+    with serving(ToyConversations(), Settings(access=Access(keys=frozenset({"k"})))) as url:
+        ids = [httpx.get(f"{url}{path}").headers["x-request-id"] for path in ("/health", MODELS, "/other")]
+    assert len(set(ids)) == 3 and all(i.startswith("req_") for i in ids)
