@@ -1,4 +1,4 @@
-"""docs/clients.md: its blocks run as they stand, but for the address; its headers are those that the server knows."""
+"""docs/clients.md: its blocks run as they stand, but for address and key; its headers are known to the server."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Served
+from client_programs import Served
 
 from edge_sir.server.sender import sender_of
 
@@ -48,9 +48,11 @@ def test_the_page_has_every_client_that_is_tried_here() -> None:
     assert set(JSON) == {"Open WebUI"}
 
 
-def as_served(served: Served, program: str) -> str:
+def as_served(served: Served, programs: Mapping[str, str], section: str) -> str:
+    """With a key of its own, too: what other tests said is not found."""
+    program = programs[section]
     assert ADDRESS in program
-    return program.replace(ADDRESS, served.url)
+    return re.sub(r'"any"|\bany$', f'"page-{len(program)}"', program, flags=re.MULTILINE).replace(ADDRESS, served.url)
 
 
 def n_gone_on(served: Served) -> int:
@@ -63,7 +65,7 @@ def n_gone_on(served: Served) -> int:
 def test_python(served: Served, tmp_path: Path, section: str) -> None:
     pytest.importorskip(_NEEDED[section])
     program, before = tmp_path / "program.py", n_gone_on(served)
-    program.write_text(as_served(served, PYTHON[section]), encoding="utf-8")
+    program.write_text(as_served(served, PYTHON, section), encoding="utf-8")
     assert run([sys.executable, str(program)], served.environment(tmp_path), tmp_path)
     assert n_gone_on(served) - before == (3 if section == "openai-python" else 1)
 
@@ -71,7 +73,7 @@ def test_python(served: Served, tmp_path: Path, section: str) -> None:
 @pytest.mark.parametrize("section", NODE)
 def test_node(served: Served, node_folder: Path, tmp_path: Path, section: str) -> None:
     program, before = node_folder / f"page_{list(NODE).index(section)}.mjs", n_gone_on(served)
-    program.write_text(as_served(served, NODE[section]), encoding="utf-8")
+    program.write_text(as_served(served, NODE, section), encoding="utf-8")
     assert run(["node", str(program)], served.environment(tmp_path), node_folder)
     assert n_gone_on(served) - before == 1
 
@@ -79,7 +81,7 @@ def test_node(served: Served, node_folder: Path, tmp_path: Path, section: str) -
 def test_curl(served: Served, tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    program = as_served(served, SHELL["curl"])
+    program = as_served(served, SHELL, "curl")
     shown = run(["sh", "-eu", "-c", program], served.environment(tmp_path), tmp_path)
     assert '"object": "chat.completion"' in shown and shown.endswith("data: [DONE]\n\n")
 
@@ -92,8 +94,8 @@ def test_llm(served: Served, tmp_path: Path) -> None:
     command.chmod(0o755)
     environment = served.environment(tmp_path)
     environment["PATH"] = f"{command.parent}:{environment['PATH']}"
-    shown = run(["sh", "-eu", "-c", as_served(served, SHELL["llm"])], environment, tmp_path)
-    assert set(json.loads(shown[shown.rindex("{") :])) == {"name", "inhabitants"}
+    shown = run(["sh", "-eu", "-c", as_served(served, SHELL, "llm")], environment, tmp_path)
+    assert set(json.loads(shown[shown.rindex("\n{") :])) == {"name", "inhabitants"}
     assert n_gone_on(served) - before == 1
 
 
