@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from edge_sir.cli import batch, chat, config, doctor, eval, models, replay, serve, sessions
+from edge_sir.cli._flags import refuse_unknown
 from edge_sir.cli._losses import folded
 from edge_sir.errors import EdgeSirError, UserError
 
@@ -27,6 +28,10 @@ class _Parser(argparse.ArgumentParser):
         """As argparse's; notes what was given, for a complaint."""
         self._words = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args(args, namespace)
+
+    def flags(self) -> list[str]:
+        """Those that it takes, as they are written."""
+        return [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
 
     def error(self, message: str) -> NoReturn:
         message += self._looks_like_a_flag(message)
@@ -66,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args, unknown = parser.parse_known_args(argv)
         if unknown:
-            chat.refuse_unknown(unknown[0], args.command)
+            refuse_unknown(unknown[0], args.command, subparsers.choices[args.command].flags())
         return int(args.run(args))
     except EdgeSirError as error:
         # What it quotes (a file name, an argument) may hold line breaks and control codes.

@@ -4,14 +4,15 @@ import argparse
 import types
 import typing
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic.fields import FieldInfo
 
 from edge_sir.cli._options import CliOptions
+from edge_sir.errors import ConfigError
 from edge_sir.options import Sourced, config_file, gather, nearest
 
-__all__ = ["add_flags", "flag_arguments", "from_args", "nearest_flag"]
+__all__ = ["add_flags", "flag_arguments", "from_args", "refuse_unknown"]
 
 
 def add_flags(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
@@ -34,9 +35,13 @@ def from_args(args: argparse.Namespace) -> Sourced[CliOptions]:
     return gather(CliOptions, given, file=config_file(args.config))
 
 
-def nearest_flag(word: str) -> str:
-    """`; did you mean '--...'?` for an unknown flag."""
-    return nearest(word.lstrip("-").partition("=")[0], {**CliOptions.names(), "config": ""}).replace("'", "'--", 1)
+def refuse_unknown(word: str, command: str, flags: Collection[str]) -> NoReturn:
+    """Raises ConfigError for an argument that no parser took. flags: what the command takes, with their dashes."""
+    hint = ""
+    if word.startswith("--"):
+        names = [flag.removeprefix("--").replace("-", "_") for flag in flags]
+        hint = nearest(word.lstrip("-").partition("=")[0], names).replace("'", "'--", 1)
+    raise ConfigError(f"unknown argument '{word}'{hint} (`edge-sir {command} --help` shows the options)")
 
 
 def flag_arguments(field: FieldInfo) -> dict[str, Any]:

@@ -9,12 +9,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from edge_sir.chat import Chat, Reply
 from edge_sir.cli._commands import complaint, is_command, perform
 from edge_sir.cli._counts import shortcomings
-from edge_sir.cli._flags import add_flags, from_args, nearest_flag
+from edge_sir.cli._flags import add_flags, from_args
 from edge_sir.cli._idle import Idle
 from edge_sir.cli._losses import Losses, recall_line, shown
 from edge_sir.cli._options import CliOptions
@@ -23,7 +22,7 @@ from edge_sir.cli._views import print_view
 from edge_sir.errors import ConfigError, UserError
 from edge_sir.runtime import open_chat
 
-__all__ = ["add_parser", "refuse_unknown", "run"]
+__all__ = ["add_parser", "run"]
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,12 +36,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     add_flags(parser)
     parser.set_defaults(run=run)
-
-
-def refuse_unknown(word: str, command: str) -> NoReturn:
-    """Raises ConfigError for an argument that no parser took."""
-    hint = nearest_flag(word) if word.startswith("--") and command in ("chat", "config") else ""
-    raise ConfigError(f"unknown argument '{word}'{hint}")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,12 +2,14 @@
 
 import argparse
 import importlib.util
+import ipaddress
 import logging
 import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 from edge_sir.cli._flags import add_flags, from_args
 from edge_sir.cli._options import CliOptions
@@ -47,7 +49,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--allow-origin", action="append", default=[], metavar="URL",
                         help="a page of another place that may ask, as a browser names it: http://localhost:3000; may "
                         "be given several times")  # fmt: skip
-    add_flags(parser, without=_OF_ONE_CHAT)
+    parser.add_argument("--max-tokens", metavar="N",
+                        help="longest reply in tokens, also of a request that names none (default: 4096)")  # fmt: skip
+    add_flags(parser, without=_OF_ONE_CHAT | {"max_tokens"})
     parser.set_defaults(run=run)
 
 
@@ -110,10 +114,34 @@ def _access(args: argparse.Namespace, environ: Mapping[str, str]) -> "Any":
     keys = frozenset(filter(None, [*args.api_key, environ.get(f"{ENV_PREFIX}API_KEY", "")]))
     if not is_loopback(args.host) and not keys:
         raise ConfigError(f"others can reach {args.host}: give --api-key, or listen on 127.0.0.1")
-    names = {name.lower() for name in args.allow_host}
+    names = {_host_name(name) for name in args.allow_host}
     is_any = args.host in ("0.0.0.0", "::", "")
     hosts = LOOPBACK | names | ({args.host.lower()} if not is_any else set())
-    return Access(keys, frozenset() if is_any and not names else hosts, frozenset(args.allow_origin))
+    origins = frozenset(map(_origin, args.allow_origin))
+    return Access(keys, frozenset() if is_any and not names else hosts, origins)
+
+
+def _host_name(name: str) -> str:
+    """Raises ConfigError for what no Host header is compared with."""
+    if not name or "/" in name or (":" in name and not _is_address(name)):
+        raise ConfigError(f"--allow-host is a name without http:// and port, like box.example, not {name!r}")
+    return name.lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _origin(url: str) -> str:
+    """Raises ConfigError for what no browser sends."""
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.netloc or url != f"{parts.scheme}://{parts.netloc}":
+        raise ConfigError(f"--allow-origin is a URL without a path, like http://localhost:3000, not {url!r}")
+    return url.lower()
 
 
 def _for_loading(options: CliOptions) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 import anyio.to_thread
@@ -203,7 +204,10 @@ class Endpoints:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
-        refused = RefusedError(f"{error.detail}; see /openapi.json", status=error.status_code)
+        hint = (
+            "a client's base address ends in /v1" if error.status_code == HTTPStatus.NOT_FOUND else "see /openapi.json"
+        )
+        refused = RefusedError(f"{error.detail}; {hint}", status=error.status_code)
         return JSONResponse(refused.as_dict(), refused.status, {**(error.headers or {}), **refused.headers()})
     refused = refused_by(error)
     return JSONResponse(refused.as_dict(), refused.status, refused.headers())

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _OPEN = ("/health",)
+_POLLED = ("/health", "/metrics", "/v1/models")
+"""Asked so often that the log would hold little else."""
+_SESSIONS = "/sessions/..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +58,36 @@ class Guard:
             return
         request_id, began = f"req_{secrets.token_hex(12)}", time.monotonic()
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-        route = scope["path"] if scope["path"] in self._routes else "other"
+        route, status = self._route(scope["path"]), 0
 
         async def answer(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 MutableHeaders(scope=message)["x-request-id"] = request_id
-                self._metrics.responses.labels(route, str(message["status"])).inc()
-                _log.info("%s %s %d %.3f s", request_id, route, message["status"], time.monotonic() - began)
+                self._metrics.responses.labels(route, str(status)).inc()
             await send(message)
 
         try:
+            await self._pass_on(scope, receive, answer)
+        finally:
+            level = logging.DEBUG if route in _POLLED and status == HTTPStatus.OK else logging.INFO
+            done = scope["state"].get("done", "")
+            _log.log(level, "%s %s %d, %.3f s%s", request_id, route, status, time.monotonic() - began, done)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
             self._check(Headers(scope=scope), scope["path"])
         except RefusedError as refused:
-            await send_json(answer, refused.status, refused.as_dict(), refused.headers())
+            await send_json(send, refused.status, refused.as_dict(), refused.headers())
             return
-        await self._app(scope, receive, answer)
+        await self._app(scope, receive, send)
+
+    def _route(self, path: str) -> str:
+        """What is counted and logged: no path as it came, which may hold anything."""
+        if path in self._routes:
+            return path
+        return _SESSIONS if path.startswith("/sessions/") else "other"
 
     def _check(self, headers: Headers, path: str) -> None:
         self._check_host(headers)

@@ -42,6 +42,7 @@ class ReplySender:
         self._ticket, self._answer, self._worker = ticket, answer, worker
         self._limits, self._metrics = limits, metrics
         self._opened: Opened | None = None
+        self._outcome: Outcome | None = None
         self._is_silent = True  # whether nothing of the reply was shown yet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,6 +54,7 @@ class ReplySender:
             if sending.done():
                 sending.result()
         finally:
+            scope.setdefault("state", {})["done"] = self._done()
             self._worker.cancel(self._ticket)  # of one that is done nothing is left to cancel
             for task in (sending, leaving):
                 task.cancel()
@@ -123,6 +125,8 @@ class ReplySender:
             raise refused_by(event.error)
         if isinstance(event, Opened):
             self._opened = event
+        if isinstance(event, Outcome):
+            self._outcome = event
         if event is None and self._opened is None and time.monotonic() - self._ticket.arrived >= self._limits.wait_s:
             raise _waited_too_long(self._limits.wait_s)
         return event
@@ -131,6 +135,15 @@ class ReplySender:
         if self._opened is None:
             raise AssertionError("a reply came of a turn that was not begun")
         return self._opened
+
+    def _done(self) -> str:
+        """For the log: figures, nothing of what was said."""
+        if self._opened is None:
+            return ""
+        found, end = f": {self._opened.session} {self._opened.match}", self._outcome
+        if end is None:
+            return f"{found}, ended before its reply was whole"
+        return f"{found}, {end.n_read} read, {end.n_generated} written, {end.evicted} evicted"
 
     def _found(self) -> dict[str, str]:
         if self._opened is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 
@@ -12,6 +13,8 @@ from edge_sir.server.app import App
 from edge_sir.server.guard import LOOPBACK
 
 __all__ = ["HttpServer", "bind", "is_loopback"]
+
+_log = logging.getLogger(__name__)
 
 
 class HttpServer(uvicorn.Server):
@@ -54,6 +57,7 @@ class HttpServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """What is under way ends, and all is saved; then connections are closed."""
+        _log.info("ending: replies get a moment, and all is saved")
         await self._app.end()
         await super().shutdown(sockets)
 

@@ -271,7 +271,8 @@ class Sessions:
             raise
         info, going_on = store.info, saver.going_on
         if going_on is not None:
-            _log.info("%s goes on (%s, %d turns decoded again)", info.name, going_on.how, going_on.n_replayed)
+            n = going_on.n_replayed
+            _log.info("%s goes on (%s, %d turn%s decoded again)", info.name, going_on.how, n, "" if n == 1 else "s")
         live = self._live[info.id] = Live(info.id, info.name, chat, saver)
         saver.hold()  # a request's messages and its reply are one record
         self._take_terms(live)

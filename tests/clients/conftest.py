@@ -21,6 +21,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     state = tmp_path_factory.mktemp("state")
     command = [sys.executable, "-m", "edge_sir", "serve", "--model", MODEL, "--port", "0"]
     command += ["--state-dir", str(state), "--budget", "512", "--sessions", "2", "--threads", "1"]
+    command += ["--max-tokens", "100"]  # the smallest model does not always end
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         try:
             yield Served(_address(process))

@@ -1,5 +1,6 @@
 """Who may ask: host, origin, key."""
 
+import re
 from collections.abc import Mapping
 
 import httpx
@@ -71,3 +72,28 @@ def test_every_answer_has_an_id_of_its_own() -> None:
     with serving(ToyConversations(), Settings(access=Access(keys=frozenset({"k"})))) as url:
         ids = [httpx.get(f"{url}{path}").headers["x-request-id"] for path in ("/health", MODELS, "/other")]
     assert len(set(ids)) == 3 and all(i.startswith("req_") for i in ids)
+
+
+def test_the_log_says_what_was_done_and_nothing_of_what_was_said(caplog: pytest.LogCaptureFixture) -> None:
+    """What programs poll is left out, paths are not logged as they came, and a stream is logged when it ended."""
+    caplog.set_level("INFO", "edge_sir")
+    said = [{"role": "user", "content": "Tulips and secrets"}]
+    with serving(ToyConversations()) as url:
+        for path in ("/health", "/metrics", MODELS, "/sessions/Tulips", "/Tulips?q=secrets"):
+            httpx.get(f"{url}{path}")
+        for stream in (False, True):
+            httpx.post(f"{url}/v1/chat/completions", json={"messages": said, "stream": stream, "max_tokens": 9})
+    lines = [record.getMessage() for record in caplog.records if record.name == "edge_sir.server.guard"]
+    shown = [re.sub(r"^req_\w+ (.*), \d+\.\d{3} s", r"\1", line) for line in lines]
+    assert shown[:2] == ["/sessions/... 404", "other 404"]
+    done = r"/v1/chat/completions 200: \S+ new, \d+ read, [1-9]\d* written, \d+ evicted"
+    assert len(shown) == 4 and all(re.fullmatch(done, line) for line in shown[2:]), shown
+    assert "Tulips" not in caplog.text and "secrets" not in caplog.text
+    assert "ending: replies get a moment, and all is saved" in caplog.text
+
+
+def test_a_wrong_base_address_is_explained() -> None:
+    with serving(ToyConversations()) as url:
+        answer = httpx.post(f"{url}/chat/completions", json={})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"] == "Not Found; a client's base address ends in /v1"

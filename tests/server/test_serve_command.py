@@ -142,6 +142,24 @@ def test_a_number_of_sessions(refused: Callable[..., str]) -> None:
     assert "--sessions is a number from 1 to 256, not 0" in refused("--sessions", "0")
 
 
+@pytest.mark.parametrize("url", ["localhost:3000", "http://localhost:3000/", "foo", "http://", ""])
+def test_an_origin_that_no_browser_sends(refused: Callable[..., str], url: str) -> None:
+    assert "--allow-origin is a URL without a path, like http://localhost:3000" in refused(f"--allow-origin={url}")
+
+
+@pytest.mark.parametrize("name", ["http://box", "box:8080", "box/v1", ""])
+def test_a_name_that_no_host_has(refused: Callable[..., str], name: str) -> None:
+    assert "--allow-host is a name without http:// and port, like box.example" in refused(f"--allow-host={name}")
+
+
+def test_an_unknown_flag(refused: Callable[..., str]) -> None:
+    """The nearest flag is one that the command has; all are shown by its help."""
+    help = "(`edge-sir serve --help` shows the options)"
+    assert f"unknown argument '--alow-host'; did you mean '--allow-host'? {help}" in refused("--alow-host", "x")
+    assert f"unknown argument '--sesion'; did you mean '--sessions'? {help}" in refused("--sesion", "x")
+    assert f"unknown argument '--frobnicate' {help}" in refused("--frobnicate")
+
+
 def test_a_package_that_is_missing(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install 'edge-sir[server]'" in refused()
