@@ -85,7 +85,7 @@ def _played(settings: Settings, folder: Path) -> list[Row]:
                 out.flush()
     finally:
         process.terminate()
-        process.communicate()
+        process.wait()
     return rows
 
 

@@ -53,7 +53,7 @@ class _Server:
     def kill(self) -> None:
         """Ends it as a power cut does, and starts another."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
         began = time.monotonic()
         self._process, self.address = start(self.command)
         self.slowest_start_s = max(self.slowest_start_s, time.monotonic() - began)
@@ -62,7 +62,7 @@ class _Server:
     def end(self) -> None:
         """As Ctrl-C does."""
         self._process.terminate()
-        self._process.communicate(timeout=120)
+        self._process.wait(120)
 
 
 def play(load: Load, folder: Path) -> tuple[Faults, _Server]:

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ def start(command: Sequence[str]) -> "tuple[subprocess.Popen[bytes], str]":
     for line in process.stderr:
         said += line
         if found := re.search(rb"http://\S+", line):
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
             return process, found[0].decode().removesuffix("/v1")
     raise RuntimeError(said.decode(errors="replace"))
 

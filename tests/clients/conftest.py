@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             yield Served(_address(process))
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=60)
+            process.wait(60)
     assert process.returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
 
 
@@ -39,6 +40,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
         lines.append(line)
         words = [word.rstrip(".,/") for word in line.split() if word.startswith("http://")]
         if words:
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
             return words[0].removesuffix("/v1")
     raise AssertionError(f"the server did not start: {''.join(lines)}")
 
