@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -54,9 +54,15 @@ def start(command: Sequence[str]) -> "tuple[subprocess.Popen[bytes], str]":
     for line in process.stderr:
         said += line
         if found := re.search(rb"http://\S+", line):
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
+            threading.Thread(target=_read_out, args=(process.stderr,), daemon=True).start()
             return process, found[0].decode().removesuffix("/v1")
     raise RuntimeError(said.decode(errors="replace"))
+
+
+def _read_out(stream: IO[bytes]) -> None:
+    """A full pipe would stop the process."""
+    with stream:
+        stream.read()
 
 
 class Talker:

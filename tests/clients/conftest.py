@@ -40,7 +40,7 @@ def _address(process: "subprocess.Popen[str]") -> str:
         lines.append(line)
         words = [word.rstrip(".,/") for word in line.split() if word.startswith("http://")]
         if words:
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
+            threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the server
             return words[0].removesuffix("/v1")
     raise AssertionError(f"the server did not start: {''.join(lines)}")
 
