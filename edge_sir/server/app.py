@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from edge_sir.errors import UserError
 from edge_sir.server.asked import Asked, Reader
 from edge_sir.server.contract import IgnoredFields
 from edge_sir.server.conversations import Conversations
@@ -106,7 +107,7 @@ def _guarded(
         Route("/metrics", endpoints.metrics_text),
         Route("/openapi.json", endpoints.openapi),
     ]
-    refuse = dict.fromkeys([RefusedError, HTTPException, Exception], _refuse)
+    refuse = dict.fromkeys([UserError, HTTPException, Exception], _refuse)
     app: ASGIApp = Starlette(routes=routes, exception_handlers=refuse, lifespan=lifespan)
     app = Guard(app, settings.access, settings.limits, metrics, [route.path for route in routes])
     if settings.access.origins:  # outermost: a browser's first question holds no key
