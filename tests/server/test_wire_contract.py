@@ -176,6 +176,7 @@ def test_the_cache_key_names_the_conversation_where_no_header_does() -> None:
         rb'{"a": ["\u0000"]}',
         rb'{"a": ["\ud800"]}',
         rb'{"\ud800": 1}',
+        rb'{"\u0041": ' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
 )
 def test_a_body_that_is_no_document_is_refused(body: bytes) -> None:

@@ -66,12 +66,12 @@ def parse_json(body: bytes) -> dict[str, Any]:
     """The object that a request's body holds. Raises RefusedError where it is none, or holds text that is no text."""
     try:
         document = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        if b"\\u" in body:  # nothing else can bring a NUL, or half of a surrogate pair
+            _check_texts(document, "")
     except (ValueError, RecursionError) as error:
         raise RefusedError(f"the body is no JSON: {_reason(error)}", code="invalid_json") from None
     if not isinstance(document, dict):
         raise RefusedError("the body must be a JSON object", code="invalid_json")
-    if b"\\u" in body:  # nothing else can bring a NUL, or half of a surrogate pair
-        _check_texts(document, "")
     return document
 
 
