@@ -69,6 +69,7 @@ class App:
         metrics = Metrics()
         self._worker = Worker(conversations, settings.limits, metrics)
         self._grace_s = settings.grace_s
+        self.limits = settings.limits
         endpoints = Endpoints(self._worker, served, settings.limits, metrics)
         routes = [] if manager is None else endpoints.of_sessions(manager, settings.access).routes()
         self._app = _guarded(endpoints, routes, settings, metrics, self._lifespan)
