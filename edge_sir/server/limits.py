@@ -13,8 +13,8 @@ class Limits:
     reply, and what is taken where the request gives no length. waiting: requests in the queue, of which one namespace
     has at most waiting_each. wait_s: how long a request waits for its turn. reply_s: how long a reply is read for and
     written; it is cut then. match_s: how long a stream waits for its match before it begins without naming it in its
-    headers. heartbeat_s: a silent stream sends a comment that often. silent_s: how long a connection may be open on which
-    the client neither sends a request nor reads what was written for it.
+    headers. heartbeat_s: a silent stream sends a comment that often. silent_s: how long a connection may be open on
+    which the client neither sends a request nor reads what was written for it.
     """
 
     body_bytes: int = 2**25
