@@ -25,7 +25,7 @@ def names() -> list[str]:
 def policy_class(name: str) -> type[Policy]:
     """The policy called `name`; raises ConfigError naming the nearest one that exists."""
     if name not in names():
-        raise ConfigError(f"unknown policy '{name}'{_nearest(name, names())}")
+        raise ConfigError(f"unknown policy {name!r}{_nearest(name, names())}")
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     found = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
     return next(cls for cls in found if issubclass(cls, Policy) and not inspect.isabstract(cls))
@@ -45,9 +45,9 @@ def from_spec(spec: str) -> Policy:
         key, equals, text = (part.strip() for part in pair.partition("="))
         key = key.replace("-", "_")
         if key not in fields:
-            raise ConfigError(f"policy '{name}' has no key '{key}'{_elsewhere(key) or _nearest(key, fields)}")
+            raise ConfigError(f"policy '{name}' has no key {key!r}{_elsewhere(key) or _nearest(key, fields)}")
         if not equals:
-            raise ConfigError(f"policy key '{key}' needs a value: {name}:{key}=...")
+            raise ConfigError(f"policy key {key!r} needs a value: {name}:{key}=...")
         values[key] = _convert(name, key, text, fields[key])
     return cls(**values)
 
@@ -59,7 +59,7 @@ def _convert(policy: str, key: str, text: str, kind: Any) -> Any:
         return kind(text)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
-        raise ConfigError(f"policy '{policy}': {key} must be {wanted}, not '{text}'") from None
+        raise ConfigError(f"policy '{policy}': {key} must be {wanted}, not {text!r}") from None
 
 
 def _elsewhere(key: str) -> str:

@@ -9,7 +9,7 @@ from edge_sir.batch.request import BatchRequest
 from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import EdgeSirError
 from edge_sir.memory.transcript import Message
-from edge_sir.text.reply import Recalled, Reply
+from edge_sir.text.reply import Drawn, Recalled, Reply, ToolCall
 
 __all__ = ["of_error", "of_request", "of_result", "request_of", "result_of"]
 
@@ -31,7 +31,7 @@ def request_of(text: str) -> BatchRequest:
 
 def of_result(result: BatchResult) -> str:
     """The text that `result_of` reads."""
-    return json.dumps({"result": asdict(result)})
+    return json.dumps({"result": asdict(result)}, default=_of_bytes)
 
 
 def of_error(error: EdgeSirError | RuntimeError) -> str:
@@ -52,4 +52,18 @@ def result_of(text: str) -> BatchResult:
 
 def _reply(found: dict[str, Any]) -> Reply:
     recalled = tuple(Recalled(**one) for one in found.pop("recalled"))
-    return Reply(**found, recalled=recalled)
+    calls = tuple(ToolCall(**one) for one in found.pop("calls"))
+    drawn = tuple(_drawn(**one) for one in found.pop("drawn"))
+    return Reply(**found, recalled=recalled, calls=calls, drawn=drawn)
+
+
+def _drawn(text: str, logprob: float, likeliest: list[tuple[str, float]]) -> Drawn:
+    return Drawn(_bytes(text), logprob, tuple((_bytes(other), value) for other, value in likeliest))
+
+
+def _of_bytes(data: bytes) -> str:
+    return data.decode("latin-1")  # a character for each byte, for _bytes
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("latin-1")

@@ -8,7 +8,7 @@ from edge_sir.batch.result import BatchResult, RequestError
 from edge_sir.errors import BudgetError, DamagedError, EdgeSirError
 from edge_sir.memory.transcript import Message
 from edge_sir.ray.wire import of_error, of_request, of_result, request_of, result_of
-from edge_sir.text.reply import Recalled, Reply
+from edge_sir.text.reply import Drawn, Recalled, Reply, ToolCall
 
 TEXT = 'line\nbreak\u2028 \ud800 \0 "東京"'
 
@@ -21,8 +21,9 @@ def test_a_request_comes_through() -> None:
 
 
 def test_a_result_comes_through() -> None:
+    calls, drawn = (ToolCall("a", TEXT, "{}"),), (Drawn(b"\xff\xe6", -0.1, ((b"\x00", -0.5),)), Drawn(b"", 0.0))
     replies = (
-        Reply(1, TEXT, "Hm", "stop", 11, 5, 90, 7, 2, (Recalled(1, 4, TEXT), Recalled(2, 5, "x"))),
+        Reply(1, TEXT, "Hm", "stop", 11, 5, 90, 7, 2, (Recalled(1, 4, TEXT), Recalled(2, 5, "x")), calls, drawn),
         Reply(2, "", "", "length", 1, 0, 3, 0),
     )
     result = BatchResult(TEXT, replies, {"budget": 256, "lost": {"3": 4}}, RequestError("server_error", TEXT))

@@ -1,34 +1,18 @@
 """A server in a process of its own, as a user starts it, and the programs of its clients."""
 
-import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from client_programs import MODEL, Served, output_of
 
 PROGRAMS = Path(__file__).parent / "programs"
-MODEL = "smollm2-135m-instruct"
 _NODE_PACKAGES = ("openai@6", "ai@6", "@ai-sdk/openai-compatible@2")
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """url: of the server, without a path."""
-
-    url: str
-
-    def environment(self, home: Path) -> dict[str, str]:
-        """What a client's program is started with: nothing of this machine's user is read or changed."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "SSL_CERT_FILE") if name in os.environ}
-        own = {"HOME": str(home), "OPENAI_BASE_URL": f"{self.url}/v1", "OPENAI_API_KEY": "any", "MODEL": MODEL}
-        return kept | own | {"LLM_USER_PATH": str(home / "llm"), "PYTHONWARNINGS": "ignore"}
 
 
 @pytest.fixture(scope="session")
@@ -89,13 +73,3 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def play_node(served: Served, node_folder: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs one of the programs for Node and returns what it printed."""
     return lambda name: output_of(["node", str(node_folder / name)], served.environment(tmp_path), node_folder)
-
-
-def output_of(command: list[str], environment: dict[str, str], folder: Path) -> dict[str, Any]:
-    """The last line that a program printed, as JSON."""
-    done = subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found

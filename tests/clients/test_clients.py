@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MODEL, Served
+from client_programs import MODEL, Served
 
 pytestmark = pytest.mark.model
 

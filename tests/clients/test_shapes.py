@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import MODEL, Served
+from client_programs import MODEL, Served
 
 pytestmark = pytest.mark.model
 

@@ -61,8 +61,8 @@ class KeptWalk(RecallWalk):
         assert saver is not None
         write = saver.store.write
 
-        def noted(record: Record, snapshot: Snapshot | None = None) -> int:
-            number = write(record, snapshot)
+        def noted(record: Record, snapshot: Snapshot | None = None, also: Any = None) -> int:
+            number = write(record, snapshot, also)
             self.saved = picture(chat)
             self.counts["records"] += 1
             return number

@@ -363,7 +363,7 @@ def test_what_was_forgotten_while_the_disk_failed_does_not_get_there(
     with open_kept(path, on_disk=True, recall="cells", budget=128) as chat:
         say(chat, "Hello.")
         with monkeypatch.context() as broken:
-            broken.setattr(SessionStore, "write", lambda *_: _fail())
+            broken.setattr(SessionStore, "write", lambda *_, **__: _fail())
             chat.forget(evicted(chat))
         chat.stats()
         assert chat._saver.problem == "" and traces(path, SECRET, TOKENS) == []  # type: ignore[union-attr]

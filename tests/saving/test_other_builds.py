@@ -99,7 +99,7 @@ def test_who_only_looks_leaves_them_on_disk(tmp_path: Path) -> None:
 def test_a_power_cut_before_they_left_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(tmp_path / "state")
     with monkeypatch.context() as cut:
-        cut.setattr(SessionStore, "write", lambda *_: pytest.fail("the power is cut"))
+        cut.setattr(SessionStore, "write", lambda *_, **__: pytest.fail("the power is cut"))
         with pytest.raises(pytest.fail.Exception):
             updated(tmp_path / "state")
     path = copied(tmp_path / "state", tmp_path / "copy")

@@ -7,6 +7,7 @@ const edge = createOpenAICompatible({
   baseURL: process.env.OPENAI_BASE_URL,
   apiKey: "any",
   supportsStructuredOutputs: true,
+  includeUsage: true,
 });
 const model = edge(process.env.MODEL);
 const messages = [{ role: "user", content: "My name is Emil. What is the capital of France?" }];
