@@ -353,7 +353,8 @@ class ToySampler:
         logits[recent] -= counts * params.frequency_penalty + params.presence_penalty
         if params.temperature <= 0:
             return int(logits.argmax())
-        return pick(np.exp((logits - logits.max()) / params.temperature), u)
+        with np.errstate(over="ignore"):  # a temperature next to nothing leaves the likeliest alone
+            return pick(np.exp((logits - logits.max()) / params.temperature), u)
 
     def state(self) -> dict[str, Any]:
         return {"params": asdict(self._params), "drawn": list(self._drawn)}

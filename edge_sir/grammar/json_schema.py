@@ -19,6 +19,8 @@ from edge_sir.grammar.patterns import string_of_pattern
 __all__ = ["SchemaRules", "literal", "schema_to_gbnf"]
 
 _MOST_NESTED = 100
+_MOST_TEXT = 1_000_000  # characters
+_MOST_MERGED = 30_000  # parts, and what stands in them: references may double them at every step
 _REFUSED = (
     "not",
     "if",
@@ -61,6 +63,8 @@ any ::= object | array | string | number | boolean | null
 
 def schema_to_gbnf(text: str) -> str:
     """The grammar of the JSON texts that fit a schema, given as JSON text. Raises ConfigError for one it has not."""
+    if len(text) > _MOST_TEXT:
+        raise ConfigError(f"a JSON schema of {len(text)} characters is too large; the most are {_MOST_TEXT}")
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -83,6 +87,7 @@ class SchemaRules:
     def __init__(self) -> None:
         self._rules: list[str] = []
         self._n_characters = 0
+        self._n_merged = 0
         self._refs: dict[tuple[int, str], str] = {}
         self._formats: dict[str, None] = {}
 
@@ -112,12 +117,14 @@ class SchemaRules:
             return self._ref(schema["$ref"], whole, depth)
         if "allOf" in schema:
             parts = [self._resolved(part, whole) for part in _list(schema, "allOf")]
-            return self._visit(_merged([_without(schema, "allOf"), *parts]), whole, depth + 1)
+            return self._visit(self._merge([_without(schema, "allOf"), *parts]), whole, depth + 1)
         for name in ("anyOf", "oneOf"):
             if name in schema:
                 base = _without(schema, name)
                 alternatives = [
-                    self._visit(_merged([base, self._resolved(part, whole)]) if _says(base) else part, whole, depth + 1)
+                    self._visit(
+                        self._merge([base, self._resolved(part, whole)]) if _says(base) else part, whole, depth + 1
+                    )
                     for part in _list(schema, name)
                 ]
                 return self._add(" | ".join(alternatives))
@@ -230,6 +237,13 @@ class SchemaRules:
                 return schema
             schema = _target(schema["$ref"], whole)
         raise ConfigError("the references of the JSON schema go round in a ring")
+
+    def _merge(self, parts: Sequence[Any]) -> dict[str, Any]:
+        said = [value for part in parts if isinstance(part, dict) for value in part.values()]
+        self._n_merged += len(parts) + sum(len(value) for value in said if isinstance(value, list | dict))
+        if self._n_merged > _MOST_MERGED:
+            raise ConfigError("the JSON schema is too large for a grammar; make it smaller")
+        return _merged(parts)
 
     def _add(self, rule: str) -> str:
         name = f"r{len(self._rules)}"

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
+from edge_sir.errors import UserError
 from edge_sir.server.asked import Asked, Reader
 from edge_sir.server.contract import IgnoredFields
 from edge_sir.server.conversations import Conversations
@@ -69,6 +70,7 @@ class App:
         metrics = Metrics()
         self._worker = Worker(conversations, settings.limits, metrics)
         self._grace_s = settings.grace_s
+        self.limits = settings.limits
         endpoints = Endpoints(self._worker, served, settings.limits, metrics)
         routes = [] if manager is None else endpoints.of_sessions(manager, settings.access).routes()
         self._app = _guarded(endpoints, routes, settings, metrics, self._lifespan)
@@ -107,7 +109,7 @@ def _guarded(
         Route("/metrics", endpoints.metrics_text),
         Route("/openapi.json", endpoints.openapi),
     ]
-    refuse = dict.fromkeys([RefusedError, HTTPException, Exception], _refuse)
+    refuse = dict.fromkeys([UserError, HTTPException, Exception], _refuse)
     app: ASGIApp = Starlette(routes=routes, exception_handlers=refuse, lifespan=lifespan)
     app = Guard(app, settings.access, settings.limits, metrics, [route.path for route in routes])
     if settings.access.origins:  # outermost: a browser's first question holds no key

@@ -95,7 +95,7 @@ class Guard:
         if path not in _OPEN:
             self._check_key(key_of(headers))
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._limits.body_bytes:
+        if len(length) > 20 or not (length.isascii() and length.isdigit()) or int(length) > self._limits.body_bytes:
             raise too_large(self._limits)
 
     def _check_host(self, headers: Headers) -> None:
@@ -109,7 +109,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin in self._access.origins:
             return
-        if urlsplit(origin).netloc != headers.get("host", ""):
+        if _place(origin) != headers.get("host", ""):
             raise RefusedError("pages of this origin may not ask; list it with --allow-origin", status=403)
 
     def _check_key(self, presented: str) -> None:
@@ -130,6 +130,14 @@ def too_large(limits: Limits) -> RefusedError:
     """What a body gets that is larger than the limit."""
     most = limits.body_bytes
     return RefusedError(f"the body may have {most} bytes; leave out the oldest messages", status=413)
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an origin; None for what is none, as "null"."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:

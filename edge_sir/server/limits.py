@@ -13,7 +13,8 @@ class Limits:
     reply, and what is taken where the request gives no length. waiting: requests in the queue, of which one namespace
     has at most waiting_each. wait_s: how long a request waits for its turn. reply_s: how long a reply is read for and
     written; it is cut then. match_s: how long a stream waits for its match before it begins without naming it in its
-    headers. heartbeat_s: a silent stream sends a comment that often.
+    headers. heartbeat_s: a silent stream sends a comment that often. silent_s: how long a connection may be open on
+    which the client neither sends a request nor reads what was written for it.
     """
 
     body_bytes: int = 2**25
@@ -26,3 +27,4 @@ class Limits:
     reply_s: float = 1800.0
     match_s: float = 5.0
     heartbeat_s: float = 10.0
+    silent_s: float = 60.0

@@ -11,6 +11,7 @@ import uvicorn
 from edge_sir.errors import ConfigError
 from edge_sir.server.app import App
 from edge_sir.server.guard import LOOPBACK
+from edge_sir.server.silent import SilentConnections
 
 __all__ = ["HttpServer", "bind", "is_loopback"]
 
@@ -28,6 +29,7 @@ class HttpServer(uvicorn.Server):
         self, app: App, host: str, port: int, on_start: Callable[[tuple[str, int]], None] = lambda _: None
     ) -> None:
         self._app, self._on_start = app, on_start
+        self._silent = SilentConnections(app.limits.silent_s)
         # The name of the software is nobody's business, and proxies' headers are not believed.
         super().__init__(
             uvicorn.Config(
@@ -40,6 +42,7 @@ class HttpServer(uvicorn.Server):
                 proxy_headers=False,
                 timeout_graceful_shutdown=5,
                 log_config=None,
+                ws="none",
             )
         )
 
@@ -54,6 +57,12 @@ class HttpServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_start(self.address)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; whether to end."""
+        if counter % 10 == 0:
+            self._silent.check(self.server_state.connections)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """What is under way ends, and all is saved; then connections are closed."""

@@ -19,6 +19,7 @@ RESPONSE_TAGS = ("<tool_response>", "</tool_response>")
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,256}")
 _MOST_CHARACTERS = 1_000_000
+_MOST_DEPTH = 64  # templates and grammars go down in them by calling themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Tools:
             listed = json.loads(json.dumps(list(given), allow_nan=False))
         except (TypeError, ValueError, RecursionError):
             raise ConfigError("the tools are no list of JSON objects") from None
+        if _is_deeper(listed, _MOST_DEPTH):
+            raise ConfigError(f"the tools nest more than {_MOST_DEPTH} deep; make their parameters flatter")
         shown = [_checked(tool) for tool in listed]
         names = [tool["function"]["name"] for tool in shown]
         if len(set(names)) < len(names):
@@ -100,6 +103,15 @@ def _call_rule(function: Mapping[str, Any], rules: SchemaRules) -> str:
     arguments = rules.of(function["parameters"]) if function["parameters"] else '"{" "}"'
     before = f'{{"name": {json.dumps(function["name"])}, "arguments": '
     return f"{literal(before)} {arguments} {literal('}')}"
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Whether lists and objects stand in one another more often than that."""
+    level = [value]
+    for _ in range(most):
+        inner = [one for outer in level for one in (outer.values() if isinstance(outer, dict) else outer)]
+        level = [one for one in inner if isinstance(one, dict | list)]
+    return bool(level)
 
 
 def _checked(tool: Any) -> dict[str, Any]:

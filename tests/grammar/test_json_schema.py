@@ -125,6 +125,10 @@ def test_whole_numbers_between_bounds(seed: int) -> None:
     assert not fits(matcher, f"0{high}")
 
 
+STEPS: dict[str, Any] = {f"a{i}": {"allOf": 2 * [{"$ref": f"#/$defs/a{i + 1}"}]} for i in range(60)}
+DOUBLED = {"$ref": "#/$defs/a0", "$defs": STEPS | {"a60": {"type": "integer"}}}
+
+
 @pytest.mark.parametrize(
     ("schema", "says"),
     [
@@ -145,6 +149,8 @@ def test_whole_numbers_between_bounds(seed: int) -> None:
         ({"type": "string", "pattern": "[a"}, "plainer"),
         ({"properties": []}, "must be an object"),
         ({"required": ["a"] * 200_000, "properties": {str(i): {} for i in range(20_000)}}, "too large"),
+        (DOUBLED, "too large"),
+        ({"enum": ["x" * 2_000_000]}, "too large"),
     ],
 )
 def test_what_a_grammar_cannot_keep_is_refused(schema: Any, says: str) -> None:

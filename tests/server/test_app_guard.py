@@ -6,10 +6,15 @@ from collections.abc import Mapping
 import httpx
 import pytest
 from serving import serving
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
 from toy_conversations import ToyConversations
 
 from edge_sir.server.app import Settings
-from edge_sir.server.guard import Access
+from edge_sir.server.guard import Access, Guard
+from edge_sir.server.limits import Limits
+from edge_sir.server.metrics import Metrics
+from edge_sir.server.wire.refusal import RefusedError
 
 MODELS = "/v1/models"
 
@@ -50,7 +55,7 @@ def test_this_host_has_several_names() -> None:
 
 def test_pages_of_other_origins_may_not_ask() -> None:
     with serving(ToyConversations()) as url:
-        for origin in ("https://evil.example", "null", "http://localhost:1", "file://"):
+        for origin in ("https://evil.example", "null", "http://localhost:1", "file://", "http://[", "http://a]b"):
             answer = httpx.get(f"{url}{MODELS}", headers={"origin": origin})
             assert answer.status_code == 403 and "access-control-allow-origin" not in answer.headers
         assert status(url, {"origin": url}) == 200
@@ -66,6 +71,17 @@ def test_pages_of_listed_origins_may_ask() -> None:
         assert asked.status_code == 200 and asked.headers["access-control-allow-origin"] == "https://page.example"
         other = httpx.options(f"{url}/v1/chat/completions", headers=question | {"origin": "https://evil.example"})
         assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\xb2", "-1", "+1", "1_0"])
+def test_a_length_that_is_no_number_is_refused(length: str) -> None:
+    headers = Headers(raw=[(b"host", b"localhost"), (b"content-length", length.encode("latin-1"))])
+    with pytest.raises(RefusedError):
+        Guard(_nothing, Access(), Limits(), Metrics(), [])._check(headers, MODELS)
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("it was let pass")
 
 
 def test_every_answer_has_an_id_of_its_own() -> None:

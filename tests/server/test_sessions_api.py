@@ -1,5 +1,6 @@
 """/sessions over HTTP: what programs and a page ask of the server's sessions; single responses."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +178,14 @@ def test_a_command_waits_for_a_request_on_its_session(client: Client, session: s
 @pytest.mark.parametrize("body", [{}, {"what": ""}, {"what": -1}, {"what": [1]}, {"what": None}])
 def test_what_is_wrong_is_said(client: Client, session: str, body: dict[str, Any]) -> None:
     assert post(client, f"/sessions/{session}/pin", 400, **body)["error"]["param"].startswith("what")
+
+
+def test_a_mistake_of_a_client_is_in_no_log(client: Client, session: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        post(client, f"/sessions/{session}/pin", 400, what="a secret of mine")
+        get(client, "/sessions/secret", 404)
+    logged = [record for record in caplog.records if record.name.startswith(("edge_sir", "uvicorn.error"))]
+    assert not [r for r in logged if r.levelno >= logging.WARNING or "secret" in r.getMessage() or r.exc_info]
 
 
 def test_a_session_of_another_key_is_not_there(tmp_path: Path) -> None:

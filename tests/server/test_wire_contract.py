@@ -12,7 +12,7 @@ from edge_sir.server.limits import Limits
 from edge_sir.server.sender import namespace_of, sender_of
 from edge_sir.server.wire.chat import ChatRequest
 from edge_sir.server.wire.refusal import RefusedError
-from edge_sir.server.wire.values import parse_json
+from edge_sir.server.wire.values import checked, parse_json
 
 TOOL = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}
 
@@ -176,12 +176,26 @@ def test_the_cache_key_names_the_conversation_where_no_header_does() -> None:
         rb'{"a": ["\u0000"]}',
         rb'{"a": ["\ud800"]}',
         rb'{"\ud800": 1}',
+        rb'{"\u0041": ' + b"[" * 5000 + b"]" * 5000 + b"}",
     ],
 )
 def test_a_body_that_is_no_document_is_refused(body: bytes) -> None:
     with pytest.raises(RefusedError) as caught:
         parse_json(body)
     assert caught.value.status == 400 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("inner", [b"[],", b'{"":{}},'])
+def test_a_body_of_empty_lists_takes_no_memory(inner: bytes) -> None:
+    with pytest.raises(RefusedError) as caught:
+        parse_json(b'{"a": [' + inner * 2**20 + b"0]}")
+    assert caught.value.status == 413
+
+
+@pytest.mark.parametrize("penalty", [0, 1e-46, 5e-324])
+def test_a_penalty_that_llama_cpp_would_divide_by_as_nothing_is_refused(penalty: float) -> None:
+    with pytest.raises(RefusedError, match="'repeat_penalty' must be"):
+        checked(ChatRequest, {"messages": [{"role": "user", "content": "Hi"}], "repeat_penalty": penalty})
 
 
 def test_the_path_of_a_text_that_is_none() -> None:

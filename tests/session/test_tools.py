@@ -319,6 +319,9 @@ def test_undo_of_the_turn_in_which_they_came_keeps_them() -> None:
     assert '"clock"' in transcript(chat)
 
 
+DEEP: dict[str, Any] = json.loads('{"a": ' * 700 + "1" + "}" * 700)
+
+
 @pytest.mark.parametrize(
     ("tools", "says"),
     [
@@ -333,6 +336,7 @@ def test_undo_of_the_turn_in_which_they_came_keeps_them() -> None:
         ([{"type": "function", "function": {"name": "a", "description": 1}}], "a text as description"),
         ([{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}], "of type object"),
         ([{"type": "function", "function": {"name": "a", "description": "x" * 2_000_000}}], "the most are"),
+        ([{"type": "function", "function": {"name": "a", "parameters": DEEP}}], "flatter"),
     ],
 )
 def test_what_are_no_tools(tools: Any, says: str) -> None:

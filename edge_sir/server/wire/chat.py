@@ -92,7 +92,7 @@ class Sampled(Wire):
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, lt=2**31), WHOLE] | None = None
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[Number, Field(gt=0, le=10)] | None = None
+    repeat_penalty: Annotated[Number, Field(ge=0.01, le=10)] | None = None
     repeat_last_n: Annotated[int, Field(ge=0, le=2**20), WHOLE] | None = None
     frequency_penalty: Annotated[Number, Field(ge=-10, le=10)] | None = None
     presence_penalty: Annotated[Number, Field(ge=-10, le=10)] | None = None
