@@ -214,8 +214,8 @@ class StoredConversations:
         if not way.again:
             return []
         texts = self._folder.texts(node.session, {one.number for one in way.again})
-        said = ((one.id, Said(_role(one.role), texts.get(one.number, ""))) for one in way.again)
-        return [(id, one) for id, one in said if one.text]
+        there = [one for one in way.again if one.number in texts and one.content is not None]
+        return [(one.id, Said(_role(one.role), texts[one.number])) for one in there]
 
     def _copied(self, node: Node) -> tuple[Live, int]:
         """A session of its own that goes on from a message of another one, and its own node of that message."""

@@ -66,6 +66,14 @@ def test_a_client_that_goes_on_from_the_first_of_two_replies(client: Client) -> 
     assert client.said(back.session) == [A, R1, B, R2, C, "Another.", "x", "Good."]
 
 
+def test_a_reply_that_says_nothing_is_read_again_where_a_client_goes_on_from_it(client: Client) -> None:
+    session = client.ask(A, reply=R1).session
+    client.ask(A, R1, B, reply="")
+    assert client.ask(A, R1, B, reply="Another.").match == "retry"
+    on = client.ask(A, R1, B, "", "next", reply="Yes.")
+    assert on.session == session and client.said(session) == [A, R1, B, "", "next", "Yes."]
+
+
 def test_an_edited_message_goes_on_in_a_copy_and_reads_only_that(client: Client) -> None:
     session = three_turns(client)
     fork = client.ask(A, R1, "Something else", reply="Fine.")
