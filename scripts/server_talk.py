@@ -101,6 +101,7 @@ class Talker:
         self.history += [asked, {"role": "assistant", "content": document["choices"][0]["message"]["content"]}]
 
     def _answer(self, body: dict[str, Any]) -> httpx.Response | None:
+        said = "no answer"
         for _ in range(_TRIES):
             try:
                 answer = self._http.post(f"{self._where()}/v1/chat/completions", json=body)
@@ -109,10 +110,11 @@ class Talker:
                 continue
             if answer.status_code == 200:
                 return answer
+            said = f"{answer.status_code} {answer.text[:200]}"
             if answer.status_code not in (429, 503):
                 break
             time.sleep(0.05)
-        self._faults.errors.append(f"client {self.number}: {answer.status_code} {answer.text[:200]}")
+        self._faults.errors.append(f"client {self.number}: {said}")
         return None
 
     def check(self) -> None:
