@@ -184,7 +184,7 @@ class ReplyText:
     def push(self, data: bytes) -> list[Piece]:
         """Takes the bytes of one more token, and returns what can be shown now."""
         self._starts.append(len(self._raw))
-        self._raw += self._decoder.decode(data)
+        self._raw += _shown(self._decoder.decode(data))
         return self._advance(False)
 
     def begin(self, text: str) -> None:
@@ -195,7 +195,7 @@ class ReplyText:
 
     def finish(self) -> list[Piece]:
         """No more will come: what was held back."""
-        self._raw += self._decoder.decode(b"", True)
+        self._raw += _shown(self._decoder.decode(b"", True))
         return self._advance(True)
 
     def cancel(self) -> list[Piece]:
@@ -284,3 +284,8 @@ class ReplyText:
         piece = Piece(self._raw[self._shown : end], role)
         self._shown = end
         return piece
+
+
+def _shown(text: str) -> str:
+    """A NUL is as what is no UTF-8: clients and files end a text there, and nobody may send one back."""
+    return text.replace("\0", "\ufffd")

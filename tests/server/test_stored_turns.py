@@ -74,6 +74,13 @@ def test_a_reply_that_says_nothing_is_read_again_where_a_client_goes_on_from_it(
     assert on.session == session and client.said(session) == [A, R1, B, "", "next", "Yes."]
 
 
+def test_a_reply_with_a_nul_can_be_sent_back(client: Client) -> None:
+    first = client.ask(A, reply="one\0two")
+    assert first.text == "one\ufffdtwo"
+    on = client.ask(A, first.text, B, reply="Yes.")
+    assert (on.match, on.read, on.session) == ("exact", asking(B), first.session)
+
+
 def test_an_edited_message_goes_on_in_a_copy_and_reads_only_that(client: Client) -> None:
     session = three_turns(client)
     fork = client.ask(A, R1, "Something else", reply="Fine.")

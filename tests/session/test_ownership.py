@@ -85,7 +85,9 @@ def at_work(**options: Any) -> Iterator[tuple[Chat, Gate, Thread]]:
 
 def arguments(name: str) -> list[Any]:
     given = {"text": "Hi", "what": "Hi", "words": "Hi", "role": "user", "turn": 1, "spec": "sir", "n_cells": 200}
-    needed = [p for p in inspect.signature(getattr(Chat, name)).parameters.values() if p.default is p.empty]
+    given |= {"message": 1, "tools": ()}
+    parameters = [p for p in inspect.signature(getattr(Chat, name)).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    needed = [p for p in parameters if p.default is p.empty]
     return [[] if p.name == "messages" else given[p.name] for p in needed if p.name != "self"]
 
 
