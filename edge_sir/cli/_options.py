@@ -1,6 +1,8 @@
 """The options of the command line: those of the library, and what only a program has."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -15,3 +17,8 @@ class CliOptions(Options):
     stats: Path | None = Field(default=None, description="file that gets the run's figures as JSON at exit")
     commands: bool = Field(default=False, description="piped lines that begin with / are commands, as on a terminal")
     json_output: bool = Field(default=False, alias="json", description="print one JSON object per turn")
+
+    def for_loading(self, without: Collection[str]) -> dict[str, Any]:
+        """What `load` takes of them: those that were given. without: fields that the command does not have."""
+        given = self.model_dump(by_alias=True, exclude_unset=True)
+        return {name: value for name, value in given.items() if self.names()[name] not in without}

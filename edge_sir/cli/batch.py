@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edge_sir.batch.estimate import left_to_do, measure_speed, work_of
 from edge_sir.batch.jobs import Summary, run_job
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         if args.ray is not None:
             yield from _over_ray(args, options, parallel, requests)
         else:
-            with load(**_for_loading(options)) as model:
+            with load(**options.for_loading(_OF_ONE_CHAT)) as model:
                 yield from model.batch(requests, parallel=parallel)
 
     progress = JobProgress(None if options.quiet else _n_lines(args), quiet=options.quiet)
@@ -113,7 +113,7 @@ def _over_ray(
     from edge_sir.ray.cluster import connected
     from edge_sir.ray.mapper import RayMapper
 
-    chosen = _for_loading(options) | {"quiet": True}
+    chosen = options.for_loading(_OF_ONE_CHAT) | {"quiet": True}
     found = find_model(options.model) if parse(options.model) is None else None
     if isinstance(found, Path):  # the others may be in other folders
         chosen["model"] = str(found.absolute())
@@ -128,15 +128,6 @@ def _over_ray(
             actors, cpus = many(pool.n_actors, "actor"), many(pool.n_cpus, "CPU")
             print(f"Ray: {actors} with {cpus} each on {many(pool.n_machines, 'machine')}", file=sys.stderr)
         yield from RayMapper(pool, chosen, parallel)(requests)
-
-
-def _for_loading(options: CliOptions) -> dict[str, Any]:
-    """What `load` takes of the options: those given, but for those of a single chat."""
-    return {
-        name: value
-        for name, value in options.model_dump(by_alias=True, exclude_unset=True).items()
-        if CliOptions.names()[name] not in _OF_ONE_CHAT
-    }
 
 
 def _checked(args: argparse.Namespace) -> int | Literal["auto"]:
@@ -179,7 +170,7 @@ def _estimate(args: argparse.Namespace, options: CliOptions, parallel: int | Lit
         print("nothing is left to do")
         return
     work = work_of(itertools.islice(itertools.chain(sample, left), args.limit), options.max_tokens)
-    with load(**_for_loading(options)) as model:
+    with load(**options.for_loading(_OF_ONE_CHAT)) as model:
         speed = measure_speed(
             lambda requests: model.batch(requests, parallel=parallel), sample, max_tokens=options.max_tokens
         )

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
     with ExitStack() as opened:
         listening = opened.enter_context(bind(args.host, args.port))  # before a model is loaded
-        model = opened.enter_context(load(**_for_loading(options)))
+        model = opened.enter_context(load(**options.for_loading(_OF_ONE_CHAT)))
         from edge_sir.server.app import App, Settings
         from edge_sir.server.limits import Limits
         from edge_sir.server.loaded import loaded_of, served_of
@@ -142,12 +142,3 @@ def _origin(url: str) -> str:
     if not parts.scheme or not parts.netloc or url != f"{parts.scheme}://{parts.netloc}":
         raise ConfigError(f"--allow-origin is a URL without a path, like http://localhost:3000, not {url!r}")
     return url.lower()
-
-
-def _for_loading(options: CliOptions) -> dict[str, Any]:
-    """What `load` takes of the options: those given, as defaults of all chats."""
-    return {
-        name: value
-        for name, value in options.model_dump(by_alias=True, exclude_unset=True).items()
-        if CliOptions.names()[name] not in _OF_ONE_CHAT
-    }

@@ -5,7 +5,7 @@ read what is new ── a turn ── its reply is saved ── take it back ─
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from edge_sir.chat.chat import Chat
 from edge_sir.chat.turn import Turn
@@ -13,6 +13,7 @@ from edge_sir.server.asked import Asked
 from edge_sir.server.incoming import Said
 from edge_sir.server.outcome import Choice, Outcome, Shown
 from edge_sir.server.turns import begin_turn, read
+from edge_sir.server.work import Work
 from edge_sir.text.reply import Piece, Recalled, Reply
 
 __all__ = ["Exchanged", "Plan", "Task"]
@@ -50,36 +51,23 @@ class _Count:
         return cls(len(chat.session.ledger), stats.tokens_in, stats.tokens_out, stats.evicted)
 
 
-@dataclass(slots=True)
-class _Choices:
-    whole: list[Choice] = field(default_factory=list)
-    n_thought: int = 0
-    recalled: tuple[Recalled, ...] = ()
-
-    def add(self, choice: Choice, reply: Reply) -> None:
-        self.whole.append(choice)
-        self.n_thought += reply.n_thought
-        self.recalled += reply.recalled
-
-
-class Task:
-    """The work itself, which outlives a request that was cancelled while its messages were read.
+class Task(Work):
+    """Work in a chat, which outlives a request that was cancelled while its messages were read.
 
     save: called with each reply once it is whole: the messages that were read for it, and with it the reply.
     """
 
     def __init__(self, chat: Chat, asked: Asked, plan: Plan, save: Callable[[Asked, Exchanged, Reply], None]) -> None:
+        super().__init__(chat.engine)
         self.asked, self.plan = asked, plan
         self._chat, self._save = chat, save
-        self._turn: Turn | None = None
-        self._is_cut = False
-        self._choices = _Choices()
+        self._n_thought = 0
+        self._recalled: tuple[Recalled, ...] = ()
         self._before = _Count.of(chat)
-        self._work = self._run()
 
     def go_on(self, asked: Asked) -> None:
         """The same request came again."""
-        self.asked, self._is_cut = asked, False
+        self.asked, self.is_cut = asked, False
         self._before = _Count.of(self._chat)
 
     def is_same(self, asked: Asked) -> bool:
@@ -87,41 +75,19 @@ class Task:
         mine, other = (replace(one, stream=False, reply_key="") for one in (self.asked, asked))
         return mine == other
 
-    @property
-    def is_reading(self) -> bool:
-        """Whether nothing of the reply is written yet."""
-        return not self._choices.whole and (self._turn is None or self._turn.phase == "reading")
-
-    def step(self) -> Sequence[Shown] | None:
-        """As `Answering.step`."""
-        return next(self._work, None)
-
-    def cancel(self) -> None:
-        """As `Answering.cancel`; what was read so far stays for `go_on`."""
-        self._is_cut = True
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether it was cancelled."""
-        return self._is_cut
-
-    def close(self) -> None:
-        """Nobody will go on with it."""
-        self._work.close()
-
     def outcome(self) -> Outcome:
         """As `Answering.outcome`."""
-        chat, before, found = self._chat, self._before, self._choices
+        chat, before = self._chat, self._before
         stats = chat.session.stats
         return Outcome(
-            tuple(found.whole) or (Choice("", "cancelled"),),
+            self._choices,
             before.n_held,
             stats.tokens_in - before.n_read,
             stats.tokens_out - before.n_written,
-            found.n_thought,
+            self._n_thought,
             len(chat.session.ledger),
             stats.evicted - before.n_evicted,
-            found.recalled,
+            self._recalled,
         )
 
     # ---- the work ------------------------------------------------------------------------------
@@ -138,30 +104,23 @@ class Task:
             said_so_far.append((_last_number(chat), said))
             yield from self._drain()
         is_other = plan.is_again and "seed" not in self.asked.terms.sampling  # who gives a seed wants the same again
-        self._turn = begin_turn(chat, asks, self.asked, begun=plan.begun, is_again=is_other)
+        turn = begin_turn(chat, asks, self.asked, begun=plan.begun, is_again=is_other)
         last = _last_number(chat)
-        yield from self._write(self._turn, 0, said_so_far if asks is None else [*said_so_far, (last, asks)])
+        yield from self._write(turn, 0, said_so_far if asks is None else [*said_so_far, (last, asks)])
         for i in range(1, self.asked.terms.n):
-            if self._is_cut:
+            if self.is_cut:
                 break
             chat.go_back(last)
-            self._turn = begin_turn(chat, None, self.asked, begun=plan.begun, is_again=True)
-            yield from self._write(self._turn, i, [])
+            yield from self._write(begin_turn(chat, None, self.asked, begun=plan.begun, is_again=True), i, [])
 
     def _drain(self) -> Iterator[Sequence[Shown]]:
         while self._chat.session.step():
             yield ()
 
     def _write(self, turn: Turn, choice: int, said_so_far: Exchanged) -> Iterator[Sequence[Shown]]:
-        """Drives a turn to its end. said_so_far: what was read since the last reply was saved."""
+        """One reply. said_so_far: what was read since the last reply was saved."""
         shown, n_drawn = "", 0
-        while True:
-            if self._is_cut and turn.phase == "writing":
-                turn.cancel()
-            piece = turn.next_slice()
-            if piece is None:
-                break
-            pieces = turn.commit(self._chat.engine.decode([piece])[0])
+        for pieces in self._drive(turn):
             shown += "".join(bit.text for bit in pieces if bit.role != "thought")
             bits = [_shown(bit, choice) for bit in pieces]
             if (bits or turn.phase != "writing") and (drawn := turn.drawn_from(n_drawn)):
@@ -170,7 +129,9 @@ class Task:
             yield bits
         reply = turn.reply
         text = shown.rstrip() if self.plan.begun else reply.text
-        self._choices.add(Choice(text, reply.finish, reply.thought, reply.calls, reply.drawn), reply)
+        self.whole.append(Choice(text, reply.finish, reply.thought, reply.calls, reply.drawn))
+        self._n_thought += reply.n_thought
+        self._recalled += reply.recalled
         self._save(self.asked, said_so_far, reply)
 
 

@@ -71,8 +71,11 @@ class Manager:
             found = [one for one in self._folder.search(words) if one.session in names]
         else:
             info = self._find(owner, name)
-            live = next((live for live in self._sessions if live.id == info.id and not live.is_busy), None)
-            found = self._folder.search(words, session=name) if live is None else live.chat.search(words)
+            live = self._sessions.find(info.id)
+            if live is None or live.is_busy:
+                found = self._folder.search(words, session=name)
+            else:
+                found = live.chat.search(words)
         return {"search": words, "found": [self._found(one) for one in found]}
 
     def export(self, owner: bytes | None, name: str, form: Literal["jsonl", "markdown"]) -> str:
@@ -178,7 +181,7 @@ class Manager:
         return self._sessions.change(self._live(self._find(owner, name)), act)
 
     def _entry(self, info: SessionInfo) -> Document:
-        live = next((live for live in self._sessions if live.id == info.id), None)
+        live = self._sessions.find(info.id)
         first = self._folder.first_said(info.id)
         return {
             "object": "session",

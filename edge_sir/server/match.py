@@ -18,7 +18,7 @@ from edge_sir.server.known import MOST, Known
 from edge_sir.server.normal import ROOT, chained, mark_of, name_of, prompt_of, space_of
 from edge_sir.store.nodes import Node, Served
 
-__all__ = ["Kind", "Match", "Prompted", "match"]
+__all__ = ["Kind", "Match", "Prompted", "is_utility", "match"]
 
 Kind = Literal["exact", "anchor", "fork", "new", "scratch", "retry", "prefill"]
 Prompted = Literal["same", "dates", "changed"]
@@ -58,7 +58,7 @@ class Match:
 
 def match(incoming: Incoming, known: Known) -> Match:
     """Finds it. Nothing is written, and known sessions stay as they are."""
-    if _is_utility(incoming):
+    if is_utility(incoming):
         return Match("scratch", incoming.messages)
     search = _Search(incoming, known)
     place = search.find()
@@ -70,8 +70,11 @@ def match(incoming: Incoming, known: Known) -> Match:
     return Match(kind, new, choice.node, choice.is_tip, choice.prompt, place.tolerated)
 
 
-def _is_utility(incoming: Incoming) -> bool:
-    """Open WebUI asks for titles, tags and the like as any client asks for a reply."""
+def is_utility(incoming: Incoming) -> bool:
+    """Whether it stands beside all conversations.
+
+    Open WebUI asks for titles, tags and the like as any client asks for a reply.
+    """
     first = incoming.messages[0] if len(incoming.messages) == 1 else None
     is_task = first is not None and first.role == "user" and first.text.lstrip().startswith("### Task:")
     return incoming.is_utility or (first is not None and is_task and "<chat_history>" in first.text)

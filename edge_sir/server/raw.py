@@ -12,6 +12,7 @@ from edge_sir.options import Options
 from edge_sir.server.asked import Asked
 from edge_sir.server.outcome import Choice, Outcome, Shown
 from edge_sir.server.turns import more, sampled
+from edge_sir.server.work import Work
 from edge_sir.session import Session
 from edge_sir.text.encoder import ReplyForm
 from edge_sir.text.thoughts import ThoughtTags
@@ -42,43 +43,21 @@ class _RawReply:
         return None
 
 
-class RawTask:
-    """The work of one request, as `Task`."""
+class RawTask(Work):
+    """Work on a session of tokens."""
 
     def __init__(self, session: Session, codec: TextCodec, options: Options, asked: Asked) -> None:
+        super().__init__(session.engine)
         self._session, self._codec, self._asked = session, codec, asked
         terms = asked.terms
         plain = Terms(sampled(options.sampling, terms), terms.max_tokens or options.max_tokens, terms.stop)
         self._terms = terms_with(plain, more(terms), NO_TOOLS, session.engine.spec.n_vocab)
-        self._turn: Turn | None = None
-        self.is_cut = False
-        self._choices: list[Choice] = []
-        self._n_evicted = 0
-        self._work = self._run()
-
-    @property
-    def is_reading(self) -> bool:
-        """Whether nothing is written yet."""
-        return not self._choices and (self._turn is None or self._turn.phase == "reading")
-
-    def step(self) -> Sequence[Shown] | None:
-        """As `Answering.step`."""
-        return next(self._work, None)
-
-    def cancel(self) -> None:
-        """As `Answering.cancel`."""
-        self.is_cut = True
-
-    def close(self) -> None:
-        """Nobody will go on with it."""
-        self._work.close()
 
     def outcome(self) -> Outcome:
         """As `Answering.outcome`."""
         stats = self._session.stats
-        choices = tuple(self._choices) or (Choice("", "cancelled"),)
         n_resident = len(self._session.ledger)
-        return Outcome(choices, 0, stats.tokens_in, stats.tokens_out, 0, n_resident, stats.evicted)
+        return Outcome(self._choices, 0, stats.tokens_in, stats.tokens_out, 0, n_resident, stats.evicted)
 
     def _run(self) -> Generator[Sequence[Shown], None, None]:
         session, codec = self._session, self._codec
@@ -100,17 +79,9 @@ class RawTask:
     def _write(self, message: int, choice: int) -> Iterator[Sequence[Shown]]:
         params: SamplingParams = self._terms.sampling
         terms = replace(self._terms, sampling=replace(params, seed=(params.seed + choice) % 2**32))
-        self._turn = turn = Turn(
-            self._session, self._codec, terms, _RawReply(self._codec), message, begun=self._asked.raw
-        )
+        turn = Turn(self._session, self._codec, terms, _RawReply(self._codec), message, begun=self._asked.raw)
         shown = ""
-        while True:
-            if self.is_cut and turn.phase == "writing":
-                turn.cancel()
-            piece = turn.next_slice()
-            if piece is None:
-                break
-            bits = turn.commit(self._session.engine.decode([piece])[0])
+        for bits in self._drive(turn):
             shown += "".join(bit.text for bit in bits)
             yield [Shown(bit.text, choice=choice) for bit in bits]
-        self._choices.append(Choice(shown, turn.reply.finish))
+        self.whole.append(Choice(shown, turn.reply.finish))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_sir.chat.chat import Chat
 from edge_sir.chat.conversation import scores_of
@@ -66,6 +66,12 @@ class Live:
         """The messages that it holds: number and role of each."""
         return [(message.id, message.role) for message in self.chat.transcript]
 
+    @property
+    def last(self) -> int:
+        """The number of the last message that it holds, 0 for none."""
+        message = self.chat.transcript.last
+        return 0 if message is None else message.id
+
 
 class Sessions:
     """All sessions of one state folder that one model holds. options: of every chat. n_live: at most so many are live.
@@ -86,6 +92,10 @@ class Sessions:
     def n_live(self) -> int:
         """How many are live."""
         return len(self._live)
+
+    def find(self, id: int) -> "Live | None":
+        """The session, if it is live."""
+        return self._live.get(id)
 
     def is_busy(self, id: int) -> bool:
         """Whether a request is at work on a session."""
@@ -124,14 +134,13 @@ class Sessions:
         found = self._live.pop(id, None)
         if found is None:
             self._make_place()
-            store = self.folder.open(self.folder.name_of(id))
+            store = self.folder.open(self.folder.info(id).name)
             try:
                 found = self._open(store, "")
             except BaseException:
                 store.close()
                 raise
-            last = found.chat.transcript.last
-            found.at = 0 if last is None else last.id
+            found.at = found.last
         self._live[id] = found
         return found
 
@@ -148,13 +157,12 @@ class Sessions:
         finally:
             live.saver.also = None
             live.saver.hold()
-        last = live.chat.transcript.last
-        live.at, live.used = 0 if last is None else last.id, time.monotonic()
+        live.at, live.used = live.last, time.monotonic()
         return result
 
     def remove(self, id: int) -> None:
         """Nothing of a session stays, here and on disk. Raises SessionBusyError."""
-        name = self.folder.name_of(id)
+        name = self.folder.info(id).name
         live = self._live.pop(id, None)
         if live is not None:
             live.saver.hold()
@@ -178,7 +186,7 @@ class Sessions:
             source.chat.keep_evicted_since(last)
             source.chat.snapshot()
             source.saver.hold()
-        return self.live(self.folder.copy(self.folder.name_of(id), self.new_name(), last=last, also=also).id)
+        return self.live(self.folder.copy(self.folder.info(id).name, self.new_name(), last=last, also=also).id)
 
     def new_name(self) -> str:
         """One that no session has."""
@@ -215,24 +223,29 @@ class Sessions:
         """A chat beside all sessions, of which nothing is kept; `close` it."""
         engine = self._contexts.open_engine(self._options.budget)
         try:
-            options, loaded = self._options, self._loaded
-            return Chat(
-                engine,
-                loaded.codec,
-                loaded.template,
-                self._policy,
-                options.budget,
-                sampling=options.sampling,
-                max_tokens=options.max_tokens,
-                stop=(*options.stop, *loaded.stop),
-                system=system or None,
-                host=self._contexts,
-                is_driven=True,
-                tools=tools,
-            )
+            return self._chat(engine, system, tools)
         except BaseException:
             self._contexts.release(engine)
             raise
+
+    def _chat(self, engine: Engine, system: str, tools: str, **more: Any) -> Chat:
+        """On the server's terms. more: arguments of `Chat` for one that is kept."""
+        options, loaded = self._options, self._loaded
+        return Chat(
+            engine,
+            loaded.codec,
+            loaded.template,
+            self._policy,
+            options.budget,
+            sampling=options.sampling,
+            max_tokens=options.max_tokens,
+            stop=(*options.stop, *loaded.stop),
+            system=system or None,
+            host=self._contexts,
+            is_driven=True,
+            tools=tools,
+            **more,
+        )
 
     def _open(self, store: SessionStore, system: str, tools: str = "") -> Live:
         options, loaded = self._options, self._loaded
@@ -247,23 +260,14 @@ class Sessions:
         engine = self._context(int(store.info.options.get("budget", options.budget)))
         try:
             saver.resume(engine, loaded.codec, scores_of(None))
-            chat = Chat(
+            chat = self._chat(
                 engine,
-                loaded.codec,
-                loaded.template,
-                self._policy,
-                options.budget,
-                sampling=options.sampling,
-                max_tokens=options.max_tokens,
-                stop=(*options.stop, *loaded.stop),
-                system=system or None,
+                system,
+                tools,
                 positions=options.positions,
-                host=self._contexts,
                 recall=self._recall,
                 recall_encoder=None if options.recall_index == "terms" else self._encoder(),
                 saver=saver,
-                is_driven=True,
-                tools=tools,
             )
         except BaseException:
             self._contexts.spoil(engine)

@@ -17,7 +17,7 @@ from edge_sir.server.conversations import Answering
 from edge_sir.server.incoming import Incoming, Role, Said
 from edge_sir.server.known import linked
 from edge_sir.server.loaded import Loaded
-from edge_sir.server.match import Match, match
+from edge_sir.server.match import Match, is_utility, match
 from edge_sir.server.normal import ROOT, name_of, owner_of, prompt_of, space_of
 from edge_sir.server.outcome import Match as Kind
 from edge_sir.server.outcome import Outcome, Shown
@@ -26,6 +26,7 @@ from edge_sir.server.sessions import Live, Sessions
 from edge_sir.server.stored import StoredKnown
 from edge_sir.server.turns import check, said_by
 from edge_sir.server.wire.refusal import RefusedError
+from edge_sir.server.work import Work
 from edge_sir.session import Session
 from edge_sir.store import nodes
 from edge_sir.store.database import Transaction
@@ -71,6 +72,8 @@ class StoredConversations:
                 return self._begin_again(live, live.begun, asked)
         self.sessions.save_again()
         self._check_named(asked.incoming)
+        if not self.sessions.has_place() and not is_utility(asked.incoming):
+            return None  # before it is matched: what waits is asked again whenever a request ends
         found = match(asked.incoming, self.known)
         if found.kind == "scratch":
             return self._begin_scratch(asked)
@@ -121,7 +124,7 @@ class StoredConversations:
         task = RawTask(session, self._loaded.codec, self._options, asked)
         return self._beside(task, session, lambda: self.sessions.free(session))
 
-    def _beside(self, task: "Task | RawTask", session: Session, free: Callable[[], None]) -> "Answering":
+    def _beside(self, task: Work, session: Session, free: Callable[[], None]) -> "Answering":
         self._has_scratch = True
 
         def end(how: How) -> None:
@@ -213,7 +216,7 @@ class StoredConversations:
         """What was taken back of the way and must be read again, with its nodes; what was forgotten is not there."""
         if not way.again:
             return []
-        texts = self._folder.texts(node.session, {one.number for one in way.again})
+        texts = {row.message.id: row.message.text for row in self._folder.messages(node.session)}
         there = [one for one in way.again if one.number in texts and one.content is not None]
         return [(one.id, Said(_role(one.role), texts[one.number])) for one in there]
 
@@ -266,7 +269,7 @@ class _Note:
     def save(self, asked: Asked, said_so_far: Exchanged, reply: Reply) -> None:
         """One reply is whole: it is on disk on return, or the saver's `problem` says why not."""
         live, n_again = self._live, len(self._again)
-        number = live.held[-1][0]
+        number = live.last
         again = [(id, n) for id, (n, _) in zip(self._again, said_so_far, strict=False)]
         new = [*said_so_far[n_again:], (number, said_by(reply))]
         self._again = ()
@@ -296,7 +299,7 @@ class _Note:
 class _Answering:
     """`Answering` of one task. end: called once, with how it ended."""
 
-    def __init__(self, session: str, match: Kind, task: "Task | RawTask", end: Callable[[How], None]) -> None:
+    def __init__(self, session: str, match: Kind, task: Work, end: Callable[[How], None]) -> None:
         self.session, self.match = session, match
         self._task, self._end = task, end
         self._outcome: Outcome | None = None

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,11 +98,6 @@ class StateFolder:
             raise
         return self._get(new)
 
-    def name_of(self, id: int) -> str:
-        """The name of the session with that id. Raises ConfigError if there is none."""
-        with self._database.reading() as connection, decoding(self._layout.database):
-            return sessions.by_id(connection, id).name
-
     def held(self, id: int) -> list[tuple[int, str]]:
         """Number and role of each message on the present path of the session with that id."""
         with self._database.reading() as connection, decoding(self._layout.database):
@@ -122,12 +117,6 @@ class StateFolder:
         """The session with that id. Raises ConfigError if there is none."""
         with self._database.reading() as connection, decoding(self._layout.database):
             return sessions.by_id(connection, id)
-
-    def texts(self, id: int, numbers: Collection[int]) -> dict[int, str]:
-        """What the messages of these numbers say, by number, in the session with that id, taken back ones included."""
-        with self._database.reading() as connection, decoding(self._layout.database):
-            rows = (row.message for row in messages.all_of(connection, id))
-            return {message.id: message.text for message in rows if message.id in numbers}
 
     @property
     def database(self) -> Database:
