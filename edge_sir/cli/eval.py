@@ -90,16 +90,25 @@ def run(args: argparse.Namespace) -> int:
     if args.task == "report":
         return _report(args)
     _check(args)
-    names = tasks.names() if args.task == "all" else [args.task]
-    if args.task == "all" and args.data is not None:
-        raise ConfigError("`eval all` runs on generated dialogues; leave --data out, or name one task")
-    found = {name: tasks.task(name) for name in names}
-    if args.data is not None:
-        found[args.task].files(args.data)  # before the model is loaded
+    found = _tasks(args)
     documents = _play(args, tasks.with_metrics(found, args.metric or ()))
     if args.json:
         print(json.dumps(documents[0] if args.task != "all" else {"tasks": documents}))
     return 0
+
+
+def _tasks(args: argparse.Namespace) -> dict[str, tasks.Task]:
+    """What is to be played, by name; its data is looked at before a model is loaded."""
+    if args.task == "all":
+        if args.data is not None:
+            raise ConfigError("`eval all` runs on generated dialogues; leave --data out, or name one task")
+        return {name: task for name in tasks.names() if not (task := tasks.task(name)).needs_data}
+    task = tasks.task(args.task)
+    if args.data is not None:
+        task.files(args.data)
+    elif task.needs_data:
+        raise ConfigError(f"{args.task} plays dialogues of your own: give {task.data_files} with --data")
+    return {args.task: task}
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -232,6 +241,7 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     width = max(len(name) for name, _ in found)
     for name, task in found:
-        data = f" [--data {task.data_files}]" if task.data_files else ""
+        data = f"--data {task.data_files}"
+        data = "" if not task.data_files else f" {data}" if task.needs_data else f" [{data}]"
         print(f"{name:{width}}  {task.summary()}{data}")
     return 0

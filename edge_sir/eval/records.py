@@ -6,7 +6,7 @@ from typing import Any
 __all__ = ["Row"]
 
 # What rows of earlier versions lack.
-_LATER = {"n_scored": 1, "ends": None, "recall": "off", "recalled": 0, "found": None, "archive_bytes": 0}
+_LATER = {"n_gold": 0, "n_scored": 1, "ends": None, "recall": "off", "recalled": 0, "found": None, "archive_bytes": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Row:
     so far in this dialogue, options not counted. evicted: tokens evicted so far. seconds: spent on the dialogue so
     far under this arm, what it shares with others up to its first eviction counted for each. digest: of the policy with
     all its fields and of the dialogue, so that rows of an older default or wording are not taken for new ones. last:
-    whether this is the dialogue's last row. n_scored: tokens of a Read that its mean is over, 1 for a question.
+    whether this is the dialogue's last row. n_scored: tokens of a text that its mean is over, 1 for a question with
+    options. n_gold: tokens of the right option with its closing mark, 0 where that was not noted.
     ends: seconds per turn in the first and in the last tenth of a long dialogue, in its last row; None elsewhere.
     recall: how evicted turns came back, "off" if they did not. recalled: tokens that did for this question. found:
     whether a turn that holds the fact was among them; None without a fact, or if nothing of it was missing.
@@ -53,6 +54,13 @@ class Row:
     recalled: int = 0
     found: bool | None = None
     archive_bytes: int = 0
+    n_gold: int = 0
+
+    @property
+    def margin(self) -> float | None:
+        """How much likelier the right option is than the best wrong one, in nats; None where there is none."""
+        wrong = [value for option, value in enumerate(self.logprobs) if option != self.gold]
+        return self.gold_logprob - max(wrong) if self.gold >= 0 and wrong else None
 
     def to_json(self) -> dict[str, Any]:
         """As a plain mapping, log-probabilities rounded to 1e-4."""

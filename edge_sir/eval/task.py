@@ -36,7 +36,20 @@ from typing import ClassVar, Literal
 from edge_sir.errors import ConfigError
 from edge_sir.options import nearest
 
-__all__ = ["Answer", "Ask", "Dialogue", "Read", "Say", "Setup", "Step", "Task", "names", "task", "with_metrics"]
+__all__ = [
+    "Answer",
+    "Ask",
+    "Dialogue",
+    "Read",
+    "Say",
+    "Setup",
+    "Step",
+    "Task",
+    "counts_for",
+    "names",
+    "task",
+    "with_metrics",
+]
 
 SYSTEM = "You are a helpful assistant with a good memory."
 
@@ -47,8 +60,8 @@ Answer = Literal["rank", "first-token"]
 class Say:
     """One exchange, fed as it stands, a turn of its own.
 
-    fact: the name of what it tells, if a question is about it. gold: the substrings of `user` and `assistant`
-    that carry it (what "resident" is counted over).
+    assistant: empty where nothing was replied. fact: the name of what it tells, if a question is about it. gold: the
+    substrings of `user` and `assistant` that carry it (what "resident" is counted over).
     """
 
     user: str
@@ -63,8 +76,10 @@ class Ask:
 
     Ranking: the reply is begun with `stem`, and each option is valued by the log-probability of its tokens and of
     `close` after it. First-token: the options are listed with letters and the likeliest letter wins.
-    metric: what the answer counts for. fact: the name of the exchange that the question is about.
-    reply: what stays in the conversation as the reply; "none" makes the question a probe that leaves no trace.
+    A single option is no choice: it is valued as text, by the mean log-probability of its tokens.
+    metric: what the answer counts for; "recall/names" counts for "recall", too. fact: the name of the exchange that the
+    question is about; a tuple names several. reply: what stays in the conversation as the reply; "none" makes the
+    question a probe that leaves no trace.
     """
 
     user: str
@@ -73,8 +88,13 @@ class Ask:
     gold: int
     close: str = "."
     metric: str = "recall"
-    fact: str = ""
+    fact: str | tuple[str, ...] = ""
     reply: Literal["none", "gold", "chosen"] = "none"
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """The names of the exchanges that it is about."""
+        return (self.fact,) if isinstance(self.fact, str) else self.fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +149,8 @@ class Task(ABC):
     """About how long a generated dialogue is; the paper's grocery dialogues have 1,224 tokens on average."""
     data_files: ClassVar[str] = ""
     """What `--data` must hold; empty if the task takes no data."""
+    needs_data: ClassVar[bool] = False
+    """Whether it has no dialogues of its own."""
 
     @classmethod
     def summary(cls) -> str:
@@ -147,6 +169,10 @@ class Task(ABC):
         name = type(self).__module__.rpartition(".")[2].replace("_", "-")
         takers = ", ".join(other for other in names() if task(other).data_files)
         raise ConfigError(f"{name} makes its own dialogues and takes no --data; these take some: {takers}")
+
+    def n_usual(self, setup: Setup, offset: int) -> int:
+        """How many dialogues are played from `offset` on unless a number is given."""
+        return self.n_default
 
     def dialogues(self, setup: Setup, n: int, offset: int) -> Iterator[Dialogue]:
         """`n` of them from `offset` on. Tasks that count something else than dialogues (rounds) override this."""
@@ -176,9 +202,18 @@ def task(name: str) -> Task:
     return next(cls for cls in classes if issubclass(cls, Task) and not inspect.isabstract(cls))()
 
 
+def counts_for(metric: str, asked: str) -> bool:
+    """Whether a question with this `metric` counts for the one that is `asked` for: "recall/names" does for "recall"."""
+    return metric == asked or metric.startswith(f"{asked}/")
+
+
 def with_metrics(found: Mapping[str, Task], metrics: Sequence[str]) -> dict[str, Task]:
     """Of tasks by name those that have all `metrics`; raises ConfigError if none has."""
-    chosen = {name: task for name, task in found.items() if set(metrics) <= set(task.metrics)}
+    chosen = {
+        name: task
+        for name, task in found.items()
+        if all(any(counts_for(metric, known) for known in task.metrics) for metric in metrics)
+    }
     if not chosen:
         known = dict.fromkeys(metric for task in found.values() for metric in task.metrics)
         wanted = " and ".join(f"'{metric}'" for metric in metrics)

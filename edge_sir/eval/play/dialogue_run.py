@@ -151,12 +151,16 @@ class DialogueRun:
         """A question; what its step says stays in the conversation as the reply."""
         asked = step.source
         assert isinstance(asked, Ask)
-        facts = self.facts.get(asked.fact, [])
+        facts = [fact for name in asked.facts for fact in self.facts.get(name, [])]
 
         def reply() -> Tokens:
             values = option_logprobs(self.session, step.options, rank=step.rank)
             chosen = int(np.argmax(values))
-            self._note(asked.metric, asked.gold, chosen, values, facts)
+            n_gold = len(step.options[asked.gold]) if step.rank else 1
+            if len(values) > 1:
+                self._note(asked.metric, asked.gold, chosen, values, facts, n_gold=n_gold)
+            else:  # no choice, but a text
+                self._note(asked.metric, -1, -1, [values[0] / n_gold], facts, n_scored=n_gold)
             if asked.reply == "none":
                 return _NONE
             kept = chosen if asked.reply == "chosen" else asked.gold
@@ -259,7 +263,15 @@ class DialogueRun:
         return not {fact.turn for fact in facts}.isdisjoint(recalled.turn for recalled in self.recalling.came)
 
     def _note(
-        self, metric: str, gold: int, chosen: int, values: Sequence[float], facts: Sequence[_Fact], *, n_scored: int = 1
+        self,
+        metric: str,
+        gold: int,
+        chosen: int,
+        values: Sequence[float],
+        facts: Sequence[_Fact],
+        *,
+        n_scored: int = 1,
+        n_gold: int = 0,
     ) -> None:
         """Keeps an answer as a row, with what is resident now."""
         session, stats = self.session, self.session.stats
@@ -289,5 +301,6 @@ class DialogueRun:
             recalled=sum(r.n_tokens for r in came),
             found=self._is_found(facts, born),
             archive_bytes=0 if self.recalling is None else self.recalling.n_bytes,
+            n_gold=n_gold,
         )
         self.rows.append(row)

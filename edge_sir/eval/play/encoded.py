@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_sir.engine import TextCodec, Tokens
-from edge_sir.eval.task import Answer, Dialogue, Read, Say, Step
+from edge_sir.eval.task import Answer, Dialogue, Read, Say, Step, counts_for
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.template import ChatTemplate
 
@@ -89,7 +89,7 @@ class EncodedDialogue:
             return EncodedStep(step, (("user", self.codec.encode(step.text, special=False)),))
         if isinstance(step, Say):
             return self._say(step, first)
-        rank = self.answer == "rank"
+        rank = self.answer == "rank" or len(step.options) == 1
         letters = string.ascii_uppercase[: len(step.options)]
         user, stem = step.user, step.stem
         options = [option + step.close for option in step.options]
@@ -102,13 +102,15 @@ class EncodedDialogue:
         parts = [*asked, *self.encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]
         encoded = tuple(self.codec.encode(option, special=False) for option in options)
         end = ("frame", self.encoder.assistant_close)
-        if self.metrics and step.metric not in self.metrics and step.reply == "gold":
+        is_valued = not self.metrics or any(counts_for(step.metric, asked) for asked in self.metrics)
+        if not is_valued and step.reply == "gold":
             return EncodedStep(Say(user, options[step.gold]), (*parts, ("assistant", encoded[step.gold]), end))
         return EncodedStep(step, tuple(parts), encoded, rank, end)
 
     def _say(self, step: Say, first: bool) -> EncodedStep:
-        user = self.encoder.message("user", step.user, first=first)
-        parts = (*user, *self.encoder.message("assistant", step.assistant, first=False))
+        parts = [*self.encoder.message("user", step.user, first=first)]
+        if step.assistant:
+            parts += self.encoder.message("assistant", step.assistant, first=False)
         ranges: list[tuple[int, int]] = []
         before = 0
         for role, tokens in parts:
@@ -116,7 +118,7 @@ class EncodedDialogue:
                 text = step.user if role == "user" else step.assistant
                 ranges += [(before + a, before + b) for a, b in self._spans(text, tokens, step.gold)]
             before += len(tokens)
-        return EncodedStep(step, parts, gold=tuple(ranges))
+        return EncodedStep(step, tuple(parts), gold=tuple(ranges))
 
     def _spans(self, text: str, tokens: Tokens, gold: tuple[str, ...]) -> list[tuple[int, int]]:
         """Ranges of `tokens`, those of `text`, that spell the gold substrings (whole words)."""

@@ -18,7 +18,7 @@ from edge_sir.eval.play.arms import Arm, digest, play_dialogues
 from edge_sir.eval.play.contexts import N_SCRATCH, Contexts
 from edge_sir.eval.records import Row
 from edge_sir.eval.store import Key, Store, drop_rows, key_of
-from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task
+from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task, counts_for
 from edge_sir.session import Positions
 
 __all__ = ["Request", "Result", "drop_stale", "evaluate"]
@@ -76,7 +76,7 @@ def evaluate(
     n_todo = sum(not store.is_done(*key) for key in wanted)
     on_start(n_todo)
     if n_todo:  # noted before it is played: a pass that is killed has asked, too
-        store.note({"offset": request.offset, "n": request.n or task.n_default})
+        store.note({"offset": request.offset, "n": _number(task, _setup(contexts, task, request), request)})
     _timed(contexts, store, dialogues, arms, request, deadline, on_rows)
     rows = [row for row in store.rows if key_of(row) in wanted]
     order = {(arm.spec, arm.budget): i for i, arm in enumerate(arms)}
@@ -94,20 +94,29 @@ def drop_stale(contexts: Contexts, arms: Sequence[Arm], request: Request) -> int
 
 
 def _dialogues(contexts: Contexts, task: Task, request: Request) -> list[Dialogue]:
-    setup = Setup(
+    setup = _setup(contexts, task, request)
+    tasks.with_metrics({request.task: task}, request.metrics)
+    every = task.dialogues(setup, _number(task, setup, request), request.offset)
+    dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
+    asked = [step for dialogue in dialogues for step in dialogue.steps if isinstance(step, Ask | Read)]
+    if request.metrics and not any(_is_valued(step, request.metrics) for step in asked):
+        raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; try longer ones (--tokens)")
+    return dialogues
+
+
+def _setup(contexts: Contexts, task: Task, request: Request) -> Setup:
+    return Setup(
         count_tokens=contexts.count_tokens,
         seed=request.seed,
         lead=request.lead,
         data=request.data,
         n_tokens=request.n_tokens or task.n_tokens,
     )
-    tasks.with_metrics({request.task: task}, request.metrics)
-    every = task.dialogues(setup, request.n or task.n_default, request.offset)
-    dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
-    steps = (step for dialogue in dialogues for step in dialogue.steps)
-    if request.metrics and not any(isinstance(s, Ask | Read) and s.metric in request.metrics for s in steps):
-        raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; try longer ones (--tokens)")
-    return dialogues
+
+
+def _number(task: Task, setup: Setup, request: Request) -> int:
+    """How many dialogues are asked for (of some tasks rounds)."""
+    return request.n or task.n_usual(setup, request.offset)
 
 
 def _wanted(arms: Sequence[Arm], dialogues: Sequence[Dialogue]) -> set[Key]:
@@ -118,9 +127,13 @@ def _without_probes(dialogue: Dialogue, metrics: tuple[str, ...]) -> Dialogue:
     """The dialogue without questions that are not valued and leave no trace."""
 
     def stays(step: Step) -> bool:
-        return not (metrics and isinstance(step, Ask) and step.reply == "none" and step.metric not in metrics)
+        return not isinstance(step, Ask) or step.reply != "none" or _is_valued(step, metrics)
 
     return replace(dialogue, steps=tuple(filter(stays, dialogue.steps)))
+
+
+def _is_valued(step: Ask | Read, metrics: Sequence[str]) -> bool:
+    return not metrics or any(counts_for(step.metric, metric) for metric in metrics)
 
 
 def _timed(

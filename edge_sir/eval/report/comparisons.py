@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge_sir.eval.records import Row
 from edge_sir.eval.report.stats import Estimate, bootstrap_mean, bootstrap_ratio, estimate_mean, mcnemar
+from edge_sir.eval.task import counts_for
 
 __all__ = [
     "KEEP_ALL",
@@ -57,7 +58,7 @@ def compare(rows: Sequence[Row], arm: ArmKey, other: ArmKey, metric: str) -> Ver
     """Two arms on the questions of `metric` that both answered; None if there are none."""
     found: dict[ArmKey, Questions] = {arm: {}, other: {}}
     for row in rows:
-        if row.metric == metric and (row.policy, row.budget) in found:
+        if counts_for(row.metric, metric) and (row.policy, row.budget) in found:
             found[row.policy, row.budget].setdefault((row.dialogue, row.index), row)
     return _versus(found[arm], found[other], other[0])
 

@@ -30,8 +30,9 @@ _LEGEND = (
     "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means, paired differences and retention; "
     f"[–] where there are fewer than {LEAST_CLUSTERS} to draw from. One without width comes of values that are all "
     "equal and does not mean certainty. Retention is the accuracy over keep-all's, on the same questions. Gold "
-    "log-probability is that of the right answer, in nats; resident is the tokens in the cache when the question was "
-    "answered, gold resident the share of the fact's tokens that were among them. "
+    "log-probability is that of the right answer, in nats, the margin how much likelier it is than the best wrong one; "
+    "resident is the tokens in the cache when the question was answered, gold resident the share of the fact's tokens "
+    "that were among them. "
 )
 _LEGEND_FOUND = (
     "Found counts, of the questions of whose fact something was evicted, those for which a turn that holds it was "
@@ -91,6 +92,8 @@ def run_table(summary: Summary) -> str:
         columns |= _others(summary) if len(_others(summary)) <= 2 else {}
         columns["retention"] = _retention
     columns["gold log-prob."] = lambda e: spread(e.gold_logprob)
+    if any(e.margin is not None for e in summary.entries):
+        columns["margin"] = lambda e: spread(e.margin)
     if any(e.gold_resident is not None for e in summary.entries):
         columns["gold resident"] = lambda e: md.figure(e.gold_resident)
     if any(e.found is not None for e in summary.entries):

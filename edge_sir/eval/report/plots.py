@@ -18,6 +18,7 @@ from edge_sir.eval.report.drawing import Level, Line, Panel, Point, chart, figur
 from edge_sir.eval.report.markdown import span, words
 from edge_sir.eval.report.stats import wilson
 from edge_sir.eval.report.summary import Entry, Share, Summary
+from edge_sir.eval.task import counts_for
 from edge_sir.policies import from_spec, names
 
 __all__ = [
@@ -124,7 +125,8 @@ def recall_by_distance(summary: Summary, rows: Iterable[Row], path: Path, *, n_g
     None, and nothing drawn, for too few questions or where all distances are much the same.
     """
     stem = _parted(summary.metric)[0]
-    unique = {(r.policy, r.budget, r.dialogue, r.index): r for r in rows if _parted(r.metric)[0] == stem}
+    of_it = (row for row in rows if counts_for(_parted(row.metric)[0], stem))
+    unique = {(row.policy, row.budget, row.dialogue, row.index): row for row in of_it}
     asked = [row for row in unique.values() if row.distance is not None and row.gold >= 0]
     counts = Counter((row.policy, row.budget) for row in asked)  # of a family all, not the first metric's alone
     groups = _groups([row.distance or 0 for row in asked], min(n_groups, len(asked) // (_N_LEAST * len(counts) or 1)))
@@ -320,8 +322,8 @@ def _families(summary: Summary) -> dict[str, dict[int, str]]:
 
 def _parted(metric: str) -> tuple[str, int | None]:
     """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of recall_50_word,
-    (recall_word, 50), of others none."""
-    match = re.fullmatch(r"(.+?)_(\d+)(k?)((?:_[a-z]+)?)", metric)
+    (recall_word, 50), of recall_3k/named, (recall/named, 3000), of others none."""
+    match = re.fullmatch(r"(.+?)_(\d+)(k?)((?:_[a-z]+)?(?:/[\w-]+)?)", metric)
     return (match[1] + match[4], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
 
 

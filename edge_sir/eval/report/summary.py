@@ -20,6 +20,7 @@ from edge_sir.eval.report.comparisons import (
     versus_references,
 )
 from edge_sir.eval.report.stats import Estimate, Interval, estimate_mean, mean, wilson
+from edge_sir.eval.task import counts_for
 
 __all__ = ["Entry", "Share", "Summary", "summarize", "to_json"]
 
@@ -50,7 +51,8 @@ class Entry:
     in the cache, mean. archive_bytes: of evicted cells kept outside the cache, at the dialogue's end, mean. found: of
     the questions of whose fact something was evicted, those that recalled a turn that holds it; None of arms that never
     recall. seconds_at_ends: per turn, in the first and the last tenth of long dialogues; None of short
-    ones. versus: by name of the reference, those that there are.
+    ones. versus: by name of the reference, those that there are. margin: mean, how much likelier the right option is
+    than the best wrong one, nats. gold_per_token: of the right option with its closing mark, nats; None of older rows.
     """
 
     policy: str
@@ -69,6 +71,8 @@ class Entry:
     versus: dict[str, Versus]
     archive_bytes: float = 0.0
     found: Share | None = None
+    margin: Estimate | None = None
+    gold_per_token: Estimate | None = None
 
     @property
     def is_keep_all(self) -> bool:
@@ -134,10 +138,11 @@ def summarize(
     for row in rows:
         arms.setdefault((row.policy, row.budget), {}).setdefault((row.dialogue, row.index), row)
     there = dict.fromkeys(row.metric for row in rows)
-    found = [metric for metric in metrics if metric in there] or list(metrics[:1])
+    known = [metric for metric in metrics if any(counts_for(other, metric) for other in there)] or list(metrics[:1])
+    found = dict.fromkeys([*known, *there])
     summaries: list[Summary] = []
     for metric in found:
-        main = {arm: {key: row for key, row in of.items() if row.metric == metric} for arm, of in arms.items()}
+        main = {arm: {k: row for k, row in of.items() if counts_for(row.metric, metric)} for arm, of in arms.items()}
         others = [] if summaries else [other for other in dict.fromkeys([*metrics, *there]) if other != metric]
         entries = tuple(_entry(arm, list(arms[arm].values()), main, metric, others) for arm in arms if main[arm])
         asked = [row for of in main.values() for row in of.values() if row.gold >= 0]
@@ -202,12 +207,23 @@ def _entry(
         versus=versus_references(arm, questions),
         archive_bytes=mean([row.archive_bytes for row in ends]),
         found=_found(rows),
+        margin=_mean_of([(row, row.margin, 1) for row in rows]),
+        gold_per_token=_mean_of([(row, row.gold_logprob / (row.n_gold or 1), row.n_gold) for row in rows]),
     )
+
+
+def _mean_of(valued: Sequence[tuple[Row, float | None, int]]) -> Estimate | None:
+    """The mean of (row, value, weight), drawn by dialogues; None where nothing has both a value and a weight."""
+    there = [(row, value, weight) for row, value, weight in valued if value is not None and weight]
+    if not there:
+        return None
+    rows, values, weights = zip(*there, strict=True)
+    return estimate_mean(list(values), [row.dialogue for row in rows], weights=list(weights))
 
 
 def _share(rows: Sequence[Row], metric: str) -> Share | None:
     """The share right; None where no question has a right answer (plain text)."""
-    right = [row.correct for row in rows if row.metric == metric and row.gold >= 0]
+    right = [row.correct for row in rows if counts_for(row.metric, metric) and row.gold >= 0]
     return Share(len(right), sum(right), wilson(sum(right), len(right))) if right else None
 
 
@@ -247,6 +263,8 @@ def _entry_json(entry: Entry) -> dict[str, Any]:
         "ci": accuracy and accuracy.ci,
         **_estimate_json("retention", entry.retention),
         **_estimate_json("gold_logprob", entry.gold_logprob),
+        **_estimate_json("margin", entry.margin),
+        **_estimate_json("gold_logprob_per_token", entry.gold_per_token),
         "gold_resident": entry.gold_resident,
         "n_dialogues": entry.n_dialogues,
         "resident": entry.resident,
