@@ -68,7 +68,8 @@ class Piece:
     """One evaluation of the page.
 
     asks: the task and the options of `edge-sir eval` that say what is asked. data: a file below --data, or of the
-    system; where it is not there such a piece is left out. group: what a mean counts together.
+    system; where it is not there such a piece is left out. group: what a mean counts together. recall: how evicted
+    turns come back, of policies that do not say so. place: the folder that its own is in.
     """
 
     name: str
@@ -77,6 +78,9 @@ class Piece:
     budgets: Sequence[int]
     data: str = ""
     group: str = ""
+    model: str = f"models/{QUICK}"
+    recall: str = "off"
+    place: str = "docs/results"
 
     @property
     def of_the_system(self) -> bool:
@@ -85,11 +89,11 @@ class Piece:
 
     def words(self, data: str) -> list[str]:
         """The command that plays it."""
-        words = ["edge-sir", "eval", *self.asks.split(), "--model", f"models/{QUICK}"]
+        words = ["edge-sir", "eval", *self.asks.split(), "--model", self.model]
         words += [word for spec in self.policies for word in ("--policy", spec)]
-        words += [*(word for n in self.budgets for word in ("--budget", str(n))), "--recall", "off"]
+        words += [*(word for n in self.budgets for word in ("--budget", str(n))), "--recall", self.recall]
         words += ["--data", data] if self.data else []
-        return [*words, "--out", f"docs/results/{self.name}"]
+        return [*words, "--out", f"{self.place}/{self.name}"]
 
     def located(self, data: Path | None) -> Path:
         """Where its data lies."""
@@ -158,8 +162,8 @@ PIECES = (
 
 def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) -> bool:
     """Plays until all is there or the time is up; whether all is there."""
-    model = ensure_model(MODEL, quiet=False).path
-    to_f32(model, ROOT / "models" / QUICK)
+    if any(piece.model == f"models/{QUICK}" for piece in pieces):
+        to_f32(ensure_model(MODEL, quiet=False).path, ROOT / "models" / QUICK)
     deadline = time.monotonic() + 60 * minutes
     with ThreadPoolExecutor(jobs) as pool:
         done = [pool.submit(_play, piece, data, deadline) for piece in pieces]

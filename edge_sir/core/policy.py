@@ -84,7 +84,8 @@ class Policy(ABC):
     def spec(self) -> str:
         """`name[:key=value,...]` without defaults, from which `policies.from_spec` builds it; its file has the name."""
         name = type(self).__module__.rpartition(".")[2].replace("_", "-")
-        changed = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != f.default]
+        keys = [f for f in fields(self) if f.repr and getattr(self, f.name) != f.default]
+        changed = [f"{f.name}={getattr(self, f.name)}" for f in keys]
         return f"{name}:{','.join(changed)}" if changed else name
 
     @abstractmethod

@@ -203,7 +203,7 @@ def task(name: str) -> Task:
 
 
 def counts_for(metric: str, asked: str) -> bool:
-    """Whether a question with this `metric` counts for the one that is `asked` for: "recall/names" does for "recall"."""
+    """Whether a question with this `metric` counts for the one `asked` for: "recall/names" does for "recall"."""
     return metric == asked or metric.startswith(f"{asked}/")
 
 

@@ -8,7 +8,8 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, get_type_hints
 
 from edge_sir.core.policy import Policy
@@ -31,15 +32,15 @@ def policy_class(name: str) -> type[Policy]:
     return next(cls for cls in found if issubclass(cls, Policy) and not inspect.isabstract(cls))
 
 
-def from_spec(spec: str) -> Policy:
-    """Builds a policy from `name[:key=value,...]`, e.g. `sir:decay=0.9`.
+def from_spec(spec: str, others: Mapping[str, type[Policy]] = MappingProxyType({})) -> Policy:
+    """Builds a policy from `name[:key=value,...]`, e.g. `sir:decay=0.9`. others: that have no file here, by name.
 
     Raises ConfigError for an unknown name or key (naming the nearest valid one) or a bad value.
     """
     name, _, rest = (part.strip() for part in spec.partition(":"))
-    cls = policy_class(name)
+    cls = others.get(name) or policy_class(name)
     types = get_type_hints(cls)
-    fields = {f.name: types[f.name] for f in dataclasses.fields(cls)}
+    fields = {f.name: types[f.name] for f in dataclasses.fields(cls) if f.repr}
     values: dict[str, Any] = {}
     for pair in filter(None, (p.strip() for p in rest.split(","))):
         key, equals, text = (part.strip() for part in pair.partition("="))

@@ -94,7 +94,7 @@ def test_a_line_of_another_form_is_refused_with_its_number(tmp_path: Path, docum
 
 
 def test_an_id_may_stand_once_and_there_must_be_a_dialogue(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="line 2 .*another line has the id 'a'"):
+    with pytest.raises(ConfigError, match=r"line 2 .*another line has the id 'a'"):
         File().files(lines(tmp_path, talk(), talk()))
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ConfigError, match="is empty"):
@@ -195,7 +195,9 @@ def test_the_docs_converters_make_lines_that_are_played(
     monkeypatch.chdir(tmp_path)
     (tmp_path / source).write_text(json.dumps(sample), encoding="utf-8")
     exec(compile(code, source, "exec"), {})
-    result = evaluate(toy_contexts(), arms_of(["keep-all", "sir:recall=cells"], [96]), Request("file", data=tmp_path / made))
+    result = evaluate(
+        toy_contexts(), arms_of(["keep-all", "sir:recall=cells"], [96]), Request("file", data=tmp_path / made)
+    )
     assert {row.metric for row in result.rows} == metrics and len({row.dialogue for row in result.rows}) == n
     assert all(row.gold_resident is not None for row in result.rows if row.metric != "answer/2")
     assert {row.policy for row in result.rows} == {"keep-all", "sir:recall=cells"}

@@ -341,7 +341,7 @@ def test_the_files_of_a_folder_are_those_that_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in names() if not task(name).data_files])
 def test_a_task_without_data_refuses_it(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{name} makes its own .* dailydialog, grocery, perplexity, rps$"):
+    with pytest.raises(ConfigError, match=f"^{name} makes its own .* dailydialog, file, grocery, perplexity, rps$"):
         task(name).files(tmp_path)
 
 

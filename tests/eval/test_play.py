@@ -10,6 +10,7 @@ import pytest
 from playing import FACT, QUESTION, chat, dialogue, play
 from toy_model import toy_contexts
 
+from edge_sir.core.budget import Budget
 from edge_sir.engine import Slice
 from edge_sir.errors import BatchError, ConfigError
 from edge_sir.eval.play.arms import Arm, arms_of, digest, play_dialogue, play_dialogues
@@ -162,7 +163,7 @@ def test_a_question_may_stay_with_the_right_or_the_chosen_answer() -> None:
         run = DialogueRun.start(encoded, contexts.engine(512), from_spec("keep-all"), 512)
         run.play()
         said = bytes(t for t in run.session.ledger["token"].tolist() if t < 256).decode()
-        option = kept.options[3 if reply == "gold" else run.rows[0].chosen]
+        option = kept.options[3 if reply == "gold" else run.rows[0][0].chosen]
         assert said.endswith(f"assistant\nYou like{option}.\n")
 
 
@@ -188,10 +189,10 @@ def test_a_long_dialogue_tells_the_seconds_of_its_first_and_its_last_tenth() -> 
             run.play()
             run.seconds = i + 1.0  # a second each, and then three for each of the last tenth
             if i == 50:
-                run = run.fork(run.session.engine, from_spec("streaming"), 160)
+                run = run.fork(run.session.engine, from_spec("streaming"), Budget(160))
         run.seconds = 180.0 + 20 * 3
         run.play()
-        (row,) = run.rows
+        ((row,),) = run.rows
         assert row.ends == (expected and pytest.approx(expected, abs=0.1))
         assert Row.from_json(json.loads(json.dumps(row.to_json()))).ends == (row.ends and pytest.approx(row.ends, 1e-3))
 
@@ -350,11 +351,12 @@ def test_questions_that_are_not_valued_are_told_with_their_right_answer() -> Non
     for metrics in ((), ("recall",)):
         encoded = EncodedDialogue(told, contexts.model.codec, contexts.model.template, "rank", metrics)
         run = DialogueRun.start(encoded, contexts.engine(512), from_spec("keep-all"), 512)
-        for _ in told.steps:
+        for _ in told.steps[:-1]:
             run.play()
         texts.append(run.session.ledger["token"].tolist())
-        last = run.rows[-1]
-        assert len(run.rows) == (1 if metrics else 2) and last.metric == "recall" and last.distance is not None
+        run.play()
+        last = run.rows[0][-1]
+        assert len(run.rows[0]) == (1 if metrics else 2) and last.metric == "recall" and last.distance is not None
     assert texts[0] == texts[1]
 
 

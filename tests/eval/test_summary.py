@@ -325,7 +325,8 @@ def test_json_has_the_shape_that_was_promised() -> None:
     }
     common = [
         "policy", "budget", "n", "accuracy", "ci", "retention", "retention_ci", "gold_logprob", "gold_logprob_ci",
-        "gold_resident", "n_dialogues", "resident", "tokens", "seconds_per_turn", "archive_bytes",
+        "margin", "margin_ci", "gold_logprob_per_token", "gold_logprob_per_token_ci", "gold_resident",
+        "n_dialogues", "resident", "tokens", "seconds_per_turn", "archive_bytes",
     ]  # fmt: skip
     versus = ["vs_keep_all", "vs_sirllm", "vs_streaming"]
     assert [list(r) for r in found["rows"]] == [common, common + versus, common + versus[::2], common + versus[:2]]
@@ -337,7 +338,7 @@ def test_json_figures() -> None:
     gold = bootstrap_mean([-2.0, -7.0, -3.0, -4.0] * 2, range(8)) or ()
     recall = bootstrap_mean([0, -1, 0, 0] * 2, range(8)) or ()
     ratio = bootstrap_ratio([1, 0, 1, 0] * 2, [1, 1, 1, 0] * 2, range(8)) or ()
-    assert sirllm | {"gold_logprob_ci": 0, "vs_streaming": 0} == {
+    assert sirllm | {"gold_logprob_ci": 0, "margin_ci": 0, "vs_streaming": 0} == {
         "policy": "sirllm",
         "budget": 256,
         "n": 8,
@@ -348,6 +349,10 @@ def test_json_figures() -> None:
         "retention_ci": pytest.approx(list(ratio), rel=1e-5),
         "gold_logprob": -6.0,
         "gold_logprob_ci": 0,
+        "margin": -4.0,  # the best wrong option has -2 nats everywhere
+        "margin_ci": 0,
+        "gold_logprob_per_token": None,  # these rows do not say how many tokens it has
+        "gold_logprob_per_token_ci": None,
         "gold_resident": 0.5,
         "n_dialogues": 8,
         "resident": 256.0,

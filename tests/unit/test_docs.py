@@ -23,6 +23,7 @@ from edge_sir.eval.report import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN_ELSEWHERE = {"clients.md": "tests/clients/test_page.py", "own-dialogues.md": "tests/eval/test_file_task.py"}
 IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 A_FILE = re.compile(r"# edge_sir/(policies|eval/tasks)/(\w+)\.py\n")
 """The first line of a block that is a file of its own, not a piece of a program."""
@@ -74,7 +75,7 @@ def run_examples(page: Path, *, with_model: bool) -> int:
     """
     program: dict[str, Any] = {"__name__": "example"}
     n = 0
-    for block in blocks(page, "python") if page.name != "clients.md" else ():
+    for block in blocks(page, "python") if page.name not in RUN_ELSEWHERE else ():
         if "import ray\n" in block:
             continue
         if not A_FILE.match(block) and ("edge_sir.load(" in block or "open_chat(" in block) == with_model:

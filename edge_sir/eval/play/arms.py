@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine
 from edge_sir.eval.play.contexts import Contexts
-from edge_sir.eval.play.controls import ArmRecall, FewShot, arm_policy, arm_recall, scores_needed
+from edge_sir.eval.play.controls import ArmKeys, FewShot, arm_keys, arm_policy, scores_needed
 from edge_sir.eval.play.dialogue_run import DialogueRun
 from edge_sir.eval.play.encoded import EncodedDialogue
 from edge_sir.eval.play.few_shot import few_shot_rows
@@ -38,19 +39,19 @@ class Arm:
 
     def policy(self) -> Policy | FewShot:
         """Made anew for each dialogue: a control notes where facts stand."""
-        return arm_policy(arm_recall(self.spec)[0])
+        return arm_policy(arm_keys(self.spec)[0])
 
     @property
-    def recall(self) -> ArmRecall:
-        """How evicted turns come back."""
-        return arm_recall(self.spec)[1]
+    def keys(self) -> ArmKeys:
+        """How evicted turns come back, and how room is made."""
+        return arm_keys(self.spec)[1]
 
 
 def arms_of(specs: Sequence[str], budgets: Sequence[int]) -> list[Arm]:
     """Every policy at every budget, those that keep everything once. Raises ConfigError for a bad spec."""
     arms = []
     for spec in specs:
-        policy = arm_policy(arm_recall(spec)[0])
+        policy = arm_policy(arm_keys(spec)[0])
         evicts = isinstance(policy, Policy) and policy.evicts
         arms += [Arm(spec, budget) for budget in budgets] if evicts else [Arm(spec, 0)]
     return list(dict.fromkeys(arms))
@@ -58,8 +59,8 @@ def arms_of(specs: Sequence[str], budgets: Sequence[int]) -> list[Arm]:
 
 def digest(arm: Arm, dialogue: Dialogue) -> str:
     """Of all that decides a row, 12 hexadecimal digits: the policy with its defaults, and the dialogue's words."""
-    recall = () if arm.recall == "off" else (arm.recall,)
-    return hashlib.sha256(repr((arm.policy(), *recall, dialogue)).encode()).hexdigest()[:12]
+    keys = () if arm.keys == ArmKeys() else (arm.keys,)
+    return hashlib.sha256(repr((arm.policy(), *keys, dialogue)).encode()).hexdigest()[:12]
 
 
 def play_dialogues(
@@ -112,18 +113,27 @@ def play_dialogue(
             also_score=scores_needed([arm.policy() for arm in arms]),
         )
         saved = _play_trunk(trunk, budgets, to_the_end=bool(keepers))
-    for arm in arms:
+    for group in _streams(arms, dialogue):
+        arm = group[0]
         policy = arm.policy()
         if isinstance(policy, FewShot):
             yield _named(few_shot_rows(contexts, dialogue, policy.rounds), arm)
         elif arm.budget in saved:
-            branch = saved[arm.budget].go_on(contexts.engine(arm.budget), policy, arm.budget, arm.recall)
-            with branch:
+            with saved[arm.budget].go_on(contexts.engine(arm.budget), policy, group) as branch:
                 while branch.at < len(dialogue):
                     branch.play()
-            yield _named(branch.rows, arm)
+            yield from map(_named, branch.rows, group)
         elif arm in keepers or arm.budget:  # a budget that never overflows keeps everything, too
-            yield _named(trunk.rows, arm)
+            yield from (_named(trunk.rows[0], each) for each in group)
+
+
+def _streams(arms: Sequence[Arm], dialogue: EncodedDialogue) -> list[list[Arm]]:
+    """The arms that one stream serves: alike but for recall, in a dialogue whose questions leave no trace."""
+    streams: dict[object, list[Arm]] = {}
+    for arm in arms:
+        alike = arm_keys(arm.spec)[0], arm.budget, arm.keys.room
+        streams.setdefault(alike if dialogue.only_probes else arm, []).append(arm)
+    return list(streams.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +143,11 @@ class _Saved:
     run: DialogueRun
     cells: bytes
 
-    def go_on(self, engine: Engine, policy: Policy, n_cells: int, recall: ArmRecall) -> DialogueRun:
-        """A run from here on under `policy`."""
+    def go_on(self, engine: Engine, policy: Policy, arms: Sequence[Arm]) -> DialogueRun:
+        """A run from here on under `policy`, in the ways of these arms."""
         engine.load(0, self.cells)
-        return self.run.fork(engine, policy, n_cells, recall)
+        kept = {"kept_percent": 100, "least_batch": 0} if arms[0].keys.room == "exact" else {}
+        return self.run.fork(engine, policy, Budget(arms[0].budget, **kept), [arm.keys for arm in arms])
 
 
 def _play_trunk(trunk: DialogueRun, budgets: Collection[int], *, to_the_end: bool) -> dict[int, _Saved]:
@@ -148,7 +159,7 @@ def _play_trunk(trunk: DialogueRun, budgets: Collection[int], *, to_the_end: boo
         full = [budget for budget in budgets if budget < n_next and budget not in saved]
         if full:
             cells = session.engine.dump(session.seq)
-            at_rest = trunk.fork(session.engine, session.policy, session.budget.n_cells)
+            at_rest = trunk.fork(session.engine, session.policy, session.budget)
             saved |= {budget: _Saved(at_rest, cells) for budget in full}
         if len(saved) == len(budgets) and not to_the_end:
             break
@@ -162,5 +173,5 @@ def _keeps_all(arm: Arm) -> bool:
 
 def _named(rows: Sequence[Row], arm: Arm) -> list[Row]:
     """The rows of a whole dialogue as this arm's."""
-    named = [replace(row, policy=arm.spec, budget=arm.budget, recall=arm.recall) for row in rows]
+    named = [replace(row, policy=arm.spec, budget=arm.budget, recall=arm.keys.recall) for row in rows]
     return [*named[:-1], replace(named[-1], last=True)] if named else []

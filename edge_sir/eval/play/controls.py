@@ -4,29 +4,34 @@
 keeping everything, dropping it on purpose must do as badly as guessing. `few-shot:rounds=N` is the paper's
 baseline without a cache: the last N rounds as a plain prompt.
 
-An arm's spec may say how evicted turns come back, as one more key of its policy: `sir:recall=cells`.
+An arm's spec may say more than its policy, as further keys: how evicted turns come back (`sir:recall=cells`), in how
+large a share of the cells (`recall_share=0.125`), and whether room is made for each slice alone (`room=exact`).
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from edge_sir.core.policy import LedgerView, Policy, ScorePolicy, Scores
 from edge_sir.core.recall_mode import recall_mode
 from edge_sir.errors import ConfigError
+from edge_sir.eval.play.tried import SirTried
 from edge_sir.policies import from_spec
+from edge_sir.recall.recall import SHARE
 
 __all__ = [
     "RECALLS",
+    "ArmKeys",
     "ArmRecall",
     "FewShot",
     "Gold",
+    "arm_keys",
     "arm_policy",
-    "arm_recall",
     "explicit",
     "scores_needed",
+    "with_keys",
     "with_recall",
 ]
 
@@ -35,7 +40,7 @@ RECALLS: tuple[ArmRecall, ...] = get_args(ArmRecall)
 """As in a chat (dense: cells, found with `recall_index=dense`), and two controls: last puts cells right before the
 question, oracle recalls the turn that is right."""
 
-_RECALL = "recall="
+ROOMS: tuple[str, ...] = ("chunks", "exact")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +73,65 @@ def arm_policy(spec: str) -> Policy | FewShot:
         if rest and (key.strip() != "rounds" or not value.strip().isdigit() or int(value) < 1):
             raise ConfigError(f"few-shot takes rounds=N with N from 1 on, not '{rest}'")
         return FewShot(int(value) if rest else 1)
-    return from_spec(spec)
+    return from_spec(spec, {"sir-tried": SirTried})
 
 
-def arm_recall(spec: str) -> tuple[str, ArmRecall]:
-    """An arm's policy without its key `recall`, and what that says, "off" if it is not there. Raises ConfigError."""
-    policy, recall = _split(spec)
-    return policy, recall or "off"
+@dataclass(frozen=True, slots=True)
+class ArmKeys:
+    """What an arm's spec says beside its policy.
+
+    recall_share: the most cells that recalled tokens take, as a share of the budget. room: evicted at once are chunks,
+    as in a chat, or (exact) what one slice needs.
+    """
+
+    recall: ArmRecall = "off"
+    recall_share: float = SHARE
+    room: str = ROOMS[0]
+
+    def __post_init__(self) -> None:
+        if self.recall not in RECALLS:
+            raise ConfigError(f"recall is one of {', '.join(RECALLS)}, not '{self.recall}'")
+        if self.room not in ROOMS:
+            raise ConfigError(f"room is one of {', '.join(ROOMS)}, not '{self.room}'")
+        if not 0 < self.recall_share <= 1:
+            raise ConfigError(f"recall_share must be above 0 and at most 1, not {self.recall_share}")
 
 
-def _split(spec: str) -> tuple[str, ArmRecall | None]:
+def arm_keys(spec: str) -> tuple[str, ArmKeys]:
+    """An arm's policy alone, and what its spec says beside it. Raises ConfigError."""
+    policy, given = _split(spec)
+    return policy, _keys(given)
+
+
+def with_keys(policy: str, keys: ArmKeys) -> str:
+    """The spec of an arm of this policy with these keys; those that say what is usual are left out."""
+    changed = [f"{f.name}={getattr(keys, f.name)}" for f in fields(keys) if getattr(keys, f.name) != f.default]
+    return f"{policy}{',' if ':' in policy else ':'}{','.join(changed)}" if changed else policy
+
+
+def _split(spec: str) -> tuple[str, dict[str, str]]:
+    """An arm's policy alone, and the further keys as they are given."""
     name, _, rest = spec.partition(":")
-    keys = [key.strip() for key in rest.split(",") if key.strip()]
-    given = [key.removeprefix(_RECALL) for key in keys if key.startswith(_RECALL)]
+    pairs = [pair.strip() for pair in rest.split(",") if pair.strip()]
+    known = {f.name for f in fields(ArmKeys)}
+    own = [pair for pair in pairs if pair.partition("=")[0].strip() not in known]
+    given = dict(_pair(pair) for pair in pairs if pair not in own)
     if not given:
-        return spec, None
-    if given[-1] not in RECALLS:
-        raise ConfigError(f"recall is one of {', '.join(RECALLS)}, not '{given[-1]}'")
-    others = ",".join(key for key in keys if not key.startswith(_RECALL))
-    recall: ArmRecall = next(known for known in RECALLS if known == given[-1])
-    return f"{name}:{others}" if others else name, recall
+        return spec, {}
+    return f"{name}:{','.join(own)}" if own else name, given
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key.strip(), value.strip()
+
+
+def _keys(given: Mapping[str, str]) -> ArmKeys:
+    values: dict[str, Any] = dict(given)
+    try:
+        return ArmKeys(**values | {key: float(values[key]) for key in ("recall_share",) if key in values})
+    except ValueError:
+        raise ConfigError(f"recall_share must be a number, not '{given['recall_share']}'") from None
 
 
 def with_recall(spec: str, recall: str) -> str:
@@ -95,15 +139,15 @@ def with_recall(spec: str, recall: str) -> str:
 
     Policies that keep everything never do. Raises ConfigError for another value.
     """
-    policy, own = _split(spec)
-    made = arm_policy(policy)
+    policy, given = _split(spec)
+    made, keys = arm_policy(policy), _keys(given)
     if recall not in ("auto", *RECALLS):
         raise ConfigError(f"--recall is one of auto, {', '.join(RECALLS)}, not '{recall}'")
     if not isinstance(made, Policy) or not made.evicts:
         return policy
     if recall == "auto":
-        recall = own or recall_mode("auto", made)
-    return policy if recall == "off" else f"{policy}{',' if ':' in policy else ':'}{_RECALL}{recall}"
+        recall = given.get("recall") or recall_mode("auto", made)
+    return with_keys(policy, replace(keys, recall=next(known for known in RECALLS if known == recall)))
 
 
 def explicit(spec: str) -> str:
@@ -112,7 +156,7 @@ def explicit(spec: str) -> str:
         is_explicit = with_recall(spec, "auto") == spec
     except ConfigError:
         return spec
-    return spec if is_explicit else f"{spec}{',' if ':' in spec else ':'}{_RECALL}off"
+    return spec if is_explicit else f"{spec}{',' if ':' in spec else ':'}recall=off"
 
 
 def _refuse(rest: str, name: str) -> None:

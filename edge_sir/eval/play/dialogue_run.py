@@ -12,10 +12,11 @@ from edge_sir.chat.turn import Terms, Turn, drive
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine, SamplingParams, Tokens
-from edge_sir.eval.play.controls import ArmRecall, Gold
+from edge_sir.eval.play.controls import ArmKeys, Gold
 from edge_sir.eval.play.encoded import EncodedDialogue, EncodedStep
 from edge_sir.eval.play.options import option_logprobs
-from edge_sir.eval.play.recalling import Recalling
+from edge_sir.eval.play.recalling import Recalling, ways_of
+from edge_sir.eval.play.tried import bound
 from edge_sir.eval.records import Row
 from edge_sir.eval.task import Ask, Read, Say
 from edge_sir.memory.transcript import Transcript
@@ -44,19 +45,25 @@ class _Fact:
 class DialogueRun:
     """A session and how far it has come in a dialogue. Close it, or use it in a `with` block.
 
-    at: the step that comes next. rows: the answers so far, without the arm's name. seconds: taken so far, by a trunk
-    that this was forked from, too. marks: `seconds` after the first tenth of the steps and before the last one.
-    said: what was said so far. recalling: brings back what was evicted, in runs that do.
+    at: the step that comes next. ways: how what was evicted comes back, None where it does not. With one way it does so
+    for each message. Where no question leaves a trace there may be several: each question is asked in each of them, and
+    nothing comes back for other messages. rows: the answers so far, by way, without the arm's name. seconds: taken so
+    far, by a trunk that this was forked from, too; apart: for the questions in one way. marks: `seconds` after the
+    first tenth of the steps and before the last one. said: what was said so far. way, recalling: that of the running
+    turn.
     """
 
     dialogue: EncodedDialogue
     session: Session
     at: int = 0
-    rows: list[Row] = field(default_factory=list)
+    rows: list[list[Row]] = field(default_factory=lambda: [[]])
     facts: dict[str, list[_Fact]] = field(default_factory=dict)
     seconds: float = 0.0
     marks: tuple[float, ...] = ()
     said: Transcript = field(default_factory=Transcript)
+    ways: tuple[Recalling | None, ...] = (None,)
+    apart: list[float] = field(default_factory=lambda: [0.0])
+    way: int | None = None
     recalling: Recalling | None = None
     _started: float = 0.0
 
@@ -92,23 +99,39 @@ class DialogueRun:
 
     def close(self) -> None:
         """Frees what was kept outside the cache."""
-        if self.recalling is not None:
-            self.recalling.close()
+        for way in self.ways:
+            if way is not None:
+                way.close()
 
-    def fork(self, engine: Engine, policy: Policy, n_cells: int, recall: ArmRecall = "off") -> "DialogueRun":
+    def fork(
+        self, engine: Engine, policy: Policy, budget: Budget, ways: Sequence[ArmKeys] = (ArmKeys(),)
+    ) -> "DialogueRun":
         """A run that goes on from here under another policy; `engine` holds the same cells already.
 
-        Nothing was evicted up to here if the run recalls.
+        ways: how evicted turns come back; several, if no question leaves a trace. Nothing was evicted up to here if any
+        do.
         """
         also = frozenset({"surprisal"} if self.dialogue.plain else ())
-        session = self.session.fork(engine, policy, Budget(n_cells), also_score=also)
+        policy = bound(policy, self.dialogue.codec, engine, self.session.seq)
+        session = self.session.fork(engine, policy, budget, also_score=also)
         facts = {name: list(places) for name, places in self.facts.items()}
         if isinstance(policy, Gold):
             policy.turns.update(fact.turn for places in facts.values() for fact in places)
         said = self.said.copy()
-        recalling = None if recall == "off" else Recalling.start(recall, session, self.dialogue, said)
-        rows = list(self.rows)
-        return DialogueRun(self.dialogue, session, self.at, rows, facts, self.seconds, self.marks, said, recalling)
+        found = ways_of(ways, session, self.dialogue, said)
+        return DialogueRun(
+            self.dialogue,
+            session,
+            self.at,
+            [list(self.rows[0]) for _ in ways],
+            facts,
+            self.seconds,
+            self.marks,
+            said,
+            found,
+            [self.apart[0]] * len(ways),
+            recalling=None if self.dialogue.only_probes else found[0],
+        )
 
     # ---- the steps -----------------------------------------------------------------------------
 
@@ -125,7 +148,7 @@ class DialogueRun:
             self.say(step.parts, step)
         elif isinstance(step.source, Read):
             self._read(step, step.source)
-        elif step.source.reply == "none" and self.at < len(self.dialogue):
+        elif step.source.reply == "none" and (self.at < len(self.dialogue) or self.dialogue.only_probes):
             self._probe(step)
         else:
             self.ask(step)
@@ -173,20 +196,21 @@ class DialogueRun:
             self._take_turn(step.parts, asked.user, turns, reply, close, n_reply=step.n_reply)
 
     def _probe(self, step: EncodedStep) -> None:
-        """A question that leaves no trace: it is asked on a fork, and the cells are put back."""
+        """A question that leaves no trace: it is asked on a fork, in every way, and the cells are put back."""
         session, engine = self.session, self.session.engine
         with self._clock():
             state = engine.dump(session.seq)
         said, recalling = self.said, self.recalling
-        self.said = said.copy()
-        self.session = session.fork(engine, session.policy, session.budget)
-        self.recalling = None if recalling is None else recalling.on(self.session)
         try:
-            self.ask(step)
+            for number, way in enumerate(self.ways):
+                self.way, self.said = number, said.copy()
+                self.session = session.fork(engine, session.policy, session.budget)
+                self.recalling = None if way is None else way.on(self.session)
+                self.ask(step)
+                with self._clock():
+                    engine.load(session.seq, state)
         finally:
-            self.session, self.said, self.recalling = session, said, recalling
-        with self._clock():
-            engine.load(session.seq, state)
+            self.session, self.said, self.recalling, self.way = session, said, recalling, None
 
     def _read(self, step: EncodedStep, source: Read) -> None:
         with self._clock():
@@ -250,10 +274,14 @@ class DialogueRun:
 
     @contextlib.contextmanager
     def _clock(self) -> Iterator[None]:
-        """Adds what the block takes to `seconds`."""
+        """Adds what the block takes to `seconds`, or to those of the way that is asked in."""
         self._started = time.perf_counter()
         yield
-        self.seconds += time.perf_counter() - self._started
+        took = time.perf_counter() - self._started
+        if self.way is None:
+            self.seconds += took
+        else:
+            self.apart[self.way] += took
 
     def _is_found(self, facts: Sequence[_Fact], born: NDArray[np.int64]) -> bool | None:
         """Whether a turn of the fact is among what was recalled; None if nothing of it was missing."""
@@ -277,12 +305,13 @@ class DialogueRun:
         session, stats = self.session, self.session.stats
         born = np.concatenate([fact.born for fact in facts]) if facts else np.empty(0, np.int64)
         came = () if self.recalling is None else self.recalling.came
-        seconds = self.seconds + time.perf_counter() - self._started
+        way = self.way or 0
+        seconds = self.seconds + self.apart[way] + time.perf_counter() - self._started
         row = Row(
             policy="",
             budget=0,
             dialogue=self.dialogue.source.id,
-            index=len(self.rows),
+            index=len(self.rows[way]),
             turn=session.turn,
             metric=metric,
             gold=gold,
@@ -303,4 +332,4 @@ class DialogueRun:
             archive_bytes=0 if self.recalling is None else self.recalling.n_bytes,
             n_gold=n_gold,
         )
-        self.rows.append(row)
+        self.rows[way].append(row)

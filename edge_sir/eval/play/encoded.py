@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_sir.engine import TextCodec, Tokens
-from edge_sir.eval.task import Answer, Dialogue, Read, Say, Step, counts_for
+from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Say, Step, counts_for
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.template import ChatTemplate
 
@@ -67,6 +67,15 @@ class EncodedDialogue:
         """Whether it is plain text, without markers."""
         return any(isinstance(step, Read) for step in self.source.steps)
 
+    @property
+    def only_probes(self) -> bool:
+        """Whether no question that is valued leaves a trace: each can be asked in several ways, one after another."""
+        asked = [step for step in self.source.steps if isinstance(step, Ask)]
+        return all(step.reply == "none" or (step.reply == "gold" and not self._is_valued(step)) for step in asked)
+
+    def _is_valued(self, step: Ask) -> bool:
+        return not self.metrics or any(counts_for(step.metric, asked) for asked in self.metrics)
+
     def opening(self) -> list[Part]:
         """What stands before the first step."""
         if self.plain:
@@ -102,8 +111,7 @@ class EncodedDialogue:
         parts = [*asked, *self.encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]
         encoded = tuple(self.codec.encode(option, special=False) for option in options)
         end = ("frame", self.encoder.assistant_close)
-        is_valued = not self.metrics or any(counts_for(step.metric, asked) for asked in self.metrics)
-        if not is_valued and step.reply == "gold":
+        if step.reply == "gold" and not self._is_valued(step):
             return EncodedStep(Say(user, options[step.gold]), (*parts, ("assistant", encoded[step.gold]), end))
         return EncodedStep(step, tuple(parts), encoded, rank, end)
 

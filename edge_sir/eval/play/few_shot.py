@@ -29,7 +29,7 @@ def few_shot_rows(contexts: Contexts, dialogue: EncodedDialogue, rounds: int) ->
             step = dialogue.step(j, first=j == window[0])
             run.say([*step.parts, *_reply(step, chosen.get(j, 0))])
         run.ask(dialogue.step(i, first=not window))
-        row = run.rows[-1]
+        row = run.rows[0][-1]
         chosen[i] = row.chosen
         tokens, seconds = tokens + row.tokens, seconds + run.seconds
         rows.append(replace(row, index=len(rows), turn=i + 1, tokens=int(tokens), seconds=seconds))

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edge_sir.eval.play.controls import ArmRecall
+from edge_sir.eval.play.controls import ArmKeys
 from edge_sir.eval.play.encoded import EncodedDialogue
 from edge_sir.memory.transcript import Transcript
 from edge_sir.recall.archive import Archive
@@ -14,36 +14,42 @@ from edge_sir.session import Session
 from edge_sir.text.encoder import MessageEncoder
 from edge_sir.text.reply import Recalled
 
-__all__ = ["Recalling"]
+__all__ = ["Recalling", "ways_of"]
 
 
 @dataclass(slots=True)
 class Recalling:
-    """A run's recall. by_oracle: the turns that a question asks about come back, and nothing for other messages.
+    """One way to recall in a run. by_oracle: the turns that a question asks about come back, and nothing else.
 
-    came: what came back for the running turn.
+    as_text: no cells are put back, and none need be kept. came: what came back for the running turn.
     """
 
     recall: Recall
     encoder: MessageEncoder
     by_oracle: bool
+    as_text: bool
     came: tuple[Recalled, ...] = ()
 
     @classmethod
-    def start(cls, how: ArmRecall, session: Session, dialogue: EncodedDialogue, said: Transcript) -> "Recalling":
+    def start(
+        cls, keys: ArmKeys, session: Session, dialogue: EncodedDialogue, said: Transcript, archive: Archive
+    ) -> "Recalling":
         """For a session of which nothing was evicted yet. said: what is said in it, now and later.
 
         Raises ConfigError where the encoder that `dense` needs is not installed.
         """
+        how = keys.recall
         recall = Recall(
             session,
             dialogue.codec,
             said,
-            Archive(session, cells=how != "text"),
+            archive,
+            share=keys.recall_share,
             place="last" if how == "last" else "own",
             encoder=_encoder() if how == "dense" else None,
+            cells=how != "text",
         )
-        return cls(recall, dialogue.encoder, how == "oracle")
+        return cls(recall, dialogue.encoder, how == "oracle", how == "text")
 
     def on(self, session: Session) -> "Recalling":
         """The same for a fork of its session; to be closed is this one alone."""
@@ -58,12 +64,24 @@ class Recalling:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that are kept outside the cache."""
-        return self.recall.archive.n_bytes
+        """Bytes that it needs outside the cache."""
+        return self.recall.archive.n_row_bytes if self.as_text else self.recall.archive.n_bytes
 
     def close(self) -> None:
         """Frees them."""
         self.recall.close()
+
+
+def ways_of(
+    keys: Sequence[ArmKeys], session: Session, dialogue: EncodedDialogue, said: Transcript
+) -> tuple[Recalling | None, ...]:
+    """One way for each of `keys`, over one archive; None where nothing comes back."""
+    if all(key.recall == "off" for key in keys):
+        return (None,) * len(keys)
+    archive = Archive(session, cells=any(key.recall not in ("off", "text") for key in keys))
+    return tuple(
+        None if key.recall == "off" else Recalling.start(key, session, dialogue, said, archive) for key in keys
+    )
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sir.eval.play.controls import arm_recall, with_recall
+from edge_sir.eval.play.controls import arm_keys, with_keys
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import drawing
 from edge_sir.eval.report.comparisons import policy_name
@@ -260,10 +260,10 @@ def _decay(spec: str) -> tuple[str, float] | None:
     """(the policy but for its decay, its decay); None for a control, which has none."""
     if policy_name(spec) not in names():
         return None
-    own, recall = arm_recall(spec)
+    own, keys = arm_keys(spec)
     policy = from_spec(own)
     default = type(policy)().decay
-    return with_recall(replace(policy, decay=default).spec, recall), policy.decay
+    return with_keys(replace(policy, decay=default).spec, keys), policy.decay
 
 
 def _groups(distances: Sequence[int], n_most: int) -> list[list[int]]:

@@ -3,7 +3,8 @@
 docs/own-dialogues.md says what a line holds, and how collections in other forms become such lines.
 
 Messages of one role that stand together are read as one, and a user's message with the reply to it is an exchange, a
-turn of its own. A question is a probe that leaves no trace: it is asked after the exchange that it names, or at the end.
+turn of its own. A question is a probe that leaves no trace: it is asked after the exchange that it names, or at the
+end.
 """
 
 import json
