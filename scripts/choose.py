@@ -15,6 +15,7 @@ from pathlib import Path
 from results import ROOT, TWELVE, Piece, play
 
 from edge_sir.errors import EdgeSirError, UserError
+from edge_sir.eval.play.controls import with_recall
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL
@@ -38,7 +39,13 @@ TEXTS = ("perplexity", "dailydialog")
 
 WINDOWS = ("0.0625", "0.125", "0.25", "0.5", "1")
 SHARES = ("0.125", "0.25", "0.3333")
-WAYS = ("", "recall=text", "recall=cells,recall_share=0.125", "recall=cells", "recall=cells,recall_share=0.3333")
+WAYS = (
+    "recall=off",
+    "recall=text",
+    "recall=cells,recall_share=0.125",
+    "recall=cells",
+    "recall=cells,recall_share=0.3333",
+)
 AT = "0.25"
 """The window beside which everything else is tried."""
 FURTHER = (
@@ -51,26 +58,22 @@ FURTHER = (
 
 def specs() -> list[str]:
     """Every candidate, and what it is measured against."""
-    windows = [_with(f"sir:recent={window}", way) for window in WINDOWS for way in WAYS]
-    return [KEEP_ALL, *windows, *(_with(spec, way) for spec in FURTHER for way in ("", "recall=cells"))]
-
-
-def _with(spec: str, way: str) -> str:
-    return f"{spec},{way}" if way else spec
+    windows = [f"sir:recent={window},{way}" for window in WINDOWS for way in WAYS]
+    return [KEEP_ALL, *windows, *(f"{spec},{way}" for spec in FURTHER for way in ("recall=off", "recall=cells"))]
 
 
 def pieces(n: int) -> list[Piece]:
     """What is played; n: dialogues of each task."""
-    plain = [spec for spec in specs() if "recall" not in spec]
+    plain = [spec for spec in specs() if "recall=off" in spec]
     return [
         *(_piece(name, n, specs(), BUDGET) for name in (*UNNAMED, *NAMED, *OTHERS)),
-        _piece("perplexity", n, ["streaming", *plain[1:]], 256, 512),
-        _piece("dailydialog", n, plain, 256),
+        _piece("perplexity", n, ["streaming", *plain], 256, 512),
+        _piece("dailydialog", n, [KEEP_ALL, *plain], 256),
     ]
 
 
 def _piece(task: str, n: int, policies: Sequence[str], *budgets: int) -> Piece:
-    return Piece(task, f"{task} --n {n} --seed 1", policies, budgets, model=MODEL, place=PLACE)
+    return Piece(task, f"{task} --n {n} --seed 1", policies, budgets, model=MODEL, recall="auto", place=PLACE)
 
 
 # ---- the table -------------------------------------------------------------------------------------
@@ -97,7 +100,7 @@ _COLUMNS = (
 def table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each candidate: right answers and gold log-probability less keep-all's, by group; perplexity."""
     found = {column.title: _questions(loaded, column) for column in _COLUMNS}
-    there = [spec for spec in specs() if any(spec in arms for arms in found.values())]
+    there = [spec for spec in _as_kept() if any(spec in arms for arms in found.values())]
     columns: dict[str, Callable[[str], str]] = {"policy": md.policy}
     for title, arms in found.items():
         columns[title] = _shown(arms)
@@ -105,6 +108,11 @@ def table(loaded: Mapping[str, Loaded]) -> str:
         columns[f"perplexity, {budget}"] = _perplexity(loaded, budget)
     columns["dailydialog"] = _accuracy(loaded)
     return md.grid(there, columns)
+
+
+def _as_kept() -> list[str]:
+    """The candidates as rows name them."""
+    return [with_recall(spec, "auto") for spec in specs()]
 
 
 _Arms = Mapping[str, Mapping[tuple[str, str, int], Row]]
@@ -137,19 +145,12 @@ def _gap(rows: Mapping[tuple[str, str, int], Row], reference: Mapping[tuple[str,
     return estimate_mean([gap for _, gap in both], [key[:2] for key, _ in both]) if both else None
 
 
-def _plain(spec: str) -> str:
-    """The same policy without recall, which plain text does not ask for."""
-    name, _, keys = spec.partition(":")
-    kept = [key for key in keys.split(",") if key and not key.startswith("recall")]
-    return f"{name}:{','.join(kept)}" if kept else name
-
-
 def _perplexity(loaded: Mapping[str, Loaded], budget: int) -> Callable[[str], str]:
     """Over `streaming`'s, on the same pieces of text."""
     runs = loaded["perplexity"].by_metric("perplexity") if "perplexity" in loaded else []
 
     def cell(spec: str) -> str:
-        versus = runs[0].compare(spec, "streaming", budget) if runs and spec == _plain(spec) else None
+        versus = runs[0].compare(spec, "streaming", budget) if runs else None
         return md.NONE if versus is None else md.spread(versus.perplexity_ratio, "{:.3f}".format)
 
     return cell

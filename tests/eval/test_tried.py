@@ -59,6 +59,15 @@ def test_whole_turns_of_low_norm_stay_as_far_as_their_share_goes() -> None:
         assert set(np.asarray(seen["turn"])[np.isinf(scores)].tolist()) == kept
 
 
+def test_rows_that_are_displaced_have_the_norms_that_they_had() -> None:
+    norms = [np.array([1.0, 1.0, 5.0, 5.0])]
+    policy = SirTried(low_norm=0.5, norms=lambda: norms[-1])
+    whole = view([1.0] * 4, turn=[1, 1, 2, 2])
+    assert np.isinf(policy.score(whole)).tolist() == [True, True, False, False]
+    norms.append(np.array([5.0, 5.0]))
+    assert np.isinf(policy.score(whole)).tolist() == [True, True, False, False]
+
+
 def test_it_is_played() -> None:
     told = dialogue(*chat(2), FACT, *chat(10, "news"), QUESTION)
     rows = play(toy_contexts(), told, ["sir", "sir-tried:around=2", "sir-tried:bonus=5"], 160)

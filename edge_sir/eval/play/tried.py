@@ -31,8 +31,8 @@ class SirTried(Sir):
     around: a word that stays keeps so many tokens on each side of it. bonus: nats that digits, negations and marks at
     the end of a sentence have beside their surprisal (LLMLingua-2, arXiv 2403.12968, keeps such tokens always).
     low_norm: a share of the cells for whole turns, those whose keys have the least L2 norm, mean over layers, heads and
-    tokens (arXiv 2406.11430). is_marked: bool [n_vocab]; norms: of the resident tokens' keys, float64 [n]; `bound`
-    gives both.
+    tokens (arXiv 2406.11430). is_marked: bool [n_vocab]; norms: of the keys in the cells, by position, float64 [n];
+    `bound` gives both.
     """
 
     around: int = 0
@@ -40,6 +40,7 @@ class SirTried(Sir):
     low_norm: float = 0.0
     is_marked: NDArray[np.bool_] | None = field(default=None, compare=False, repr=False)
     norms: Callable[[], Scores] | None = field(default=None, compare=False, repr=False)
+    known: dict[int, float] = field(default_factory=dict, compare=False, repr=False)  # norms by born number
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,8 +50,15 @@ class SirTried(Sir):
     def score(self, view: LedgerView) -> Scores:
         scores = self._spread(super().score(view), view)
         if self.low_norm and self.norms is not None:
-            scores[self._of_low_norm(view, self.norms())] = np.inf
+            scores[self._of_low_norm(view, self._norms(view, self.norms()))] = np.inf
         return scores
+
+    def _norms(self, view: LedgerView, in_cells: Scores) -> Scores:
+        """By row, float64 [n]. While something is recalled a view has rows that are displaced: of those as it was."""
+        born = view["born"].tolist()
+        if len(in_cells) == len(born):
+            self.known.update(zip(born, in_cells.tolist(), strict=True))
+        return np.array([self.known.get(number, np.inf) for number in born])
 
     def _weighted(self, view: LedgerView) -> Scores:
         weighted = super()._weighted(view)
