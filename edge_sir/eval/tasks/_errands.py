@@ -57,7 +57,10 @@ ERRANDS = (
     ),
     _errand("sell", "car", "Volvo,Fiat,Toyota,Renault,Lada,Maserati", "Which vehicle should get another owner?"),
     _errand(
-        "pack", "garment", "scarf,cardigan,raincoat,pyjamas,poncho,waistcoat", "What has to be folded into the suitcase?"
+        "pack",
+        "garment",
+        "scarf,cardigan,raincoat,pyjamas,poncho,waistcoat",
+        "What has to be folded into the suitcase?",
     ),
     _errand("study", "subject", "geology,botany,algebra,Latin,theology,astronomy", "What is your exam going to be in?"),
     _errand("wash", "fabric", "cotton,velvet,corduroy,denim,tweed,flannel", "What goes into the laundry?"),
@@ -91,7 +94,10 @@ ERRANDS = (
     _errand("visit", "country", "Norway,Chile,Kenya,Vietnam,Bhutan,Portugal", "Where does your next trip abroad go?"),
     _errand("watch", "film", "western,thriller,musical,comedy,documentary,cartoon", "What is on at the cinema for us?"),
     _errand(
-        "borrow", "book", "atlas,cookbook,bible,almanac,thesaurus,songbook", "What do you need from the library's shelf?"
+        "borrow",
+        "book",
+        "atlas,cookbook,bible,almanac,thesaurus,songbook",
+        "What do you need from the library's shelf?",
     ),
     _errand(
         "bake",
@@ -175,7 +181,7 @@ ERRANDS = (
         "celebrate",
         "holiday",
         "Easter,Christmas,Halloween,Diwali,Hanukkah,Thanksgiving",
-        "For which feast should the hall get decorated?",
+        "For which feast should the windows get decorated?",
     ),
     _errand("carve", "god", "Zeus,Apollo,Thor,Osiris,Vishnu,Athena", "Who should stand as a statue in the temple?"),
     _errand(
@@ -188,12 +194,8 @@ ERRANDS = (
     _errand(
         "book", "hotel", "Astoria,Seaview,Belvedere,Metropole,Ritz,Savoy", "Where are we going to sleep in Vienna?"
     ),
-    _errand(
-        "build", "shelter", "igloo,tent,hut,cabin,teepee,treehouse", "Under what roof do you spend the cold days?"
-    ),
-    _errand(
-        "bury", "weapon", "sword,dagger,musket,spear,cannon,crossbow", "What should never be used to fight again?"
-    ),
+    _errand("build", "shelter", "igloo,tent,hut,cabin,teepee,treehouse", "Under what roof do you spend the cold days?"),
+    _errand("bury", "weapon", "sword,dagger,musket,spear,cannon,crossbow", "What should never be used to fight again?"),
     _errand(
         "guard",
         "building",
@@ -201,7 +203,10 @@ ERRANDS = (
         "Where will you be on duty as a sentry?",
     ),
     _errand(
-        "add", "spice", "cinnamon,nutmeg,paprika,saffron,turmeric,cardamom", "What is missing in the sauce, in your view?"
+        "add",
+        "spice",
+        "cinnamon,nutmeg,paprika,saffron,turmeric,cardamom",
+        "What is missing in the sauce, in your view?",
     ),
     _errand(
         "quote",
@@ -213,16 +218,14 @@ ERRANDS = (
         "record", "composer", "Mozart,Bach,Vivaldi,Chopin,Wagner,Handel", "Whose music is going to be on the disc?"
     ),
     _errand("observe", "star", "Sirius,Vega,Polaris,Rigel,Antares,Altair", "At what will you point the telescope?"),
-    _errand(
-        "spread", "jam", "strawberry,apricot,cherry,plum,blackberry,gooseberry", "What do you put on my toast?"
-    ),
+    _errand("spread", "jam", "strawberry,apricot,cherry,plum,blackberry,gooseberry", "What do you put on my toast?"),
     _errand("peel", "fruit", "mango,banana,kiwi,lychee,pomegranate,papaya", "What is for dessert, without its skin?"),
     _errand("saddle", "animal", "camel,mule,zebra,llama,elephant,ostrich", "On whose back shall I ride?"),
     _errand(
         "install",
         "software",
         "browser,firewall,compiler,spreadsheet,antivirus,emulator",
-        "What does the computer still lack?",
+        "What does my laptop still lack?",
     ),
     _errand(
         "engrave",

@@ -72,7 +72,10 @@ _NOT_YET = (
 
 
 class AskedEarly(FactTask):
-    """The question was asked twice before its answer was told: recall must not stop at these. (`--lead`: before them)"""
+    """The question was asked twice before its answer was told; recall must not stop there.
+
+    The exchanges of a lead stand before the first of these questions.
+    """
 
     def facts_and_question(self, r: random.Random) -> FactsAndQuestion:
         fact, user, options = r.choice(_KINDS)

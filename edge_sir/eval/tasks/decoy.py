@@ -4,8 +4,6 @@ The question comes in two wordings, which take turns with the dialogue's number:
 fact, the other one at least one, which the decoy has as well.
 """
 
-import random
-
 from edge_sir.eval._words import words
 from edge_sir.eval.task import Dialogue, Setup, Task
 from edge_sir.eval.tasks._fact import FactsAndQuestion, around, ask_back, tell
@@ -106,7 +104,7 @@ KINDS = (
         "drawer,safe,suitcase,cupboard,attic,garage,desk,kitchen",
     ),
 )
-"""The fact, with {} for what is asked; the decoy; the question in words of its own; in words of the fact; the options."""
+"""The fact, with {} for what is asked; the decoy; the question in other words, and in the same; the options."""
 
 
 class Decoy(Task):

@@ -1,9 +1,9 @@
 """A hundred facts, told 1k to 100k tokens before they are asked for, half of them asked for in other words.
 
 Twenty facts stand around each distance, spread evenly from 0.9 to 1.1 of it; around 1,000 tokens they have no room
-there and stand side by side. At the end there is one probe for each. Half of a distance's questions share no content word
-with their fact ("overlap-0"): they ask for an errand that no other fact of the dialogue has. The others name it and the
-person whom it is for ("overlap-1"), and the same errand may be for others, too.
+there and stand side by side. At the end there is one probe for each. Half of a distance's questions share no content
+word with their fact ("overlap-0"): they ask for an errand that no other fact of the dialogue has. The others name it
+and the person whom it is for ("overlap-1"), and the same errand may be for others, too.
 """
 
 import random

@@ -1,8 +1,8 @@
 """Four things that change again and again, and the latest value of one is asked for.
 
 After PI-LLM (arXiv 2506.08184): what was told before interferes with what is told now, the more often the more. The
-asked one is overwritten 1, 2, 4, 8, 16 or 32 times, by the dialogue's number. All dialogues tell about equally often that
-something changed, so that they are equally long, and after the latest value come three to five changes of others.
+asked one is overwritten 1, 2, 4, 8, 16 or 32 times, by the dialogue's number. All dialogues tell equally often that
+something changed, if there is room, and after the latest value come three to five changes of others.
 """
 
 import itertools
@@ -50,7 +50,7 @@ class Updates(Task):
 
 
 def _wrong(r: random.Random, values: Sequence[str], never: Sequence[str]) -> list[str]:
-    """The value before the latest, the first and one between them, as far as there are so many; then some never told."""
+    """The value before the latest, the first and one between, as far as there are so many; then some never told."""
     told = dict.fromkeys((values[-2], values[0]))
     between = values[1:-2]
     return [*told, *([r.choice(between)] if between else []), *never][:3]
