@@ -16,7 +16,7 @@ from edge_sir.eval.tasks import decoy, unnamed
 from edge_sir.eval.tasks._errands import ERRANDS, NAMES, Errand
 from edge_sir.eval.tasks._fact import ASIDES, REPLIES
 from edge_sir.eval.tasks._overlap import overlap
-from edge_sir.eval.tasks._updated import KEYS
+from edge_sir.eval.tasks._updated import KEYS, Key
 from edge_sir.eval.tasks.far import DISTANCES, N_FACTS
 from edge_sir.eval.tasks.follow_up import PEOPLE
 from edge_sir.eval.tasks.updates import TIMES
@@ -106,8 +106,8 @@ def test_talk_does_not_tell_an_option(name: str) -> None:
         dialogue = made(name, index)
         options = [option.strip() for ask in asks(dialogue) for option in ask.options]
         # In `updates` the earlier values are told, each by a sentence of its key.
-        values = [key.sentence.partition("{}")[0] for key in KEYS] if name == "updates" else []
-        talk = [say for say in said(dialogue) if not say.fact and not any(value in say.user for value in values)]
+        changes = [say for key in KEYS for say, _ in _told(dialogue, key)] if name == "updates" else []
+        talk = [say for say in said(dialogue) if not say.fact and say not in changes]
         assert talk and not any(has_word(f"{say.user} {say.assistant}", options) for say in talk)
         assert not any(has_word(ask.user, options) for ask in asks(dialogue))
 
@@ -227,7 +227,7 @@ def test_a_value_is_overwritten_as_often_as_the_metric_says(index: int) -> None:
     dialogue = made("updates", index, n_tokens=2000)
     (ask,) = asks(dialogue)
     (key,) = (key for key in KEYS if key.question == ask.user)
-    told = _told(dialogue, key.sentence)
+    told = [value for _, value in _told(dialogue, key)]
     n = int(ask.metric.removeprefix("recall_"))
     assert n == TIMES[index % len(TIMES)] and len(told) == len(set(told)) == n + 1
     wrong = {option.strip() for option in ask.options} - {told[-1]}
@@ -240,8 +240,7 @@ def test_a_value_is_overwritten_as_often_as_the_metric_says(index: int) -> None:
 def test_all_of_them_change_equally_often_together() -> None:
     for index in INDICES:
         dialogue = made("updates", index, n_tokens=2000)
-        told = {key: _told(dialogue, key.sentence) for key in KEYS}
-        changing = [len(values) for values in told.values() if values]
+        changing = [n for key in KEYS if (n := len(_told(dialogue, key)))]
         assert len(changing) == 4 and min(changing) >= 2 and sum(changing) == 40
 
 
@@ -251,11 +250,10 @@ def test_values_are_common_words_of_one_key_alone() -> None:
     assert all(len(key.values) >= max(TIMES) + 3 for key in KEYS)
 
 
-def _told(dialogue: Dialogue, sentence: str) -> list[str]:
-    """The values that were told with it, in order."""
-    before, _, after = sentence.partition("{}")
-    users = [say.user for say in said(dialogue) if before in say.user]
-    return [user.partition(before)[2].removesuffix(after) for user in users]
+def _told(dialogue: Dialogue, key: Key) -> list[tuple[Say, str]]:
+    """The exchanges that tell a value of it, with the value, in order."""
+    every = {text.format(value): value for text in (key.first, key.then) for value in key.values}
+    return [(say, value) for say in said(dialogue) for text, value in every.items() if say.user.endswith(text)]
 
 
 # ---- far --------------------------------------------------------------------------------------------

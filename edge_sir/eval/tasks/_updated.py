@@ -9,70 +9,82 @@ __all__ = ["KEYS", "Key"]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Something whose value changes. sentence: tells it, with {} for the value. question: asks for it."""
+    """Something whose value changes.
 
-    sentence: str
+    first: tells it, with {} for the value; then: tells that it has another. question: asks for the latest.
+    """
+
+    first: str
+    then: str
     question: str
     values: tuple[str, ...]
 
 
-def _key(sentence: str, question: str, values: str) -> Key:
-    return Key(sentence, question, words(values))
+def _key(first: str, then: str, question: str, values: str) -> Key:
+    return Key(first, then, question, words(values))
 
 
 KEYS = (
     _key(
-        "My password is now {}.",
-        "What is my password now?",
+        "My password is {}.",
+        "My new password is {}.",
+        "What is my new password?",
         "window,river,thunder,velvet,pencil,garden,bottle,button,castle,feather,hammer,island,jungle,lemon,marble,"
         "needle,orange,pepper,ribbon,rocket,saddle,shadow,silver,spoon,summer,sunset,ticket,tunnel,violet,wagon,"
         "winter,yellow,anchor,basket,blanket,cannon,circle,engine",
     ),
     _key(
-        "Our mascot is now the {}.",
-        "Which animal is our mascot now?",
+        "Our mascot is the {}.",
+        "Our new mascot is the {}.",
+        "Which animal is our new mascot?",
         "lion,tiger,bear,wolf,eagle,shark,whale,horse,camel,zebra,panda,koala,monkey,turtle,dolphin,elephant,giraffe,"
         "penguin,kangaroo,lizard,frog,snake,spider,bee,ant,duck,swan,owl,falcon,moose,bison,buffalo,otter,beaver,"
         "walrus,seal,crab,lobster,octopus,squid",
     ),
     _key(
-        "My office is now in {}.",
-        "Where is my office now?",
+        "My office is in {}.",
+        "My new office is in {}.",
+        "Where is my new office?",
         "Paris,London,Rome,Berlin,Madrid,Vienna,Athens,Dublin,Oslo,Prague,Warsaw,Moscow,Tokyo,Delhi,Cairo,Sydney,"
         "Boston,Chicago,Dallas,Denver,Miami,Seattle,Toronto,Montreal,Havana,Bangkok,Seoul,Beijing,Shanghai,Dubai,"
         "Istanbul,Budapest,Milan,Naples,Munich,Hamburg,Zurich,Geneva",
     ),
     _key(
-        "My boss is now {}.",
-        "Who is my boss now?",
+        "My boss is {}.",
+        "My new boss is {}.",
+        "Who is my new boss?",
         "Peter,Anna,Thomas,Maria,George,Emma,Paul,Laura,Martin,Julia,Robert,Alice,Henry,Clara,Daniel,Sarah,David,Helen,"
         "Frank,Susan,Simon,Karen,Oliver,Nancy,Steven,Linda,Kevin,Grace,Walter,Sophie,Victor,Rachel,Oscar,Diana,Brian,"
         "Molly,Felix,Nora",
     ),
     _key(
-        "The plan for dinner is now {}.",
-        "What is the plan for dinner now?",
+        "The plan for dinner is {}.",
+        "The new plan for dinner is {}.",
+        "What is the new plan for dinner?",
         "pizza,pasta,rice,steak,salmon,curry,burgers,tacos,sushi,omelette,salad,chicken,veal,lamb,pork,beef,tuna,"
         "shrimp,beans,lentils,potatoes,mushrooms,spinach,cabbage,broccoli,carrots,tofu,bacon,sausages,cheese,eggs,"
         "toast,stew,soup,lasagna,ravioli,paella,kebab",
     ),
     _key(
-        "My holidays will now be in {}.",
-        "Where will my holidays be now?",
+        "My holidays will be in {}.",
+        "My new plan is holidays in {}.",
+        "Where will my holidays be, by my new plan?",
         "Norway,Sweden,Finland,Denmark,Poland,Germany,Austria,Portugal,Ireland,Scotland,Iceland,Russia,China,Japan,"
         "India,Nepal,Thailand,Vietnam,Australia,Canada,Mexico,Brazil,Chile,Peru,Argentina,Cuba,Egypt,Morocco,Kenya,"
         "Ghana,Nigeria,Israel,Jordan,Iran,Malta,Cyprus,France,Spain",
     ),
     _key(
-        "My daughter now wants to become a {}.",
-        "What does my daughter want to become now?",
+        "My daughter's dream is to become a {}.",
+        "My daughter's new dream is to become a {}.",
+        "What is my daughter's new dream?",
         "doctor,teacher,lawyer,farmer,painter,singer,dancer,writer,sailor,soldier,butcher,carpenter,chef,dentist,"
         "driver,banker,barber,cleaner,clown,coach,detective,reporter,fisherman,florist,hunter,jeweller,magician,"
         "mechanic,miner,musician,poet,priest,professor,sculptor,tailor,waiter,wrestler,scientist",
     ),
     _key(
-        "My favourite sport is now {}.",
-        "What is my favourite sport now?",
+        "My favourite sport is {}.",
+        "My new favourite sport is {}.",
+        "What is my new favourite sport?",
         "tennis,football,boxing,golf,rugby,cricket,hockey,judo,karate,rowing,sailing,surfing,skiing,skating,cycling,"
         "swimming,running,jumping,diving,fencing,archery,wrestling,baseball,basketball,volleyball,handball,badminton,"
         "squash,bowling,curling,climbing,hiking,riding,gymnastics,polo,darts,snooker,yoga",

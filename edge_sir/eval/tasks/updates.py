@@ -43,8 +43,8 @@ class Updates(Task):
         n_others = max(min(_MOST, setup.n_tokens // _TOKENS) - len(values), _LEAST_OTHERS)
         facts = _tellings(r, asked, values, list(itertools.islice(itertools.cycle(others), n_others)))
         # Told by the latest value alone: the earlier ones are wrong by now.
-        before, _, after = asked.sentence.partition("{}")
-        stem = f'The last thing you said about it: "{before.rstrip()}'
+        before, _, after = asked.then.partition("{}")
+        stem = f'The last that you told me was: "{before.rstrip()}'
         question = ask(r, asked.question, stem, right, wrong, close=after, metric=f"recall_{n}")
         return around(setup, r, index, FactsAndQuestion(tuple(facts), question, (right, *wrong)))
 
@@ -63,7 +63,9 @@ def _tellings(r: random.Random, asked: Key, values: Sequence[str], others: list[
     keys = [*[asked] * (len(values) - 1), *others[n_after:]]
     r.shuffle(keys)
     left = {key: list(r.sample(key.values, others.count(key))) for key in dict.fromkeys(others)} | {asked: list(values)}
+    changed: set[Key] = set()
     for key in (*keys, asked, *others[:n_after]):
         value = left[key].pop(0)
-        said = tell(r, key.sentence.format(value), [value])
+        said = tell(r, (key.then if key in changed else key.first).format(value), [value])
+        changed.add(key)
         yield said if key is asked and not left[key] else replace(said, fact="", gold=())
