@@ -44,7 +44,7 @@ class Updates(Task):
         facts = _tellings(r, asked, values, list(itertools.islice(itertools.cycle(others), n_others)))
         # Told by the latest value alone: the earlier ones are wrong by now.
         before, _, after = asked.then.partition("{}")
-        stem = f'The last that you told me was: "{before.rstrip()}'
+        stem = f'The last thing you said about it was: "{before.rstrip()}'
         question = ask(r, asked.question, stem, right, wrong, close=after, metric=f"recall_{n}")
         return around(setup, r, index, FactsAndQuestion(tuple(facts), question, (right, *wrong)))
 
