@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct", help="whose tokenizer counts")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--n", type=int, default=20, help="dialogues of a task and seed")
-    parser.add_argument("--tasks", nargs="+", default=[n for n in names() if n not in ("long", "forgetting")])
+    parser.add_argument("--tasks", nargs="+", default=[n for n in names() if n not in ("long", "far", "forgetting")])
     parser.add_argument("--far", type=int, nargs="+", default=[0], help="exchanges of chatter before the question")
     parser.add_argument(
         "--index", choices=["terms", "dense"], default="terms", help="dense needs the extra recall-dense"

@@ -9,17 +9,17 @@ from typing import ClassVar
 from edge_sir.eval.chatter import Language, chatter_until, length
 from edge_sir.eval.task import SYSTEM, Ask, Dialogue, Say, Setup, Step, Task
 
-__all__ = ["FactTask", "FactsAndQuestion", "ask", "ask_back", "tell"]
+__all__ = ["ASIDES", "REPLIES", "FactTask", "FactsAndQuestion", "around", "ask", "ask_back", "tell"]
 
 FACT = "fact"
 
 _FIRST = 3  # a fact is never one of the first three exchanges, unless a lead says so
 
-_ASIDES: dict[Language, tuple[str, ...]] = {
+ASIDES: dict[Language, tuple[str, ...]] = {
     "en": ("", "", "By the way: ", "Before I forget: ", "One more thing. ", "Listen. ", "So, ", "Just so you know: "),
     "de": ("", "", "Übrigens: ", "Noch etwas: ", "Hör zu. ", "Bevor ich es vergesse: ", "Also: "),
 }
-_REPLIES: dict[Language, tuple[str, ...]] = {
+REPLIES: dict[Language, tuple[str, ...]] = {
     "en": (
         "OK.",
         "All right.",
@@ -36,11 +36,16 @@ _QUOTES: dict[Language, str] = {"en": 'You said: "', "de": 'Du hast gesagt: "'}
 
 @dataclass(frozen=True, slots=True)
 class FactsAndQuestion:
-    """What a dialogue is about. facts: in the order told. avoid: words that only facts and the question may use."""
+    """What a dialogue is about.
+
+    facts: in the order told. avoid: words that only facts and the question may use. before: what is said right before
+    the question.
+    """
 
     facts: tuple[Say, ...]
     ask: Ask
     avoid: tuple[str, ...]
+    before: tuple[Say, ...] = ()
 
 
 class FactTask(Task):
@@ -56,21 +61,34 @@ class FactTask(Task):
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         """About `setup.n_tokens` tokens; more only if the facts and the exchanges that must stand before do not fit."""
         r = setup.rng(index)
-        content = self.facts_and_question(r)
-        told = sum(length(fact, setup.count_tokens) for fact in content.facts)
-        asked = length(
-            Say(content.ask.user, content.ask.stem + content.ask.options[content.ask.gold]), setup.count_tokens
-        )
-        talk = chatter_until(
-            r,
-            setup.count_tokens,
-            setup.n_tokens - setup.count_tokens(self.system) - told - asked,
-            at_least=(_FIRST if setup.lead is None else setup.lead) + 1,
-            avoid=content.avoid,
-            language=self.language,
-        )
-        steps: list[Step] = [*_amid(r, content.facts, talk, setup.lead), content.ask]
-        return Dialogue(f"{setup.seed}-{index}", tuple(steps), self.system)
+        return around(setup, r, index, self.facts_and_question(r), language=self.language, system=self.system)
+
+
+def around(
+    setup: Setup,
+    r: random.Random,
+    index: int,
+    content: FactsAndQuestion,
+    *,
+    language: Language = "en",
+    system: str = SYSTEM,
+) -> Dialogue:
+    """Dialogue `index` with its facts amid talk and the question at the end.
+
+    About `setup.n_tokens` tokens; more only if the facts and the exchanges that must stand before do not fit.
+    """
+    told = sum(length(say, setup.count_tokens) for say in (*content.facts, *content.before))
+    asked = length(Say(content.ask.user, content.ask.stem + content.ask.options[content.ask.gold]), setup.count_tokens)
+    talk = chatter_until(
+        r,
+        setup.count_tokens,
+        setup.n_tokens - setup.count_tokens(system) - told - asked,
+        at_least=(_FIRST if setup.lead is None else setup.lead) + 1,
+        avoid=content.avoid,
+        language=language,
+    )
+    steps: list[Step] = [*_amid(r, content.facts, talk, setup.lead), *content.before, content.ask]
+    return Dialogue(f"{setup.seed}-{index}", tuple(steps), system)
 
 
 def _amid(r: random.Random, facts: Sequence[Say], talk: Sequence[Say], lead: int | None) -> list[Say]:
@@ -89,22 +107,38 @@ def _amid(r: random.Random, facts: Sequence[Say], talk: Sequence[Say], lead: int
 def tell(r: random.Random, text: str, gold: Sequence[str], language: Language = "en", *, asked: bool = True) -> Say:
     """An exchange that tells a fact, phrased as an aside or straight away; `asked`: the question is about this one."""
     fact = FACT if asked else "other"
-    return Say(r.choice(_ASIDES[language]) + text, r.choice(_REPLIES[language]), fact, tuple(gold))
+    return Say(r.choice(ASIDES[language]) + text, r.choice(REPLIES[language]), fact, tuple(gold))
 
 
 def ask_back(
-    r: random.Random, user: str, sentence: str, right: str, wrong: Sequence[str], language: Language = "en"
+    r: random.Random,
+    user: str,
+    sentence: str,
+    right: str,
+    wrong: Sequence[str],
+    language: Language = "en",
+    *,
+    metric: str = "recall",
 ) -> Ask:
     """A question that is answered by quoting `sentence`, with {} for what is asked, as it was told.
 
     A small model that has read a thousand tokens since hardly answers in words of its own, but goes on with these.
     """
     before, _, after = sentence.partition("{}")
-    return ask(r, user, _QUOTES[language] + before.rstrip(), right, wrong, close=after)
+    return ask(r, user, _QUOTES[language] + before.rstrip(), right, wrong, close=after, metric=metric)
 
 
-def ask(r: random.Random, user: str, stem: str, right: str, wrong: Sequence[str], *, close: str = ".") -> Ask:
+def ask(
+    r: random.Random,
+    user: str,
+    stem: str,
+    right: str,
+    wrong: Sequence[str],
+    *,
+    close: str = ".",
+    metric: str = "recall",
+) -> Ask:
     """The question, its options in random order, each after a space."""
     options = [right, *wrong]
     r.shuffle(options)
-    return Ask(user, stem, tuple(f" {o}" for o in options), options.index(right), close, fact=FACT)
+    return Ask(user, stem, tuple(f" {o}" for o in options), options.index(right), close, metric, FACT)
