@@ -37,7 +37,7 @@ UNNAMED = ("preference", "unnamed")
 OTHERS = ("decoy", "asked-early", "follow-up", "updates", "single-item-german")
 TEXTS = ("perplexity", "dailydialog")
 
-WINDOWS = ("0.0625", "0.125", "0.25", "0.5", "1")
+WINDOWS = (*(f"sir:recent={share}," for share in ("0.0625", "0.125", "0.25", "0.5")), "streaming:")
 SHARES = ("0.125", "0.25", "0.3333")
 WAYS = (
     "recall=off",
@@ -58,7 +58,7 @@ FURTHER = (
 
 def specs() -> list[str]:
     """Every candidate, and what it is measured against."""
-    windows = [f"sir:recent={window},{way}" for window in WINDOWS for way in WAYS]
+    windows = [f"{window}{way}" for window in WINDOWS for way in WAYS]
     return [KEEP_ALL, *windows, *(f"{spec},{way}" for spec in FURTHER for way in ("recall=off", "recall=cells"))]
 
 
