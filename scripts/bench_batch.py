@@ -42,11 +42,15 @@ class _Decodes:
 
 @dataclass(slots=True)
 class _Run:
-    """One way to hold all dialogues. of: its decodes, by engine. engine_s, draw_s: in all engines, scores included."""
+    """One way to hold all dialogues. of: its decodes, by engine. engine_s, draw_s: in all engines, scores included.
+
+    cells_s: in which they saved cells and put them back.
+    """
 
     wall_s: float = 0.0
     engine_s: float = 0.0
     draw_s: float = 0.0
+    cells_s: float = 0.0
     of: dict[int, _Decodes] = field(default_factory=dict)
     n_read: int = 0
     n_written: int = 0
@@ -55,8 +59,8 @@ class _Run:
 
     @property
     def own_s(self) -> float:
-        """Outside of decodes with their scores, and of draws."""
-        return self.wall_s * len(self.of) - self.engine_s - self.draw_s
+        """Outside of what the engines do: decodes with their scores, draws, cells saved and put back."""
+        return self.wall_s * len(self.of) - self.engine_s - self.draw_s - self.cells_s
 
     def writing(self, n: int) -> list[float]:
         """Seconds per token of each step in which `n` dialogues wrote a token, and nothing else was decoded."""
@@ -143,7 +147,8 @@ def _own(key: str, fulls: Sequence[_Run]) -> Figure:
         return [seconds(run) / (run.wall_s * len(run.of)) for run in fulls]
 
     engine, draws = shares(lambda run: run.engine_s), shares(lambda run: run.draw_s)
-    detail = {"engine_share": np.median(engine), "draw_share": np.median(draws)}
+    cells = shares(lambda run: run.cells_s)
+    detail = {"engine_share": np.median(engine), "draw_share": np.median(draws), "cells_share": np.median(cells)}
     return _of_rounds(key, shares(lambda run: run.own_s), detail=detail)
 
 
@@ -189,8 +194,19 @@ def _held(
 @contextmanager
 def _watched(run: _Run, clock: Callable[[], float]) -> Iterator[None]:
     """While it is open, what each engine decodes and how long that takes is noted in `run`."""
-    real = LlamaEngine.decode, LlamaSampler.sample
+    real = LlamaEngine.decode, LlamaSampler.sample, LlamaEngine.save, LlamaEngine.restore
     lock = threading.Lock()
+
+    def moving(method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(self: LlamaEngine, *args: Any, **named: Any) -> Any:
+            started = clock()
+            try:
+                return method(self, *args, **named)
+            finally:
+                with lock:
+                    run.cells_s += clock() - started
+
+        return timed
 
     def decode(self: LlamaEngine, slices: Sequence[Slice]) -> list[SliceResult]:
         started = clock()
@@ -211,10 +227,11 @@ def _watched(run: _Run, clock: Callable[[], float]) -> Iterator[None]:
         return token
 
     LlamaEngine.decode, LlamaSampler.sample = decode, sample  # type: ignore[method-assign,assignment]
+    LlamaEngine.save, LlamaEngine.restore = map(moving, real[2:])  # type: ignore[method-assign]
     try:
         yield
     finally:
-        LlamaEngine.decode, LlamaSampler.sample = real  # type: ignore[method-assign]
+        LlamaEngine.decode, LlamaSampler.sample, LlamaEngine.save, LlamaEngine.restore = real  # type: ignore[method-assign]
 
 
 def _prefix_saved(model: edge_sir.Model) -> Figure:

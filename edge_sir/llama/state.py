@@ -10,6 +10,7 @@ is that of llama_kv_cache::state_write. To have llama.cpp choose the cells, by r
 take free cells for all of them; a full cache has none to spare.
 """
 
+import math
 import struct
 from dataclasses import dataclass
 
@@ -22,36 +23,49 @@ __all__ = ["CellState"]
 
 Ints = NDArray[np.int64]
 
+_HEAD = 12  # bytes before a layer's values
 _EXTRA = (0, 12)  # bytes per cell beside pos and sequence: M-RoPE keeps x, y and the token (llama_kv_cell_ext)
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Values by cell: rows, uint8 [n_cells, size], or transposed, uint8 [n_embd, n_cells, size]."""
+class _Layers:
+    """Neighbouring layers that are stored alike, each behind the same head.
+
+    values: by cell, rows, uint8 [n_layers, n_cells, size], or transposed, uint8 [n_layers, n_embd, n_cells, size].
+    """
 
     head: bytes
     values: NDArray[np.uint8]
 
-    def chosen(self, cells: Ints) -> "_Rows":
-        size = self.values.shape[-1]
-        whole = np.ascontiguousarray(self.values).view(np.dtype((np.void, size)))[..., 0]  # a cell's bytes in one piece
-        return _Rows(
-            self.head, np.take(whole, cells, axis=-1).view(np.uint8).reshape(*whole.shape[:-1], len(cells), size)
-        )
+    def chosen(self, cells: Ints) -> "_Layers":
+        *more, _, size = self.values.shape
+        whole = self.values.view(np.dtype((np.void, size)))[..., 0]  # a cell's bytes in one piece
+        taken = np.empty((*more, len(cells)), whole.dtype)
+        for layer, out in zip(whole, taken, strict=True):  # all at once, numpy would first copy what is not taken
+            np.take(layer, cells, axis=-1, out=out, mode="clip")
+        return _Layers(self.head, taken.view(np.uint8).reshape(*more, len(cells), size))
 
-    def joined(self, other: "_Rows") -> "_Rows":
-        if self.head != other.head:
+    def joined(self, other: "_Layers") -> "_Layers":
+        if self.head != other.head or len(self.values) != len(other.values):
             raise StateError("cells of two kinds do not go together")
-        return _Rows(self.head, np.concatenate([self.values, other.values], axis=-2))
+        return _Layers(self.head, np.concatenate([self.values, other.values], axis=-2))
+
+    def in_bytes(self) -> bytes:
+        n = len(self.values)
+        heads = np.broadcast_to(np.frombuffer(self.head, np.uint8), (n, len(self.head)))
+        return np.concatenate([heads, self.values.reshape(n, -1)], axis=1).tobytes()
 
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """One cache's cells. meta: uint8 [n_cells, size], of which the first four bytes are the position."""
+    """One cache's cells. meta: uint8 [n_cells, size], of which the first four bytes are the position.
+
+    counts: v_trans and n_layer. layers: K of all layers, then V.
+    """
 
     meta: NDArray[np.uint8]
-    layers: bytes
-    rows: tuple[_Rows, ...]
+    counts: bytes
+    layers: tuple[_Layers, ...]
 
     @property
     def pos(self) -> NDArray[np.int32]:
@@ -62,21 +76,20 @@ class _Cache:
         cells = np.flatnonzero(np.isin(self.pos, pos))
         if not len(cells):
             return _Cache(self.meta[:0], b"", ())
-        return _Cache(self.meta[cells], self.layers, tuple(rows.chosen(cells) for rows in self.rows))
+        return _Cache(self.meta[cells], self.counts, tuple(layers.chosen(cells) for layers in self.layers))
 
     def joined(self, other: "_Cache") -> "_Cache":
         if not (len(self.meta) and len(other.meta)):
             return self if len(self.meta) else other
-        if self.layers != other.layers or self.meta.shape[1] != other.meta.shape[1]:
+        if self.counts != other.counts or self.meta.shape[1] != other.meta.shape[1]:
             raise StateError("cells of two kinds do not go together")
-        rows = tuple(a.joined(b) for a, b in zip(self.rows, other.rows, strict=True))
-        return _Cache(np.concatenate([self.meta, other.meta]), self.layers, rows)
+        layers = tuple(a.joined(b) for a, b in zip(self.layers, other.layers, strict=True))
+        return _Cache(np.concatenate([self.meta, other.meta]), self.counts, layers)
 
     def parts(self, n_stream: int) -> list[bytes]:
         parts = [struct.pack("<II", n_stream, len(self.meta))]
         if len(self.meta):
-            parts += [self.meta.tobytes(), self.layers]
-            parts += [part for rows in self.rows for part in (rows.head, rows.values.tobytes())]
+            parts += [self.meta.tobytes(), self.counts, *(layers.in_bytes() for layers in self.layers)]
         return [*parts, bytes(4 * (n_stream - 1))]
 
 
@@ -103,8 +116,9 @@ class CellState:
     def keys(self) -> list[NDArray[np.uint8]]:
         """K of each layer as it is stored, uint8 [n_cells, size], cells by position. Of the first cache alone."""
         cache = self._caches[0]
-        n_layer = struct.unpack("<II", cache.layers)[1] if cache.layers else 0
-        return [rows.values[np.argsort(cache.pos)] for rows in cache.rows[:n_layer]]
+        n_layer = struct.unpack("<II", cache.counts)[1] if cache.counts else 0
+        every = [rows for layers in cache.layers for rows in layers.values][:n_layer]
+        return [rows[np.argsort(cache.pos)] for rows in every]
 
     def chosen(self, pos: Ints, *, n_stream: int = 1) -> bytes:
         """A state of the cells at `pos` alone, for llama_state_seq_set_data in a context of so many streams."""
@@ -143,7 +157,7 @@ class _Reader:
         return self._state[self._at - n : self._at]
 
     def _array(self, *shape: int) -> NDArray[np.uint8]:
-        return np.frombuffer(self._view(int(np.prod(shape))), np.uint8).reshape(shape)
+        return np.frombuffer(self._view(math.prod(shape)), np.uint8).reshape(shape)
 
     def _peek(self, form: str) -> tuple[int, ...]:
         values: tuple[int, ...] = struct.unpack_from(form, self._state, self._at)
@@ -169,19 +183,19 @@ class _Reader:
         """n_behind: bytes that say that further streams have none."""
         meta = self._meta(n)
         v_trans, n_layer = self._peek("<II")
-        layers = self.take(8)
+        counts = self.take(8)
         if v_trans > 1 or not 0 < n_layer <= 4096:
             raise ValueError(f"it has {n_layer} layers, V of kind {v_trans}")
-        rows = [self._rows(n) for _ in range(n_layer)]
+        layers = self._layers(n, n_layer)
         if self.left > n_behind:
-            rows += self._values(n, n_layer, transposed=bool(v_trans))
-        return _Cache(meta, layers, tuple(rows))
+            layers += self._values(n, n_layer, transposed=bool(v_trans))
+        return _Cache(meta, counts, tuple(layers))
 
-    def _values(self, n: int, n_layer: int, *, transposed: bool) -> list[_Rows]:
+    def _values(self, n: int, n_layer: int, *, transposed: bool) -> list[_Layers]:
         """V of all layers; none where the next cache follows at once, since MLA keeps no V."""
         at = self._at
         try:
-            return [self._transposed(n) if transposed else self._rows(n) for _ in range(n_layer)]
+            return self._layers(n, n_layer, transposed=transposed)
         except (struct.error, ValueError):
             self._at = at
             return []
@@ -197,12 +211,27 @@ class _Reader:
                 return meta
         raise ValueError("its cells are described in another way")
 
-    def _rows(self, n: int) -> _Rows:
-        _, size = self._peek("<iQ")
-        head = self.take(12)
-        return _Rows(head, self._array(n, size))
+    def _layers(self, n: int, n_layer: int, *, transposed: bool = False) -> list[_Layers]:
+        """K or V of so many layers, of `n` cells."""
+        found: list[_Layers] = []
+        while n_layer:
+            if transposed:
+                _, size, n_embd = self._peek("<iII")
+                found.append(self._alike(n_layer, n_embd, n, size))
+            else:
+                _, size = self._peek("<iQ")
+                found.append(self._alike(n_layer, n, size))
+            n_layer -= len(found[-1].values)
+        return found
 
-    def _transposed(self, n: int) -> _Rows:
-        _, size, n_embd = self._peek("<iII")
-        head = self.take(12)
-        return _Rows(head, self._array(n_embd, n, size))
+    def _alike(self, n_most: int, *shape: int) -> _Layers:
+        """The next layer, of values of this shape, and those behind it that have the same head."""
+        stride = _HEAD + math.prod(shape)
+        n = min(n_most, self.left // stride)
+        if not n:
+            raise ValueError(f"{stride} bytes were expected and {self.left} are left")
+        layers = np.frombuffer(self._state, np.uint8, n * stride, self._at).reshape(n, stride)
+        differs = (layers[:, :_HEAD] != layers[0, :_HEAD]).any(axis=1)
+        n = int(differs.argmax()) or n
+        self._at += n * stride
+        return _Layers(layers[0, :_HEAD].tobytes(), layers[:n, _HEAD:].reshape(n, *shape))
