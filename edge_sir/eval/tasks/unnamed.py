@@ -69,7 +69,7 @@ KINDS = (
         "red,green,blue,pink,purple,brown,orange,yellow",
     ),
 )
-"""What is told, with {} for what is asked; what is said later, in other words; the options."""
+"""The fact, with {} for what is asked; what is said later, in other words; the options."""
 
 
 class Unnamed(FactTask):
