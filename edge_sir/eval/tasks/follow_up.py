@@ -1,6 +1,6 @@
 """A question that says "she" and "his" of whom the message before it has named.
 
-Somebody else has the same, so that it matters who is meant.
+The same is said of somebody else, so that it matters who is meant.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Four things that change again and again, and the latest value of one is asked for.
 
-After PI-LLM (arXiv 2506.08184): what was said before interferes with what is said now, the more often the more. The
+After PI-LLM (arXiv 2506.08184): what was told before interferes with what comes later, the more often the more. The
 asked one is overwritten 1, 2, 4, 8, 16 or 32 times, by the dialogue's number. All dialogues tell equally often that
 something changed, if there is room, and after the latest value come three to five changes of others.
 """
