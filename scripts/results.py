@@ -201,8 +201,8 @@ _INTRODUCTION = f"""# Where `{OURS}` stands
 Made by `scripts/results --report` from the rows of the folders beside it. [README](README.md) says what each of them
 asks and how to read it.
 
-**All of this page is about SmolLM2-135M, without recall**, with the shares of `{OURS}` as they were chosen on that model.
-A model that can answer, recall, and what the shares are chosen on now: [choosing](choosing/README.md)."""
+**All of this page is about SmolLM2-135M, without recall**, with the shares of `{OURS}` as they were chosen on that
+model. A model that can answer, recall, and what the shares are chosen on now: [choosing](choosing/README.md)."""
 
 _AIMS = """## Aims
 
