@@ -135,6 +135,7 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
     from edge_sir.eval.play.arms import arms_of
     from edge_sir.eval.play.contexts import open_contexts
     from edge_sir.eval.play.controls import with_recall
+    from edge_sir.eval.report.markdown import words
     from edge_sir.eval.report.one_run import legend, run_table, verdict
     from edge_sir.eval.report.summary import summarize, to_json
 
@@ -169,7 +170,9 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
             )
             documents.append(to_json(summary, further, result.config["scratch_cells"]))
             if not args.json:
-                print(*filter(None, [verdict(summary), run_table(summary)]), sep="\n\n", flush=True)
+                texts = [other for other in further if other.is_plain and not summary.is_plain]
+                tables = [f"By {words(other.metric)}:\n\n{run_table(other)}" for other in texts]
+                print(*filter(None, [verdict(summary), run_table(summary)]), *tables, sep="\n\n", flush=True)
         if not args.json:
             print("", textwrap.fill(legend(summary, compared=False), 100), sep="\n")
     finally:

@@ -1,5 +1,6 @@
 """The generated tasks measure memory: keeping the fact on purpose answers them, dropping it on purpose is guessing."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +8,13 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
+from edge_sir.cli import main
 from edge_sir.eval import task as tasks
 from edge_sir.eval.play.arms import arms_of
 from edge_sir.eval.play.contexts import Contexts, open_contexts
 from edge_sir.eval.play.evaluate import Request, evaluate
 from edge_sir.eval.report.stats import wilson
+from edge_sir.eval.store import load_run
 from edge_sir.llama.requantize import to_f32
 
 pytestmark = pytest.mark.model
@@ -77,3 +80,28 @@ def test_the_dice_decide_everything(contexts: Contexts) -> None:
     assert [row.logprobs for row in first] == [row.logprobs for row in second]
     other = evaluate(contexts, arms, Request("names", n=1, seed=3, n_tokens=260)).rows
     assert [row.logprobs for row in other] != [row.logprobs for row in first]
+
+
+def test_a_dialogue_of_ones_own_is_played_and_both_kinds_of_question_are_shown(
+    smollm2_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = [{"id": "m0", "role": "user", "content": "My sister Ottilie keeps bees in Tromsø."}]
+    said += [{"role": "user", "content": f"Today I read {n} pages about old ships."} for n in range(40)]
+    messages = [part for message in said for part in (message, {"role": "assistant", "content": "I see."})]
+    options = {"options": ["Tromsø", "Oslo", "Rome", "Lima"], "stem": "Ottilie keeps bees in", "evidence": ["m0"]}
+    questions = [
+        {"question": "Where does Ottilie keep bees?", "answer": "Tromsø", **options},
+        {"question": "Where does Ottilie keep bees?", "answer": "In Tromsø.", "evidence": ["m0"]},
+    ]
+    data = tmp_path / "talks.jsonl"
+    data.write_text(json.dumps({"messages": messages, "questions": questions}) + "\n", encoding="utf-8")
+    command = ["eval", "file", "--data", str(data), "--model", str(smollm2_path), "--threads", "2", "--quiet"]
+    policies = [word for spec in ("keep-all", "sir", "streaming") for word in ("--policy", spec)]
+    assert main([*command, *policies, "--budget", "128", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown and "By answer:" in shown and "perplexity" in shown
+    rows = {(row.policy, row.metric): row for row in load_run(tmp_path / "out")[1]}
+    recalled, gone = rows["sir:recall=cells", "accuracy"], rows["streaming", "accuracy"]
+    assert recalled.found and recalled.gold_resident > 0.5 and gone.gold_resident == 0 and gone.evicted > 0
+    assert recalled.gold_logprob > gone.gold_logprob
+    assert rows["sir:recall=cells", "answer"].gold_logprob > rows["streaming", "answer"].gold_logprob

@@ -8,6 +8,7 @@ end.
 """
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -112,8 +113,10 @@ def _said(error: ValidationError) -> str:
     """The first thing that is wrong, and where."""
     first = error.errors(include_url=False)[0]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    what = "is no field of this form" if first["type"] == "extra_forbidden" else first["msg"]
-    return f"{place or 'the line'}: {what}"
+    if first["type"] == "extra_forbidden":
+        return f"{place} is no field of this form"
+    must = re.sub(r"^\w+ should ", "must ", first["msg"]).replace(" after validation", "")
+    return f"{place or 'the line'} {must}"
 
 
 # ---- from a line to a dialogue ---------------------------------------------------------------------
