@@ -9,10 +9,10 @@ import random
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from results import ROOT, TWELVE, Piece, play
+from results import LICENCE, ROOT, TWELVE, Piece, play
 
 from edge_sir.errors import EdgeSirError, UserError
 from edge_sir.eval.play.controls import with_recall
@@ -35,7 +35,8 @@ NAMED = tuple(name for name in TWELVE if name not in (*HELD_OUT, "preference"))
 UNNAMED = ("preference", "unnamed")
 """It does not."""
 OTHERS = ("decoy", "asked-early", "follow-up", "updates", "single-item-german")
-TEXTS = ("perplexity", "dailydialog")
+TEXTS = {"perplexity": "own text", "perplexity-licence": "a licence"}
+"""Plain text, and what it is called. Of the licence these are the first 3,000 tokens; results are about the rest."""
 
 WINDOWS = (*(f"sir:recent={share}," for share in ("0.0625", "0.125", "0.25", "0.5")), "streaming:")
 SHARES = ("0.125", "0.25", "0.3333")
@@ -68,6 +69,7 @@ def pieces(n: int) -> list[Piece]:
     return [
         *(_piece(name, n, specs(), BUDGET) for name in (*UNNAMED, *NAMED, *OTHERS)),
         _piece("perplexity", n, ["streaming", *plain], 256, 512),
+        replace(_piece("perplexity", 3, ["streaming", *plain], 256, 512), name="perplexity-licence", data=LICENCE),
         _piece("dailydialog", n, [KEEP_ALL, *plain], 256),
     ]
 
@@ -104,8 +106,9 @@ def table(loaded: Mapping[str, Loaded]) -> str:
     columns: dict[str, Callable[[str], str]] = {"policy": md.policy}
     for title, arms in found.items():
         columns[title] = _shown(arms)
-    for budget in (256, 512):
-        columns[f"perplexity, {budget}"] = _perplexity(loaded, budget)
+    for name, text in TEXTS.items():
+        for budget in (256, 512):
+            columns[f"{text}, {budget}"] = _perplexity(loaded, name, budget)
     columns["dailydialog"] = _accuracy(loaded)
     return md.grid(there, columns)
 
@@ -145,9 +148,9 @@ def _gap(rows: Mapping[tuple[str, str, int], Row], reference: Mapping[tuple[str,
     return estimate_mean([gap for _, gap in both], [key[:2] for key, _ in both]) if both else None
 
 
-def _perplexity(loaded: Mapping[str, Loaded], budget: int) -> Callable[[str], str]:
+def _perplexity(loaded: Mapping[str, Loaded], name: str, budget: int) -> Callable[[str], str]:
     """Over `streaming`'s, on the same pieces of text."""
-    runs = loaded["perplexity"].by_metric("perplexity") if "perplexity" in loaded else []
+    runs = loaded[name].by_metric(name) if name in loaded else []
 
     def cell(spec: str) -> str:
         versus = runs[0].compare(spec, "streaming", budget) if runs else None
@@ -174,8 +177,8 @@ played, and are not looked at here.
 
 A cell says how many questions were answered right, and the gold log-probability less keep-all's in nats, its 95 %
 interval drawn by dialogues. *named*: {", ".join(NAMED)}. *not named*: {", ".join(UNNAMED)}. *others*: asked-early,
-follow-up, updates. *perplexity*: over `streaming`'s on the same text, by budget. Recall is asked for each question
-alone, on a copy of the same stream. Not corrected for the number of candidates: small differences are none.
+follow-up, updates. *own text*, *a licence*: perplexity over `streaming`'s on the same text, by budget. Recall is asked for each
+question alone, on a copy of the same stream. Not corrected for the number of candidates: small differences are none.
 """
 
 
@@ -200,8 +203,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         chosen = _named(pieces(args.n), args.names)
+        if missing := [piece.name for piece in chosen if piece.data and not Path(piece.data).is_file()]:
+            print(f"choose: left out for want of {LICENCE}: {', '.join(missing)}", file=sys.stderr)
+            chosen = [piece for piece in chosen if piece.name not in missing]
         if args.list:
-            print(*(shlex.join(piece.words("")) for piece in chosen), sep="\n")
+            print(*(shlex.join(piece.words(piece.data)) for piece in chosen), sep="\n")
             return 0
         complete = args.report or play(chosen, None, args.minutes, args.jobs)
         print(make_page(ROOT / PLACE))
