@@ -177,8 +177,9 @@ played, and are not looked at here.
 
 A cell says how many questions were answered right, and the gold log-probability less keep-all's in nats, its 95 %
 interval drawn by dialogues. *named*: {", ".join(NAMED)}. *not named*: {", ".join(UNNAMED)}. *others*: asked-early,
-follow-up, updates. *own text*, *a licence*: perplexity over `streaming`'s on the same text, by budget. Recall is asked for each
-question alone, on a copy of the same stream. Not corrected for the number of candidates: small differences are none.
+follow-up, updates. *own text*, *a licence*: perplexity over `streaming`'s on the same text, by budget. Recall is
+tried for each question alone, on a copy of the same stream. Not corrected for the number of candidates: small
+differences are none.
 """
 
 
