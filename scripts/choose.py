@@ -26,7 +26,7 @@ from edge_sir.eval.task import counts_for
 
 PLACE = "docs/results/choosing"
 MODEL = "qwen2.5-coder-0.5b-instruct"
-BUDGET = 300  # a quarter of a dialogue
+BUDGET = 300  # a quarter of most dialogues
 
 HELD_OUT = tuple(random.Random(19).sample(sorted(TWELVE), 3))
 """Of the twelve tasks those that are never looked at while choosing: appointments, order, rehearsal."""
@@ -39,7 +39,6 @@ TEXTS = {"perplexity": "own text", "perplexity-licence": "a licence"}
 """Plain text, and what it is called. Of the licence these are the first 3,000 tokens; results are about the rest."""
 
 WINDOWS = (*(f"sir:recent={share}," for share in ("0.0625", "0.125", "0.25", "0.5")), "streaming:")
-SHARES = ("0.125", "0.25", "0.3333")
 WAYS = (
     "recall=off",
     "recall=text",
@@ -172,8 +171,8 @@ def _accuracy(loaded: Mapping[str, Loaded]) -> Callable[[str], str]:
 _HEAD = f"""# What the shares were chosen on
 
 Made by `scripts/choose`, which plays what is missing of it; Qwen2.5-Coder-0.5B-Instruct (Q4_K_M), seed 1, {BUDGET}
-cells for dialogues of about 1,200 tokens. Of the twelve tasks {", ".join(HELD_OUT)} were drawn before anything was
-played, and are not looked at here.
+cells for dialogues of about 1,200 tokens (`updates`: 2,000). Of the twelve tasks {", ".join(HELD_OUT)} were drawn
+before anything was played, and are not looked at here.
 
 A cell says how many questions were answered right, and the gold log-probability less keep-all's in nats, its 95 %
 interval drawn by dialogues. *named*: {", ".join(NAMED)}. *not named*: {", ".join(UNNAMED)}. *others*: asked-early,

@@ -46,9 +46,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--policy", action="append", metavar="SPEC", help="a policy, or keep-gold, drop-gold, "
                         f"few-shot:rounds=N; may be repeated (default: {', '.join(_POLICIES)})")  # fmt: skip
     parser.add_argument("--recall", action="append", metavar="auto|off|text|cells|dense|last|oracle",
-                        help="how evicted turns come back, as in `edge-sir chat`; dense: with --recall-index "
-                        "dense; last: cells right before the question; oracle: those of the right turn; may be "
-                        "repeated (default: auto)")  # fmt: skip
+                        help="how evicted turns come back, as in `edge-sir chat` (where no question leaves a trace: "
+                        "for questions alone); dense: with --recall-index dense; last: cells right before the "
+                        "question; oracle: those of the right turn; may be repeated (default: auto)")  # fmt: skip
     parser.add_argument("--budget", action="append", type=int, metavar="N",
                         help=f"cells; may be repeated (default: {_BUDGET})")  # fmt: skip
     parser.add_argument("--model", metavar="TEXT", help="model name or GGUF file")

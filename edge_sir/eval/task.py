@@ -61,13 +61,14 @@ class Say:
     """One exchange, fed as it stands, a turn of its own.
 
     assistant: empty where nothing was replied. fact: the name of what it tells, if a question is about it. gold: the
-    substrings of `user` and `assistant` that carry it (what "resident" is counted over).
+    substrings of `user` and `assistant` that carry it (what "resident" is counted over), or, of one of both, the
+    characters: ("user", first, end).
     """
 
     user: str
     assistant: str
     fact: str = ""
-    gold: tuple[str, ...] = ()
+    gold: tuple[str | tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,8 @@ class _Cache:
     def joined(self, other: "_Cache") -> "_Cache":
         if not (len(self.meta) and len(other.meta)):
             return self if len(self.meta) else other
-        if self.counts != other.counts or self.meta.shape[1] != other.meta.shape[1]:
+        is_alike = self.counts == other.counts and len(self.layers) == len(other.layers)
+        if not is_alike or self.meta.shape[1] != other.meta.shape[1]:
             raise StateError("cells of two kinds do not go together")
         layers = tuple(a.joined(b) for a, b in zip(self.layers, other.layers, strict=True))
         return _Cache(np.concatenate([self.meta, other.meta]), self.counts, layers)
@@ -226,6 +227,8 @@ class _Reader:
 
     def _alike(self, n_most: int, *shape: int) -> _Layers:
         """The next layer, of values of this shape, and those behind it that have the same head."""
+        if not math.prod(shape):
+            raise ValueError("its cells hold nothing")
         stride = _HEAD + math.prod(shape)
         n = min(n_most, self.left // stride)
         if not n:

@@ -68,11 +68,6 @@ class Archive:
         """Bytes that it takes, cells and rows."""
         return sum(self._store.size(piece.key) + piece.rows.n_bytes for piece in self)
 
-    @property
-    def n_row_bytes(self) -> int:
-        """Bytes that its rows take: the text of what left, without cells."""
-        return sum(piece.rows.n_bytes for piece in self)
-
     def save(self, rows: NDArray[np.integer[Any]]) -> None:
         """Saves the messages of ledger `rows`, which are about to leave, as far as they are not saved yet.
 

@@ -72,10 +72,8 @@ class Recall:
         share: float = SHARE,
         place: Literal["own", "last"] = "own",
         encoder: SentenceEncoder | None = None,
-        cells: bool = True,
     ) -> None:
         self.archive = archive
-        self._uses_cells = cells
         self._session, self._codec, self._transcript = session, codec, transcript
         self._index = TurnIndex(encoder=encoder)
         self._share = share
@@ -204,8 +202,6 @@ class Recall:
 
     def _put_back(self, passages: Sequence[_Passage]) -> list[int]:
         """How many rows of each came back from its cells; 0 where its text must be read."""
-        if not self._uses_cells:
-            return [0] * len(passages)
         there = {i: saved for i, p in enumerate(passages) if (saved := self.archive.cells_of(p.piece)) is not None}
         n_rows = self._session.recall([(saved, passages[i].rows) for i, saved in there.items()], self._place)
         came = dict(zip(there, n_rows, strict=True))

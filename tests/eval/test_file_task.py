@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from toy_model import toy_contexts
 
-from edge_sir.errors import ConfigError
+from edge_sir.errors import BudgetError, ConfigError
 from edge_sir.eval.play.arms import arms_of
+from edge_sir.eval.play.encoded import EncodedDialogue
 from edge_sir.eval.play.evaluate import Request, evaluate
 from edge_sir.eval.report.summary import summarize
 from edge_sir.eval.task import Ask, Say, Setup
@@ -48,7 +49,8 @@ def test_messages_become_exchanges_and_questions_are_asked_at_the_end(tmp_path: 
     told = File().dialogue(setup(lines(tmp_path, talk(system=""))), 0)
     assert told.id == "a" and told.system is None
     first, second, third, asked = told.steps
-    assert first == Say("My sister Ottilie lives in Tromsø.", "Noted.", "exchange 0", (first.user,))  # type: ignore[union-attr]
+    whole = ("user", 0, len("My sister Ottilie lives in Tromsø."))
+    assert first == Say("My sister Ottilie lives in Tromsø.", "Noted.", "exchange 0", (whole,))
     assert second == Say("It is cold.\nAnd dark.", "In winter.")
     assert third == Say("Yes.", "")
     assert asked == Ask("Where does she live?", "", ("Oslo", "Tromsø"), 1, ".", "accuracy", ("exchange 0",))
@@ -70,21 +72,25 @@ def test_lines_without_a_name_are_called_by_their_number_and_blank_ones_are_left
     ("document", "said"),
     [
         ("{", "line 1 .* is no JSON: .*character 2"),
-        ("[]", "line 1 .*: the line must be"),
+        ("[]", "line 1 .*: the line must be an object"),
         (talk(colour=1), "colour is no field"),
         (talk(messages=[]), "messages must have at least 1 item"),
         (talk(questions=[]), "questions must have at least 1 item"),
         (talk(messages=[{"role": "assistant", "content": "Hi."}]), "first message must be the user's"),
         (talk(messages=[{"role": "tool", "content": "Hi."}]), r"messages\[0\].role must be"),
-        (talk(messages=[{"role": "user", "content": " "}]), r"messages\[0\].content must have"),
+        (talk(messages=[{"role": "user", "content": " "}]), r"messages\[0\].content must not be empty"),
         (talk(messages=[{"id": "x", "role": "user", "content": "A"}] * 2), "two messages have the id 'x'"),
         (talk(questions=[{"question": "Q", "answer": "A", "evidence": ["m9"]}]), "no message has the id 'm9'"),
         (talk(questions=[{"question": "Q", "answer": "A", "after": "m9"}]), "no message has the id 'm9'"),
         (talk(questions=[{"question": "Q", "answer": "A", "options": ["B", "C"]}]), "none of the options"),
         (talk(questions=[{"question": "Q", "answer": "A", "options": ["A"]}]), "two or more"),
         (talk(questions=[{"question": "Q", "answer": "A", "options": ["A", "A"]}]), "two or more"),
-        (talk(questions=[{"question": "Q", "answer": "A", "kind": "a/b"}]), r"questions\[0\].kind must match"),
-        (talk(questions=[{"question": "Q", "answer": 7}]), r"questions\[0\].answer must be"),
+        (talk(questions=[{"question": "Q", "answer": "A", "kind": "a/b"}]), r"questions\[0\].kind must be letters"),
+        (talk(questions={}), "questions must be a list"),
+        (talk(id="\ud800"), "id holds half a character"),
+        ('{"id": ' + "[" * 10**5, "nested too deep"),
+        (talk(questions=[{"question": "Q", "answer": "0", "options": [str(i) for i in range(27)]}]), "at most 26"),
+        (talk(questions=[{"question": "Q", "answer": 7}]), r"questions\[0\].answer must be text"),
     ],
 )
 def test_a_line_of_another_form_is_refused_with_its_number(tmp_path: Path, document: object, said: str) -> None:
@@ -120,6 +126,32 @@ def test_options_are_judged_and_an_answer_alone_is_valued_by_its_tokens(tmp_path
     assert [summary.metric for summary in found] == ["accuracy", "answer", "answer/place"]
     assert found[0].entries[0].gold_per_token is not None and found[0].chance == 0.5
     assert found[1].is_plain and found[1].entries[0].gold_logprob.value == pytest.approx(alone.gold_logprob)
+
+
+def test_evidence_is_the_message_that_is_named_and_not_the_first_with_its_words(tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": "Not to Oslo."},
+        {"id": "it", "role": "user", "content": "Oslo"},
+        {"role": "assistant", "content": "Oslo"},
+    ]
+    asked = {"question": "Where?", "answer": "Oslo", "evidence": ["it"]}
+    told = File().dialogue(setup(lines(tmp_path, talk(messages=messages, questions=[asked]))), 0)
+    contexts = toy_contexts()
+    step = EncodedDialogue(told, contexts.model.codec, contexts.model.template, "rank").step(0)
+    tokens = [t for _, part in step.parts for t in part.tolist()]
+    (span,) = step.gold
+    assert bytes(tokens[slice(*span)]).decode() == "Oslo" and bytes(tokens[span[0] - 13 : span[0]]) == b"Not to Oslo.\n"
+
+
+def test_an_answer_that_is_too_long_and_a_system_prompt_that_does_not_fit_are_refused_first(tmp_path: Path) -> None:
+    asked = {"question": "Where?", "answer": "Oslo " * 40}
+    path = lines(tmp_path, talk(questions=[asked]))
+    with pytest.raises(ConfigError, match=r"dialogue 'a' has an answer .* tokens; the most is 128"):
+        evaluate(toy_contexts(), arms_of(["keep-all"], [96]), Request("file", data=path))
+    (tmp_path / "more").mkdir()
+    path = lines(tmp_path / "more", talk(system="Be kind. " * 20))
+    with pytest.raises(BudgetError, match=r"system prompt of dialogue 'a' takes .* of 96 cells"):
+        evaluate(toy_contexts(), arms_of(["keep-all", "streaming"], [96]), Request("file", data=path))
 
 
 # ---- the docs' converters, on samples of public forms ------------------------------------------------

@@ -1,6 +1,7 @@
 """Dialogues whose evicted turns come back: arms, rows, probes."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +86,19 @@ def test_a_probe_that_recalls_leaves_no_trace(how: str) -> None:
     (plain,) = play(toy_contexts(), dialogue(*steps, ASKS), [spec], 160)
     np.testing.assert_allclose(rows[-1].logprobs, plain.logprobs, rtol=1e-4)
     assert rows[-1].evicted == plain.evicted and rows[-1].recalled == plain.recalled > 0
+
+
+def test_plain_text_has_all_its_rows_in_every_way() -> None:
+    told = dialogue(*(Read(f"piece {i} of a text that goes on") for i in range(12)))
+    rows = play(toy_contexts(), replace(told, system=None), ["streaming", "streaming:recall=cells"], 96)
+    assert Counter(row.policy for row in rows) == {"streaming": 12, "streaming:recall=cells": 12}
+
+
+def test_text_that_is_kept_takes_the_same_bytes_beside_cells_as_alone() -> None:
+    told = dialogue(*chat(6), FACT, *chat(6), *chat(10, "news"), *chat(6), ASKS)  # the same is said again
+    specs = ["streaming:recall=text", "streaming:recall=cells", "streaming"]
+    together = play(toy_contexts(), told, specs, 160)
+    assert together == [row for spec in specs for row in play(toy_contexts(), told, [spec], 160)]
 
 
 WAYS = ("", "recall=text", "recall=cells", "recall=cells,recall_share=0.05", "recall=last", "recall=oracle")

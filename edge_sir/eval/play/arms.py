@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine
+from edge_sir.errors import BudgetError
 from edge_sir.eval.play.contexts import Contexts
 from edge_sir.eval.play.controls import ArmKeys, FewShot, arm_keys, arm_policy, scores_needed
 from edge_sir.eval.play.dialogue_run import DialogueRun
@@ -101,6 +102,7 @@ def play_dialogue(
     n_tokens = max(dialogue.n_tokens(), _LEAST)
     keepers = [arm for arm in arms if _keeps_all(arm) and n_tokens <= contexts.n_ctx_train]
     budgets = {arm.budget for arm in arms if arm.budget}
+    _check_opening(dialogue, min(budgets, default=0))
     n_trunk = n_tokens if keepers else min(n_tokens, max(budgets, default=0))
     saved: dict[int, _Saved] = {}
     if n_trunk:
@@ -125,6 +127,15 @@ def play_dialogue(
             yield from map(_named, branch.rows, group)
         elif arm in keepers or arm.budget:  # a budget that never overflows keeps everything, too
             yield from (_named(trunk.rows[0], each) for each in group)
+
+
+def _check_opening(dialogue: EncodedDialogue, least: int) -> None:
+    """Raises BudgetError where the system prompt takes the smallest of the budgets; 0 is none."""
+    n = sum(len(tokens) for _, tokens in dialogue.opening())
+    if 0 < least <= n:
+        raise BudgetError(
+            f"the system prompt of dialogue '{dialogue.source.id}' takes {n} of {least} cells; give a larger --budget"
+        )
 
 
 def _streams(arms: Sequence[Arm], dialogue: EncodedDialogue) -> list[list[Arm]]:

@@ -10,14 +10,17 @@ from edge_sir.models.files import file_sha256
 from edge_sir.runtime import ensure_model, load
 from edge_sir.text.template import ChatTemplate
 
-__all__ = ["N_OPTIONS", "N_SCRATCH", "Contexts", "LoadedModel", "open_contexts"]
+__all__ = ["MOST_OPTION", "N_OPTIONS", "N_SCRATCH", "Contexts", "LoadedModel", "open_contexts"]
 
 N_OPTIONS = 8
 """Options of a question that are valued at once, each on a copy of the sequence."""
 N_SCRATCH = 256
 """Cells for the options' tokens, beside the budget."""
 
-_CHUNK = 128  # whatever the vocabulary: a question's options are decoded at once, and memory is no concern here
+MOST_OPTION = 128
+"""Tokens that an option can have: they are decoded at once."""
+
+_CHUNK = MOST_OPTION  # whatever the vocabulary: a question's options are decoded at once, and memory is no concern here
 _MOST_ENGINES = 6
 _STEP = 256  # sizes are rounded up, so that dialogues of about one length share a context
 

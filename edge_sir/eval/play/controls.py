@@ -144,6 +144,8 @@ def with_recall(spec: str, recall: str) -> str:
     if recall not in ("auto", *RECALLS):
         raise ConfigError(f"--recall is one of auto, {', '.join(RECALLS)}, not '{recall}'")
     if not isinstance(made, Policy) or not made.evicts:
+        if keys.room != ROOMS[0] or keys.recall_share != SHARE:
+            raise ConfigError(f"{policy} evicts nothing, so it has no recall_share and no room")
         return policy
     if recall == "auto":
         recall = given.get("recall") or recall_mode("auto", made)

@@ -48,9 +48,9 @@ class DialogueRun:
     at: the step that comes next. ways: how what was evicted comes back, None where it does not. With one way it does so
     for each message. Where no question leaves a trace there may be several: each question is asked in each of them, and
     nothing comes back for other messages. rows: the answers so far, by way, without the arm's name. seconds: taken so
-    far, by a trunk that this was forked from, too; apart: for the questions in one way. marks: `seconds` after the
-    first tenth of the steps and before the last one. said: what was said so far. way, recalling: that of the running
-    turn.
+    far, by a trunk that this was forked from, too; apart: for the questions in one way. marks: by way, what it took
+    until after the first tenth of the steps, and until before the last one. said: what was said so far. way, recalling:
+    that of the running turn.
     """
 
     dialogue: EncodedDialogue
@@ -59,7 +59,7 @@ class DialogueRun:
     rows: list[list[Row]] = field(default_factory=lambda: [[]])
     facts: dict[str, list[_Fact]] = field(default_factory=dict)
     seconds: float = 0.0
-    marks: tuple[float, ...] = ()
+    marks: tuple[list[float], ...] = ()
     said: Transcript = field(default_factory=Transcript)
     ways: tuple[Recalling | None, ...] = (None,)
     apart: list[float] = field(default_factory=lambda: [0.0])
@@ -126,7 +126,7 @@ class DialogueRun:
             [list(self.rows[0]) for _ in ways],
             facts,
             self.seconds,
-            self.marks,
+            tuple([mark[0]] * len(ways) for mark in self.marks),
             said,
             found,
             [self.apart[0]] * len(ways),
@@ -142,7 +142,7 @@ class DialogueRun:
     def play(self) -> None:
         """The next step."""
         if self.at in self._tenths():
-            self.marks += (self.seconds,)
+            self.marks += ([self.seconds + apart for apart in self.apart],)
         step, self.at = self.dialogue.step(self.at), self.at + 1
         if isinstance(step.source, Say):
             self.say(step.parts, step)
@@ -265,12 +265,12 @@ class DialogueRun:
         n = len(self.dialogue) // 10
         return n, len(self.dialogue) - n
 
-    def _ends(self, seconds: float) -> tuple[float, float] | None:
+    def _ends(self, seconds: float, way: int) -> tuple[float, float] | None:
         """Seconds per turn in the first and the last tenth of a long dialogue; None before its last step."""
         if self.at < len(self.dialogue) or len(self.dialogue) < _LONG or len(self.marks) < 2:
             return None
         n, _ = self._tenths()
-        return self.marks[0] / n, (seconds - self.marks[1]) / n
+        return self.marks[0][way] / n, (seconds - self.marks[1][way]) / n
 
     @contextlib.contextmanager
     def _clock(self) -> Iterator[None]:
@@ -326,7 +326,7 @@ class DialogueRun:
             evicted=stats.evicted,
             seconds=seconds,
             n_scored=n_scored,
-            ends=self._ends(seconds),
+            ends=self._ends(seconds, way),
             recalled=sum(r.n_tokens for r in came),
             found=self._is_found(facts, born),
             archive_bytes=0 if self.recalling is None else self.recalling.n_bytes,

@@ -2,6 +2,7 @@
 
 import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,7 +70,9 @@ class EncodedDialogue:
 
     @property
     def only_probes(self) -> bool:
-        """Whether no question that is valued leaves a trace: each can be asked in several ways, one after another."""
+        """Whether all that is valued is questions that leave no trace: each can be asked in several ways in turn."""
+        if self.plain:
+            return False
         asked = [step for step in self.source.steps if isinstance(step, Ask)]
         return all(step.reply == "none" or (step.reply == "gold" and not self._is_valued(step)) for step in asked)
 
@@ -124,21 +127,27 @@ class EncodedDialogue:
         for role, tokens in parts:
             if role != "frame":
                 text = step.user if role == "user" else step.assistant
-                ranges += [(before + a, before + b) for a, b in self._spans(text, tokens, step.gold)]
+                here = [span[1:] for span in step.gold if not isinstance(span, str) and span[0] == role]
+                words = [span for word in step.gold if isinstance(word, str) and (span := _place(word, text))]
+                ranges += [(before + a, before + b) for a, b in self._spans(text, tokens, [*words, *here])]
             before += len(tokens)
         return EncodedStep(step, tuple(parts), gold=tuple(ranges))
 
-    def _spans(self, text: str, tokens: Tokens, gold: tuple[str, ...]) -> list[tuple[int, int]]:
-        """Ranges of `tokens`, those of `text`, that spell the gold substrings (whole words)."""
+    def _spans(self, text: str, tokens: Tokens, gold: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Ranges of `tokens`, those of `text`, that spell these ranges of its characters."""
         pieces = [self.codec.piece(int(token)) for token in tokens]
         ends = np.cumsum([len(piece) for piece in pieces])
         # A tokenizer may put a blank before the first word.
         shift = max(0, b"".join(pieces).find(text.encode()))
         spans = []
-        for word in gold:
-            found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
-            if found:
-                start, stop = (shift + len(text[:at].encode()) for at in found.span())
-                # All tokens that share a byte with the word.
-                spans.append((int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop)) + 1))
+        for span in gold:
+            start, stop = (shift + len(text[:at].encode()) for at in span)
+            # All tokens that share a byte with it.
+            spans.append((int(np.searchsorted(ends, start, "right")), int(np.searchsorted(ends, stop)) + 1))
         return spans
+
+
+def _place(word: str, text: str) -> tuple[int, int] | None:
+    """Where the words `word` stand in a text, as whole words; None if they do not."""
+    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text)
+    return found.span() if found else None

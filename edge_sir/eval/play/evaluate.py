@@ -15,7 +15,7 @@ from edge_sir.core.budget import KEPT_PERCENT, LEAST_BATCH
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.play.arms import Arm, digest, play_dialogues
-from edge_sir.eval.play.contexts import N_SCRATCH, Contexts
+from edge_sir.eval.play.contexts import MOST_OPTION, N_SCRATCH, Contexts
 from edge_sir.eval.records import Row
 from edge_sir.eval.store import Key, Store, drop_rows, key_of
 from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task, counts_for
@@ -98,10 +98,24 @@ def _dialogues(contexts: Contexts, task: Task, request: Request) -> list[Dialogu
     tasks.with_metrics({request.task: task}, request.metrics)
     every = task.dialogues(setup, _number(task, setup, request), request.offset)
     dialogues = [_without_probes(dialogue, request.metrics) for dialogue in every]
+    if task.needs_data:
+        _check_options(contexts, dialogues)
     asked = [step for dialogue in dialogues for step in dialogue.steps if isinstance(step, Ask | Read)]
     if request.metrics and not any(_is_valued(step, request.metrics) for step in asked):
-        raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; try longer ones (--tokens)")
+        remedy = "choose another --metric" if task.needs_data else "try longer ones (--tokens)"
+        raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; {remedy}")
     return dialogues
+
+
+def _check_options(contexts: Contexts, dialogues: Sequence[Dialogue]) -> None:
+    """Raises ConfigError for an answer that is longer than what is valued at once, before anything is played."""
+    for dialogue in dialogues:
+        for step in dialogue.steps:
+            texts = [option + step.close for option in step.options] if isinstance(step, Ask) else []
+            if (n := max(map(contexts.count_tokens, texts), default=0)) > MOST_OPTION:
+                raise ConfigError(
+                    f"dialogue '{dialogue.id}' has an answer or an option of {n} tokens; the most is {MOST_OPTION}"
+                )
 
 
 def _setup(contexts: Contexts, task: Task, request: Request) -> Setup:

@@ -3,6 +3,10 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_sir.eval.play.controls import ArmKeys
 from edge_sir.eval.play.encoded import EncodedDialogue
@@ -21,13 +25,12 @@ __all__ = ["Recalling", "ways_of"]
 class Recalling:
     """One way to recall in a run. by_oracle: the turns that a question asks about come back, and nothing else.
 
-    as_text: no cells are put back, and none need be kept. came: what came back for the running turn.
+    came: what came back for the running turn.
     """
 
     recall: Recall
     encoder: MessageEncoder
     by_oracle: bool
-    as_text: bool
     came: tuple[Recalled, ...] = ()
 
     @classmethod
@@ -47,9 +50,8 @@ class Recalling:
             share=keys.recall_share,
             place="last" if how == "last" else "own",
             encoder=_encoder() if how == "dense" else None,
-            cells=how != "text",
         )
-        return cls(recall, dialogue.encoder, how == "oracle", how == "text")
+        return cls(recall, dialogue.encoder, how == "oracle")
 
     def on(self, session: Session) -> "Recalling":
         """The same for a fork of its session; to be closed is this one alone."""
@@ -65,7 +67,7 @@ class Recalling:
     @property
     def n_bytes(self) -> int:
         """Bytes that it needs outside the cache."""
-        return self.recall.archive.n_row_bytes if self.as_text else self.recall.archive.n_bytes
+        return self.recall.archive.n_bytes
 
     def close(self) -> None:
         """Frees them."""
@@ -75,12 +77,18 @@ class Recalling:
 def ways_of(
     keys: Sequence[ArmKeys], session: Session, dialogue: EncodedDialogue, said: Transcript
 ) -> tuple[Recalling | None, ...]:
-    """One way for each of `keys`, over one archive; None where nothing comes back."""
-    if all(key.recall == "off" for key in keys):
-        return (None,) * len(keys)
-    archive = Archive(session, cells=any(key.recall not in ("off", "text") for key in keys))
+    """One way for each of `keys`, None where nothing comes back; cells and texts have an archive each."""
+    kinds = dict.fromkeys(key.recall != "text" for key in keys if key.recall != "off")
+    archives = {cells: Archive(session, cells=cells) for cells in kinds}
+
+    def save(rows: NDArray[np.integer[Any]]) -> None:
+        for archive in archives.values():
+            archive.save(rows)
+
+    session.before_eviction = save if archives else None
     return tuple(
-        None if key.recall == "off" else Recalling.start(key, session, dialogue, said, archive) for key in keys
+        None if key.recall == "off" else Recalling.start(key, session, dialogue, said, archives[key.recall != "text"])
+        for key in keys
     )
 
 

@@ -24,7 +24,8 @@ _ARM: _Columns = {"policy": lambda e: policy(e.policy), "cells": lambda e: cells
 _LEGEND_END = (
     "MB outside is what was kept of evicted cells outside the cache when a dialogue ended. "
     "s/turn counts the time for questions, too, and for each row the turns before its first eviction: they are played "
-    "once for all rows, but each alone would need them."
+    "once for all rows, but each alone would need them. Rows that differ in recall alone share all but the questions, "
+    "and the time of keeping what is evicted. "
 )
 _LEGEND = (
     "Intervals are 95 %: Wilson's for shares, a bootstrap over dialogues for means, paired differences and retention; "

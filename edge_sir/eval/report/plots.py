@@ -323,7 +323,7 @@ def _families(summary: Summary) -> dict[str, dict[int, str]]:
 def _parted(metric: str) -> tuple[str, int | None]:
     """A metric's stem and its number: of recall_5, (recall, 5), of recall_3k, (recall, 3000), of recall_50_word,
     (recall_word, 50), of recall_3k/named, (recall/named, 3000), of others none."""
-    match = re.fullmatch(r"(.+?)_(\d+)(k?)((?:_[a-z]+)?(?:/[\w-]+)?)", metric)
+    match = re.fullmatch(r"([^/]+?)_(\d+)(k?)((?:_[a-z]+)?(?:/[\w-]+)?)", metric)
     return (match[1] + match[4], int(match[2]) * (1000 if match[3] else 1)) if match else (metric, None)
 
 

@@ -25,6 +25,7 @@ METRICS = ("accuracy", "answer")
 """Of questions with options, and of those with an answer's text alone (its log-probability per token)."""
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Words = Annotated[str, StringConstraints(pattern=r"(?s)^.*$")]  # pydantic refuses half a character where it looks
 _Kind = Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
 
 
@@ -35,7 +36,7 @@ class _Strict(BaseModel):
 class _Message(_Strict):
     role: Literal["user", "assistant"]
     content: _Text
-    id: str = ""
+    id: _Words = ""
 
 
 class _Question(_Strict):
@@ -43,19 +44,30 @@ class _Question(_Strict):
 
     question: _Text
     answer: _Text
-    options: tuple[_Text, ...] = Field(default=(), strict=False)
-    stem: str = ""
-    close: str = "."
-    evidence: tuple[str, ...] = Field(default=(), strict=False)
-    after: str = ""
+    options: tuple[_Text, ...] = Field(default=(), strict=False, max_length=26)
+    stem: _Words = ""
+    close: _Words = "."
+    evidence: tuple[_Words, ...] = Field(default=(), strict=False)
+    after: _Words = ""
     kind: _Kind | None = None
 
 
 class _Line(_Strict):
-    id: str = ""
-    system: str = SYSTEM
+    id: _Words = ""
+    system: _Words = SYSTEM
     messages: tuple[_Message, ...] = Field(strict=False, min_length=1)
     questions: tuple[_Question, ...] = Field(strict=False, min_length=1)
+
+
+_PLAIN = {
+    "extra_forbidden": "is no field of this form",
+    "model_type": "must be an object",
+    "tuple_type": "must be a list",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "string_unicode": "holds half a character (a lone surrogate)",
+    "string_pattern_mismatch": "must be letters, digits, _ and - alone",
+}
 
 
 class File(Task):
@@ -99,7 +111,9 @@ def _read(path: Path) -> tuple[Dialogue, ...]:
             raise ConfigError(f"line {number} of {path}: {_said(error)}") from None
         except json.JSONDecodeError as error:
             raise ConfigError(f"line {number} of {path} is no JSON: {error.msg} at character {error.colno}") from None
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            raise ConfigError(f"line {number} of {path} is nested too deep") from None
+        except ValueError as error:
             raise ConfigError(f"line {number} of {path}: {error}") from None
         if dialogue.id in found:
             raise ConfigError(f"line {number} of {path}: another line has the id '{dialogue.id}', too")
@@ -113,10 +127,8 @@ def _said(error: ValidationError) -> str:
     """The first thing that is wrong, and where."""
     first = error.errors(include_url=False)[0]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
-    if first["type"] == "extra_forbidden":
-        return f"{place} is no field of this form"
     must = re.sub(r"^\w+ should ", "must ", first["msg"]).replace(" after validation", "")
-    return f"{place or 'the line'} {must}"
+    return f"{place or 'the line'} {_PLAIN.get(first['type'], must)}"
 
 
 # ---- from a line to a dialogue ---------------------------------------------------------------------
@@ -162,11 +174,14 @@ def _places(exchanges: list[list[_Message]]) -> dict[str, int]:
 
 
 def _say(exchange: list[_Message], place: int, evidence: set[str]) -> Say:
-    user, assistant = (
-        "\n".join(message.content for message in exchange if message.role == role) for role in ("user", "assistant")
-    )
-    gold = tuple(message.content for message in exchange if message.id in evidence)
-    return Say(user, assistant, _name(place) if gold else "", gold)
+    said = {"user": "", "assistant": ""}
+    gold: list[tuple[str, int, int]] = []
+    for message in exchange:
+        before = f"{said[message.role]}\n" if said[message.role] else ""
+        said[message.role] = before + message.content
+        if message.id in evidence:
+            gold.append((message.role, len(before), len(said[message.role])))
+    return Say(said["user"], said["assistant"], _name(place) if gold else "", tuple(gold))
 
 
 def _ask(asked: _Question, place_of: dict[str, int]) -> Ask:
