@@ -6,15 +6,13 @@ of the twelve tasks, drawn before anything was played, are in no table here: the
 
 import argparse
 import random
-import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from results import LICENCE, ROOT, TWELVE, Piece, play
+from results import LICENCE, ROOT, TWELVE, Piece, carry_out
 
-from edge_sir.errors import EdgeSirError, UserError
 from edge_sir.eval.play.controls import with_recall
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import markdown as md
@@ -184,10 +182,11 @@ differences are none.
 
 def make_page(folder: Path) -> Path:
     """Writes the page and packs the rows."""
-    loaded = {place.name: found for place, found in load_all(folder).items()}
+    loaded = load_all(folder)
     page = folder / "README.md"
-    page.write_text(f"{_HEAD}\n{table(loaded)}\n", encoding="utf-8")
-    for place in load_all(folder):
+    by_name = {place.name: found for place, found in loaded.items()}
+    page.write_text(f"{_HEAD}\n{table(by_name)}\n", encoding="utf-8")
+    for place in loaded:
         pack_rows(place)
     return page
 
@@ -201,33 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     parser.add_argument("--report", action="store_true", help="play nothing: make the table, and pack the rows")
     args = parser.parse_args(argv)
-    try:
-        chosen = _named(pieces(args.n), args.names)
-        if missing := [piece.name for piece in chosen if piece.data and not Path(piece.data).is_file()]:
-            print(f"choose: left out for want of {LICENCE}: {', '.join(missing)}", file=sys.stderr)
-            chosen = [piece for piece in chosen if piece.name not in missing]
-        if args.list:
-            print(*(shlex.join(piece.words(piece.data)) for piece in chosen), sep="\n")
-            return 0
-        complete = args.report or play(chosen, None, args.minutes, args.jobs)
-        print(make_page(ROOT / PLACE))
-        if not complete:
-            print("choose: the time is up; run it again to go on", file=sys.stderr)
-        return 0
-    except KeyboardInterrupt:
-        print("choose: stopped; run it again to go on", file=sys.stderr)
-        return 130
-    except EdgeSirError as error:
-        print(f"choose: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-
-
-def _named(every: Iterable[Piece], names: Sequence[str]) -> list[Piece]:
-    known = {piece.name: piece for piece in every}
-    for name in names:
-        if name not in known:
-            raise UserError(f"no piece '{name}'; there are {', '.join(known)}")
-    return [known[name] for name in names or known]
+    args.data = None  # these tasks make their own dialogues, and the licence is the system's
+    return carry_out("choose", pieces(args.n), args, lambda: [make_page(ROOT / PLACE)])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -327,35 +327,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--report", action="store_true", help="play nothing: make tables and plots of what is there, and pack its rows"
     )
-    args = parser.parse_args(argv)
+    return carry_out("results", PIECES, parser.parse_args(argv), lambda: make_pages(RESULTS))
+
+
+def carry_out(
+    program: str, pieces: Sequence[Piece], args: argparse.Namespace, make: Callable[[], Sequence[Path]]
+) -> int:
+    """Lists, plays or reports what was asked of these pieces, and says so under the program's name; the exit code.
+
+    make: writes the pages, and returns their paths.
+    """
     try:
-        chosen = _choose(args.names, args.data)
+        chosen = _choose(program, pieces, args.names, args.data)
         if args.list:
             for piece in chosen:
                 print(shlex.join(piece.words(piece.data if piece.of_the_system else "PATH")))
             return 0
         complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
-        print(*make_pages(RESULTS), sep="\n")
+        print(*make(), sep="\n")
         if not complete:
-            print("results: the time is up; run it again to go on", file=sys.stderr)
+            print(f"{program}: the time is up; run it again to go on", file=sys.stderr)
         return 0
     except KeyboardInterrupt:
-        print("results: stopped; run it again to go on", file=sys.stderr)
+        print(f"{program}: stopped; run it again to go on", file=sys.stderr)
         return 130
     except EdgeSirError as error:
-        print(f"results: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1
 
 
-def _choose(names: Sequence[str], data: Path | None) -> list[Piece]:
-    known: dict[str, Any] = {piece.name: piece for piece in PIECES}
+def _choose(program: str, pieces: Sequence[Piece], names: Sequence[str], data: Path | None) -> list[Piece]:
+    known = {piece.name: piece for piece in pieces}
     for name in names:
         if name not in known:
             raise UserError(f"no piece '{name}'; there are {', '.join(known)}")
     chosen = [known[name] for name in names or known]
     missing = [piece.name for piece in chosen if piece.data and not _is_there(piece, data)]
     if missing:
-        print(f"results: left out for want of their data (--data): {', '.join(missing)}", file=sys.stderr)
+        print(f"{program}: left out for want of their data (--data): {', '.join(missing)}", file=sys.stderr)
     return [piece for piece in chosen if piece.name not in missing]
 
 

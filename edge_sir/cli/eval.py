@@ -244,7 +244,6 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     width = max(len(name) for name, _ in found)
     for name, task in found:
-        data = f"--data {task.data_files}"
-        data = "" if not task.data_files else f" {data}" if task.needs_data else f" [{data}]"
-        print(f"{name:{width}}  {task.summary()}{data}")
+        data = f" --data {task.data_files}" if task.needs_data else f" [--data {task.data_files}]"
+        print(f"{name:{width}}  {task.summary()}{data if task.data_files else ''}")
     return 0

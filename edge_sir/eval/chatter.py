@@ -15,7 +15,7 @@ from edge_sir.eval._words import words
 from edge_sir.eval.task import Say
 from edge_sir.eval.texts import read
 
-__all__ = ["MARKERS", "TEMPLATES", "Language", "chatter", "chatter_until", "has_word", "length"]
+__all__ = ["MARKERS", "TEMPLATES", "Language", "chatter", "chatter_until", "endless", "has_word", "length"]
 
 Language = Literal["en", "de"]
 CountTokens = Callable[[str], int]
@@ -72,6 +72,12 @@ def chatter(r: random.Random, n: int, *, avoid: Sequence[str] = (), language: La
     """
     talk = _stream(r, avoid, language)
     return tuple(next(talk) for _ in range(n))
+
+
+def endless(r: random.Random, n: int, *, avoid: Sequence[str] = ()) -> Iterator[Say]:
+    """Talk that never runs out, `n` exchanges at a time as `chatter` gives them: then something may come again."""
+    while True:
+        yield from chatter(r, n, avoid=avoid)
 
 
 def chatter_until(

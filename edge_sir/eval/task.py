@@ -46,6 +46,7 @@ __all__ = [
     "Step",
     "Task",
     "counts_for",
+    "is_valued",
     "names",
     "task",
     "with_metrics",
@@ -208,13 +209,14 @@ def counts_for(metric: str, asked: str) -> bool:
     return metric == asked or metric.startswith(f"{asked}/")
 
 
+def is_valued(metric: str, metrics: Sequence[str]) -> bool:
+    """Whether a question with this `metric` counts for one of `metrics`; for none are asked, all do."""
+    return not metrics or any(counts_for(metric, asked) for asked in metrics)
+
+
 def with_metrics(found: Mapping[str, Task], metrics: Sequence[str]) -> dict[str, Task]:
     """Of tasks by name those that have all `metrics`; raises ConfigError if none has."""
-    chosen = {
-        name: task
-        for name, task in found.items()
-        if all(any(counts_for(metric, known) for known in task.metrics) for metric in metrics)
-    }
+    chosen = {name: task for name, task in found.items() if all(is_valued(metric, task.metrics) for metric in metrics)}
     if not chosen:
         known = dict.fromkeys(metric for task in found.values() for metric in task.metrics)
         wanted = " and ".join(f"'{metric}'" for metric in metrics)

@@ -13,9 +13,10 @@ from edge_sir.eval.play.arms import arms_of
 from edge_sir.eval.play.evaluate import Request, evaluate
 from edge_sir.eval.task import Ask, Dialogue, Say, Setup, counts_for, task
 from edge_sir.eval.tasks import decoy, unnamed
-from edge_sir.eval.tasks._errands import ERRANDS, NAMES, Errand
+from edge_sir.eval.tasks._errands import ERRANDS, NAMES
 from edge_sir.eval.tasks._fact import ASIDES, REPLIES
 from edge_sir.eval.tasks._overlap import overlap
+from edge_sir.eval.tasks._paper.topics import Topic
 from edge_sir.eval.tasks._updated import KEYS, Key
 from edge_sir.eval.tasks.far import DISTANCES, N_FACTS
 from edge_sir.eval.tasks.follow_up import PEOPLE
@@ -271,8 +272,8 @@ def test_errands_are_many_and_have_no_thing_in_common() -> None:
 
 
 @pytest.mark.parametrize("errand", ERRANDS, ids=[errand.kind for errand in ERRANDS])
-def test_the_question_for_an_errand_shares_no_word_with_it(errand: Errand) -> None:
-    everything = Say(f"I want you to {errand.text()}: {errand.things}", "OK")
+def test_the_question_for_an_errand_shares_no_word_with_it(errand: Topic) -> None:
+    everything = Say(f"I want you to {errand.verb} the {errand.kind.upper()}: {errand.things}", "OK")
     assert not overlap(errand.question, everything)
 
 

@@ -142,8 +142,8 @@ def _streams(arms: Sequence[Arm], dialogue: EncodedDialogue) -> list[list[Arm]]:
     """The arms that one stream serves: alike but for recall, in a dialogue whose questions leave no trace."""
     streams: dict[object, list[Arm]] = {}
     for arm in arms:
-        alike = arm_keys(arm.spec)[0], arm.budget, arm.keys.room
-        streams.setdefault(alike if dialogue.only_probes else arm, []).append(arm)
+        policy, keys = arm_keys(arm.spec)
+        streams.setdefault((policy, arm.budget, keys.room) if dialogue.only_probes else arm, []).append(arm)
     return list(streams.values())
 
 

@@ -112,18 +112,16 @@ def with_keys(policy: str, keys: ArmKeys) -> str:
 def _split(spec: str) -> tuple[str, dict[str, str]]:
     """An arm's policy alone, and the further keys as they are given."""
     name, _, rest = spec.partition(":")
-    pairs = [pair.strip() for pair in rest.split(",") if pair.strip()]
-    known = {f.name for f in fields(ArmKeys)}
-    own = [pair for pair in pairs if pair.partition("=")[0].strip() not in known]
-    given = dict(_pair(pair) for pair in pairs if pair not in own)
+    known, own, given = {f.name for f in fields(ArmKeys)}, [], {}
+    for pair in filter(None, (part.strip() for part in rest.split(","))):
+        key, _, value = (part.strip() for part in pair.partition("="))
+        if key in known:
+            given[key] = value
+        else:
+            own.append(pair)
     if not given:
         return spec, {}
     return f"{name}:{','.join(own)}" if own else name, given
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
-    return key.strip(), value.strip()
 
 
 def _keys(given: Mapping[str, str]) -> ArmKeys:

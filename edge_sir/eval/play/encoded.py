@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_sir.engine import TextCodec, Tokens
-from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Say, Step, counts_for
+from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Say, Step, is_valued
 from edge_sir.text.encoder import MessageEncoder, Part
 from edge_sir.text.template import ChatTemplate
 
@@ -74,10 +74,11 @@ class EncodedDialogue:
         if self.plain:
             return False
         asked = [step for step in self.source.steps if isinstance(step, Ask)]
-        return all(step.reply == "none" or (step.reply == "gold" and not self._is_valued(step)) for step in asked)
+        return all(step.reply == "none" or self._is_told(step) for step in asked)
 
-    def _is_valued(self, step: Ask) -> bool:
-        return not self.metrics or any(counts_for(step.metric, asked) for asked in self.metrics)
+    def _is_told(self, step: Ask) -> bool:
+        """Whether a question is not valued, and is read with its right reply instead."""
+        return step.reply == "gold" and not is_valued(step.metric, self.metrics)
 
     def opening(self) -> list[Part]:
         """What stands before the first step."""
@@ -114,7 +115,7 @@ class EncodedDialogue:
         parts = [*asked, *self.encoder.reply_opening(), ("assistant", self.codec.encode(stem, special=False))]
         encoded = tuple(self.codec.encode(option, special=False) for option in options)
         end = ("frame", self.encoder.assistant_close)
-        if step.reply == "gold" and not self._is_valued(step):
+        if self._is_told(step):
             return EncodedStep(Say(user, options[step.gold]), (*parts, ("assistant", encoded[step.gold]), end))
         return EncodedStep(step, tuple(parts), encoded, rank, end)
 

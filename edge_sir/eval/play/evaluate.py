@@ -18,7 +18,7 @@ from edge_sir.eval.play.arms import Arm, digest, play_dialogues
 from edge_sir.eval.play.contexts import MOST_OPTION, N_SCRATCH, Contexts
 from edge_sir.eval.records import Row
 from edge_sir.eval.store import Key, Store, drop_rows, key_of
-from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task, counts_for
+from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task, is_valued
 from edge_sir.session import Positions
 
 __all__ = ["Request", "Result", "drop_stale", "evaluate"]
@@ -101,7 +101,7 @@ def _dialogues(contexts: Contexts, task: Task, request: Request) -> list[Dialogu
     if task.needs_data:
         _check_options(contexts, dialogues)
     asked = [step for dialogue in dialogues for step in dialogue.steps if isinstance(step, Ask | Read)]
-    if request.metrics and not any(_is_valued(step, request.metrics) for step in asked):
+    if request.metrics and not any(is_valued(step.metric, request.metrics) for step in asked):
         remedy = "choose another --metric" if task.needs_data else "try longer ones (--tokens)"
         raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; {remedy}")
     return dialogues
@@ -141,13 +141,9 @@ def _without_probes(dialogue: Dialogue, metrics: tuple[str, ...]) -> Dialogue:
     """The dialogue without questions that are not valued and leave no trace."""
 
     def stays(step: Step) -> bool:
-        return not isinstance(step, Ask) or step.reply != "none" or _is_valued(step, metrics)
+        return not isinstance(step, Ask) or step.reply != "none" or is_valued(step.metric, metrics)
 
     return replace(dialogue, steps=tuple(filter(stays, dialogue.steps)))
-
-
-def _is_valued(step: Ask | Read, metrics: Sequence[str]) -> bool:
-    return not metrics or any(counts_for(step.metric, metric) for metric in metrics)
 
 
 def _timed(

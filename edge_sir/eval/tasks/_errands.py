@@ -1,28 +1,13 @@
 """Errands in the form of the paper's grocery, each with a question that shares no content word with it."""
 
-from dataclasses import dataclass
-
 from edge_sir.eval._words import words
+from edge_sir.eval.tasks._paper.topics import Topic
 
-__all__ = ["ERRANDS", "NAMES", "Errand"]
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """Something to do with a thing of a kind. question: asks for it in words of its own."""
-
-    verb: str
-    kind: str
-    things: tuple[str, ...]
-    question: str
-
-    def text(self, name: str = "") -> str:
-        """What is to be done, for somebody or not."""
-        return f"{self.verb} the {self.kind.upper()}{f' for {name}' if name else ''}"
+__all__ = ["ERRANDS", "NAMES"]
 
 
-def _errand(verb: str, kind: str, things: str, question: str) -> Errand:
-    return Errand(verb, kind, words(things), question)
+def _errand(verb: str, kind: str, things: str, question: str) -> Topic:
+    return Topic(verb, kind, words(things), question)
 
 
 ERRANDS = (

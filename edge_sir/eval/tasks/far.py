@@ -9,9 +9,11 @@ and the person whom it is for ("overlap-1"), and the same errand may be for othe
 import random
 from collections.abc import Iterator, Sequence
 
-from edge_sir.eval.chatter import chatter, length
+from edge_sir.eval.chatter import endless, length
 from edge_sir.eval.task import Ask, Dialogue, Say, Setup, Task
-from edge_sir.eval.tasks._errands import ERRANDS, NAMES, Errand
+from edge_sir.eval.tasks._distances import reached, talk_of
+from edge_sir.eval.tasks._errands import ERRANDS, NAMES
+from edge_sir.eval.tasks._paper.topics import fact
 
 __all__ = ["DISTANCES", "N_FACTS", "Far"]
 
@@ -43,29 +45,13 @@ class Far(Task):
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         r = setup.rng(index)
-        distances = sorted(_distances(setup).items(), key=lambda item: item[1])
+        distances = sorted(reached(DISTANCES, setup).items(), key=lambda item: item[1])
         n_facts = N_FACTS if setup.n_tokens >= DISTANCES["recall_1k"] else max(2 * (setup.n_tokens // (2 * _TOKENS)), 2)
         facts = _facts(r, [metric for metric, _ in distances], n_facts)
         placed = [pair for (_, n), group in zip(distances, facts, strict=True) for pair in _placed(setup, n, group)]
         asks = [ask for group in facts for _, ask in group]
-        talk = _endless(r, avoid=sorted({option for ask in asks for option in ask.options}))
-        backwards: list[Say] = []
-        distance = 0
-        for place, say in placed:
-            while distance < place:
-                backwards.append(next(talk))
-                distance += length(backwards[-1], setup.count_tokens)
-            backwards.append(say)
-            distance += length(say, setup.count_tokens)
-        lead = [next(talk) for _ in range(3 if setup.lead is None else setup.lead)]
-        r.shuffle(asks)
-        return Dialogue(f"{setup.seed}-{index}", (*lead, *reversed(backwards), *asks))
-
-
-def _distances(setup: Setup) -> dict[str, int]:
-    """Metrics and distances, as far as `n_tokens` lets them reach."""
-    reached = {metric: n for metric, n in DISTANCES.items() if n <= setup.n_tokens}
-    return reached or {"recall_1k": setup.n_tokens}
+        talk = endless(r, 100, avoid=sorted({option for ask in asks for option in ask.options}))
+        return talk_of(setup, index, r, placed, talk, asks)
 
 
 def _facts(r: random.Random, metrics: Sequence[str], n_facts: int) -> list[list[_Told]]:
@@ -75,22 +61,11 @@ def _facts(r: random.Random, metrics: Sequence[str], n_facts: int) -> list[list[
     names = iter(r.sample(NAMES, len(NAMES)))
     found: list[list[_Told]] = []
     for metric in metrics:
-        group = [_fact(r, next(unnamed), f"{metric}/{_PARTS[0]}") for _ in range(n_facts // 2)]
-        group += [_fact(r, r.choice(shared), f"{metric}/{_PARTS[1]}", next(names)) for _ in range(n_facts // 2)]
+        group = [fact(r, next(unnamed), f"{metric}/{_PARTS[0]}") for _ in range(n_facts // 2)]
+        group += [fact(r, r.choice(shared), f"{metric}/{_PARTS[1]}", next(names)) for _ in range(n_facts // 2)]
         r.shuffle(group)
         found.append(group)
     return found
-
-
-def _fact(r: random.Random, errand: Errand, metric: str, name: str = "") -> _Told:
-    """The exchange that tells it, and a probe for it with four options in drawn order."""
-    options = tuple(r.sample(errand.things, 4))
-    gold = r.randrange(4)
-    fact = f"{errand.kind} for {name}" if name else errand.kind
-    said = Say(f"I want you to {errand.text(name)}: [{options[gold]}].", "OK", fact=fact, gold=(options[gold],))
-    user = f"Which {errand.kind.upper()} did I want you to {errand.verb} for {name}?" if name else errand.question
-    stem = f"You want me to {errand.text(name)}: ["
-    return said, Ask(user, stem, options, gold, close="]", metric=metric, fact=fact)
 
 
 def _placed(setup: Setup, distance: int, group: Sequence[_Told]) -> Iterator[tuple[float, Say]]:
@@ -98,9 +73,3 @@ def _placed(setup: Setup, distance: int, group: Sequence[_Told]) -> Iterator[tup
     span = max(_AROUND * distance, sum(length(say, setup.count_tokens) for say, _ in group))
     for i, (say, _) in enumerate(group):
         yield distance + (i / max(len(group) - 1, 1) - 0.5) * span, say
-
-
-def _endless(r: random.Random, avoid: Sequence[str]) -> Iterator[Say]:
-    """Talk that never runs out: after a while something may come again."""
-    while True:
-        yield from chatter(r, 100, avoid=avoid)

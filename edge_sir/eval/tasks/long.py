@@ -4,11 +4,9 @@ Three facts stand around each distance (at 0.9, 1 and 1.1 of it), all about diff
 one probe for each. So one long dialogue gives fifteen answers, and every distance is asked under the same load.
 """
 
-import random
-from collections.abc import Iterator, Sequence
-
-from edge_sir.eval.chatter import chatter, length
-from edge_sir.eval.task import Dialogue, Say, Setup, Task
+from edge_sir.eval.chatter import endless
+from edge_sir.eval.task import Dialogue, Setup, Task
+from edge_sir.eval.tasks._distances import reached, talk_of
 from edge_sir.eval.tasks._paper.topics import TOPICS, fact
 
 __all__ = ["Long"]
@@ -33,31 +31,9 @@ class Long(Task):
 
     def dialogue(self, setup: Setup, index: int) -> Dialogue:
         r = setup.rng(index)
-        places = [(metric, share * n) for metric, n in _distances(setup).items() for share in _AROUND]
+        places = [(metric, share * n) for metric, n in reached(DISTANCES, setup).items() for share in _AROUND]
         topics = r.sample(TOPICS, len(places))
         told = [(place, *fact(r, topic, metric)) for (metric, place), topic in zip(places, topics, strict=True)]
         asks = [ask for _, _, ask in told]
-        talk = _endless(r, avoid=[option for ask in asks for option in ask.options])
-        backwards: list[Say] = []
-        distance = 0
-        for place, say, _ in told:
-            while distance < place:
-                backwards.append(next(talk))
-                distance += length(backwards[-1], setup.count_tokens)
-            backwards.append(say)
-            distance += length(say, setup.count_tokens)
-        lead = [next(talk) for _ in range(3 if setup.lead is None else setup.lead)]
-        r.shuffle(asks)
-        return Dialogue(f"{setup.seed}-{index}", (*lead, *reversed(backwards), *asks))
-
-
-def _distances(setup: Setup) -> dict[str, int]:
-    """Metrics and distances, as far as `n_tokens` lets them reach."""
-    reached = {metric: n for metric, n in DISTANCES.items() if n <= setup.n_tokens}
-    return reached or {"recall_1k": setup.n_tokens}
-
-
-def _endless(r: random.Random, avoid: Sequence[str]) -> Iterator[Say]:
-    """Talk that never runs out: after a while something may come again."""
-    while True:
-        yield from chatter(r, 50, avoid=avoid)
+        talk = endless(r, 50, avoid=[option for ask in asks for option in ask.options])
+        return talk_of(setup, index, r, [(place, say) for place, say, _ in told], talk, asks)

@@ -10,11 +10,15 @@ __all__ = ["TOPICS", "Topic", "fact"]
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Something to do with a thing of a kind; things from common to odd."""
+    """Something to do with a thing of a kind; things from common to odd.
+
+    question: asks for it in words of its own; without, the question names it.
+    """
 
     verb: str
     kind: str
     things: tuple[str, ...]
+    question: str = ""
 
 
 def _topic(verb: str, kind: str, things: str) -> Topic:
@@ -42,11 +46,17 @@ TOPICS = (
 )
 
 
-def fact(r: random.Random, topic: Topic, metric: str = "recall") -> tuple[Say, Ask]:
-    """The exchange that tells it, and a probe for it with four options in drawn order."""
+def fact(r: random.Random, topic: Topic, metric: str = "recall", name: str = "") -> tuple[Say, Ask]:
+    """The exchange that tells it, and a probe for it with four options in drawn order.
+
+    name: somebody whom it is for, whom the question then names, too.
+    """
     options = tuple(r.sample(topic.things, 4))
     gold = r.randrange(4)
-    errand = f"{topic.verb} the {topic.kind.upper()}"
-    said = Say(f"I want you to {errand}: [{options[gold]}].", "OK", fact=topic.kind, gold=(options[gold],))
-    user = f"Which {topic.kind.upper()} did I want you to {topic.verb}?"
-    return said, Ask(user, f"You want me to {errand}: [", options, gold, close="]", metric=metric, fact=topic.kind)
+    whom = f" for {name}" if name else ""
+    errand = f"{topic.verb} the {topic.kind.upper()}{whom}"
+    told = topic.kind + whom
+    said = Say(f"I want you to {errand}: [{options[gold]}].", "OK", fact=told, gold=(options[gold],))
+    named = f"Which {topic.kind.upper()} did I want you to {topic.verb}{whom}?"
+    user = named if name else topic.question or named
+    return said, Ask(user, f"You want me to {errand}: [", options, gold, close="]", metric=metric, fact=told)
