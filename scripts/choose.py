@@ -8,21 +8,23 @@ import argparse
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from results import LICENCE, ROOT, TWELVE, Piece, carry_out
+from grouped import Column, answered, margin, perplexity_over_streaming, perplexity_ratio, questions, right_and_gap
+from pieces import LICENCE, QWEN_05B, ROOT, Piece, add_arguments, carry_out
+from results_page import TWELVE
 
 from edge_sir.eval.play.controls import with_recall
-from edge_sir.eval.records import Row
 from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL
+from edge_sir.eval.report.drawing import figure
 from edge_sir.eval.report.folder import Loaded, load_all
-from edge_sir.eval.report.stats import Estimate, estimate_mean
+from edge_sir.eval.report.stats import Estimate, wilson
 from edge_sir.eval.store import pack_rows
-from edge_sir.eval.task import counts_for
 
 PLACE = "docs/results/choosing"
+PLOT = "trade-off.png"
 MODEL = "qwen2.5-coder-0.5b-instruct"
 BUDGET = 300  # a quarter of most dialogues
 
@@ -35,6 +37,11 @@ UNNAMED = ("preference", "unnamed")
 OTHERS = ("decoy", "asked-early", "follow-up", "updates", "single-item-german")
 TEXTS = {"perplexity": "own text", "perplexity-licence": "a licence"}
 """Plain text, and what it is called. Of the licence these are the first 3,000 tokens; results are about the rest."""
+
+SECOND_LICENCE = "/usr/share/common-licenses/GFDL-1.3"
+AGAIN = "windows-"
+"""How the folders of the second stage begin."""
+NAMED_AGAIN = ("names", "numbers", "correction", "decoy")
 
 WINDOWS = (*(f"sir:recent={share}," for share in ("0.0625", "0.125", "0.25", "0.5")), "streaming:")
 WAYS = (
@@ -64,11 +71,26 @@ def pieces(n: int) -> list[Piece]:
     """What is played; n: dialogues of each task."""
     plain = [spec for spec in specs() if "recall=off" in spec]
     return [
+        *_windows_again(n),
         *(_piece(name, n, specs(), BUDGET) for name in (*UNNAMED, *NAMED, *OTHERS)),
         _piece("perplexity", n, ["streaming", *plain], 256, 512),
         replace(_piece("perplexity", 3, ["streaming", *plain], 256, 512), name="perplexity-licence", data=LICENCE),
         _piece("dailydialog", n, [KEEP_ALL, *plain], 256),
     ]
+
+
+def windows() -> list[str]:
+    """What the window is chosen from, without recall and with it, beside everything in the cache."""
+    return [KEEP_ALL, *(f"{window}recall={how}" for window in WINDOWS for how in ("off", "cells"))]
+
+
+def _windows_again(n: int) -> list[Piece]:
+    """The windows alone on more dialogues, most where they differ, and on a second text that people wrote."""
+    asked = [_piece(name, 3 * n, windows(), BUDGET) for name in UNNAMED]
+    asked += [_piece(name, n, windows(), BUDGET) for name in NAMED_AGAIN]
+    plain = ["streaming", *(spec for spec in windows() if "recall=off" in spec)]
+    asked.append(replace(_piece("perplexity", n, plain, 256, 512), data=SECOND_LICENCE))
+    return [replace(piece, name=f"{AGAIN}{piece.name}", model=QWEN_05B) for piece in asked]
 
 
 def _piece(task: str, n: int, policies: Sequence[str], *budgets: int) -> Piece:
@@ -78,82 +100,72 @@ def _piece(task: str, n: int, policies: Sequence[str], *budgets: int) -> Piece:
 # ---- the table -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """title: of the column; tasks: those whose questions it counts; metric: of these questions."""
-
-    title: str
-    tasks: Sequence[str]
-    metric: str = ""
-
-
 _COLUMNS = (
-    _Column("named", NAMED),
-    _Column("not named", UNNAMED),
-    _Column("decoy, overlap 0", ("decoy",), "recall/overlap-0"),
-    _Column("others", ("asked-early", "follow-up", "updates")),
-    _Column("German", ("single-item-german",)),
+    Column("named", NAMED),
+    Column("not named", UNNAMED),
+    Column("decoy, overlap 0", ("decoy",), "recall/overlap-0"),
+    Column("others", ("asked-early", "follow-up", "updates")),
+    Column("German", ("single-item-german",)),
 )
+_WINDOWS_COLUMNS = (Column("not named", UNNAMED), Column("named", NAMED_AGAIN))
 
 
 def table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each candidate: right answers and gold log-probability less keep-all's, by group; perplexity."""
-    found = {column.title: _questions(loaded, column) for column in _COLUMNS}
-    there = [spec for spec in _as_kept() if any(spec in arms for arms in found.values())]
+    found = {column.title: questions(loaded, column) for column in _COLUMNS}
     columns: dict[str, Callable[[str], str]] = {"policy": md.policy}
     for title, arms in found.items():
-        columns[title] = _shown(arms)
+        columns[title] = right_and_gap(arms)
     for name, text in TEXTS.items():
         for budget in (256, 512):
-            columns[f"{text}, {budget}"] = _perplexity(loaded, name, budget)
+            columns[f"{text}, {budget}"] = perplexity_over_streaming(loaded, name, budget)
     columns["dailydialog"] = _accuracy(loaded)
-    return md.grid(there, columns)
+    return md.grid(answered(_as_kept(specs()), found.values()), columns)
 
 
-def _as_kept() -> list[str]:
+def windows_table(loaded: Mapping[str, Loaded]) -> str:
+    """The same for the windows alone, on more dialogues."""
+    found = {
+        column.title: questions(loaded, replace(column, folders=[f"{AGAIN}{name}" for name in column.folders]))
+        for column in _WINDOWS_COLUMNS
+    }
+    columns: dict[str, Callable[[str], str]] = {"policy": md.policy}
+    for title, arms in found.items():
+        columns[title] = right_and_gap(arms)
+        columns[f"{title}: margin"] = margin(arms)
+    for budget in (256, 512):
+        columns[f"a second licence, {budget}"] = perplexity_over_streaming(loaded, f"{AGAIN}perplexity", budget)
+    return md.grid(answered(_as_kept(windows()), found.values()), columns)
+
+
+def draw_trade_off(loaded: Mapping[str, Loaded], path: Path) -> Path | None:
+    """Right answers where the question does not name the fact, against what a text costs, a point for each window."""
+    arms = questions(loaded, Column("not named", [f"{AGAIN}{name}" for name in UNNAMED]))
+    points = []
+    for window, share in zip(WINDOWS, ("1/16", "1/8", "1/4", "1/2", "all"), strict=True):
+        (spec,) = _as_kept([f"{window}recall=off"])
+        x = perplexity_ratio(loaded, f"{AGAIN}perplexity", spec, 256)
+        right = [row.correct for row in arms.get(spec, {}).values()]
+        if x is not None and right:
+            points.append((share, x, Estimate(sum(right) / len(right), wilson(sum(right), len(right)))))
+    if not points:
+        return None
+    note = f"Qwen2.5-Coder-0.5B, seed 1, {len(right)} questions at {BUDGET} cells; the text at 256; bars: 95 %"
+    with figure(path, 1, title="What a larger window costs and gains", note=note, size=(5.2, 3.4)) as (_, (axes,)):
+        for share, x, y in points:
+            spread = [[max(0.0, e.value - e.ci[0]), e.ci[1] - e.value] if e.ci else [0, 0] for e in (x, y)]
+            bars = [[[low], [high]] for low, high in spread]
+            axes.errorbar(x.value, y.value, xerr=bars[0], yerr=bars[1], fmt="o", color="#0072B2", elinewidth=0.8)
+            axes.annotate(share, (x.value, y.value), xytext=(6, 6), textcoords="offset points")
+        axes.set_xlabel("perplexity of a text over the newest cells alone")
+        axes.set_ylabel("right, of facts not named")
+        axes.set_ylim(0, 1)
+    return path
+
+
+def _as_kept(candidates: Sequence[str]) -> list[str]:
     """The candidates as rows name them."""
-    return [with_recall(spec, "auto") for spec in specs()]
-
-
-_Arms = Mapping[str, Mapping[tuple[str, str, int], Row]]
-"""By spec the answers, by task, dialogue and index."""
-
-
-def _questions(loaded: Mapping[str, Loaded], column: _Column) -> _Arms:
-    arms: dict[str, dict[tuple[str, str, int], Row]] = {}
-    for name in column.tasks:
-        for row in loaded[name].rows if name in loaded else ():
-            if row.gold >= 0 and counts_for(row.metric, column.metric or row.metric):
-                arms.setdefault(row.policy, {})[name, row.dialogue, row.index] = row
-    return arms
-
-
-def _shown(arms: _Arms) -> Callable[[str], str]:
-    def cell(spec: str) -> str:
-        if spec not in arms:
-            return md.NONE
-        rows = arms[spec]
-        right = f"{sum(row.correct for row in rows.values())}/{len(rows)}"
-        gap = _gap(rows, arms.get(KEEP_ALL, {}))
-        return right if gap is None or spec == KEEP_ALL else f"{right}, {md.spread(gap, md.signed)}"
-
-    return cell
-
-
-def _gap(rows: Mapping[tuple[str, str, int], Row], reference: Mapping[tuple[str, str, int], Row]) -> Estimate | None:
-    both = [(key, row.gold_logprob - reference[key].gold_logprob) for key, row in rows.items() if key in reference]
-    return estimate_mean([gap for _, gap in both], [key[:2] for key, _ in both]) if both else None
-
-
-def _perplexity(loaded: Mapping[str, Loaded], name: str, budget: int) -> Callable[[str], str]:
-    """Over `streaming`'s, on the same pieces of text."""
-    runs = loaded[name].by_metric(name) if name in loaded else []
-
-    def cell(spec: str) -> str:
-        versus = runs[0].compare(spec, "streaming", budget) if runs else None
-        return md.NONE if versus is None else md.spread(versus.perplexity_ratio, "{:.3f}".format)
-
-    return cell
+    return [with_recall(spec, "auto") for spec in candidates]
 
 
 def _accuracy(loaded: Mapping[str, Loaded]) -> Callable[[str], str]:
@@ -168,24 +180,39 @@ def _accuracy(loaded: Mapping[str, Loaded]) -> Callable[[str], str]:
 
 _HEAD = f"""# What the shares were chosen on
 
-Made by `scripts/choose`, which plays what is missing of it; Qwen2.5-Coder-0.5B-Instruct (Q4_K_M), seed 1, {BUDGET}
+Made by `scripts/choose`, which plays what is missing of it; Qwen2.5-Coder-0.5B-Instruct, seed 1, {BUDGET}
 cells for dialogues of about 1,200 tokens (`updates`: 2,000). Of the twelve tasks {", ".join(HELD_OUT)} were drawn
-before anything was played, and are not looked at here.
+before anything was played, and are not looked at here. [Results](../README.md#how-the-cells-are-shared-out) say what
+follows from it.
 
 A cell says how many questions were answered right, and the gold log-probability less keep-all's in nats, its 95 %
-interval drawn by dialogues. *named*: {", ".join(NAMED)}. *not named*: {", ".join(UNNAMED)}. *others*: asked-early,
-follow-up, updates. *own text*, *a licence*: perplexity over `streaming`'s on the same text, by budget. Recall is
-tried for each question alone, on a copy of the same stream. Not corrected for the number of candidates: small
-differences are none.
-"""
+interval drawn by dialogues. *margin*: how much likelier the right option is than the best wrong one, nats. *not
+named*: {", ".join(UNNAMED)}. Perplexity is over `streaming`'s on the same text, by budget. Recall is tried for
+each question alone, on a copy of the same stream. Not corrected for the number of candidates: small differences are
+none."""
+
+_FIRST = f"""## Every candidate, on few dialogues
+
+The model's file as it is (Q4_K_M). *named*: {", ".join(NAMED)}. *others*: asked-early,
+follow-up, updates. *a licence*: the first 3,000 tokens of the GPL 3."""
+
+_SECOND = f"""## The windows, on more dialogues
+
+The weights spelled out as bfloat16. *named*: {", ".join(NAMED_AGAIN)}. *a second licence*: the
+first tokens of the GFDL 1.3.
+
+![What a larger window costs and gains]({PLOT})"""
 
 
 def make_page(folder: Path) -> Path:
-    """Writes the page and packs the rows."""
+    """Writes the page and its plot, and packs the rows."""
     loaded = load_all(folder)
     page = folder / "README.md"
     by_name = {place.name: found for place, found in loaded.items()}
-    page.write_text(f"{_HEAD}\n{table(by_name)}\n", encoding="utf-8")
+    draw_trade_off(by_name, folder / PLOT)
+    page.write_text(
+        f"{_HEAD}\n\n{_SECOND}\n\n{windows_table(by_name)}\n\n{_FIRST}\n\n{table(by_name)}\n", encoding="utf-8"
+    )
     for place in loaded:
         pack_rows(place)
     return page
@@ -193,12 +220,8 @@ def make_page(folder: Path) -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="PIECE", help="tasks to play (default: all)")
+    add_arguments(parser)
     parser.add_argument("--n", type=int, default=4, help="dialogues of each task (default: 4)")
-    parser.add_argument("--minutes", type=float, default=60, help="start nothing new after so long (default: 60)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
-    parser.add_argument("--list", action="store_true", help="print the commands and stop")
-    parser.add_argument("--report", action="store_true", help="play nothing: make the table, and pack the rows")
     args = parser.parse_args(argv)
     args.data = None  # these tasks make their own dialogues, and the licence is the system's
     return carry_out("choose", pieces(args.n), args, lambda: [make_page(ROOT / PLACE)])

@@ -52,4 +52,4 @@ def test_the_table_counts_right_answers_and_compares_with_everything_in_the_cach
 
 def test_a_piece_that_there_is_not_is_named(choose: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert choose.main(["appointments"]) == 2
-    assert capsys.readouterr().err.startswith("choose: no piece 'appointments'; there are preference, ")
+    assert capsys.readouterr().err.startswith("choose: no piece 'appointments'; there are windows-preference, ")

@@ -37,7 +37,7 @@ def test_policies_that_keep_everything_run_once_and_others_at_every_budget() -> 
     assert arms == [Arm("keep-all", 0), Arm("sir", 128), Arm("sir", 256), Arm("few-shot:rounds=2", 0)]
 
 
-@pytest.mark.parametrize("spec", ["few-shot:rounds=0", "few-shot:turns=1", "keep-gold:x=1", "sri"])
+@pytest.mark.parametrize("spec", ["few-shot:rounds=0", "few-shot:turns=1", "few-shot:tokens=x", "keep-gold:x=1", "sri"])
 def test_a_bad_arm_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError):
         arms_of([spec], [64])
@@ -218,6 +218,17 @@ def test_few_shot_is_a_fresh_prompt_of_the_last_rounds() -> None:
     assert [row.index for row in few] == [0, 1]
     np.testing.assert_allclose(few[1].logprobs, alone[0].logprobs, rtol=1e-5)
     assert few[1].tokens > few[0].tokens and few[1].last
+
+
+def test_plain_retrieval_is_a_fresh_prompt_of_what_matches_and_of_the_newest() -> None:
+    told = dialogue(*chat(4), FACT, *chat(12, "news"), QUESTION)
+    encoded = EncodedDialogue(told, toy_contexts().model.codec, toy_contexts().model.template, "rank")
+    fact, question, newest = (encoded.step(i, first=False).n_tokens for i in (4, -1 + len(encoded), len(encoded) - 2))
+    (found,) = play(toy_contexts(), told, [f"few-shot:tokens={fact + 2 * newest + question + newest // 2}"])
+    alone = play(toy_contexts(), dialogue(FACT, *told.steps[-3:-1], QUESTION), ["keep-all"])[0]
+    np.testing.assert_allclose(found.logprobs, alone.logprobs, rtol=1e-5)
+    assert found.resident == alone.resident and found.archive_bytes > 0
+    assert found.last and found.budget == 0
 
 
 # ---- going on after a kill ---------------------------------------------------------------------

@@ -1,24 +1,23 @@
-"""The pieces of scripts/results, and what a mean of its page counts. Nothing is played."""
+"""The pieces of scripts/results, how they are played, and the pages made of rows that no model made."""
 
 import argparse
-import json
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from making import arm, keep
+from making import arm, keep, read, row
 
 from edge_sir.cli import eval as cli_eval
 from edge_sir.errors import UserError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.play.arms import arms_of
-from edge_sir.eval.report.folder import report_folder
-from edge_sir.eval.store import pack_rows
+from edge_sir.eval.play.controls import with_recall
+from edge_sir.eval.records import Row
 
 
 @pytest.fixture
@@ -26,100 +25,165 @@ def results(import_script: Callable[[str], ModuleType]) -> ModuleType:
     return import_script("results")
 
 
-def test_what_was_chosen_on_and_what_is_held_out_share_no_mean(results: ModuleType) -> None:
-    groups: dict[str, list[str]] = {}
-    for piece in results.PIECES:
-        groups.setdefault(piece.group, []).append(piece.name)
-    assert groups["main table"] == ["grocery-lead0", "grocery-lead10"]
-    assert len(groups["twelve tasks"]) == 12
-    assert all(name.startswith("task-") for name in groups["twelve tasks"])
-    assert all(name.startswith("choice-") for name in groups["choosing"])
-    assert {"task-single-item-german", "grocery-both"} <= set(groups[""])
+@pytest.fixture
+def page(import_script: Callable[[str], ModuleType]) -> ModuleType:
+    return import_script("results_page")
 
 
-def test_a_piece_that_was_played_before_gets_its_group(results: ModuleType, tmp_path: Path) -> None:
-    old = {"task": "names", "seed": 2}
-    for name in ("task-names", "rps"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text(json.dumps(old))
-    results.note_groups(tmp_path)
-    assert json.loads((tmp_path / "task-names" / "run.json").read_text()) == old | {"group": "twelve tasks"}
-    assert (tmp_path / "rps" / "run.json").read_text() == json.dumps(old)  # no group, nothing to write
+def cells(page: str, start: str) -> list[list[str]]:
+    """The cells of the table lines that start so."""
+    found = [line for line in page.splitlines() if line.startswith(f"| {start}")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in found]
 
 
 # ---- playing -----------------------------------------------------------------------------------------
 
 
-def test_every_piece_is_a_command_that_edge_sir_takes(results: ModuleType) -> None:
+def test_every_piece_is_a_command_and_its_rows_are_called_as_the_page_calls_them(
+    results: ModuleType, page: ModuleType
+) -> None:
     parser = argparse.ArgumentParser()
     cli_eval.add_parser(parser.add_subparsers())
+    known = {*page.ABLATION, *page.WIDER, "sirllm", "sir:decay=0.9"}
     for piece in results.PIECES:
-        program, *words = piece.words("PATH")
-        args = parser.parse_args(words)
-        assert program == "edge-sir" and args.task in tasks.names() and args.out.name == piece.name
+        args = parser.parse_args(piece.words("PATH")[1:])
+        assert args.task in tasks.names() and args.out.name == piece.name and args.recall == ["auto"]
         assert set(args.metric or ()) <= set(tasks.task(args.task).metrics)
-        assert arms_of(args.policy, args.budget) and (args.data is None) == (not piece.data)
+        kept = [with_recall(spec, "auto") for spec in args.policy]
+        assert arms_of(kept, args.budget) and (args.data is None) == (not piece.data)
+        assert {spec for spec in kept if not spec.startswith("few-shot")} <= known
+    assert len({piece.out for piece in results.PIECES}) == len(results.PIECES)
+
+
+def test_no_result_is_about_a_dialogue_that_the_default_was_chosen_on(
+    results: ModuleType, import_script: Callable[[str], ModuleType]
+) -> None:
+    chosen_on = {piece.asks.split(" --seed ")[1] for piece in import_script("choose").pieces(4)}
+    assert chosen_on == {"1"}
+    for piece in results.PIECES:
+        own = not piece.data
+        assert own == ("--seed 2" in piece.asks), piece.out
+    (licence,) = (piece for piece in results.PIECES if piece.out == "docs/results/perplexity-licence")
+    assert "--offset 3" in licence.asks  # scripts/choose reads the first 3,000 tokens
+
+
+def test_other_models_play_what_is_aimed_at(results: ModuleType, page: ModuleType) -> None:
+    for place in page.OTHER_MODELS:
+        names = {piece.name for piece in results.PIECES if piece.place == f"docs/results/{place}"}
+        assert names == {piece.name for piece in results.AIMED}
+    (far,) = (piece for piece in results.PIECES if piece.out == "docs/results/far")
+    assert far.budgets == (512,)
 
 
 def test_a_piece_that_runs_out_of_time_is_left_and_one_that_fails_is_named(
-    results: ModuleType, monkeypatch: pytest.MonkeyPatch
+    results: ModuleType, import_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pieces = import_script("pieces")
     code, started = 0, []
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
         started.append(command)
         return subprocess.CompletedProcess(command, code)
 
-    monkeypatch.setattr(results.subprocess, "run", run)
-    (piece,) = (piece for piece in results.PIECES if piece.name == "long")
-    assert results._play(piece, None, time.monotonic() + 60)
-    assert started[0][1:5] == ["-m", "edge_sir", "eval", "long"] and "--prune" in started[0]
-    assert not results._play(piece, None, time.monotonic() - 1)
+    monkeypatch.setattr(pieces.subprocess, "run", run)
+    (piece,) = (piece for piece in results.PIECES if piece.out == "docs/results/far")
+    assert pieces._play(piece, None, time.monotonic() + 60)
+    assert started[0][1:5] == ["-m", "edge_sir", "eval", "far"] and "--prune" in started[0]
+    assert not pieces._play(piece, None, time.monotonic() - 1)
     code = -9
-    with pytest.raises(UserError, match="long ended with -9"):
-        results._play(piece, None, time.monotonic() + 60)
+    with pytest.raises(UserError, match="docs/results/far ended with -9"):
+        pieces._play(piece, None, time.monotonic() + 60)
 
 
-# ---- the page ------------------------------------------------------------------------------------------
+def test_a_piece_of_another_model_is_named_with_its_folder(
+    results: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert results.main(["smollm2-135m-recall/unnamed", "--list"]) == 0
+    (command,) = capsys.readouterr().out.splitlines()
+    assert command.endswith("--out docs/results/smollm2-135m-recall/unnamed")
+    assert results.main(["smollm2-135m-recall"]) == 2
+    assert "no piece 'smollm2-135m-recall'" in capsys.readouterr().err
 
 
-def test_the_page_has_its_plots_alone_and_its_rows_are_packed(results: ModuleType, tmp_path: Path) -> None:
-    rows = [
+# ---- the pages ---------------------------------------------------------------------------------------
+
+
+def played(budget: int, values: dict[str, Sequence[float]], **other: object) -> list[Row]:
+    """One question in each dialogue, right where its gold log-probability is above -5."""
+    return [
         replace(r, last=True)
-        for budget in (256, 512)
-        for r in [*arm("keep-all", 0, [1] * 8, [-1.0] * 8), *arm("sir", budget, [1] * 8, [-1.0] * 8)]
+        for name, gold in values.items()
+        for r in arm(name, 0 if name == "keep-all" else budget, [g > -5 for g in gold], gold, **other)
     ]
-    for name in ("grocery-lead10", "single-item"):
-        keep(tmp_path / name, "grocery", rows)
-        (tmp_path / name / "recall-by-budget.png").write_bytes(b"of an earlier report")
-    (tmp_path / "decay.png").write_bytes(b"of rows that are no more")
-    report, standing = results.make_pages(tmp_path)
-    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")} == {
-        "grocery-lead10/gold-residency.png",
-        "grocery-lead10/recall-by-budget.png",
-    }
-    assert "recall-by-budget.png" in (tmp_path / "grocery-lead10" / "report.md").read_text()
-    assert ".png" not in (tmp_path / "single-item" / "report.md").read_text() + report.read_text()
+
+
+def test_the_aims_are_judged_by_the_rows(results: ModuleType, page: ModuleType, tmp_path: Path) -> None:
+    paper = {"keep-all": [-1.0] * 8, page.OURS: [-1.2, -1.3] * 4}
+    keep(tmp_path / "grocery-lead10", "grocery", played(256, paper))
+    facts = {"keep-all": [-1.0] * 10, page.WORDS: [-2.0] * 8 + [-9.0] * 2, page.OURS: [-2.0] * 5 + [-9.0] * 5}
+    keep(tmp_path / "unnamed", "unnamed", played(300, facts | {"streaming": [-9.0] * 10}))
+    keep(tmp_path / "task-names", "names", played(300, {"keep-all": [-1.0] * 8, page.OURS: [-1.0] * 6 + [-9.0] * 2}))
+    asked = [
+        row(page.OURS, 512, "2-0", index=i, right=i < 8, metric="recall_10k/overlap-1", last=i == 9) for i in range(10)
+    ]
+    keep(tmp_path / "far", "far", asked)
+    text = [read(spec, 256, i, x, last=i == 23) for spec, x in (("streaming", -3.0), ("sir", -3.1)) for i in range(24)]
+    keep(tmp_path / "perplexity", "perplexity", text)
+    text = page.make_pages(tmp_path)[1].read_text(encoding="utf-8")
+    verdicts = {line[0]: (line[2], line[4]) for line in cells(text, "")}
+    assert verdicts["grocery, lead 10, 256 cells: accuracy − keep-all's"] == (
+        "0.00 [0.00, 0.00]",
+        "reached, not settled",
+    )
+    assert verdicts["the same: gold log-probability − keep-all's"][1] == "reached"
+    assert verdicts["facts not named: right − words' without recall"][0].startswith("-0.30 ")
+    assert verdicts["facts not named: right − the window's alone"] == ("0.50 [0.20, 0.80]", "reached")
+    assert verdicts["those: least retention"][1] == "**missed**, not settled"
+    assert verdicts["`far`, 512 cells, 10k, overlap 1+: right"][1] == "**missed**, not settled"
+    assert verdicts["`far`, 512 cells, 30k, overlap 1+: right"][1] == "not played"
+    read_worse = verdicts["our own text, 256 cells: perplexity over `streaming`'s"]
+    assert read_worse == (
+        "1.105 [1.105, 1.105]",
+        "**missed**, not settled",
+    )
+
+
+def test_the_tables_show_what_every_arm_has(page: ModuleType, tmp_path: Path) -> None:
+    named = {"keep-all": [-1.0] * 4, "streaming": [-9.0] * 4, page.OURS: [-2.0] * 3 + [-9.0]}
+    keep(tmp_path / "task-names", "names", played(300, named, archive_bytes=2_500_000))
+    keep(tmp_path / "task-preference", "preference", played(300, {"keep-all": [-1.0], "streaming": [-1.0]}))
+    found = {"keep-all": [-1.0] * 3, "few-shot:tokens=256": [-1.0] * 3}
+    keep(tmp_path / "grocery-lead10", "grocery", played(0, found))
+    (tmp_path / "smollm2-135m-recall").mkdir()
+    keep(tmp_path / "smollm2-135m-recall" / "unnamed", "unnamed", played(300, {"keep-all": [-1.0], page.OURS: [-1.0]}))
+    text = page.make_pages(tmp_path)[1].read_text(encoding="utf-8")
+    ours = next(line for line in cells(text, "**window, words, recall as cells**") if line[1] == f"`{page.OURS}`")
+    assert ours[2].startswith("3/4, -2.75 [") and ours[3] == "–" and "2500" in ours
+    window = next(line for line in cells(text, "window ") if line[1] == "`streaming`")
+    assert window[2].startswith("0/4") and window[3] == "1/1, 0.00 [–]"
+    (prompt,) = (line for line in cells(text, "no cache") if "3/3" in line[1])
+    assert prompt[3] == "–"  # of as many tokens as the other budget nothing was played
+    assert "### SmolLM2-135M" in text and "1.5B" not in text
     assert {path.name for path in tmp_path.rglob("rows.jsonl*")} == {"rows.jsonl.gz"}
-    pages = [path.read_bytes() for path in (report, standing)]
-    assert [path.read_bytes() for path in results.make_pages(tmp_path)] == pages  # from packed rows the same
 
 
-def test_a_folder_s_own_report_has_all_its_plots(tmp_path: Path) -> None:
-    rows = [replace(r, last=True) for n in (256, 512) for r in arm("sir", n, [1] * 8, [-1.0] * 8)]
-    keep(tmp_path, "grocery", rows)
-    pack_rows(tmp_path)
-    report = report_folder(tmp_path).read_text()
-    drawn = {path.name for path in tmp_path.glob("*.png")}
-    assert drawn == set(re.findall(r"\((\S+\.png)\)", report)) == {"recall-by-budget.png", "gold-residency.png"}
+def test_the_pages_of_packed_rows_are_the_same(page: ModuleType, tmp_path: Path) -> None:
+    for name in ("grocery-lead10", "updates"):
+        keep(tmp_path / name, "grocery", played(256, {"keep-all": [-1.0] * 4, page.OURS: [-2.0] * 4}))
+    made = [path.read_bytes() for path in page.make_pages(tmp_path)]
+    assert [path.read_bytes() for path in page.make_pages(tmp_path)] == made
 
 
-def test_every_plot_that_is_kept_is_shown_and_no_page_shows_another(results: ModuleType) -> None:
-    kept = {path.relative_to(results.RESULTS).as_posix() for path in results.RESULTS.rglob("*.png")}
-    assert kept == set(results.PLOTS)
-    shown: dict[str, set[str]] = {}
-    for page in results.RESULTS.rglob("*.md"):
-        links = re.findall(r"\]\(([^)\s]+\.png)\)", page.read_text(encoding="utf-8"))
-        place = page.parent.relative_to(results.RESULTS)
-        shown[page.relative_to(results.RESULTS).as_posix()] = {(place / link).as_posix() for link in links}
-    assert shown["README.md"] == set().union(*shown.values()) == kept
+def test_every_plot_that_is_kept_is_shown_and_no_page_shows_another(
+    page: ModuleType, import_script: Callable[[str], ModuleType]
+) -> None:
+    old = import_script("results_135m")
+    places = {page.RESULTS / plot for plot in page.PLOTS} | {old.RESULTS / plot for plot in old.PLOTS}
+    places.add(page.RESULTS / "choosing" / import_script("choose").PLOT)
+    kept = set(page.RESULTS.rglob("*.png"))
+    assert kept <= places
+    shown: set[Path] = set()
+    for there in page.RESULTS.rglob("*.md"):
+        links = re.findall(r"\]\(([^)\s]+\.png)\)", there.read_text(encoding="utf-8"))
+        shown |= {(there.parent / link).resolve() for link in links}
+    assert shown == kept

@@ -16,7 +16,7 @@ from edge_sir.eval.report.stats import Estimate
 
 @pytest.fixture
 def results(import_script: Callable[[str], ModuleType]) -> ModuleType:
-    return import_script("results")
+    return import_script("results_135m")
 
 
 def page_of(results: ModuleType, folder: Path) -> str:

@@ -119,7 +119,7 @@ def play_dialogue(
         arm = group[0]
         policy = arm.policy()
         if isinstance(policy, FewShot):
-            yield _named(few_shot_rows(contexts, dialogue, policy.rounds), arm)
+            yield _named(few_shot_rows(contexts, dialogue, policy), arm)
         elif arm.budget in saved:
             with saved[arm.budget].go_on(contexts.engine(arm.budget), policy, group) as branch:
                 while branch.at < len(dialogue):

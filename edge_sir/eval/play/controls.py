@@ -2,7 +2,8 @@
 
 `keep-gold` and `drop-gold` show that a task measures memory: keeping the fact's turn on purpose must do as well as
 keeping everything, dropping it on purpose must do as badly as guessing. `few-shot:rounds=N` is the paper's
-baseline without a cache: the last N rounds as a plain prompt.
+baseline without a cache: the last N rounds as a plain prompt; `few-shot:tokens=N` is plain retrieval: what matches
+the question, then the newest, as a prompt of at most N tokens.
 
 An arm's spec may say more than its policy, as further keys: how evicted turns come back (`sir:recall=cells`), in how
 large a share of the cells (`recall_share=0.125`), and whether room is made for each slice alone (`room=exact`).
@@ -57,9 +58,10 @@ class Gold(ScorePolicy):
 
 @dataclass(frozen=True, slots=True)
 class FewShot:
-    """Not a policy: every question gets a fresh prompt of the last `rounds` rounds."""
+    """Not a policy: every question gets a fresh prompt, of the last `rounds` rounds or (not 0) of `tokens` tokens."""
 
     rounds: int = 1
+    tokens: int = 0
 
 
 def arm_policy(spec: str) -> Policy | FewShot:
@@ -70,9 +72,11 @@ def arm_policy(spec: str) -> Policy | FewShot:
         return Gold(keep=name == "keep-gold")
     if name == "few-shot":
         key, _, value = rest.partition("=")
-        if rest and (key.strip() != "rounds" or not value.strip().isdigit() or int(value) < 1):
-            raise ConfigError(f"few-shot takes rounds=N with N from 1 on, not '{rest}'")
-        return FewShot(int(value) if rest else 1)
+        if not rest:
+            return FewShot()
+        if key.strip() not in ("rounds", "tokens") or not value.strip().isdigit() or int(value) < 1:
+            raise ConfigError(f"few-shot takes rounds=N or tokens=N with N from 1 on, not '{rest}'")
+        return FewShot(**{key.strip(): int(value)})
     return from_spec(spec, {"sir-tried": SirTried})
 
 

@@ -1,0 +1,160 @@
+"""Pieces of an evaluation that a script plays: each is one `edge-sir eval` command, resumable, several at a time.
+
+Killed, or stopped by --minutes, the next run goes on from the rows that are there. The models are those of the
+manifest with their weights spelled out, which a CPU reads faster.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_sir.errors import EdgeSirError, UserError
+from edge_sir.llama.requantize import to_bf16, to_f32
+from edge_sir.runtime import ensure_model
+
+ROOT = Path(__file__).resolve().parent.parent
+LICENCE = "/usr/share/common-licenses/GPL-3"  # of Debian and its kin; a text that people wrote
+
+SMOLLM2 = "models/SmolLM2-135M-Instruct.from-Q4_1.F32.gguf"
+QWEN_05B = "models/qwen2.5-coder-0.5b-instruct.from-Q4_K_M.BF16.gguf"
+QWEN_15B = "models/qwen2.5-coder-1.5b-instruct.from-Q4_K_M.BF16.gguf"
+MADE_FROM = {
+    SMOLLM2: ("smollm2-135m-instruct", to_f32),
+    QWEN_05B: ("qwen2.5-coder-0.5b-instruct", to_bf16),
+    QWEN_15B: ("qwen2.5-coder-1.5b-instruct", to_bf16),
+}
+"""By file the manifest's name of the model whose weights it spells out, and what writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One evaluation of the page.
+
+    asks: the task and the options of `edge-sir eval` that say what is asked. data: a file below --data, or of the
+    system; where it is not there such a piece is left out. group: what a mean counts together. recall: how evicted
+    turns come back, of policies that do not say so. place: the folder that its own is in.
+    """
+
+    name: str
+    asks: str
+    policies: Sequence[str]
+    budgets: Sequence[int]
+    data: str = ""
+    group: str = ""
+    model: str = SMOLLM2
+    recall: str = "off"
+    place: str = "docs/results"
+
+    @property
+    def out(self) -> str:
+        """The folder of its rows."""
+        return f"{self.place}/{self.name}"
+
+    @property
+    def of_the_system(self) -> bool:
+        """Whether its data lies where every machine has it, not where --data says."""
+        return Path(self.data).is_absolute()
+
+    def words(self, data: str) -> list[str]:
+        """The command that plays it."""
+        words = ["edge-sir", "eval", *self.asks.split(), "--model", self.model]
+        words += [word for spec in self.policies for word in ("--policy", spec)]
+        words += [*(word for n in self.budgets for word in ("--budget", str(n))), "--recall", self.recall]
+        words += ["--data", data] if self.data else []
+        return [*words, "--out", self.out]
+
+    def located(self, data: Path | None) -> Path:
+        """Where its data lies."""
+        if self.of_the_system or data is None:
+            return Path(self.data)
+        return data / self.data if data.is_dir() else data
+
+
+def play(pieces: Sequence[Piece], data: Path | None, minutes: float, jobs: int) -> bool:
+    """Plays until all is there or the time is up; whether all is there."""
+    for file in {piece.model for piece in pieces} & MADE_FROM.keys():
+        name, write = MADE_FROM[file]
+        write(ensure_model(name, quiet=False).path, ROOT / file)
+    deadline = time.monotonic() + 60 * minutes
+    with ThreadPoolExecutor(jobs) as pool:
+        done = [pool.submit(_play, piece, data, deadline) for piece in pieces]
+        try:
+            results = [one.result() for one in done]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return all(results)
+
+
+def _play(piece: Piece, data: Path | None, deadline: float) -> bool:
+    """Runs the piece's command, which leaves only rows that are its own; False if the time was up."""
+    minutes = (deadline - time.monotonic()) / 60
+    if minutes <= 0:
+        return False
+    command = [sys.executable, "-m", "edge_sir", *piece.words(str(piece.located(data)))[1:]]
+    command += ["--prune", "--threads", "1", "--minutes", str(minutes), "--quiet"]
+    code = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+    if code:
+        why = f"{piece.out} ended with {code}: what is said above is why, or else it was killed"
+        raise UserError(f"{why}; run it again to go on")
+    in_time = time.monotonic() < deadline
+    print(f"{piece.out}: {'done' if in_time else 'the time is up'}", file=sys.stderr)
+    return in_time
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What both choosing and results are asked for."""
+    parser.add_argument("names", nargs="*", metavar="PIECE", help="pieces to play (default: all)")
+    parser.add_argument("--minutes", type=float, default=60, help="start nothing new after so long (default: 60)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    parser.add_argument("--list", action="store_true", help="print the commands and stop")
+    parser.add_argument("--report", action="store_true", help="play nothing: make the pages, and pack the rows")
+
+
+def carry_out(
+    program: str, pieces: Sequence[Piece], args: argparse.Namespace, make: Callable[[], Sequence[Path]]
+) -> int:
+    """Lists, plays or reports what was asked of these pieces, and says so under the program's name; the exit code.
+
+    make: writes the pages, and returns their paths.
+    """
+    try:
+        chosen = _choose(program, pieces, args.names, args.data)
+        if args.list:
+            for piece in chosen:
+                print(shlex.join(piece.words(piece.data if piece.of_the_system else "PATH")))
+            return 0
+        complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
+        print(*make(), sep="\n")
+        if not complete:
+            print(f"{program}: the time is up; run it again to go on", file=sys.stderr)
+        return 0
+    except KeyboardInterrupt:
+        print(f"{program}: stopped; run it again to go on", file=sys.stderr)
+        return 130
+    except EdgeSirError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+
+
+def _choose(program: str, pieces: Sequence[Piece], names: Sequence[str], data: Path | None) -> list[Piece]:
+    place = min((piece.place for piece in pieces), key=len)
+    known = {str(Path(piece.out).relative_to(place)): piece for piece in pieces}
+    for name in names:
+        if name not in known:
+            raise UserError(f"no piece '{name}'; there are {', '.join(known)}")
+    missing = [name for name in names or known if known[name].data and not _is_there(known[name], data)]
+    if missing:
+        print(f"{program}: left out for want of their data (--data): {', '.join(missing)}", file=sys.stderr)
+    return [known[name] for name in names or known if name not in missing]
+
+
+def _is_there(piece: Piece, data: Path | None) -> bool:
+    """Whether a text of the system is there, and for others whether --data was given."""
+    return Path(piece.data).is_file() if piece.of_the_system else data is not None

@@ -1,0 +1,258 @@
+"""Makes standing.md and report.md of docs/results from the rows that are there, and plays nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from grouped import (
+    Column,
+    answered,
+    kilobytes_outside,
+    margin,
+    perplexity_over_streaming,
+    questions,
+    right,
+    right_and_gap,
+)
+from pieces import ROOT
+
+from edge_sir.eval.report import markdown as md
+from edge_sir.eval.report.comparisons import KEEP_ALL
+from edge_sir.eval.report.folder import Loaded, load_all, write_reports
+from edge_sir.eval.report.runs import Run, find
+from edge_sir.eval.report.standing import Aim, Measured, accuracy, aims_table, compared, retentions
+from edge_sir.eval.report.stats import Estimate, estimate_mean
+from edge_sir.eval.store import pack_rows
+
+RESULTS = ROOT / "docs" / "results"
+
+OURS = "sir:recall=cells"
+"""What a chat does."""
+WORDS = "sir:recent=0"
+ABLATION = {
+    KEEP_ALL: "everything in the cache",
+    "streaming": "window",
+    "streaming:recall=text": "window, recall as text",
+    "streaming:recall=cells": "window, recall as cells",
+    "streaming:recall=oracle": "window, the right turn recalled",
+    WORDS: "words",
+    f"{WORDS},recall=cells": "words, recall as cells",
+    "sir": "window, words",
+    "sir:recall=text": "window, words, recall as text",
+    OURS: "**window, words, recall as cells**",
+    "sir:recall=oracle": "window, words, the right turn recalled",
+}
+"""By arm what it has. Bare policies have no recall."""
+WIDER = ("sir:recent=0.25", "sir:recent=0.25,recall=cells")
+"""With a quarter of the cells for the window, the other end of the choice."""
+RETRIEVAL = "few-shot:tokens={}"
+BASELINES = {"sirllm": "the paper's policy", RETRIEVAL: "no cache: what matches, in a prompt of as many tokens"}
+
+QUARTER = 300
+"""Cells for dialogues of about 1,200 tokens."""
+TWELVE = (
+    "single-item item-list numbers names appointments correction preference instruction order never-mentioned "
+    "rehearsal identifiers"
+).split()
+TWELVE_TASKS = "twelve tasks"
+MODEL = "Qwen2.5-Coder-0.5B"
+OTHER_MODELS = {"qwen2.5-coder-1.5b": "Qwen2.5-Coder-1.5B", "smollm2-135m-recall": "SmolLM2-135M"}
+"""By folder the models of which the aims alone are played."""
+
+PLOTS = ("grocery-lead10/recall-by-budget.png", "far/recall-by-number.png")
+"""What the page shows. The tables have all figures; `edge-sir eval report` draws every plot."""
+
+
+def make_pages(folder: Path) -> tuple[Path, Path]:
+    """Writes all reports and the plots of PLOTS, packs the rows; returns the paths of report.md and standing.md."""
+    loaded = load_all(folder)
+    others = {name: load_all(folder / name) for name in OTHER_MODELS if any((folder / name).glob("*/run.json"))}
+    page = folder / "standing.md"
+    page.write_text(standing(_named(loaded), {name: _named(found) for name, found in others.items()}), encoding="utf-8")
+    pages = write_reports(folder, loaded, only={folder / plot for plot in PLOTS}), page
+    for place in (*loaded, *(place for found in others.values() for place in found)):
+        pack_rows(place)
+    return pages
+
+
+def _named(loaded: Mapping[Path, Loaded]) -> dict[str, Loaded]:
+    return {place.name: found for place, found in loaded.items()}
+
+
+# ---- standing.md -----------------------------------------------------------------------------------
+
+_HEAD = f"""# Where it stands
+
+Made by `scripts/results --report` from the rows of the folders beside it; [README](README.md) says what each of
+them asks and how to read it. {MODEL}, except where another model is named."""
+
+_AIMS = """## Aims
+
+Of `{ours}`, which is what a chat does. The verdict is about the figure; where its 95 % interval reaches
+across the bound, or where there is none, it says so."""
+
+_ABLATION = f"""## What each part does
+
+A quarter of the dialogue in the cache: {QUARTER} cells for about 1,200 tokens. A cell says how many questions were
+answered right, and the gold log-probability less keep-all's in nats, its 95 % interval drawn by dialogues. *named*: of
+the twelve tasks all but `preference`. *not named*: `preference`, `unnamed`. *kB outside*: what an arm keeps beside the
+cells when it is asked: evicted cells, their rows, the index. A cell itself takes 12.3 kB."""
+
+_FAR = """## Far back
+
+One talk of 110,000 tokens under 512 cells, twenty facts told around each distance, ten of them asked for with a word
+of the fact (overlap 1+) and ten without one (overlap 0). How many of the ten were answered right; chance is 2.5."""
+
+_GROCERY = """## The paper's task, ten exchanges before the fact
+
+Right answers, and the gold log-probability less keep-all's."""
+
+_UPDATES = """## A value overwritten again and again
+
+Right answers by how often the asked value was overwritten; 500 cells for dialogues of 2,000 tokens."""
+
+_DISTANCES = ("1k", "3k", "10k", "30k", "100k")
+
+
+def standing(loaded: Mapping[str, Loaded], others: Mapping[str, Mapping[str, Loaded]]) -> str:
+    """Where the default stands, as a page. others: of the other models, by folder."""
+    parts = [_HEAD, _AIMS.format(ours=OURS), f"### {MODEL}", aims_table(aims_of(loaded))]
+    for name, found in others.items():
+        parts += [f"### {OTHER_MODELS[name]}", aims_table(aims_of(found))]
+    parts += [_ABLATION, ablation_table(loaded), _FAR, far_table(loaded), _GROCERY, grocery_table(loaded)]
+    parts += [_UPDATES, updates_table(loaded)]
+    return "\n\n".join(parts) + "\n"
+
+
+def aims_of(loaded: Mapping[str, Loaded]) -> list[Aim]:
+    """The aims that the project set itself, in its order."""
+    runs = [run for name, found in loaded.items() for run in found.by_metric(name)]
+    paper = find(runs, "grocery-lead10")
+    return [
+        Aim(
+            "grocery, lead 10, 256 cells: accuracy − keep-all's",
+            -0.02,
+            compared(paper, OURS, KEEP_ALL, 256, "accuracy"),
+        ),
+        Aim(
+            "the same: gold log-probability − keep-all's",
+            -0.5,
+            compared(paper, OURS, KEEP_ALL, 256, "gold_logprob"),
+            show=md.signed,
+        ),
+        *_retention(runs),
+        *(
+            Aim(f"`far`, 512 cells, {n}, overlap 1+: right", 0.9, accuracy(_far(runs, n, 1), OURS, 512, "questions"))
+            for n in _DISTANCES[2:]
+        ),
+        *_not_named(find(runs, "unnamed")),
+        *(
+            Aim(
+                f"{text}, {budget} cells: perplexity over `streaming`'s",
+                1.03,
+                compared(find(runs, name), "sir", "streaming", budget, "perplexity_ratio"),
+                at_most=True,
+                show="{:.3f}".format,
+            )
+            for name, text in (("perplexity", "our own text"), ("perplexity-licence", "a licence"))
+            for budget in (256, 512)
+        ),
+        Aim(
+            "the value after 16 overwrites: right − keep-all's",
+            0.0,
+            compared(find(runs, "updates", "recall_16"), OURS, KEEP_ALL, 500, "accuracy"),
+        ),
+    ]
+
+
+def _retention(runs: Sequence[Run]) -> list[Aim]:
+    kept = retentions(
+        [run for run in runs if run.name.removeprefix("task-") in TWELVE and run.summary.measurable], OURS
+    )
+    least = min(kept, key=kept.__getitem__, default=None)
+    mean = Measured(estimate_mean(list(kept.values()), list(kept)), f"{len(kept)} tasks") if kept else None
+    return [
+        Aim("twelve tasks at a quarter, those that can be measured: mean retention", 0.95, mean),
+        Aim("those: least retention", 0.8, Measured(Estimate(kept[least]), f"`{least}`") if least else None),
+    ]
+
+
+def _far(runs: Sequence[Run], distance: str, overlap: int) -> Run | None:
+    return find(runs, "far", f"recall_{distance}/overlap-{overlap}")
+
+
+def _not_named(run: Run | None) -> list[Aim]:
+    says = "facts not named: right − {}"
+    return [
+        Aim(says.format("words' without recall"), -0.02, compared(run, OURS, WORDS, QUARTER, "accuracy")),
+        Aim(says.format("the window's alone"), 0.2, compared(run, OURS, "streaming", QUARTER, "accuracy")),
+    ]
+
+
+def _arms(budget: int) -> dict[str, str]:
+    wider = {WIDER[0]: "a wider window, words", WIDER[1]: "a wider window, words, recall as cells"}
+    return ABLATION | wider | {spec.format(budget): says for spec, says in BASELINES.items()}
+
+
+def ablation_table(loaded: Mapping[str, Loaded]) -> str:
+    """A line for each arm: named and not named facts, questions with a decoy, other questions, texts."""
+    arms = _arms(QUARTER)
+    tasks = [f"task-{name}" for name in TWELVE]
+    found = {
+        column.title: questions(loaded, column)
+        for column in (
+            Column("named", [name for name in tasks if name != "task-preference"]),
+            Column("not named", ["task-preference", "unnamed"]),
+            Column("decoy, overlap 0", ["decoy"], "recall/overlap-0"),
+            Column("decoy, overlap 1+", ["decoy"], "recall/overlap-1"),
+            Column("asked early, follow-up", ["asked-early", "follow-up"]),
+        )
+    }
+    columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec], "policy": md.policy}
+    columns |= {title: right_and_gap(by_arm) for title, by_arm in found.items()}
+    columns["named: margin"] = margin(found["named"])
+    columns["kB outside"] = kilobytes_outside(found["named"])
+    for budget in (256, 512):
+        columns[f"a licence, {budget}"] = perplexity_over_streaming(loaded, "perplexity-licence", budget)
+    return md.grid(answered(arms, found.values()), columns)
+
+
+def far_table(loaded: Mapping[str, Loaded]) -> str:
+    """A line for each arm: right answers by overlap and distance, and what it keeps outside the cells."""
+    arms = _arms(512)
+    asked = {
+        (overlap, distance): questions(loaded, Column("", ["far"], f"recall_{distance}/overlap-{overlap}"))
+        for overlap in (1, 0)
+        for distance in _DISTANCES
+    }
+    columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec]}
+    columns |= {f"{n}, overlap {'1+' if k else '0'}": right(by_arm) for (k, n), by_arm in asked.items()}
+    columns["kB outside"] = kilobytes_outside(questions(loaded, Column("", ["far"])))
+    return md.grid(answered(arms, asked.values()), columns)
+
+
+def grocery_table(loaded: Mapping[str, Loaded]) -> str:
+    """A line for each arm: the paper's task by budget, and by letters."""
+    arms = _arms(256)
+    columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec]}
+    found = []
+    for title, name in (
+        ("lead 10", "grocery-lead10"),
+        ("lead 0", "grocery-lead0"),
+        ("lead 10, letters", "grocery-letters"),
+    ):
+        for budget in (256, 512):
+            asked = dict(questions(loaded, Column("", [name]), budget))
+            asked[RETRIEVAL.format(256)] = asked.pop(RETRIEVAL.format(budget), {})
+            found.append({spec: rows for spec, rows in asked.items() if rows})
+            columns[f"{title}, {budget}"] = right_and_gap(found[-1])
+            if name == "grocery-lead10":
+                columns[f"kB outside, {budget}"] = kilobytes_outside(found[-1])
+    return md.grid(answered(arms, found), columns)
+
+
+def updates_table(loaded: Mapping[str, Loaded]) -> str:
+    """A line for each arm: right answers by how often the value was overwritten."""
+    asked = {n: questions(loaded, Column("", ["updates"], f"recall_{n}")) for n in (1, 2, 4, 8, 16, 32)}
+    columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: ABLATION[spec]}
+    columns |= {str(n): right(by_arm) for n, by_arm in asked.items()}
+    return md.grid(answered(ABLATION, asked.values()), columns)
