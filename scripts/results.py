@@ -69,7 +69,7 @@ AIMED = [GROCERY, *TASKS, UNNAMED, UPDATES, OWN_TEXT, THE_LICENCE]
 
 def _of(model: str, place: str, n: Mapping[str, int]) -> list[Piece]:
     """What is aimed at on another model. n: dialogues, by piece, and (empty) of the others."""
-    kept = [explicit(spec) for spec in (KEEP_ALL, "streaming", "streaming:recall=cells", WORDS, "sir", OURS)]
+    kept = [explicit(spec) for spec in (*OVERWRITTEN, WORDS, *WIDER)]
     return [
         replace(
             piece,
@@ -97,7 +97,7 @@ PIECES = (
     *(_piece(name, f"{name} --n 8 --seed 2", _arms(), QUARTER) for name in OTHERS),
     replace(GROCERY, name="grocery-lead0", asks="grocery --n 8 --metric recall"),
     replace(GROCERY, name="grocery-letters", asks="grocery --n 8 --lead 10 --answer first-token --metric recall"),
-    *_of(QWEN_15B, "qwen2.5-coder-1.5b", {"": 1, "unnamed": 6, "grocery-lead10": 4}),
+    *_of(QWEN_15B, "qwen2.5-coder-1.5b", {"": 1, "unnamed": 8, "grocery-lead10": 4}),
     *_of(SMOLLM2, "smollm2-135m-recall", {"": 4, "unnamed": 16, "grocery-lead10": 16}),
     _piece("far-1024", "far --n 1 --seed 2", FARTHER, 1024),
     _piece("task-single-item-german", "single-item-german --n 8 --seed 2", _arms(), QUARTER),
