@@ -19,7 +19,7 @@ from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL
 from edge_sir.eval.report.folder import Loaded, load_all, write_reports
 from edge_sir.eval.report.runs import Run, find
-from edge_sir.eval.report.standing import Aim, Measured, accuracy, aims_table, compared, retentions
+from edge_sir.eval.report.standing import Aim, Measured, accuracy, aims_table, compared, retentions, rival_tables
 from edge_sir.eval.report.stats import Estimate, estimate_mean
 from edge_sir.eval.store import pack_rows
 
@@ -49,6 +49,7 @@ BASELINES = {"sirllm": "the paper's policy", RETRIEVAL: "no cache: what matches,
 
 QUARTER = 300
 """Cells for dialogues of about 1,200 tokens."""
+RIVALS = (KEEP_ALL, "sir", WORDS, "streaming:recall=cells", "streaming", "sirllm", RETRIEVAL.format(QUARTER))
 TWELVE = (
     "single-item item-list numbers names appointments correction preference instruction order never-mentioned "
     "rehearsal identifiers"
@@ -97,6 +98,13 @@ answered right, and the gold log-probability less keep-all's in nats, its 95 % i
 the twelve tasks all but `preference`. *not named*: `preference`, `unnamed`. *kB outside*: what an arm keeps beside the
 cells when it is asked: evicted cells, their rows, the index. A cell itself takes 12.3 kB."""
 
+_RIVALS = f"""## Wins, ties, losses
+
+`{OURS}` less each other arm at the same budget, by gold log-probability in nats. *win* and *loss*: the paired
+95 % interval leaves zero out; *tie*: it does not; *open*: too few dialogues for an interval. Not corrected for the
+number of comparisons. The mean of the twelve tasks counts each once; its interval says how much hangs on the choice of
+tasks."""
+
 _FAR = """## Far back
 
 One talk of 110,000 tokens under 512 cells, twenty facts told around each distance, ten of them asked for with a word
@@ -118,7 +126,18 @@ def standing(loaded: Mapping[str, Loaded], others: Mapping[str, Mapping[str, Loa
     parts = [_HEAD, _AIMS.format(ours=OURS), f"### {MODEL}", aims_table(aims_of(loaded))]
     for name, found in others.items():
         parts += [f"### {OTHER_MODELS[name]}", aims_table(aims_of(found))]
-    parts += [_ABLATION, ablation_table(loaded), _FAR, far_table(loaded), _GROCERY, grocery_table(loaded)]
+    runs = [run for name, found in loaded.items() for run in found.by_metric(name)[:1]]
+    rivals = rival_tables(runs, OURS, RIVALS, (TWELVE_TASKS, "mean of the twelve tasks"))
+    parts += [
+        _ABLATION,
+        ablation_table(loaded),
+        _RIVALS,
+        *rivals,
+        _FAR,
+        far_table(loaded),
+        _GROCERY,
+        grocery_table(loaded),
+    ]
     parts += [_UPDATES, updates_table(loaded)]
     return "\n\n".join(parts) + "\n"
 
