@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from edge_sir.errors import EdgeSirError, UserError
@@ -38,7 +39,8 @@ class Piece:
 
     asks: the task and the options of `edge-sir eval` that say what is asked. data: a file below --data, or of the
     system; where it is not there such a piece is left out. group: what a mean counts together. recall: how evicted
-    turns come back, of policies that do not say so. place: the folder that its own is in.
+    turns come back, of policies that do not say so. place: the folder that its own is in. needs: a
+    package that is no part of the setup; without it such a piece is left out.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Piece:
     model: str = SMOLLM2
     recall: str = "off"
     place: str = "docs/results"
+    needs: str = ""
 
     @property
     def out(self) -> str:
@@ -149,10 +152,14 @@ def _choose(program: str, pieces: Sequence[Piece], names: Sequence[str], data: P
     for name in names:
         if name not in known:
             raise UserError(f"no piece '{name}'; there are {', '.join(known)}")
+    lacking = [name for name in names or known if known[name].needs and find_spec(known[name].needs) is None]
+    if lacking:
+        packages = ", ".join({known[name].needs for name in lacking})
+        print(f"{program}: left out for want of {packages}: {', '.join(lacking)}", file=sys.stderr)
     missing = [name for name in names or known if known[name].data and not _is_there(known[name], data)]
     if missing:
         print(f"{program}: left out for want of their data (--data): {', '.join(missing)}", file=sys.stderr)
-    return [known[name] for name in names or known if name not in missing]
+    return [known[name] for name in names or known if name not in (*missing, *lacking)]
 
 
 def _is_there(piece: Piece, data: Path | None) -> bool:

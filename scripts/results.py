@@ -16,6 +16,7 @@ from pieces import LICENCE, QWEN_05B, QWEN_15B, SMOLLM2, Piece, add_arguments, c
 from results_page import (
     ABLATION,
     BASELINES,
+    DENSE,
     KEEP_ALL,
     OURS,
     QUARTER,
@@ -99,6 +100,7 @@ PIECES = (
     replace(GROCERY, name="grocery-letters", asks="grocery --n 8 --lead 10 --answer first-token --metric recall"),
     *_of(QWEN_15B, "qwen2.5-coder-1.5b", {"": 1, "unnamed": 8, "grocery-lead10": 4}),
     *_of(SMOLLM2, "smollm2-135m-recall", {"": 4, "unnamed": 16, "grocery-lead10": 16}),
+    replace(FAR, name="far-dense", policies=[DENSE], needs="onnxruntime"),
     _piece("far-1024", "far --n 1 --seed 2", FARTHER, 1024),
     _piece("task-single-item-german", "single-item-german --n 8 --seed 2", _arms(), QUARTER),
     _piece("dailydialog", "dailydialog --n 20", [KEEP_ALL, "sir", "streaming"], 256, data="dailydialog.jsonl"),

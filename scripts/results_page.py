@@ -44,6 +44,7 @@ ABLATION = {
 """By arm what it has. Bare policies have no recall."""
 WIDER = ("sir:recent=0.25", "sir:recent=0.25,recall=cells")
 """With a quarter of the cells for the window, the other end of the choice."""
+DENSE = "sir:recall=dense"
 RETRIEVAL = "few-shot:tokens={}"
 BASELINES = {"sirllm": "the paper's policy", RETRIEVAL: "no cache: what matches, in a prompt of as many tokens"}
 
@@ -118,6 +119,7 @@ _UPDATES = """## A value overwritten again and again
 
 Right answers by how often the asked value was overwritten; 500 cells for dialogues of 2,000 tokens."""
 
+FAR = ("far", "far-dense")
 _DISTANCES = ("1k", "3k", "10k", "30k", "100k")
 
 
@@ -208,8 +210,9 @@ def _not_named(run: Run | None) -> list[Aim]:
 
 
 def _arms(budget: int) -> dict[str, str]:
+    further = {DENSE: "window, words, recall as cells, found by meaning, too"}
     wider = {WIDER[0]: "a wider window, words", WIDER[1]: "a wider window, words, recall as cells"}
-    return ABLATION | wider | {spec.format(budget): says for spec, says in BASELINES.items()}
+    return ABLATION | further | wider | {spec.format(budget): says for spec, says in BASELINES.items()}
 
 
 def ablation_table(loaded: Mapping[str, Loaded]) -> str:
@@ -239,13 +242,13 @@ def far_table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each arm: right answers by overlap and distance, and what it keeps outside the cells."""
     arms = _arms(512)
     asked = {
-        (overlap, distance): questions(loaded, Column("", ["far"], f"recall_{distance}/overlap-{overlap}"))
+        (overlap, distance): questions(loaded, Column("", FAR, f"recall_{distance}/overlap-{overlap}"))
         for overlap in (1, 0)
         for distance in _DISTANCES
     }
     columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec]}
     columns |= {f"{n}, overlap {'1+' if k else '0'}": right(by_arm) for (k, n), by_arm in asked.items()}
-    columns["kB outside"] = kilobytes_outside(questions(loaded, Column("", ["far"])))
+    columns["kB outside"] = kilobytes_outside(questions(loaded, Column("", FAR)))
     return md.grid(answered(arms, asked.values()), columns)
 
 

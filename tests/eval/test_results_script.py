@@ -44,7 +44,7 @@ def test_every_piece_is_a_command_and_its_rows_are_called_as_the_page_calls_them
 ) -> None:
     parser = argparse.ArgumentParser()
     cli_eval.add_parser(parser.add_subparsers())
-    known = {*page.ABLATION, *page.WIDER, "sirllm", "sir:decay=0.9"}
+    known = {*page.ABLATION, *page.WIDER, page.DENSE, "sirllm", "sir:decay=0.9"}
     for piece in results.PIECES:
         args = parser.parse_args(piece.words("PATH")[1:])
         assert args.task in tasks.names() and args.out.name == piece.name and args.recall == ["auto"]
