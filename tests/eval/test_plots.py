@@ -218,6 +218,20 @@ def test_words_and_codes_are_families_of_their_own(tmp_path: Path) -> None:
     assert is_sane(plots.recall_by_number(found, tmp_path / "number.png"))
 
 
+def test_a_family_in_parts_is_shown_by_its_parts(tmp_path: Path) -> None:
+    metrics = tuple(f"recall_{n}k{part}" for n in (1, 3) for part in ("", "/overlap-0", "/overlap-1"))
+    asked = [metric for metric in metrics if "/" in metric]
+    rows = [row("sir", 512, "d", index=k, metric=m) for k, m in enumerate(asked)]
+    found = summary(rows, task="far", metrics=metrics)
+    families = plots._families(found)
+    assert list(families) == ["recall/overlap-0", "recall/overlap-1"]
+    counts = [
+        share.n for family in families.values() for share in plots._shares(found, found.entries[0], family).values()
+    ]
+    assert counts == [1, 1, 1, 1]
+    assert is_sane(plots.recall_by_number(found, tmp_path / "number.png"))
+
+
 def test_of_many_decays_few_are_shown_and_that_is_said() -> None:
     specs = [f"sir:decay={decay}" for decay in (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)]
     others = ["keep-all", "streaming", "sir:decay=0.5,power=1"]

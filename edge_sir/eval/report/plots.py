@@ -175,7 +175,13 @@ def recall_by_number(summary: Summary, path: Path, *, x_label: str = "") -> Path
         )
     title = f"{summary.task}: {', '.join(map(words, families))} by {x_label or 'number'}"
     y_label = "share of questions" if len(families) > 1 else _share_of(next(iter(families)))
-    return chart(path, panels, title, _note([summary]) + left_out, y_label)
+    counts = [
+        share.n
+        for family in families.values()
+        for e in summary.entries
+        for share in _shares(summary, e, family).values()
+    ]
+    return chart(path, panels, title, _note([summary], counts=counts) + left_out, y_label)
 
 
 def gold_residency(summary: Summary, path: Path) -> Path | None:
@@ -310,14 +316,19 @@ def _few_decays(specs: Iterable[str]) -> tuple[list[str], str]:
 
 
 def _families(summary: Summary) -> dict[str, dict[int, str]]:
-    """Metrics that differ in their number alone: name by number, by stem, where there are at least two."""
+    """Metrics that differ in their number alone: name by number, by stem, where there are at least two.
+
+    A family whose parts are families is left out: they say the same and more.
+    """
     found: dict[str, dict[int, str]] = {}
     every = dict.fromkeys([summary.metric, *(name for e in summary.entries for name in e.others)])
     for name in every:
         stem, number = _parted(name)
         if number is not None:
             found.setdefault(stem, {})[number] = name
-    return {stem: family for stem, family in found.items() if len(family) > 1}
+    families = {stem: family for stem, family in found.items() if len(family) > 1}
+    wholes = {stem.partition("/")[0] for stem in families if "/" in stem}
+    return {stem: family for stem, family in families.items() if stem not in wholes}
 
 
 def _parted(metric: str) -> tuple[str, int | None]:
@@ -328,8 +339,13 @@ def _parted(metric: str) -> tuple[str, int | None]:
 
 
 def _of_family(summary: Summary, entry: Entry, family: dict[int, str]) -> list[Point]:
-    shares = {n: entry.accuracy if name == summary.metric else entry.others.get(name) for n, name in family.items()}
-    return [_point(n, share) for n, share in sorted(shares.items()) if share is not None]
+    return [_point(n, share) for n, share in sorted(_shares(summary, entry, family).items())]
+
+
+def _shares(summary: Summary, entry: Entry, family: dict[int, str]) -> dict[int, Share]:
+    """An arm's share right by the number in the metric's name."""
+    found = {n: entry.accuracy if name == summary.metric else entry.others.get(name) for n, name in family.items()}
+    return {n: share for n, share in found.items() if share is not None}
 
 
 def _short(n: float) -> str:
