@@ -76,10 +76,18 @@ def margin(arms: Arms) -> Callable[[str], str]:
 
 def kilobytes_outside(arms: Arms) -> Callable[[str], str]:
     """Bytes outside the cells when the question was asked, mean, in kB."""
+    return _outside(arms, lambda n: f"{n / 1e3:.0f}")
 
+
+def megabytes_outside(arms: Arms) -> Callable[[str], str]:
+    """The same in MB, with the unit."""
+    return _outside(arms, lambda n: f"{n / 1e6:.0f} MB" if n >= 1e7 or not n else f"{n / 1e6:.1f} MB")
+
+
+def _outside(arms: Arms, show: Callable[[float], str]) -> Callable[[str], str]:
     def cell(spec: str) -> str:
-        found = [row.archive_bytes / 1000 for row in arms.get(spec, {}).values()]
-        return f"{mean(found):.0f}" if found else md.NONE
+        found = [float(row.archive_bytes) for row in arms.get(spec, {}).values()]
+        return show(mean(found)) if found else md.NONE
 
     return cell
 

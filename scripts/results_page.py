@@ -4,10 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from grouped import (
+    Arms,
     Column,
     answered,
     kilobytes_outside,
     margin,
+    megabytes_outside,
     perplexity_over_streaming,
     questions,
     right,
@@ -60,6 +62,9 @@ MODEL = "Qwen2.5-Coder-0.5B"
 OTHER_MODELS = {"qwen2.5-coder-1.5b": "Qwen2.5-Coder-1.5B", "smollm2-135m-recall": "SmolLM2-135M"}
 """By folder the models of which the aims alone are played."""
 
+_NAMED = Column("named", [f"task-{name}" for name in TWELVE if name != "preference"])
+_NOT_NAMED = Column("not named", ["task-preference", "unnamed"])
+
 PLOTS = ("grocery-lead10/recall-by-budget.png", "far/recall-by-number.png")
 """What the page shows. The tables have all figures; `edge-sir eval report` draws every plot."""
 
@@ -86,6 +91,13 @@ _HEAD = f"""# Where it stands
 
 Made by `scripts/results --report` from the rows of the folders beside it; [README](README.md) says what each of
 them asks and how to read it. {MODEL}, except where another model is named."""
+
+_SHORT = f"""## In one table
+
+*named*, *not named*: right answers to questions about facts of dialogues of 1,200 tokens in {QUARTER} cells; recall
+can find the former alone. *10k to 100k tokens ago*: of a talk of 110,000 tokens in 512 cells, thirty questions that
+share a word with their fact; this model was trained on 32,768 tokens and cannot hold that talk. *outside*: what an arm
+keeps of it beside its cells. *text*: perplexity over the newest text's alone, a licence, 256 cells."""
 
 _AIMS = """## Aims
 
@@ -125,7 +137,7 @@ _DISTANCES = ("1k", "3k", "10k", "30k", "100k")
 
 def standing(loaded: Mapping[str, Loaded], others: Mapping[str, Mapping[str, Loaded]]) -> str:
     """Where the default stands, as a page. others: of the other models, by folder."""
-    parts = [_HEAD, _AIMS.format(ours=OURS), f"### {MODEL}", aims_table(aims_of(loaded))]
+    parts = [_HEAD, _SHORT, short_table(loaded), _AIMS.format(ours=OURS), f"### {MODEL}", aims_table(aims_of(loaded))]
     for name, found in others.items():
         parts += [f"### {OTHER_MODELS[name]}", aims_table(aims_of(found))]
     runs = [run for name, found in loaded.items() for run in found.by_metric(name)[:1]]
@@ -218,12 +230,11 @@ def _arms(budget: int) -> dict[str, str]:
 def ablation_table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each arm: named and not named facts, questions with a decoy, other questions, texts."""
     arms = _arms(QUARTER)
-    tasks = [f"task-{name}" for name in TWELVE]
     found = {
         column.title: questions(loaded, column)
         for column in (
-            Column("named", [name for name in tasks if name != "task-preference"]),
-            Column("not named", ["task-preference", "unnamed"]),
+            _NAMED,
+            _NOT_NAMED,
             Column("decoy, overlap 0", ["decoy"], "recall/overlap-0"),
             Column("decoy, overlap 1+", ["decoy"], "recall/overlap-1"),
             Column("asked early, follow-up", ["asked-early", "follow-up"]),
@@ -236,6 +247,44 @@ def ablation_table(loaded: Mapping[str, Loaded]) -> str:
     for budget in (256, 512):
         columns[f"a licence, {budget}"] = perplexity_over_streaming(loaded, "perplexity-licence", budget)
     return md.grid(answered(arms, found.values()), columns)
+
+
+_SHOWN = {
+    KEEP_ALL: "everything in the cache",
+    OURS: f"**`{OURS}`, as a chat has it**",
+    "sir:recall=text": "`sir:recall=text`: what is found is read again",
+    "streaming:recall=cells": "`streaming:recall=cells`: the newest text, and recall",
+    "sir": "`sir`, without recall",
+    "sirllm": "`sirllm`, the paper's policy",
+    "streaming": "`streaming`: the newest text alone",
+    RETRIEVAL: "plain retrieval: no cache, all is read for each question",
+}
+
+
+def short_table(loaded: Mapping[str, Loaded]) -> str:
+    """A line for each arm that a reader compares, with what each group of questions says of it."""
+    asked = {
+        "named": _retrieval_as_one(questions(loaded, _NAMED)),
+        "not named": _retrieval_as_one(questions(loaded, _NOT_NAMED)),
+        "10k to 100k tokens ago": _retrieval_as_one(
+            _together([questions(loaded, Column("", FAR, f"recall_{n}/overlap-1")) for n in _DISTANCES[2:]])
+        ),
+    }
+    columns: dict[str, Callable[[str], str]] = {"": lambda spec: _SHOWN[spec]}
+    columns |= {title: right(by_arm) for title, by_arm in asked.items()}
+    columns["outside"] = megabytes_outside(_retrieval_as_one(questions(loaded, Column("", FAR))))
+    columns["text"] = perplexity_over_streaming(loaded, "perplexity-licence", 256)
+    return md.grid(answered(_SHOWN, asked.values()), columns)
+
+
+def _retrieval_as_one(arms: Arms) -> Arms:
+    """Plain retrieval at whatever number of tokens, called by its name without it."""
+    return {RETRIEVAL if spec.startswith(RETRIEVAL.format("")) else spec: rows for spec, rows in arms.items()}
+
+
+def _together(parts: Sequence[Arms]) -> Arms:
+    specs = dict.fromkeys(spec for arms in parts for spec in arms)
+    return {spec: {key: row for arms in parts for key, row in arms.get(spec, {}).items()} for spec in specs}
 
 
 def far_table(loaded: Mapping[str, Loaded]) -> str:
