@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from grouped import Column, answered, margin, perplexity_over_streaming, perplexity_ratio, questions, right_and_gap
-from pieces import LICENCE, QWEN_05B, ROOT, Piece, add_arguments, carry_out
-from results_page import TWELVE
+from pieces import LICENCE, QWEN_05B, ROOT, TWELVE, Piece, add_arguments, carry_out
 
 from edge_sir.eval.play.controls import with_recall
 from edge_sir.eval.report import markdown as md

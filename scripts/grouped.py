@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edge_sir.eval.play.controls import arm_keys
 from edge_sir.eval.records import Row
 from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL
@@ -74,26 +75,33 @@ def margin(arms: Arms) -> Callable[[str], str]:
     return cell
 
 
-def kilobytes_outside(arms: Arms) -> Callable[[str], str]:
-    """Bytes outside the cells when the question was asked, mean, in kB."""
-    return _outside(arms, lambda n: f"{n / 1e3:.0f}")
+def kilobytes_outside(arms: Arms, index_alone: str) -> Callable[[str], str]:
+    """Bytes outside the cells when the question was asked, mean, in kB.
+
+    index_alone: the arm that has nothing else there than the index of what was said. A row of an arm that recalls has
+    its evicted cells and their rows, so the index of the same question comes on top.
+    """
+    return _outside(arms, index_alone, lambda n: f"{n / 1e3:.0f}")
 
 
-def megabytes_outside(arms: Arms) -> Callable[[str], str]:
+def megabytes_outside(arms: Arms, index_alone: str) -> Callable[[str], str]:
     """The same in MB, with the unit."""
-    return _outside(arms, lambda n: f"{n / 1e6:.0f} MB" if n >= 1e7 or not n else f"{n / 1e6:.1f} MB")
+    return _outside(arms, index_alone, lambda n: f"{n / 1e6:.0f} MB" if n >= 1e7 or not n else f"{n / 1e6:.1f} MB")
 
 
-def _outside(arms: Arms, show: Callable[[float], str]) -> Callable[[str], str]:
+def _outside(arms: Arms, index_alone: str, show: Callable[[float], str]) -> Callable[[str], str]:
     def cell(spec: str) -> str:
-        found = [float(row.archive_bytes) for row in arms.get(spec, {}).values()]
+        rows = arms.get(spec, {})
+        index = arms.get(index_alone, {}) if arm_keys(spec)[1].recall != "off" else {}
+        found = [row.archive_bytes + (index[key].archive_bytes if key in index else 0) for key, row in rows.items()]
         return show(mean(found)) if found else md.NONE
 
     return cell
 
 
 def perplexity_ratio(loaded: Mapping[str, Loaded], folder: str, spec: str, budget: int) -> Estimate | None:
-    """An arm's perplexity over `streaming`'s, on the same pieces of text."""
+    """An arm's perplexity over `streaming`'s, on the same pieces of text: recall has no part in reading them."""
+    spec = arm_keys(spec)[0]
     runs = loaded[folder].by_metric(folder) if folder in loaded else []
     versus = runs[0].compare(spec, "streaming", budget) if runs else None
     return versus and versus.perplexity_ratio

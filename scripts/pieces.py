@@ -1,10 +1,11 @@
 """Pieces of an evaluation that a script plays: each is one `edge-sir eval` command, resumable, several at a time.
 
 Killed, or stopped by --minutes, the next run goes on from the rows that are there. The models are those of the
-manifest with their weights spelled out, which a CPU reads faster.
+manifest with their weights spelled out: as 32-bit floats, or as bfloat16, which a CPU that multiplies it reads faster.
 """
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -20,6 +21,13 @@ from edge_sir.llama.requantize import to_bf16, to_f32
 from edge_sir.runtime import ensure_model
 
 ROOT = Path(__file__).resolve().parent.parent
+PAPER_FILE = "grocery_keys.jsonl"
+ROCK = "rps_dominant_rock.jsonl"
+TWELVE = (
+    "single-item item-list numbers names appointments correction preference instruction order never-mentioned "
+    "rehearsal identifiers"
+).split()
+TWELVE_TASKS = "twelve tasks"
 LICENCE = "/usr/share/common-licenses/GPL-3"  # of Debian and its kin; a text that people wrote
 
 SMOLLM2 = "models/SmolLM2-135M-Instruct.from-Q4_1.F32.gguf"
@@ -128,12 +136,12 @@ def carry_out(
     make: writes the pages, and returns their paths.
     """
     try:
-        chosen = _choose(program, pieces, args.names, args.data)
+        chosen = _choose(pieces, args.names)
         if args.list:
             for piece in chosen:
                 print(shlex.join(piece.words(piece.data if piece.of_the_system else "PATH")))
             return 0
-        complete = args.report or play(chosen, args.data, args.minutes, args.jobs)
+        complete = args.report or play(_playable(program, chosen, args.data), args.data, args.minutes, args.jobs)
         print(*make(), sep="\n")
         if not complete:
             print(f"{program}: the time is up; run it again to go on", file=sys.stderr)
@@ -146,22 +154,32 @@ def carry_out(
         return 2 if isinstance(error, UserError) else 1
 
 
-def _choose(program: str, pieces: Sequence[Piece], names: Sequence[str], data: Path | None) -> list[Piece]:
+def note_groups(folder: Path, pieces: Sequence[Piece]) -> None:
+    """Writes each piece's group into its run.json below `folder`."""
+    for piece in pieces:
+        file = folder / piece.name / "run.json"
+        run = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if run is not None and run.get("group", "") != piece.group:
+            file.write_text(json.dumps(run | {"group": piece.group}, indent=2) + "\n", encoding="utf-8")
+
+
+def _choose(pieces: Sequence[Piece], names: Sequence[str]) -> list[Piece]:
     place = min((piece.place for piece in pieces), key=len)
     known = {str(Path(piece.out).relative_to(place)): piece for piece in pieces}
     for name in names:
         if name not in known:
             raise UserError(f"no piece '{name}'; there are {', '.join(known)}")
-    lacking = [name for name in names or known if known[name].needs and find_spec(known[name].needs) is None]
-    if lacking:
-        packages = ", ".join({known[name].needs for name in lacking})
-        print(f"{program}: left out for want of {packages}: {', '.join(lacking)}", file=sys.stderr)
-    missing = [name for name in names or known if known[name].data and not _is_there(known[name], data)]
-    if missing:
-        print(f"{program}: left out for want of their data (--data): {', '.join(missing)}", file=sys.stderr)
-    return [known[name] for name in names or known if name not in (*missing, *lacking)]
+    return [known[name] for name in names or known]
 
 
-def _is_there(piece: Piece, data: Path | None) -> bool:
-    """Whether a text of the system is there, and for others whether --data was given."""
-    return Path(piece.data).is_file() if piece.of_the_system else data is not None
+def _playable(program: str, pieces: Sequence[Piece], data: Path | None) -> list[Piece]:
+    """Those whose data and packages are there; of the others it says that they are left out, and for want of what."""
+    lacking: dict[str, list[str]] = {}
+    for piece in pieces:
+        if piece.data and not ((piece.of_the_system or data) and piece.located(data).exists()):
+            lacking.setdefault("their data (--data)", []).append(piece.out)
+        elif piece.needs and find_spec(piece.needs) is None:
+            lacking.setdefault(piece.needs, []).append(piece.out)
+    for what, places in lacking.items():
+        print(f"{program}: left out for want of {what}: {', '.join(places)}", file=sys.stderr)
+    return [piece for piece in pieces if not any(piece.out in places for places in lacking.values())]

@@ -12,60 +12,69 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pieces import LICENCE, QWEN_05B, QWEN_15B, SMOLLM2, Piece, add_arguments, carry_out
+from pieces import (
+    LICENCE,
+    PAPER_FILE,
+    QWEN_05B,
+    QWEN_15B,
+    ROCK,
+    SMOLLM2,
+    TWELVE,
+    TWELVE_TASKS,
+    Piece,
+    add_arguments,
+    carry_out,
+)
 from results_page import (
     ABLATION,
     BASELINES,
     DENSE,
-    KEEP_ALL,
     OURS,
     QUARTER,
     RESULTS,
     RETRIEVAL,
-    TWELVE,
-    TWELVE_TASKS,
     WIDER,
     WORDS,
     make_pages,
 )
 
 from edge_sir.eval.play.controls import explicit
-
-PAPER_FILE = "grocery_keys.jsonl"
-ROCK = "rps_dominant_rock.jsonl"
+from edge_sir.eval.report.comparisons import KEEP_ALL
 
 
 def _piece(name: str, asks: str, policies: Sequence[str], *budgets: int, data: str = "", group: str = "") -> Piece:
     return Piece(name, asks, [explicit(spec) for spec in policies], budgets, data, group, QWEN_05B, "auto")
 
 
-def _arms(*specs: str, budget: int = QUARTER) -> list[str]:
-    """These arms as a command names them."""
-    return [spec.format(budget) for spec in specs or (*ABLATION, *BASELINES)]
-
+ALL = [*ABLATION, *BASELINES]
 
 _FAR = ["streaming", "streaming:recall=text", "streaming:recall=cells", "streaming:recall=oracle"]
 _FAR += ["sir", "sir:recall=text", OURS, "sir:recall=oracle", RETRIEVAL]
-FAR = _piece("far", "far --n 1 --seed 2", _arms(*_FAR, budget=512), 512)
+FAR = _piece("far", "far --n 1 --seed 2", _FAR, 512)
 
 _PAPER = [KEEP_ALL, "streaming", "streaming:recall=cells", "sir", "sir:recall=text", OURS, "sir:recall=oracle"]
-_PAPER += [*BASELINES, RETRIEVAL.format(512)]
+_PAPER += BASELINES
 GROCERY = _piece(
     "grocery-lead10",
     "grocery --n 16 --lead 10 --metric recall",
-    _arms(*_PAPER, budget=256),
+    _PAPER,
     256,
     512,
     data=PAPER_FILE,
 )
-TASKS = [_piece(f"task-{name}", f"{name} --n 6 --seed 2", _arms(), QUARTER, group=TWELVE_TASKS) for name in TWELVE]
-UNNAMED = _piece("unnamed", "unnamed --n 24 --seed 2", [*_arms(), *WIDER], QUARTER)
+TASKS = [
+    _piece(f"task-{name}", f"{name} --n 6 --seed 2", ALL, QUARTER, group=TWELVE_TASKS)
+    for name in TWELVE
+    if name != "preference"
+]
+PREFERENCE = _piece("task-preference", "preference --n 6 --seed 2", [*ALL, *WIDER], QUARTER, group=TWELVE_TASKS)
+UNNAMED = _piece("unnamed", "unnamed --n 24 --seed 2", [*ALL, *WIDER], QUARTER)
 OVERWRITTEN = [KEEP_ALL, "streaming", "streaming:recall=cells", "sir", OURS]
-UPDATES = _piece("updates", "updates --n 18 --seed 2", OVERWRITTEN, 500)
+UPDATES = _piece("updates", "updates --n 36 --seed 2", OVERWRITTEN, 500)
 PLAIN = ["streaming", WORDS, "sir", WIDER[0], "sirllm"]
 OWN_TEXT = _piece("perplexity", "perplexity --n 6 --seed 2", PLAIN, 256, 512)
 THE_LICENCE = _piece("perplexity-licence", "perplexity --n 4 --offset 3", PLAIN, 256, 512, data=LICENCE)
-AIMED = [GROCERY, *TASKS, UNNAMED, UPDATES, OWN_TEXT, THE_LICENCE]
+AIMED = [GROCERY, UNNAMED, PREFERENCE, *TASKS, UPDATES, OWN_TEXT, THE_LICENCE]
 
 
 def _of(model: str, place: str, n: Mapping[str, int]) -> list[Piece]:
@@ -89,20 +98,26 @@ def _with_n(words: Sequence[str], n: int) -> list[str]:
     return [*words[:at], str(n), *words[at + 1 :]]
 
 
+ON_15B = {"": 2, "unnamed": 8, "grocery-lead10": 4, "updates": 1, "perplexity": 1, "perplexity-licence": 1}
+ON_135M = {"": 4, "unnamed": 16, "grocery-lead10": 16, "updates": 12}
 OTHERS = ("decoy", "asked-early", "follow-up")
-FARTHER = _arms("streaming:recall=cells", OURS, RETRIEVAL, budget=1024)
+FARTHER = ["streaming:recall=cells", OURS, RETRIEVAL]
 
 PIECES = (
     FAR,
     *AIMED,
-    *(_piece(name, f"{name} --n 8 --seed 2", _arms(), QUARTER) for name in OTHERS),
+    *(_piece(name, f"{name} --n 8 --seed 2", ALL, QUARTER) for name in OTHERS),
     replace(GROCERY, name="grocery-lead0", asks="grocery --n 8 --metric recall"),
     replace(GROCERY, name="grocery-letters", asks="grocery --n 8 --lead 10 --answer first-token --metric recall"),
-    *_of(QWEN_15B, "qwen2.5-coder-1.5b", {"": 1, "unnamed": 8, "grocery-lead10": 4}),
-    *_of(SMOLLM2, "smollm2-135m-recall", {"": 4, "unnamed": 16, "grocery-lead10": 16}),
+    *_of(
+        QWEN_15B,
+        "qwen2.5-coder-1.5b",
+        {"": 2, "unnamed": 8, "grocery-lead10": 4, "updates": 1, "perplexity": 1, "perplexity-licence": 1},
+    ),
+    *_of(SMOLLM2, "smollm2-135m-recall", ON_135M),
     replace(FAR, name="far-dense", policies=[DENSE], needs="onnxruntime"),
     _piece("far-1024", "far --n 1 --seed 2", FARTHER, 1024),
-    _piece("task-single-item-german", "single-item-german --n 8 --seed 2", _arms(), QUARTER),
+    _piece("task-single-item-german", "single-item-german --n 8 --seed 2", ALL, QUARTER),
     _piece("dailydialog", "dailydialog --n 20", [KEEP_ALL, "sir", "streaming"], 256, data="dailydialog.jsonl"),
     _piece("rps", "rps --n 300", ["sir", "sir:decay=0.9", "streaming"], 1024, data=ROCK),
 )
@@ -113,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_arguments(parser)
     parser.add_argument("--data", type=Path, help="folder with the paper's data")
     args = parser.parse_args(argv)
-    return carry_out("results", PIECES, args, lambda: make_pages(RESULTS))
+    return carry_out("results", PIECES, args, lambda: make_pages(RESULTS, PIECES))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pieces import LICENCE, ROOT, Piece, add_arguments, carry_out
+from pieces import LICENCE, PAPER_FILE, ROCK, ROOT, TWELVE, TWELVE_TASKS, Piece, add_arguments, carry_out, note_groups
 
 from edge_sir.eval.report.comparisons import KEEP_ALL
 from edge_sir.eval.report.folder import Loaded, load_all, write_reports
@@ -35,9 +35,6 @@ from edge_sir.eval.report.stats import Estimate, estimate_mean
 from edge_sir.eval.store import pack_rows
 
 RESULTS = ROOT / "docs" / "results" / "smollm2-135m"
-PAPER_FILE = "grocery_keys.jsonl"
-ROCK = "rps_dominant_rock.jsonl"
-
 ALL = ("keep-all sir units sirllm sirllm-published entropy streaming streaming:n_sink=40 random interval").split()
 
 
@@ -51,7 +48,6 @@ PLOTS = (
 )
 """What the page shows. The tables have all figures; `edge-sir eval report` draws every plot."""
 
-TWELVE_TASKS = "twelve tasks"
 CHOOSING = "choosing"
 
 
@@ -65,11 +61,6 @@ def _generated(name: str) -> Piece:
     group = TWELVE_TASKS if name in TWELVE else ""
     return Piece(f"task-{name}", f"{name} --n 8 --seed 2 --metric recall", FEW, [300], group=group)
 
-
-TWELVE = (
-    "single-item item-list numbers names appointments correction preference instruction order never-mentioned "
-    "rehearsal identifiers"
-).split()
 
 ETAS = (1, 0.98, 0.95, 0.9, 0.8, 0.7, 0.5)
 OVER_ETA = ["keep-all", "streaming", "sir", *(f"{name}:decay={eta}" for name in ("sir", "sirllm") for eta in ETAS)]
@@ -122,7 +113,7 @@ Made by `scripts/results-135m --report` from the rows of the folders beside it. 
 them asks and how to read it.
 
 **All of this page is about SmolLM2-135M, without recall**, with the shares of `{OURS}` as they were chosen on that
-model. A model that can answer, recall, and what the shares are chosen on now: [choosing](choosing/README.md)."""
+model. A model that can answer, recall, and what the shares are chosen on now: [choosing](../choosing/README.md)."""
 
 _AIMS = """## Aims
 
@@ -215,18 +206,9 @@ def standing(loaded: Mapping[Path, Loaded], bench: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def note_groups(folder: Path) -> None:
-    """Writes each piece's group into its run.json."""
-    for piece in PIECES:
-        file = folder / piece.name / "run.json"
-        run = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        if run is not None and run.get("group", "") != piece.group:
-            file.write_text(json.dumps(run | {"group": piece.group}, indent=2) + "\n", encoding="utf-8")
-
-
 def make_pages(folder: Path) -> tuple[Path, Path]:
     """Writes all reports and the plots of PLOTS, packs the rows; returns the paths of report.md and standing.md."""
-    note_groups(folder)
+    note_groups(folder, PIECES)
     loaded = load_all(folder)
     bench, page = folder / "bench.json", folder / "standing.md"
     figures = json.loads(bench.read_text(encoding="utf-8"))["figures"] if bench.is_file() else {}

@@ -1,6 +1,7 @@
 """Makes standing.md and report.md of docs/results from the rows that are there, and plays nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from grouped import (
@@ -15,10 +16,11 @@ from grouped import (
     right,
     right_and_gap,
 )
-from pieces import ROOT
+from pieces import ROOT, TWELVE, TWELVE_TASKS, Piece, note_groups
 
+from edge_sir.eval.play.controls import arm_keys
 from edge_sir.eval.report import markdown as md
-from edge_sir.eval.report.comparisons import KEEP_ALL
+from edge_sir.eval.report.comparisons import KEEP_ALL, compare
 from edge_sir.eval.report.folder import Loaded, load_all, write_reports
 from edge_sir.eval.report.runs import Run, find
 from edge_sir.eval.report.standing import Aim, Measured, accuracy, aims_table, compared, retentions, rival_tables
@@ -47,17 +49,12 @@ ABLATION = {
 WIDER = ("sir:recent=0.25", "sir:recent=0.25,recall=cells")
 """With a quarter of the cells for the window, the other end of the choice."""
 DENSE = "sir:recall=dense"
-RETRIEVAL = "few-shot:tokens={}"
+RETRIEVAL = "retrieval"
 BASELINES = {"sirllm": "the paper's policy", RETRIEVAL: "no cache: what matches, in a prompt of as many tokens"}
 
 QUARTER = 300
 """Cells for dialogues of about 1,200 tokens."""
-RIVALS = (KEEP_ALL, "sir", WORDS, "streaming:recall=cells", "streaming", "sirllm", RETRIEVAL.format(QUARTER))
-TWELVE = (
-    "single-item item-list numbers names appointments correction preference instruction order never-mentioned "
-    "rehearsal identifiers"
-).split()
-TWELVE_TASKS = "twelve tasks"
+RIVALS = (KEEP_ALL, "sir", WORDS, "streaming:recall=cells", "streaming", "sirllm", RETRIEVAL)
 MODEL = "Qwen2.5-Coder-0.5B"
 OTHER_MODELS = {"qwen2.5-coder-1.5b": "Qwen2.5-Coder-1.5B", "smollm2-135m-recall": "SmolLM2-135M"}
 """By folder the models of which the aims alone are played."""
@@ -69,13 +66,19 @@ PLOTS = ("grocery-lead10/recall-by-budget.png", "far/recall-by-number.png")
 """What the page shows. The tables have all figures; `edge-sir eval report` draws every plot."""
 
 
-def make_pages(folder: Path) -> tuple[Path, Path]:
-    """Writes all reports and the plots of PLOTS, packs the rows; returns the paths of report.md and standing.md."""
+def make_pages(folder: Path, pieces: Sequence[Piece] = ()) -> tuple[Path, Path]:
+    """Writes all reports and the plots of PLOTS, packs the rows; returns the paths of report.md and standing.md.
+
+    Each other model has a report.md of its own. pieces: whose groups are noted.
+    """
+    note_groups(folder, [piece for piece in pieces if piece.place == "docs/results"])
     loaded = load_all(folder)
     others = {name: load_all(folder / name) for name in OTHER_MODELS if any((folder / name).glob("*/run.json"))}
     page = folder / "standing.md"
     page.write_text(standing(_named(loaded), {name: _named(found) for name, found in others.items()}), encoding="utf-8")
     pages = write_reports(folder, loaded, only={folder / plot for plot in PLOTS}), page
+    for name, found in others.items():
+        write_reports(folder / name, found, only=())
     for place in (*loaded, *(place for found in others.values() for place in found)):
         pack_rows(place)
     return pages
@@ -102,21 +105,24 @@ keeps of it beside its cells. *text*: perplexity over the newest text's alone, a
 _AIMS = """## Aims
 
 Of `{ours}`, which is what a chat does. The verdict is about the figure; where its 95 % interval reaches
-across the bound, or where there is none, it says so."""
+across the bound, or where there is none, it says so. A bound of two points asks that not one question is lost, where
+there are fewer than fifty. Text is read without recall. *facts not named* is the folder `unnamed`. Other models have
+what was played with them."""
 
 _ABLATION = f"""## What each part does
 
 A quarter of the dialogue in the cache: {QUARTER} cells for about 1,200 tokens. A cell says how many questions were
 answered right, and the gold log-probability less keep-all's in nats, its 95 % interval drawn by dialogues. *named*: of
 the twelve tasks all but `preference`. *not named*: `preference`, `unnamed`. *kB outside*: what an arm keeps beside the
-cells when it is asked: evicted cells, their rows, the index. A cell itself takes 12.3 kB."""
+cells when it is asked: evicted cells, their rows, and the index of what was said. A cell itself takes 12.3 kB."""
 
 _RIVALS = f"""## Wins, ties, losses
 
-`{OURS}` less each other arm at the same budget, by gold log-probability in nats. *win* and *loss*: the paired
-95 % interval leaves zero out; *tie*: it does not; *open*: too few dialogues for an interval. Not corrected for the
-number of comparisons. The mean of the twelve tasks counts each once; its interval says how much hangs on the choice of
-tasks."""
+`{OURS}` less each other arm at the same budget, by gold log-probability in nats, in each folder by its first
+metric. *win* and *loss*: the paired 95 % interval leaves zero out; *tie*: it does not; *open*: too few dialogues for
+an interval. What this model cannot do even with everything in its cache is left out. Text, which recall has no part
+in, is not here. Not corrected for the number of comparisons. The mean of the twelve tasks counts each once; its
+interval says how much hangs on the choice of tasks."""
 
 _FAR = """## Far back
 
@@ -131,7 +137,7 @@ _UPDATES = """## A value overwritten again and again
 
 Right answers by how often the asked value was overwritten; 500 cells for dialogues of 2,000 tokens."""
 
-FAR = ("far", "far-dense")
+FAR_FOLDERS = ("far", "far-dense")
 _DISTANCES = ("1k", "3k", "10k", "30k", "100k")
 
 
@@ -139,7 +145,7 @@ def standing(loaded: Mapping[str, Loaded], others: Mapping[str, Mapping[str, Loa
     """Where the default stands, as a page. others: of the other models, by folder."""
     parts = [_HEAD, _SHORT, short_table(loaded), _AIMS.format(ours=OURS), f"### {MODEL}", aims_table(aims_of(loaded))]
     for name, found in others.items():
-        parts += [f"### {OTHER_MODELS[name]}", aims_table(aims_of(found))]
+        parts += [f"### {OTHER_MODELS[name]}", aims_table([aim for aim in aims_of(found) if aim.found is not None])]
     runs = [run for name, found in loaded.items() for run in found.by_metric(name)[:1]]
     rivals = rival_tables(runs, OURS, RIVALS, (TWELVE_TASKS, "mean of the twelve tasks"))
     parts += [
@@ -172,6 +178,7 @@ def aims_of(loaded: Mapping[str, Loaded]) -> list[Aim]:
             compared(paper, OURS, KEEP_ALL, 256, "gold_logprob"),
             show=md.signed,
         ),
+        _retention_together(loaded),
         *_retention(runs),
         *(
             Aim(f"`far`, 512 cells, {n}, overlap 1+: right", 0.9, accuracy(_far(runs, n, 1), OURS, 512, "questions"))
@@ -182,11 +189,11 @@ def aims_of(loaded: Mapping[str, Loaded]) -> list[Aim]:
             Aim(
                 f"{text}, {budget} cells: perplexity over `streaming`'s",
                 1.03,
-                compared(find(runs, name), "sir", "streaming", budget, "perplexity_ratio"),
+                compared(find(runs, name), arm_keys(OURS)[0], "streaming", budget, "perplexity_ratio"),
                 at_most=True,
                 show="{:.3f}".format,
             )
-            for name, text in (("perplexity", "our own text"), ("perplexity-licence", "a licence"))
+            for name, text in (("perplexity-licence", "a licence"), ("perplexity", "our own text (templates)"))
             for budget in (256, 512)
         ),
         Aim(
@@ -197,6 +204,20 @@ def aims_of(loaded: Mapping[str, Loaded]) -> list[Aim]:
     ]
 
 
+def _retention_together(loaded: Mapping[str, Loaded]) -> Aim:
+    """Over the questions of all twelve, whether or not one task alone can be measured."""
+    names = [name for name in loaded if name.removeprefix("task-") in TWELVE]
+    rows = [
+        replace(row, dialogue=f"{name}/{row.dialogue}", metric="recall")
+        for name in names
+        for row in loaded[name].rows
+        if row.gold >= 0
+    ]
+    versus = compare(rows, (OURS, QUARTER), (KEEP_ALL, 0), "recall")
+    found = versus and versus.accuracy_ratio and Measured(versus.accuracy_ratio, f"{versus.n} questions")
+    return Aim("twelve tasks at a quarter, all questions: right over keep-all's", 0.95, found)
+
+
 def _retention(runs: Sequence[Run]) -> list[Aim]:
     kept = retentions(
         [run for run in runs if run.name.removeprefix("task-") in TWELVE and run.summary.measurable], OURS
@@ -204,7 +225,7 @@ def _retention(runs: Sequence[Run]) -> list[Aim]:
     least = min(kept, key=kept.__getitem__, default=None)
     mean = Measured(estimate_mean(list(kept.values()), list(kept)), f"{len(kept)} tasks") if kept else None
     return [
-        Aim("twelve tasks at a quarter, those that can be measured: mean retention", 0.95, mean),
+        Aim("the tasks of them that can be measured alone: mean retention", 0.95, mean),
         Aim("those: least retention", 0.8, Measured(Estimate(kept[least]), f"`{least}`") if least else None),
     ]
 
@@ -221,15 +242,16 @@ def _not_named(run: Run | None) -> list[Aim]:
     ]
 
 
-def _arms(budget: int) -> dict[str, str]:
+def _described() -> dict[str, str]:
+    """Every arm and what it has, in the order of the tables."""
     further = {DENSE: "window, words, recall as cells, found by meaning, too"}
     wider = {WIDER[0]: "a wider window, words", WIDER[1]: "a wider window, words, recall as cells"}
-    return ABLATION | further | wider | {spec.format(budget): says for spec, says in BASELINES.items()}
+    return ABLATION | further | wider | BASELINES
 
 
 def ablation_table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each arm: named and not named facts, questions with a decoy, other questions, texts."""
-    arms = _arms(QUARTER)
+    arms = _described()
     found = {
         column.title: questions(loaded, column)
         for column in (
@@ -243,7 +265,7 @@ def ablation_table(loaded: Mapping[str, Loaded]) -> str:
     columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec], "policy": md.policy}
     columns |= {title: right_and_gap(by_arm) for title, by_arm in found.items()}
     columns["named: margin"] = margin(found["named"])
-    columns["kB outside"] = kilobytes_outside(found["named"])
+    columns["kB outside"] = kilobytes_outside(found["named"], RETRIEVAL)
     for budget in (256, 512):
         columns[f"a licence, {budget}"] = perplexity_over_streaming(loaded, "perplexity-licence", budget)
     return md.grid(answered(arms, found.values()), columns)
@@ -264,22 +286,17 @@ _SHOWN = {
 def short_table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each arm that a reader compares, with what each group of questions says of it."""
     asked = {
-        "named": _retrieval_as_one(questions(loaded, _NAMED)),
-        "not named": _retrieval_as_one(questions(loaded, _NOT_NAMED)),
-        "10k to 100k tokens ago": _retrieval_as_one(
-            _together([questions(loaded, Column("", FAR, f"recall_{n}/overlap-1")) for n in _DISTANCES[2:]])
+        "named": questions(loaded, _NAMED),
+        "not named": questions(loaded, _NOT_NAMED),
+        "10k to 100k tokens ago": _together(
+            [questions(loaded, Column("", FAR_FOLDERS, f"recall_{n}/overlap-1")) for n in _DISTANCES[2:]]
         ),
     }
     columns: dict[str, Callable[[str], str]] = {"": lambda spec: _SHOWN[spec]}
     columns |= {title: right(by_arm) for title, by_arm in asked.items()}
-    columns["outside"] = megabytes_outside(_retrieval_as_one(questions(loaded, Column("", FAR))))
+    columns["outside"] = megabytes_outside(questions(loaded, Column("", FAR_FOLDERS)), RETRIEVAL)
     columns["text"] = perplexity_over_streaming(loaded, "perplexity-licence", 256)
     return md.grid(answered(_SHOWN, asked.values()), columns)
-
-
-def _retrieval_as_one(arms: Arms) -> Arms:
-    """Plain retrieval at whatever number of tokens, called by its name without it."""
-    return {RETRIEVAL if spec.startswith(RETRIEVAL.format("")) else spec: rows for spec, rows in arms.items()}
 
 
 def _together(parts: Sequence[Arms]) -> Arms:
@@ -289,21 +306,21 @@ def _together(parts: Sequence[Arms]) -> Arms:
 
 def far_table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each arm: right answers by overlap and distance, and what it keeps outside the cells."""
-    arms = _arms(512)
+    arms = _described()
     asked = {
-        (overlap, distance): questions(loaded, Column("", FAR, f"recall_{distance}/overlap-{overlap}"))
+        (overlap, distance): questions(loaded, Column("", FAR_FOLDERS, f"recall_{distance}/overlap-{overlap}"))
         for overlap in (1, 0)
         for distance in _DISTANCES
     }
     columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec]}
     columns |= {f"{n}, overlap {'1+' if k else '0'}": right(by_arm) for (k, n), by_arm in asked.items()}
-    columns["kB outside"] = kilobytes_outside(questions(loaded, Column("", FAR)))
+    columns["kB outside"] = kilobytes_outside(questions(loaded, Column("", FAR_FOLDERS)), RETRIEVAL)
     return md.grid(answered(arms, asked.values()), columns)
 
 
 def grocery_table(loaded: Mapping[str, Loaded]) -> str:
     """A line for each arm: the paper's task by budget, and by letters."""
-    arms = _arms(256)
+    arms = _described()
     columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec]}
     found = []
     for title, name in (
@@ -312,12 +329,10 @@ def grocery_table(loaded: Mapping[str, Loaded]) -> str:
         ("lead 10, letters", "grocery-letters"),
     ):
         for budget in (256, 512):
-            asked = dict(questions(loaded, Column("", [name]), budget))
-            asked[RETRIEVAL.format(256)] = asked.pop(RETRIEVAL.format(budget), {})
-            found.append({spec: rows for spec, rows in asked.items() if rows})
+            found.append(questions(loaded, Column("", [name]), budget))
             columns[f"{title}, {budget}"] = right_and_gap(found[-1])
             if name == "grocery-lead10":
-                columns[f"kB outside, {budget}"] = kilobytes_outside(found[-1])
+                columns[f"kB outside, {budget}"] = kilobytes_outside(found[-1], RETRIEVAL)
     return md.grid(answered(arms, found), columns)
 
 

@@ -44,7 +44,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("task", metavar="TASK", help="a task, or: all, list, report")
     parser.add_argument("folder", metavar="DIR", nargs="?", help="for `report`: a folder made by --out")
     parser.add_argument("--policy", action="append", metavar="SPEC", help="a policy, or keep-gold, drop-gold, "
-                        "few-shot:rounds=N, few-shot:tokens=N; may be repeated (default: "
+                        "few-shot:rounds=N, retrieval; may be repeated (default: "
                         f"{', '.join(_POLICIES)})")  # fmt: skip
     parser.add_argument("--recall", action="append", metavar="auto|off|text|cells|dense|last|oracle",
                         help="how evicted turns come back, as in `edge-sir chat` (where no question leaves a trace: "

@@ -27,9 +27,9 @@ def to_f32(source: Path, target: Path, *, threads: int = 0) -> Path:
 def to_bf16(source: Path, target: Path, *, threads: int = 0) -> Path:
     """Writes the weights of `source` as bfloat16 to `target` and returns that; nothing if it is there.
 
-    Each weight, and each activation that it is multiplied with, is rounded to 8 bits of mantissa (by .4 % at
-    most), which is less than what the quantizer of a 4-bit file did. A CPU that multiplies bfloat16 reads a text twice
-    as fast. Raises LoadError if llama.cpp refuses.
+    Each weight of a matrix, and each activation that it is multiplied with, is rounded to 8 bits of mantissa (by
+    .4 % at most), which is less than what the quantizer of a 4-bit file did. A CPU that has instructions for bfloat16
+    reads a text twice as fast, another one slower. Raises LoadError if llama.cpp refuses.
     """
     return _rewrite(source, target, _FTYPE_MOSTLY_BF16, threads)
 

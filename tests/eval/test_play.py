@@ -12,7 +12,7 @@ from toy_model import toy_contexts
 
 from edge_sir.core.budget import Budget
 from edge_sir.engine import Slice
-from edge_sir.errors import BatchError, ConfigError
+from edge_sir.errors import BatchError, BudgetError, ConfigError
 from edge_sir.eval.play.arms import Arm, arms_of, digest, play_dialogue, play_dialogues
 from edge_sir.eval.play.dialogue_run import DialogueRun
 from edge_sir.eval.play.encoded import EncodedDialogue
@@ -37,7 +37,7 @@ def test_policies_that_keep_everything_run_once_and_others_at_every_budget() -> 
     assert arms == [Arm("keep-all", 0), Arm("sir", 128), Arm("sir", 256), Arm("few-shot:rounds=2", 0)]
 
 
-@pytest.mark.parametrize("spec", ["few-shot:rounds=0", "few-shot:turns=1", "few-shot:tokens=x", "keep-gold:x=1", "sri"])
+@pytest.mark.parametrize("spec", ["few-shot:rounds=0", "few-shot:turns=1", "retrieval:n=1", "keep-gold:x=1", "sri"])
 def test_a_bad_arm_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError):
         arms_of([spec], [64])
@@ -224,11 +224,30 @@ def test_plain_retrieval_is_a_fresh_prompt_of_what_matches_and_of_the_newest() -
     told = dialogue(*chat(4), FACT, *chat(12, "news"), QUESTION)
     encoded = EncodedDialogue(told, toy_contexts().model.codec, toy_contexts().model.template, "rank")
     fact, question, newest = (encoded.step(i, first=False).n_tokens for i in (4, -1 + len(encoded), len(encoded) - 2))
-    (found,) = play(toy_contexts(), told, [f"few-shot:tokens={fact + 2 * newest + question + newest // 2}"])
+    (found,) = play(toy_contexts(), told, ["retrieval"], fact + 2 * newest + question + newest // 2)
     alone = play(toy_contexts(), dialogue(FACT, *told.steps[-3:-1], QUESTION), ["keep-all"])[0]
     np.testing.assert_allclose(found.logprobs, alone.logprobs, rtol=1e-5)
     assert found.resident == alone.resident and found.archive_bytes > 0
-    assert found.last and found.budget == 0
+    assert found.last and found.budget > found.resident
+
+
+@pytest.mark.parametrize("budget", [96, 128, 160, 224, 300])
+def test_plain_retrieval_never_takes_more_cells_than_the_budget(budget: int) -> None:
+    rows = play(toy_contexts(), dialogue(*chat(4), FACT, *chat(12, "news"), QUESTION, QUESTION), ["retrieval"], budget)
+    assert len(rows) == 2 and all(0 < row.resident <= budget and row.gold_resident is None for row in rows)
+    assert rows[0].logprobs == rows[1].logprobs  # a question that leaves no trace is in no prompt after it
+
+
+def test_plain_retrieval_refuses_a_budget_that_no_question_fits() -> None:
+    with pytest.raises(BudgetError, match="question 0 of dialogue"):
+        play(toy_contexts(), dialogue(FACT, QUESTION), ["retrieval"], 20)
+
+
+def test_an_answer_that_was_chosen_is_what_retrieval_finds() -> None:
+    asked = replace(QUESTION, reply="chosen")
+    first, second = play(toy_contexts(), dialogue(FACT, asked, asked), ["retrieval"], 400)
+    told = dialogue(FACT, replace(asked, gold=first.chosen), asked)
+    assert play(toy_contexts(), told, ["retrieval"], 400)[1].logprobs == second.logprobs
 
 
 # ---- going on after a kill ---------------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_a_piece_that_was_played_before_gets_its_group(results: ModuleType, tmp_
     for name in ("task-names", "rps"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps(old))
-    results.note_groups(tmp_path)
+    results.note_groups(tmp_path, results.PIECES)
     assert json.loads((tmp_path / "task-names" / "run.json").read_text()) == old | {"group": "twelve tasks"}
     assert (tmp_path / "rps" / "run.json").read_text() == json.dumps(old)  # no group, nothing to write
 

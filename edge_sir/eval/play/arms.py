@@ -15,10 +15,10 @@ from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine
 from edge_sir.errors import BudgetError
 from edge_sir.eval.play.contexts import Contexts
-from edge_sir.eval.play.controls import ArmKeys, FewShot, arm_keys, arm_policy, scores_needed
+from edge_sir.eval.play.controls import ArmKeys, FewShot, Retrieval, arm_keys, arm_policy, scores_needed
 from edge_sir.eval.play.dialogue_run import DialogueRun
 from edge_sir.eval.play.encoded import EncodedDialogue
-from edge_sir.eval.play.few_shot import few_shot_rows
+from edge_sir.eval.play.no_cache import few_shot_rows, retrieval_rows
 from edge_sir.eval.records import Row
 from edge_sir.eval.store import Store
 from edge_sir.eval.task import Answer, Dialogue
@@ -38,7 +38,7 @@ class Arm:
     spec: str
     budget: int
 
-    def policy(self) -> Policy | FewShot:
+    def policy(self) -> Policy | FewShot | Retrieval:
         """Made anew for each dialogue: a control notes where facts stand."""
         return arm_policy(arm_keys(self.spec)[0])
 
@@ -53,8 +53,8 @@ def arms_of(specs: Sequence[str], budgets: Sequence[int]) -> list[Arm]:
     arms = []
     for spec in specs:
         policy = arm_policy(arm_keys(spec)[0])
-        evicts = isinstance(policy, Policy) and policy.evicts
-        arms += [Arm(spec, budget) for budget in budgets] if evicts else [Arm(spec, 0)]
+        has_budget = isinstance(policy, Retrieval) or (isinstance(policy, Policy) and policy.evicts)
+        arms += [Arm(spec, budget) for budget in budgets] if has_budget else [Arm(spec, 0)]
     return list(dict.fromkeys(arms))
 
 
@@ -101,7 +101,7 @@ def play_dialogue(
         return
     n_tokens = max(dialogue.n_tokens(), _LEAST)
     keepers = [arm for arm in arms if _keeps_all(arm) and n_tokens <= contexts.n_ctx_train]
-    budgets = {arm.budget for arm in arms if arm.budget}
+    budgets = {arm.budget for arm in arms if arm.budget and not isinstance(arm.policy(), Retrieval)}
     _check_opening(dialogue, min(budgets, default=0))
     n_trunk = n_tokens if keepers else min(n_tokens, max(budgets, default=0))
     saved: dict[int, _Saved] = {}
@@ -119,7 +119,9 @@ def play_dialogue(
         arm = group[0]
         policy = arm.policy()
         if isinstance(policy, FewShot):
-            yield _named(few_shot_rows(contexts, dialogue, policy), arm)
+            yield _named(few_shot_rows(contexts, dialogue, policy.rounds), arm)
+        elif isinstance(policy, Retrieval):
+            yield _named(retrieval_rows(contexts, dialogue, arm.budget), arm)
         elif arm.budget in saved:
             with saved[arm.budget].go_on(contexts.engine(arm.budget), policy, group) as branch:
                 while branch.at < len(dialogue):

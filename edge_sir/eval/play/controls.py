@@ -2,8 +2,8 @@
 
 `keep-gold` and `drop-gold` show that a task measures memory: keeping the fact's turn on purpose must do as well as
 keeping everything, dropping it on purpose must do as badly as guessing. `few-shot:rounds=N` is the paper's
-baseline without a cache: the last N rounds as a plain prompt; `few-shot:tokens=N` is plain retrieval: what matches
-the question, then the newest, as a prompt of at most N tokens.
+baseline without a cache: the last N rounds as a plain prompt. `retrieval` is plain retrieval: what matches the
+question, then the newest, as a prompt that takes no more cells than the budget.
 
 An arm's spec may say more than its policy, as further keys: how evicted turns come back (`sir:recall=cells`), in how
 large a share of the cells (`recall_share=0.125`), and whether room is made for each slice alone (`room=exact`).
@@ -28,6 +28,7 @@ __all__ = [
     "ArmRecall",
     "FewShot",
     "Gold",
+    "Retrieval",
     "arm_keys",
     "arm_policy",
     "explicit",
@@ -58,25 +59,30 @@ class Gold(ScorePolicy):
 
 @dataclass(frozen=True, slots=True)
 class FewShot:
-    """Not a policy: every question gets a fresh prompt, of the last `rounds` rounds or (not 0) of `tokens` tokens."""
+    """Not a policy: every question gets a fresh prompt of the last `rounds` rounds."""
 
     rounds: int = 1
-    tokens: int = 0
 
 
-def arm_policy(spec: str) -> Policy | FewShot:
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Not a policy: every question gets a fresh prompt of what matches it, as large as the budget."""
+
+
+def arm_policy(spec: str) -> Policy | FewShot | Retrieval:
     """What `--policy` of an evaluation names: any policy, or one of the controls. Raises ConfigError."""
     name, _, rest = spec.partition(":")
     if name in ("keep-gold", "drop-gold"):
         _refuse(rest, name)
         return Gold(keep=name == "keep-gold")
+    if name == "retrieval":
+        _refuse(rest, name)
+        return Retrieval()
     if name == "few-shot":
         key, _, value = rest.partition("=")
-        if not rest:
-            return FewShot()
-        if key.strip() not in ("rounds", "tokens") or not value.strip().isdigit() or int(value) < 1:
-            raise ConfigError(f"few-shot takes rounds=N or tokens=N with N from 1 on, not '{rest}'")
-        return FewShot(**{key.strip(): int(value)})
+        if rest and (key.strip() != "rounds" or not value.strip().isdigit() or int(value) < 1):
+            raise ConfigError(f"few-shot takes rounds=N with N from 1 on, not '{rest}'")
+        return FewShot(int(value) if rest else 1)
     return from_spec(spec, {"sir-tried": SirTried})
 
 
@@ -168,6 +174,6 @@ def _refuse(rest: str, name: str) -> None:
         raise ConfigError(f"{name} has no keys, not even '{rest}'")
 
 
-def scores_needed(policies: Iterable[Policy | FewShot]) -> frozenset[str]:
+def scores_needed(policies: Iterable[Policy | FewShot | Retrieval]) -> frozenset[str]:
     """All score columns that any of them needs."""
     return frozenset().union(*(p.needs for p in policies if isinstance(p, Policy)))

@@ -47,6 +47,7 @@ _LOOKS = {
     "keep-gold": ("#444444", ">"),
     "drop-gold": ("#999999", "<"),
     "few-shot": ("#777777", "*"),
+    "retrieval": ("#777777", "d"),
 }
 _HEAD = 0.62  # inches for title and note of one line
 _LINE, _LETTERS = 0.17, 13  # inches of a further line; letters of the note per inch

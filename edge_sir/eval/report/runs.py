@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_sir.eval.records import Row
-from edge_sir.eval.report.comparisons import KEEP_ALL, Versus, compare, policy_name
+from edge_sir.eval.report.comparisons import KEEP_ALL, Versus, compare
 from edge_sir.eval.report.summary import Entry, Summary
 
 __all__ = ["Run", "find"]
@@ -35,7 +35,7 @@ class Run:
         return [] if self.summary.measurable is False else sorted(played)
 
     def compare(self, spec: str, other: str, budget: int) -> Versus | None:
-        reference = (other, 0 if other == KEEP_ALL or policy_name(other) == "few-shot" else budget)
+        reference = (other, 0 if other == KEEP_ALL else budget)
         return compare(self.rows, (spec, budget), reference, self.summary.metric)
 
 

@@ -1,6 +1,6 @@
 """Where a policy stands: tables of its aims and of its rivals, over a folder of evaluations. Plays nothing.
 
-What is aimed at, and who the rivals are, is the caller's; scripts/results.py has this project's.
+What is aimed at, and who the rivals are, is the caller's; scripts/results_page.py has this project's.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
