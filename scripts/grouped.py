@@ -75,6 +75,20 @@ def margin(arms: Arms) -> Callable[[str], str]:
     return cell
 
 
+def read_again(arms: Arms, fresh: str) -> Callable[[str], str]:
+    """Tokens of the past that are read for a question, mean: of text that is recalled, and of the prompt of `fresh`."""
+
+    def cell(spec: str) -> str:
+        rows = arms.get(spec, {}).values()
+        if spec == fresh:
+            found = [row.resident for row in rows]
+        else:
+            found = [row.recalled if arm_keys(spec)[1].recall == "text" else 0 for row in rows]
+        return f"{mean(found):.0f}" if found else md.NONE
+
+    return cell
+
+
 def kilobytes_outside(arms: Arms, index_alone: str) -> Callable[[str], str]:
     """Bytes outside the cells when the question was asked, mean, in kB.
 

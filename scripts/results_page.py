@@ -13,6 +13,7 @@ from grouped import (
     megabytes_outside,
     perplexity_over_streaming,
     questions,
+    read_again,
     right,
     right_and_gap,
 )
@@ -99,8 +100,9 @@ _SHORT = f"""## In one table
 
 *named*, *not named*: right answers to questions about facts of dialogues of 1,200 tokens in {QUARTER} cells; recall
 can find the former alone. *10k to 100k tokens ago*: of a talk of 110,000 tokens in 512 cells, thirty questions that
-share a word with their fact; this model was trained on 32,768 tokens and cannot hold that talk. *outside*: what an arm
-keeps of it beside its cells. *text*: perplexity over the newest text's alone, a licence, 256 cells."""
+share a word with their fact; this model was trained on 32,768 tokens and cannot hold that talk. *read again*: tokens of
+the past that are read for a question of it. *outside*: what an arm keeps of it beside its cells. *text*: perplexity
+over the newest text's alone, a licence, 256 cells."""
 
 _AIMS = """## Aims
 
@@ -294,7 +296,9 @@ def short_table(loaded: Mapping[str, Loaded]) -> str:
     }
     columns: dict[str, Callable[[str], str]] = {"": lambda spec: _SHOWN[spec]}
     columns |= {title: right(by_arm) for title, by_arm in asked.items()}
-    columns["outside"] = megabytes_outside(questions(loaded, Column("", FAR_FOLDERS)), RETRIEVAL)
+    talk = questions(loaded, Column("", FAR_FOLDERS))
+    columns["read again"] = read_again(talk, RETRIEVAL)
+    columns["outside"] = megabytes_outside(talk, RETRIEVAL)
     columns["text"] = perplexity_over_streaming(loaded, "perplexity-licence", 256)
     return md.grid(answered(_SHOWN, asked.values()), columns)
 

@@ -175,6 +175,20 @@ def test_the_tables_show_what_every_arm_has(page: ModuleType, tmp_path: Path) ->
     assert {path.name for path in tmp_path.rglob("rows.jsonl*")} == {"rows.jsonl.gz"}
 
 
+def test_the_short_table_says_what_each_arm_reads_again(page: ModuleType, tmp_path: Path) -> None:
+    asked = {"metric": "recall_30k/overlap-1", "recalled": 70, "archive_bytes": 20_000_000, "last": True}
+    rows = [row(spec, 512, "2-0", **asked) for spec in (page.OURS, "sir:recall=text", "sir")]
+    rows[2] = replace(rows[2], recalled=0, archive_bytes=0)
+    rows.append(replace(row("retrieval", 512, "2-0", **asked), recalled=0, resident=490, archive_bytes=400_000))
+    keep(tmp_path / "far", "far", rows)
+    text = page.make_pages(tmp_path)[1].read_text(encoding="utf-8")
+    shown = {line[0]: line[3:6] for line in cells(text.partition("## Aims")[0], "")}
+    assert shown["**`sir:recall=cells`, as a chat has it**"] == ["1/1", "0", "20 MB"]
+    assert shown["`sir:recall=text`: what is found is read again"] == ["1/1", "70", "20 MB"]
+    assert shown["`sir`, without recall"] == ["1/1", "0", "0 MB"]
+    assert shown["plain retrieval: no cache, all is read for each question"] == ["1/1", "490", "0.4 MB"]
+
+
 def test_the_pages_of_packed_rows_are_the_same(page: ModuleType, tmp_path: Path) -> None:
     for name in ("grocery-lead10", "updates"):
         keep(tmp_path / name, "grocery", played(256, {"keep-all": [-1.0] * 4, page.OURS: [-2.0] * 4}))
