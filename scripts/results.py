@@ -70,7 +70,7 @@ TASKS = [
 PREFERENCE = _piece("task-preference", "preference --n 6 --seed 2", [*ALL, *WIDER], QUARTER, group=TWELVE_TASKS)
 UNNAMED = _piece("unnamed", "unnamed --n 24 --seed 2", [*ALL, *WIDER], QUARTER)
 OVERWRITTEN = [KEEP_ALL, "streaming", "streaming:recall=cells", "sir", OURS]
-UPDATES = _piece("updates", "updates --n 36 --seed 2", OVERWRITTEN, 500)
+UPDATES = _piece("updates", "updates --n 24 --seed 2", OVERWRITTEN, 500)
 PLAIN = ["streaming", WORDS, "sir", WIDER[0], "sirllm"]
 OWN_TEXT = _piece("perplexity", "perplexity --n 6 --seed 2", PLAIN, 256, 512)
 THE_LICENCE = _piece("perplexity-licence", "perplexity --n 4 --offset 3", PLAIN, 256, 512, data=LICENCE)
@@ -100,15 +100,22 @@ def _with_n(words: Sequence[str], n: int) -> list[str]:
 
 ON_15B = {"": 2, "unnamed": 8, "grocery-lead10": 4, "updates": 1, "perplexity": 1, "perplexity-licence": 1}
 ON_135M = {"": 4, "unnamed": 16, "grocery-lead10": 16, "updates": 12}
+LETTERS = "grocery --answer first-token"  # all questions, as in the paper
 OTHERS = ("decoy", "asked-early", "follow-up")
 FARTHER = ["streaming:recall=cells", OURS, RETRIEVAL]
 
 PIECES = (
     FAR,
     *AIMED,
-    *(_piece(name, f"{name} --n 8 --seed 2", ALL, QUARTER) for name in OTHERS),
-    replace(GROCERY, name="grocery-lead0", asks="grocery --n 8 --metric recall"),
-    replace(GROCERY, name="grocery-letters", asks="grocery --n 8 --lead 10 --answer first-token --metric recall"),
+    *(_piece(name, f"{name} --n 6 --seed 2", ALL, QUARTER) for name in OTHERS),
+    replace(GROCERY, name="grocery-lead0", asks="grocery --n 6 --metric recall"),
+    _piece(
+        "grocery-letters",
+        f"{LETTERS} --n 8 --lead 10",
+        [KEEP_ALL, "streaming", "sir", OURS, "sirllm"],
+        256,
+        data=PAPER_FILE,
+    ),
     *_of(
         QWEN_15B,
         "qwen2.5-coder-1.5b",

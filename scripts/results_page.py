@@ -131,9 +131,11 @@ _FAR = """## Far back
 One talk of 110,000 tokens under 512 cells, twenty facts told around each distance, ten of them asked for with a word
 of the fact (overlap 1+) and ten without one (overlap 0). How many of the ten were answered right; chance is 2.5."""
 
-_GROCERY = """## The paper's task, ten exchanges before the fact
+_GROCERY = """## The paper's task
 
-Right answers, and the gold log-probability less keep-all's."""
+Right answers, and the gold log-probability less keep-all's. *lead 10*: ten exchanges before the fact. *by letters*:
+options are listed and the likeliest letter wins, the paper's protocol, whose twenty common-sense questions are asked,
+too."""
 
 _UPDATES = """## A value overwritten again and again
 
@@ -327,13 +329,14 @@ def grocery_table(loaded: Mapping[str, Loaded]) -> str:
     arms = _described()
     columns: dict[str, Callable[[str], str]] = {"what it has": lambda spec: arms[spec]}
     found = []
-    for title, name in (
-        ("lead 10", "grocery-lead10"),
-        ("lead 0", "grocery-lead0"),
-        ("lead 10, letters", "grocery-letters"),
+    for title, name, metric, budgets in (
+        ("lead 10", "grocery-lead10", "recall", (256, 512)),
+        ("lead 0", "grocery-lead0", "recall", (256, 512)),
+        ("lead 10 by letters", "grocery-letters", "recall", (256,)),
+        ("common sense by letters", "grocery-letters", "commonsense", (256,)),
     ):
-        for budget in (256, 512):
-            found.append(questions(loaded, Column("", [name]), budget))
+        for budget in budgets:
+            found.append(questions(loaded, Column("", [name], metric), budget))
             columns[f"{title}, {budget}"] = right_and_gap(found[-1])
             if name == "grocery-lead10":
                 columns[f"kB outside, {budget}"] = kilobytes_outside(found[-1], RETRIEVAL)
