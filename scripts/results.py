@@ -62,8 +62,9 @@ GROCERY = _piece(
     512,
     data=PAPER_FILE,
 )
+# `correction` came out lowest of six each, and was played on to see whether that was chance: README says so.
 TASKS = [
-    _piece(f"task-{name}", f"{name} --n 6 --seed 2", ALL, QUARTER, group=TWELVE_TASKS)
+    _piece(f"task-{name}", f"{name} --n {18 if name == 'correction' else 6} --seed 2", ALL, QUARTER, group=TWELVE_TASKS)
     for name in TWELVE
     if name != "preference"
 ]
