@@ -196,6 +196,13 @@ def test_the_pages_of_packed_rows_are_the_same(page: ModuleType, tmp_path: Path)
     assert [path.read_bytes() for path in page.make_pages(tmp_path)] == made
 
 
+def test_the_readme_shows_the_table_of_the_results(page: ModuleType) -> None:
+    standing = (page.RESULTS / "standing.md").read_text(encoding="utf-8")
+    table = standing.partition("## In one table")[2].partition("## Aims")[0].split("\n\n")[2].strip()
+    assert table.startswith("| ") and len(table.splitlines()) > 4
+    assert table in (page.RESULTS.parent.parent / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_plot_that_is_kept_is_shown_and_no_page_shows_another(
     page: ModuleType, import_script: Callable[[str], ModuleType]
 ) -> None:
