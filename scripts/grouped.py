@@ -93,7 +93,7 @@ def kilobytes_outside(arms: Arms, index_alone: str) -> Callable[[str], str]:
     """Bytes outside the cells when the question was asked, mean, in kB.
 
     index_alone: the arm that has nothing else there than the index of what was said. A row of an arm that recalls has
-    its evicted cells and their rows, so the index of the same question comes on top.
+    its evicted cells and their rows, so the index of the same question comes on top, or else the mean of all questions.
     """
     return _outside(arms, index_alone, lambda n: f"{n / 1e3:.0f}")
 
@@ -107,7 +107,8 @@ def _outside(arms: Arms, index_alone: str, show: Callable[[float], str]) -> Call
     def cell(spec: str) -> str:
         rows = arms.get(spec, {})
         index = arms.get(index_alone, {}) if arm_keys(spec)[1].recall != "off" else {}
-        found = [row.archive_bytes + (index[key].archive_bytes if key in index else 0) for key, row in rows.items()]
+        usual = mean([row.archive_bytes for row in index.values()]) if index else 0
+        found = [row.archive_bytes + (index[key].archive_bytes if key in index else usual) for key, row in rows.items()]
         return show(mean(found)) if found else md.NONE
 
     return cell
