@@ -1,5 +1,6 @@
 """Tables over groups of tasks: a line for each arm, its questions of several tasks counted together."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +18,21 @@ Arms = Mapping[str, Mapping[tuple[str, str, int], Row]]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """title: of the column; folders: those whose questions it counts; metric: of these questions, by default all."""
+    """title: of the column; folders: those whose questions it counts; metric: of these questions, by default all.
+
+    n: of each folder the first dialogues, 0 for all.
+    """
 
     title: str
     folders: Sequence[str]
     metric: str = ""
+    n: int = 0
+
+
+def number_of(row: Row) -> int:
+    """The number of a generated dialogue, with which its name ends."""
+    found = re.search(r"\d+$", row.dialogue)
+    return int(found[0]) if found else 0
 
 
 def questions(loaded: Mapping[str, Loaded], column: Column, budget: int | None = None) -> Arms:
@@ -29,7 +40,7 @@ def questions(loaded: Mapping[str, Loaded], column: Column, budget: int | None =
     arms: dict[str, dict[tuple[str, str, int], Row]] = {}
     for name in column.folders:
         for row in loaded[name].rows if name in loaded else ():
-            if budget is not None and row.budget not in (0, budget):
+            if (budget is not None and row.budget not in (0, budget)) or (column.n and number_of(row) >= column.n):
                 continue
             if row.gold >= 0 and counts_for(row.metric, column.metric or row.metric):
                 arms.setdefault(row.policy, {})[name, row.dialogue, row.index] = row

@@ -28,6 +28,7 @@ from pieces import (
 from results_page import (
     ABLATION,
     BASELINES,
+    CONTROLS,
     DENSE,
     OURS,
     QUARTER,
@@ -69,7 +70,7 @@ TASKS = [
     if name != "preference"
 ]
 PREFERENCE = _piece("task-preference", "preference --n 6 --seed 2", [*ALL, *WIDER], QUARTER, group=TWELVE_TASKS)
-UNNAMED = _piece("unnamed", "unnamed --n 24 --seed 2", [*ALL, *WIDER], QUARTER)
+UNNAMED = _piece("unnamed", "unnamed --n 24 --seed 2", [*ALL, *WIDER, *CONTROLS], QUARTER)
 OVERWRITTEN = [KEEP_ALL, "streaming", "streaming:recall=cells", "sir", OURS]
 UPDATES = _piece("updates", "updates --n 24 --seed 2", OVERWRITTEN, 500)
 PLAIN = ["streaming", WORDS, "sir", WIDER[0], "sirllm"]

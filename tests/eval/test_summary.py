@@ -102,6 +102,12 @@ def test_differences_of_the_share_right_are_paired_too() -> None:
     assert sir["sirllm"].accuracy == Estimate(2 / 4, bootstrap_mean([0, 1, 0, 1] * 2, range(8)))
 
 
+def test_margins_are_compared_on_the_same_questions() -> None:
+    ahead = [row("sir", 256, f"d{i}", gold_logprob=-1.0, logprobs=(-1.0, -4.0, -6.0)) for i in range(8)]
+    close = [row("keep-all", 0, f"d{i}", gold_logprob=-3.0, logprobs=(-3.0, -4.0, -9.0)) for i in range(8)]
+    assert entry([*ahead, *close], "sir").versus["keep-all"].margin == Estimate(2.0, (2.0, 2.0))
+
+
 def test_the_interval_of_retention_is_paired() -> None:
     found = entry(twice(grocery()), "sirllm")
     ci = bootstrap_ratio([1, 0, 1, 0] * 2, [1, 1, 1, 0] * 2, range(8))

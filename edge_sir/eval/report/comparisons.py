@@ -36,14 +36,15 @@ class Versus:
 
     gold_logprob: mean of (arm - reference), nats, of plain text over its tokens. accuracy: the share right, arm -
     reference. accuracy_ratio: right answers of the arm over the reference's, None if the latter has none; its interval
-    is against keep-all alone. n_only_arm, n_only_reference: questions that just this one got right; p: McNemar's
-    exact. Of plain text all but gold_logprob is None.
+    is against keep-all alone. margin: mean of (arm - reference), nats. n_only_arm, n_only_reference: questions that
+    just this one got right; p: McNemar's exact. Of plain text all but gold_logprob is None.
     """
 
     n: int
     gold_logprob: Estimate
     accuracy: Estimate | None = None
     accuracy_ratio: Estimate | None = None
+    margin: Estimate | None = None
     n_only_arm: int | None = None
     n_only_reference: int | None = None
     p: float | None = None
@@ -99,12 +100,14 @@ def _versus(arm: Questions, reference: Questions, name: str) -> Versus | None:
     dialogues = [a.dialogue for a, _ in asked]
     ours, theirs = [a.correct for a, _ in asked], [b.correct for _, b in asked]
     differ = [a - b for a, b in zip(ours, theirs, strict=True)]
+    margins = [(x, y) for a, b in asked if (x := a.margin) is not None and (y := b.margin) is not None]
     ratio_ci = bootstrap_ratio(ours, theirs, dialogues) if name == KEEP_ALL else None
     return Versus(
         n=len(both),
         gold_logprob=gap,
         accuracy=Estimate(sum(differ) / len(asked), bootstrap_mean(differ, dialogues)),
         accuracy_ratio=Estimate(sum(ours) / sum(theirs), ratio_ci) if any(theirs) else None,
+        margin=estimate_mean([a - b for a, b in margins], dialogues) if margins else None,
         n_only_arm=differ.count(1),
         n_only_reference=differ.count(-1),
         p=mcnemar(ours, theirs),

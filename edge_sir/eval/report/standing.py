@@ -102,23 +102,25 @@ def retentions(runs: Sequence[Run], spec: str) -> dict[str, float]:
 # ---- rivals ----------------------------------------------------------------------------------------
 
 
-def rival_tables(runs: Sequence[Run], spec: str, rivals: Sequence[str], together: tuple[str, str]) -> list[str]:
+def rival_tables(
+    runs: Sequence[Run], spec: str, rivals: Sequence[str], together: tuple[str, str], field: str = "gold_logprob"
+) -> list[str]:
     """How often a policy wins against each rival, and its comparison with each in every run at every budget.
 
     together: the group of runs that have one more line for their mean, and what that is called; each run counts once,
-    and its interval draws runs.
+    and its interval draws runs. field: of `Versus`, by which they are compared.
     """
-    found = list(_against(runs, spec, rivals))
-    outcomes = {name: [_outcome(v.gold_logprob) for *_, against in found if (v := against[name])] for name in rivals}
+    found = [(run, n, _gaps(against, field)) for run, n, against in _against(runs, spec, rivals)]
+    outcomes = {name: [_outcome(gap) for *_, gaps in found if (gap := gaps[name])] for name in rivals}
     counts = [[policy(n), *(str(outcomes[n].count(outcome)) for outcome in _HEADINGS)] for n in rivals]
-    lines = [[run.label, str(n), *(_cell(v.gold_logprob if v else None) for v in of.values())] for run, n, of in found]
+    lines = [[run.label, str(n), *map(_cell, gaps.values())] for run, n, gaps in found]
     group, title = together
     for budget in sorted({n for run, n, _ in found if run.group == group}):
         line = [title, str(budget)]
         for name in rivals:
             at = [(run.name, of[name]) for run, n, of in found if run.group == group and n == budget]
-            gaps = {run: versus.gold_logprob.value for run, versus in at if versus}
-            line.append(_cell(estimate_mean(list(gaps.values()), list(gaps)) if gaps else None))
+            values = {run: gap.value for run, gap in at if gap}
+            line.append(_cell(estimate_mean(list(values.values()), list(values)) if values else None))
         lines.append(line)
     head = ["run", "cells", *map(policy, rivals)]
     return [table(["against", *_HEADINGS.values()], counts), table(head, lines)]
@@ -132,6 +134,10 @@ def _against(
             against = {name: run.compare(spec, name, budget) for name in rivals}
             if any(against.values()):
                 yield run, budget, against
+
+
+def _gaps(against: Mapping[str, Versus | None], field: str) -> dict[str, Estimate | None]:
+    return {name: getattr(versus, field) if versus else None for name, versus in against.items()}
 
 
 def _outcome(gap: Estimate) -> str:
