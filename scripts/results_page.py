@@ -84,7 +84,9 @@ def make_pages(folder: Path, pieces: Sequence[Piece] = ()) -> tuple[Path, Path]:
     loaded = load_all(folder)
     others = {name: load_all(folder / name) for name in OTHER_MODELS if any((folder / name).glob("*/run.json"))}
     page = folder / "standing.md"
-    page.write_text(standing(_named(loaded), {name: _named(found) for name, found in others.items()}), encoding="utf-8")
+    page.write_text(
+        standing(_by_name(loaded), {name: _by_name(found) for name, found in others.items()}), encoding="utf-8"
+    )
     pages = write_reports(folder, loaded, only={folder / plot for plot in PLOTS}), page
     for name, found in others.items():
         write_reports(folder / name, found, only=())
@@ -93,7 +95,7 @@ def make_pages(folder: Path, pieces: Sequence[Piece] = ()) -> tuple[Path, Path]:
     return pages
 
 
-def _named(loaded: Mapping[Path, Loaded]) -> dict[str, Loaded]:
+def _by_name(loaded: Mapping[Path, Loaded]) -> dict[str, Loaded]:
     return {place.name: found for place, found in loaded.items()}
 
 
