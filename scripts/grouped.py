@@ -126,8 +126,7 @@ def _outside(arms: Arms, index_alone: str, show: Callable[[float], str]) -> Call
 
 
 def perplexity_ratio(loaded: Mapping[str, Loaded], folder: str, spec: str, budget: int) -> Estimate | None:
-    """An arm's perplexity over `streaming`'s, on the same pieces of text: recall has no part in reading them."""
-    spec = arm_keys(spec)[0]
+    """An arm's perplexity over `streaming`'s, on the same pieces of text; None for arms that recall: they read none."""
     runs = loaded[folder].by_metric(folder) if folder in loaded else []
     versus = runs[0].compare(spec, "streaming", budget) if runs else None
     return versus and versus.perplexity_ratio

@@ -6,6 +6,7 @@ manifest with their weights spelled out: as 32-bit floats, or as bfloat16, which
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -145,6 +146,9 @@ def carry_out(
         print(*make(), sep="\n")
         if not complete:
             print(f"{program}: the time is up; run it again to go on", file=sys.stderr)
+        return 0
+    except BrokenPipeError:  # `--list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print(f"{program}: stopped; run it again to go on", file=sys.stderr)

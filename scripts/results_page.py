@@ -20,7 +20,7 @@ from grouped import (
 )
 from pieces import ROOT, TWELVE, TWELVE_TASKS, Piece, note_groups
 
-from edge_sir.eval.play.controls import ArmKeys, arm_keys
+from edge_sir.eval.play.controls import arm_keys
 from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL, compare
 from edge_sir.eval.report.folder import Loaded, load_all, write_reports
@@ -317,8 +317,7 @@ def short_table(loaded: Mapping[str, Loaded]) -> str:
     talk = questions(loaded, Column("", FAR_FOLDERS))
     columns["read again"] = read_again(talk, RETRIEVAL)
     columns["outside"] = megabytes_outside(talk, RETRIEVAL)
-    text = perplexity_over_streaming(loaded, "perplexity-licence", 256)
-    columns["text"] = lambda spec: text(spec) if arm_keys(spec) == (spec, ArmKeys()) else md.NONE
+    columns["text"] = perplexity_over_streaming(loaded, "perplexity-licence", 256)
     return md.grid(answered(_SHOWN, asked.values()), columns)
 
 
