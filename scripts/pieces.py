@@ -124,7 +124,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What both choosing and results are asked for."""
     parser.add_argument("names", nargs="*", metavar="PIECE", help="pieces to play (default: all)")
     parser.add_argument("--minutes", type=float, default=60, help="start nothing new after so long (default: 60)")
-    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    parser.add_argument(
+        "--jobs", type=int, choices=range(1, 65), metavar="N", default=2, help="processes, one thread each (default: 2)"
+    )
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     parser.add_argument("--report", action="store_true", help="play nothing: make the pages, and pack the rows")
 

@@ -37,7 +37,9 @@ def test_policies_that_keep_everything_run_once_and_others_at_every_budget() -> 
     assert arms == [Arm("keep-all", 0), Arm("sir", 128), Arm("sir", 256), Arm("few-shot:rounds=2", 0)]
 
 
-@pytest.mark.parametrize("spec", ["few-shot:rounds=0", "few-shot:turns=1", "retrieval:n=1", "keep-gold:x=1", "sri"])
+@pytest.mark.parametrize(
+    "spec", ["few-shot:rounds=0", "few-shot:rounds=²", "few-shot:turns=1", "retrieval:n=1", "keep-gold:x=1", "sri"]
+)
 def test_a_bad_arm_is_refused(spec: str) -> None:
     with pytest.raises(ConfigError):
         arms_of([spec], [64])
@@ -218,6 +220,12 @@ def test_few_shot_is_a_fresh_prompt_of_the_last_rounds() -> None:
     assert [row.index for row in few] == [0, 1]
     np.testing.assert_allclose(few[1].logprobs, alone[0].logprobs, rtol=1e-5)
     assert few[1].tokens > few[0].tokens and few[1].last
+
+
+def test_few_shot_has_no_probe_in_its_window() -> None:
+    told = dialogue(FACT, *chat(1), QUESTION, QUESTION)
+    first, second = play(toy_contexts(), told, ["few-shot:rounds=1"])
+    assert first.logprobs == second.logprobs and first.resident == second.resident
 
 
 def test_plain_retrieval_is_a_fresh_prompt_of_what_matches_and_of_the_newest() -> None:

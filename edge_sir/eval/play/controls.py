@@ -80,7 +80,7 @@ def arm_policy(spec: str) -> Policy | FewShot | Retrieval:
         return Retrieval()
     if name == "few-shot":
         key, _, value = rest.partition("=")
-        if rest and (key.strip() != "rounds" or not value.strip().isdigit() or int(value) < 1):
+        if rest and (key.strip() != "rounds" or not value.strip().isdecimal() or int(value) < 1):
             raise ConfigError(f"few-shot takes rounds=N with N from 1 on, not '{rest}'")
         return FewShot(int(value) if rest else 1)
     return from_spec(spec, {"sir-tried": SirTried})

@@ -18,11 +18,11 @@ __all__ = ["few_shot_rows", "retrieval_rows"]
 
 
 def few_shot_rows(contexts: Contexts, dialogue: EncodedDialogue, rounds: int) -> list[Row]:
-    """One row per question, asked after the `rounds` steps before it and nothing else."""
+    """One row per question, asked after the `rounds` steps before it and nothing else; probes are no rounds."""
     rows: list[Row] = []
     chosen: dict[int, int] = {}
     for i in _questions(dialogue):
-        window = range(max(0, i - rounds), i)
+        window = [j for j in range(i) if not _is_probe(dialogue.source.steps[j])][-rounds:]
         n_cells = 64 + _n_opening(dialogue) + sum(dialogue.step(j).n_tokens for j in (*window, i))
         rows.append(_asked(contexts, dialogue, i, window, n_cells, chosen, rows))
         chosen[i] = rows[-1].chosen
