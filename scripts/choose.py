@@ -4,7 +4,6 @@ The model is Qwen2.5-Coder-0.5B, the dialogues are of seed 1. Results are about 
 of the twelve tasks, drawn before anything was played, are in no table here: they are for the results alone.
 """
 
-import argparse
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from grouped import Column, answered, margin, perplexity_over_streaming, perplexity_ratio, questions, right_and_gap
-from pieces import LICENCE, QWEN_05B, ROOT, TWELVE, Piece, add_arguments, carry_out
+from pieces import LICENCE, QWEN_05B, ROOT, TWELVE, Piece, carry_out, make_parser
 
 from edge_sir.eval.play.controls import with_recall
 from edge_sir.eval.report import markdown as md
@@ -218,11 +217,9 @@ def make_page(folder: Path) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
+    parser = make_parser(__doc__)
     parser.add_argument("--n", type=int, default=4, help="dialogues of each task (default: 4)")
     args = parser.parse_args(argv)
-    args.data = None  # these tasks make their own dialogues, and the licence is the system's
     return carry_out("choose", pieces(args.n), args, lambda: [make_page(ROOT / PLACE)])
 
 

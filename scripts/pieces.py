@@ -120,8 +120,9 @@ def _play(piece: Piece, data: Path | None, deadline: float) -> bool:
     return in_time
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What both choosing and results are asked for."""
+def make_parser(doc: str | None) -> argparse.ArgumentParser:
+    """What every script is asked for that plays pieces whose data is their own or the system's. doc: the script's."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="PIECE", help="pieces to play (default: all)")
     parser.add_argument("--minutes", type=float, default=60, help="start nothing new after so long (default: 60)")
     parser.add_argument(
@@ -129,6 +130,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     parser.add_argument("--report", action="store_true", help="play nothing: make the pages, and pack the rows")
+    parser.set_defaults(data=None)
+    return parser
+
+
+def data_parser(doc: str | None) -> argparse.ArgumentParser:
+    """The same where pieces need the paper's data, too."""
+    parser = make_parser(doc)
+    parser.add_argument("--data", type=Path, help="folder with the paper's data")
+    return parser
 
 
 def carry_out(

@@ -6,11 +6,9 @@ than those that the default was chosen on (scripts/choose). The tables of an ear
 are made by scripts/results-135m.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from pieces import (
     LICENCE,
@@ -22,8 +20,8 @@ from pieces import (
     TWELVE,
     TWELVE_TASKS,
     Piece,
-    add_arguments,
     carry_out,
+    data_parser,
 )
 from results_page import (
     ABLATION,
@@ -118,11 +116,7 @@ PIECES = (
         256,
         data=PAPER_FILE,
     ),
-    *_of(
-        QWEN_15B,
-        "qwen2.5-coder-1.5b",
-        {"": 2, "unnamed": 8, "grocery-lead10": 4, "updates": 1, "perplexity": 1, "perplexity-licence": 1},
-    ),
+    *_of(QWEN_15B, "qwen2.5-coder-1.5b", ON_15B),
     *_of(SMOLLM2, "smollm2-135m-recall", ON_135M),
     replace(FAR, name="far-dense", policies=[DENSE], needs="onnxruntime"),
     _piece("far-1024", "far --n 1 --seed 2", FARTHER, 1024),
@@ -133,10 +127,7 @@ PIECES = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    parser.add_argument("--data", type=Path, help="folder with the paper's data")
-    args = parser.parse_args(argv)
+    args = data_parser(__doc__).parse_args(argv)
     return carry_out("results", PIECES, args, lambda: make_pages(RESULTS, PIECES))
 
 

@@ -6,7 +6,6 @@ first. Killed or stopped by --minutes, the next run goes on. The model's weights
 same weights, which a CPU reads faster.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pieces import LICENCE, PAPER_FILE, ROCK, ROOT, TWELVE, TWELVE_TASKS, Piece, add_arguments, carry_out, note_groups
+from pieces import LICENCE, PAPER_FILE, ROCK, ROOT, TWELVE, TWELVE_TASKS, Piece, carry_out, data_parser, note_groups
 
 from edge_sir.eval.report.comparisons import KEEP_ALL
 from edge_sir.eval.report.folder import Loaded, load_all, write_reports
@@ -28,10 +27,11 @@ from edge_sir.eval.report.standing import (
     compared,
     decay_table,
     pair_table,
-    retentions,
+    perplexity_aim,
+    retained,
     rival_tables,
 )
-from edge_sir.eval.report.stats import Estimate, estimate_mean
+from edge_sir.eval.report.stats import Estimate
 from edge_sir.eval.store import pack_rows
 
 RESULTS = ROOT / "docs" / "results" / "smollm2-135m"
@@ -146,10 +146,8 @@ def aims_of(runs: Sequence[Run], bench: Mapping[str, Any]) -> list[Aim]:
     """The aims that the project set itself, in its order. bench: the figures of `scripts/bench --json`."""
     main, after = find(runs, "grocery-lead10"), find(runs, "rps-few-shot", "win_after")
     twelve = [run for run in runs if run.group == TWELVE_TASKS]
-    kept = retentions([run for run in twelve if run.summary.measurable], OURS)
-    least = min(kept, key=kept.__getitem__, default=None)
+    mean, least = retained(twelve, OURS)
     n = Measured(Estimate(sum(run.summary.measurable is True for run in twelve)), f"{len(twelve)} tasks", counted=True)
-    mean = Measured(estimate_mean(list(kept.values()), list(kept)), f"{len(kept)} tasks") if kept else None
     gap = "paper's task, 10 exchanges before the fact, 256 cells: recall − keep-all's"
     habit = "not measurable: always the same move" if after and after.summary.measurable is False else None
     return [
@@ -162,7 +160,7 @@ def aims_of(runs: Sequence[Run], bench: Mapping[str, Any]) -> list[Aim]:
         ),
         Aim("our twelve tasks: how many this model can do", 8, n if twelve else None, show="{:.0f}".format),
         Aim("those, in a quarter of the dialogue: mean retention", 0.95, mean),
-        Aim("those: least retention", 0.8, Measured(Estimate(kept[least]), f"`{least}`") if least else None),
+        Aim("those: least retention", 0.8, least),
         *(_forgetting(runs, budget) for budget in (128, 256)),
         Aim(
             "rock-paper-scissors: wins after the player changed his favourite",
@@ -170,7 +168,7 @@ def aims_of(runs: Sequence[Run], bench: Mapping[str, Any]) -> list[Aim]:
             habit or accuracy(after, OURS, 1024, "rounds"),
         ),
         *(
-            _perplexity(find(runs, name), text, budget)
+            perplexity_aim(find(runs, name), text, OURS, budget, 1.01)
             for name, text in (("perplexity", "our own plain text"), ("perplexity-licence", "a licence"))
             for budget in (256, 512)
         ),
@@ -181,12 +179,6 @@ def aims_of(runs: Sequence[Run], bench: Mapping[str, Any]) -> list[Aim]:
 def _forgetting(runs: Sequence[Run], budget: int) -> Aim:
     found = compared(find(runs, "decay-forgetting", "recall_20"), OURS, KEEP_ALL, budget, "accuracy_ratio")
     return Aim(f"a fact after 20 rounds, {budget} cells: retention", 0.95, found)
-
-
-def _perplexity(run: Run | None, text: str, budget: int) -> Aim:
-    says = f"{text}, {budget} cells: perplexity over `streaming`'s"
-    found = compared(run, OURS, "streaming", budget, "perplexity_ratio")
-    return Aim(says, 1.01, found, at_most=True, show="{:.3f}".format)
 
 
 def _throughput(figure: Mapping[str, float] | None) -> Measured | None:
@@ -220,10 +212,7 @@ def make_pages(folder: Path) -> tuple[Path, Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    parser.add_argument("--data", type=Path, help="folder with the paper's data")
-    return carry_out("results-135m", PIECES, parser.parse_args(argv), lambda: make_pages(RESULTS))
+    return carry_out("results-135m", PIECES, data_parser(__doc__).parse_args(argv), lambda: make_pages(RESULTS))
 
 
 if __name__ == "__main__":

@@ -25,8 +25,16 @@ from edge_sir.eval.report import markdown as md
 from edge_sir.eval.report.comparisons import KEEP_ALL, compare
 from edge_sir.eval.report.folder import Loaded, load_all, write_reports
 from edge_sir.eval.report.runs import Run, find
-from edge_sir.eval.report.standing import Aim, Measured, accuracy, aims_table, compared, retentions, rival_tables
-from edge_sir.eval.report.stats import Estimate, estimate_mean
+from edge_sir.eval.report.standing import (
+    Aim,
+    Measured,
+    accuracy,
+    aims_table,
+    compared,
+    perplexity_aim,
+    retained,
+    rival_tables,
+)
 from edge_sir.eval.store import pack_rows
 
 RESULTS = ROOT / "docs" / "results"
@@ -205,13 +213,7 @@ def aims_of(loaded: Mapping[str, Loaded]) -> list[Aim]:
         ),
         *_not_named(find(runs, "unnamed")),
         *(
-            Aim(
-                f"{text}, {budget} cells: perplexity over `streaming`'s",
-                1.03,
-                compared(find(runs, name), arm_keys(OURS)[0], "streaming", budget, "perplexity_ratio"),
-                at_most=True,
-                show="{:.3f}".format,
-            )
+            perplexity_aim(find(runs, name), text, arm_keys(OURS)[0], budget, 1.03)
             for name, text in (("perplexity-licence", "a licence"), ("perplexity", "our own text (templates)"))
             for budget in (256, 512)
         ),
@@ -238,14 +240,10 @@ def _retention_together(loaded: Mapping[str, Loaded]) -> Aim:
 
 
 def _retention(runs: Sequence[Run]) -> list[Aim]:
-    kept = retentions(
-        [run for run in runs if run.name.removeprefix("task-") in TWELVE and run.summary.measurable], OURS
-    )
-    least = min(kept, key=kept.__getitem__, default=None)
-    mean = Measured(estimate_mean(list(kept.values()), list(kept)), f"{len(kept)} tasks") if kept else None
+    mean, least = retained([run for run in runs if run.name.removeprefix("task-") in TWELVE], OURS)
     return [
         Aim("the tasks of them that can be measured alone: mean retention", 0.95, mean),
-        Aim("those: least retention", 0.8, Measured(Estimate(kept[least]), f"`{least}`") if least else None),
+        Aim("those: least retention", 0.8, least),
     ]
 
 

@@ -94,6 +94,19 @@ class Ask:
     reply: Literal["none", "gold", "chosen"] = "none"
 
     @property
+    def is_probe(self) -> bool:
+        """Whether it leaves no trace."""
+        return self.reply == "none"
+
+    def kept(self, chosen: int) -> int:
+        """The option that stays as the reply where `chosen` was the likeliest."""
+        return chosen if self.reply == "chosen" else self.gold
+
+    def said(self, option: int) -> str:
+        """The reply with this option, as text."""
+        return self.stem + self.options[option] + self.close
+
+    @property
     def facts(self) -> tuple[str, ...]:
         """The names of the exchanges that it is about."""
         return (self.fact,) if isinstance(self.fact, str) else self.fact

@@ -148,7 +148,7 @@ class DialogueRun:
             self.say(step.parts, step)
         elif isinstance(step.source, Read):
             self._read(step, step.source)
-        elif step.source.reply == "none" and (self.at < len(self.dialogue) or self.dialogue.only_probes):
+        elif step.source.is_probe and (self.at < len(self.dialogue) or self.dialogue.only_probes):
             self._probe(step)
         else:
             self.ask(step)
@@ -184,14 +184,14 @@ class DialogueRun:
                 self._note(asked.metric, asked.gold, chosen, values, facts, n_gold=n_gold)
             else:  # no choice, but a text
                 self._note(asked.metric, -1, -1, [values[0] / n_gold], facts, n_scored=n_gold)
-            if asked.reply == "none":
+            if asked.is_probe:
                 return _NONE
-            kept = chosen if asked.reply == "chosen" else asked.gold
-            self._note_said("assistant", asked.stem + asked.options[kept] + asked.close)
+            kept = asked.kept(chosen)
+            self._note_said("assistant", asked.said(kept))
             return step.options[kept]
 
         with self._clock():
-            close = _NONE if asked.reply == "none" or step.end is None else step.end[1]
+            close = _NONE if asked.is_probe or step.end is None else step.end[1]
             turns = [fact.turn for fact in facts]
             self._take_turn(step.parts, asked.user, turns, reply, close, n_reply=step.n_reply)
 

@@ -74,7 +74,7 @@ class EncodedDialogue:
         if self.plain:
             return False
         asked = [step for step in self.source.steps if isinstance(step, Ask)]
-        return all(step.reply == "none" or self._is_told(step) for step in asked)
+        return all(step.is_probe or self._is_told(step) for step in asked)
 
     def _is_told(self, step: Ask) -> bool:
         """Whether a question is not valued, and is read with its right reply instead."""

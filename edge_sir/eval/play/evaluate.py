@@ -141,7 +141,7 @@ def _without_probes(dialogue: Dialogue, metrics: tuple[str, ...]) -> Dialogue:
     """The dialogue without questions that are not valued and leave no trace."""
 
     def stays(step: Step) -> bool:
-        return not isinstance(step, Ask) or step.reply != "none" or is_valued(step.metric, metrics)
+        return not isinstance(step, Ask) or not step.is_probe or is_valued(step.metric, metrics)
 
     return replace(dialogue, steps=tuple(filter(stays, dialogue.steps)))
 

@@ -90,7 +90,7 @@ def _reply(step: EncodedStep, chosen: int) -> list[Part]:
     """What was answered to a question of the window, nothing for another step."""
     if not isinstance(step.source, Ask):
         return []
-    said = step.options[chosen if step.source.reply == "chosen" else step.source.gold]
+    said = step.options[step.source.kept(chosen)]
     return [("assistant", said), *([step.end] if step.end else [])]
 
 
@@ -116,7 +116,7 @@ def _matching(dialogue: EncodedDialogue, i: int, room: int, index: TurnIndex, ch
 
 
 def _is_probe(step: Step) -> bool:
-    return isinstance(step, Ask) and step.reply == "none"
+    return isinstance(step, Ask) and step.is_probe
 
 
 def _said(step: Step, turn: int, chosen: int) -> Iterator[Message]:
@@ -126,5 +126,4 @@ def _said(step: Step, turn: int, chosen: int) -> Iterator[Message]:
     if isinstance(step, Say) and step.assistant:
         yield Message(turn, "assistant", step.assistant)
     elif isinstance(step, Ask):
-        kept = step.options[chosen if step.reply == "chosen" else step.gold]
-        yield Message(turn, "assistant", f"{step.stem}{kept}{step.close}")
+        yield Message(turn, "assistant", step.said(step.kept(chosen)))

@@ -100,14 +100,14 @@ def _versus(arm: Questions, reference: Questions, name: str) -> Versus | None:
     dialogues = [a.dialogue for a, _ in asked]
     ours, theirs = [a.correct for a, _ in asked], [b.correct for _, b in asked]
     differ = [a - b for a, b in zip(ours, theirs, strict=True)]
-    margins = [(x, y) for a, b in asked if (x := a.margin) is not None and (y := b.margin) is not None]
+    margins = [(a.dialogue, x - y) for a, b in asked if (x := a.margin) is not None and (y := b.margin) is not None]
     ratio_ci = bootstrap_ratio(ours, theirs, dialogues) if name == KEEP_ALL else None
     return Versus(
         n=len(both),
         gold_logprob=gap,
         accuracy=Estimate(sum(differ) / len(asked), bootstrap_mean(differ, dialogues)),
         accuracy_ratio=Estimate(sum(ours) / sum(theirs), ratio_ci) if any(theirs) else None,
-        margin=estimate_mean([a - b for a, b in margins], dialogues) if margins else None,
+        margin=estimate_mean([gap for _, gap in margins], [name for name, _ in margins]) if margins else None,
         n_only_arm=differ.count(1),
         n_only_reference=differ.count(-1),
         p=mcnemar(ours, theirs),

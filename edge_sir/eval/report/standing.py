@@ -20,7 +20,8 @@ __all__ = [
     "compared",
     "decay_table",
     "pair_table",
-    "retentions",
+    "perplexity_aim",
+    "retained",
     "rival_tables",
 ]
 
@@ -93,10 +94,29 @@ def accuracy(run: Run | None, spec: str, budget: int, unit: str) -> Measured | N
     return Measured(Estimate(right.value, right.ci), f"{right.n} {unit}") if right else None
 
 
-def retentions(runs: Sequence[Run], spec: str) -> dict[str, float]:
-    """A policy's retention in each run, by folder, at whichever budget that has."""
-    entries = {run.name: next((e for e in run.summary.entries if e.policy == spec), None) for run in runs}
-    return {name: e.retention.value for name, e in entries.items() if e is not None and e.retention is not None}
+def retained(runs: Sequence[Run], spec: str) -> tuple[Measured | None, Measured | None]:
+    """A policy's mean retention over the runs that can be measured, and the least of them with its folder.
+
+    Each counts once, at whichever budget it has; None where there is none.
+    """
+    entries = {
+        run.name: next((e for e in run.summary.entries if e.policy == spec), None)
+        for run in runs
+        if run.summary.measurable
+    }
+    kept = {name: e.retention.value for name, e in entries.items() if e is not None and e.retention is not None}
+    if not kept:
+        return None, None
+    least = min(kept, key=kept.__getitem__)
+    mean = Measured(estimate_mean(list(kept.values()), list(kept)), f"{len(kept)} tasks")
+    return mean, Measured(Estimate(kept[least]), f"`{least}`")
+
+
+def perplexity_aim(run: Run | None, text: str, spec: str, budget: int, bound: float) -> Aim:
+    """That a policy reads a text with at most `bound` times the perplexity of `streaming`. text: what it is called."""
+    found = compared(run, spec, "streaming", budget, "perplexity_ratio")
+    says = f"{text}, {budget} cells: perplexity over `streaming`'s"
+    return Aim(says, bound, found, at_most=True, show="{:.3f}".format)
 
 
 # ---- rivals ----------------------------------------------------------------------------------------
