@@ -5,13 +5,19 @@ from dataclasses import dataclass
 
 from edge_sir.recall.terms import is_weak, terms, words
 
-__all__ = ["Stated", "asks", "follows_up", "is_about_self", "stated"]
+__all__ = ["Stated", "asks", "asks_whether", "follows_up", "is_about_self", "stated"]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|(?<=[。！？])|\n+")
 _CLAUSE = re.compile(r"[^,;:.!?，。！？\n]*[,;:.!?，。！？\n]*")  # "She is called Ida, did you know?" states something
 _ASKS = re.compile(
     r"\W*(?:what|which|when|where|who|whom|whose|why|how|is|are|was|were|do|does|did|can|could|will|would|should|may"
     r"|welche\w*|wann|wo|wohin|woher|wer|wem|wen|wessen|warum|wie|ist|sind|hat|habe|kannst|weißt)\b",
+    re.IGNORECASE,
+)
+_ASKS_WHETHER = re.compile(
+    r"\W*(?:(?:and|so|but|then|ok|okay|well)\W+)*"
+    r"(?:is|are|was|were|do|does|did|can|could|will|would|should|may|has|have|had|am|must|isn|aren|wasn|weren|don|doesn"
+    r"|didn|hasn|haven)\b",
     re.IGNORECASE,
 )
 _ASKS_WITHOUT_SPACES = re.compile(
@@ -77,6 +83,11 @@ def asks(text: str) -> bool:
         for clause in _CLAUSE.findall(text)
         if clause.strip()
     )
+
+
+def asks_whether(text: str) -> bool:
+    """Whether a sentence of it is a question that yes or no answers, in English."""
+    return any(_ASKS_WHETHER.match(sentence) is not None for sentence in _SENTENCE_END.split(text))
 
 
 def is_about_self(text: str) -> bool:

@@ -4,7 +4,8 @@ Its unit is the sentence: two words of the message in one sentence say more than
 user stated outweighs what the model said, and a question holds no fact: an exchange that only repeats the question
 ranks behind every statement, or the model would be shown its own "I don't know". A term counts by how rare it is, as in
 BM25, and words of all talk count little. A turn's other sentences and its neighbours add a share of their own score. Of
-statements that match alike the newest comes first, since it may correct the others.
+statements that match alike the newest comes first, since it may correct the others. A message that names somebody
+leaves out what is about others (`named`).
 """
 
 import math
@@ -14,8 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge_sir.memory.transcript import Message
-from edge_sir.recall.asking import asks, follows_up, is_about_self, stated
+from edge_sir.recall.asking import asks, asks_whether, follows_up, is_about_self, stated
 from edge_sir.recall.dense import SentenceEncoder, Sentences, fused
+from edge_sir.recall.named import about_others, names
 from edge_sir.recall.terms import is_prefix, is_weak, terms
 
 __all__ = ["Match", "Terms", "TurnIndex"]
@@ -81,12 +83,14 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """weights: of each stem that counts; words: the terms that they are of; needed: those that coverage is of."""
+    """weights: of each stem that counts; words: the terms that they are of; needed: those that coverage is of;
+    names: those that name somebody."""
 
     text: str
     weights: Mapping[str, float]
     words: Mapping[str, str]
     needed: frozenset[str]
+    names: frozenset[str]
     is_asked: bool
     is_own: bool
 
@@ -175,6 +179,7 @@ class TurnIndex:
         if not self._known and self._synced:  # SQLite gives no page back
             self._empty()
         if now != self._synced:
+            self._db.commit()  # until then FTS5 holds what is new beside its pages
             self.n_bytes = self._pages() if self._known else 0
         self._synced, self._is_whole = now, True
 
@@ -233,6 +238,7 @@ class TurnIndex:
         least = settings.coverage if query.is_asked else settings.stated
         good = {turn for turn, c in found.items() if c.coverage >= least and c.most >= settings.least}
         cosines = self._cosines(query)
+        good -= self._about_others(query, {turn: found[turn] for turn in good})
         scores = fused(self._with_neighbours(found), cosines, settings.dense)
         good |= self._nearest(query, cosines)
         matches = [found.get(turn) or _Candidate(turn) for turn in good - skip]
@@ -248,6 +254,22 @@ class TurnIndex:
         """The turns that are near enough without sharing a word."""
         least = self._settings.alike_own if query.is_own else self._settings.alike
         return set(sorted((t for t, cosine in cosines.items() if cosine >= least), key=cosines.__getitem__)[-_NEAREST:])
+
+    def _about_others(self, query: _Query, found: Mapping[int, _Candidate]) -> set[int]:
+        """The turns that match a message about somebody, and are about somebody else."""
+        if not query.names:
+            return set()
+        told = {
+            turn: {frozenset(s for s, n in counts.items() if n == _COUNTS["statement"]) for counts in one.sentences}
+            for turn, one in found.items()
+        }
+
+        def may_correct(turn: int) -> bool:
+            """It names nobody else, or the message asks whether something is so, and may itself give what was so."""
+            said = " ".join(m.text for m in self._known[turn].said if m.role == "user")
+            return asks_whether(query.text) or self.stems(names(said)) <= query.names
+
+        return about_others(told, {turn: one.stems for turn, one in found.items()}, query.names, may_correct)
 
     def n_shared(self, text: str, stems: frozenset[str]) -> int:
         """How many of `stems` the text holds."""
@@ -269,7 +291,9 @@ class TurnIndex:
         if not weights or not self._known:
             return None
         whole = f"{subject} {text}" if subject else text
-        return _Query(whole, weights, words, frozenset(needed.values()), is_asked or asks(text), is_about_self(whole))
+        named = self.stems(names(whole)) & weights.keys()
+        is_question = is_asked or asks(text)
+        return _Query(whole, weights, words, frozenset(needed.values()), named, is_question, is_about_self(whole))
 
     def _subject(self) -> str | None:
         """The question that a message which only follows up belongs to."""

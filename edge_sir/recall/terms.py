@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edge_sir.text.boundaries import NO_SPACES
 
-__all__ = ["is_prefix", "is_weak", "terms", "words"]
+__all__ = ["is_german", "is_prefix", "is_weak", "terms", "words"]
 
 # Letters that Unicode does not take apart into a plain one and a mark.
 _FOLDED = str.maketrans(
@@ -17,20 +17,23 @@ _GERMAN_ENDING = re.compile(r"(?<=\w{3})en$")  # kaufe, kaufen; the index stems 
 _RUN = re.compile(f"({NO_SPACES.pattern}+)")
 
 # Function words of English and German. Those of another language are in most texts, so they weigh little.
-_COMMON_WORDS = """
+_ENGLISH_WORDS = """
 a about after again all also am an and any are as at be because been before being but by can cannot could did do does
 doing don done else ever every for from get had has have having he her here hers him his how i if in into is it its just
 let many may me mine more most much must my no not now of off ok okay on once one only or other our out over please
 really said say says shall she should so some something still such tell than thank thanks that the their them then there
 these they thing this those to told too up us very was way we well were what when where which while who whom whose why
 will with would yes yet you your yours
+"""
+_GERMAN_WORDS = """
 aber alle als also am an auch auf aus bei bin bis bist bitte da danke dann das dass dein deine dem den der des dich die
 dir doch du ein eine einem einen einer eines er es etwas euch fur habe haben hast hat hatte ich ihm ihn ihr im in ist ja
 jetzt kann kannst kein keine mal man mehr mein meine meinem meinen meiner mich mir mit nach nein nicht noch nur oder ob
 ohne sag schon sehr sein seine sich sie sind so uber um und uns unser von vor war waren warum was weil welche welchem
 welchen welcher welches wenn wer wie wieder wir wird wo wohin zu zum zur
 """
-_COMMON = frozenset(_COMMON_WORDS.split())
+_ENGLISH, _GERMAN = frozenset(_ENGLISH_WORDS.split()), frozenset(_GERMAN_WORDS.split())
+_COMMON = _ENGLISH | _GERMAN
 
 # Words that most talk has, whatever it is about. A conversation is too short to tell them by how often they come.
 _WEAK_WORDS = """
@@ -72,6 +75,12 @@ def is_weak(term: str) -> bool:
     """Whether a term hardly tells a text from others: a word of all talk, or a small number."""
     is_small = term.isdigit() and len(term) <= _SHORT_NUMBER
     return is_small or term in _WEAK or (NO_SPACES.match(term) is not None and _WEAK_SIGNS.search(term) is not None)
+
+
+def is_german(text: str) -> bool:
+    """Whether it holds more function words of German than of English."""
+    found = words(text)
+    return sum(word in _GERMAN for word in found) > sum(word in _ENGLISH for word in found)
 
 
 def words(text: str) -> list[str]:

@@ -178,6 +178,8 @@ def test_its_memory_is_counted() -> None:
     few = index.n_bytes
     index.sync(said)
     assert index.n_bytes > 1.5 * few > 0
+    before = index.n_bytes
+    assert found(index, "word5") == [5] and index.n_bytes == index._pages() == before, "a search takes none"
     index.sync(())
     assert index.n_bytes == 0 and found(index, "word5") == [] and len(index) == 0
 
@@ -208,8 +210,8 @@ class Breaking:
         self._db.executemany(sql, rows)
         self._break(sql)
 
-    def close(self) -> None:
-        self._db.close()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
 
     def _break(self, sql: str) -> None:
         if self._at and self._at in sql:
