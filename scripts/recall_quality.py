@@ -29,6 +29,7 @@ from edge_sir.text.boundaries import contains, sentences
 ROOMS = (64, 110, 128, 256)
 """Tokens that may be recalled."""
 _DIALOGUES = 20  # everyday ones
+_LEFT_OUT = ("long", "far", "forgetting", "file")  # the longest, and what needs a file
 _LATEST = 20  # messages of chatter that are tried in a dialogue that chatter was added to
 
 
@@ -188,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct", help="whose tokenizer counts")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--n", type=int, default=20, help="dialogues of a task and seed")
-    parser.add_argument("--tasks", nargs="+", default=[n for n in names() if n not in ("long", "far", "forgetting")])
+    parser.add_argument("--tasks", nargs="+", default=[name for name in names() if name not in _LEFT_OUT])
     parser.add_argument("--far", type=int, nargs="+", default=[0], help="exchanges of chatter before the question")
     parser.add_argument(
         "--index", choices=["terms", "dense"], default="terms", help="dense needs the extra recall-dense"

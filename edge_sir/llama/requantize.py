@@ -19,7 +19,7 @@ def to_f32(source: Path, target: Path, *, threads: int = 0) -> Path:
 
     They are the same weights, spelled out: llama.cpp no longer rounds activations to 8 bits to multiply them, and
     reading a long text on a CPU takes a third of the time. The file is several times larger. Raises LoadError
-    if llama.cpp refuses.
+    where nothing can be written, and if llama.cpp refuses.
     """
     return _rewrite(source, target, _FTYPE_ALL_F32, threads)
 
@@ -29,7 +29,8 @@ def to_bf16(source: Path, target: Path, *, threads: int = 0) -> Path:
 
     Each weight of a matrix, and each activation that it is multiplied with, is rounded to 8 bits of mantissa (by
     .4 % at most), which is less than what the quantizer of a 4-bit file did. A CPU that has instructions for bfloat16
-    reads a text twice as fast, another one slower. Raises LoadError if llama.cpp refuses.
+    reads a text twice as fast, another one slower. Raises LoadError where nothing can be written, and if llama.cpp
+    refuses.
     """
     return _rewrite(source, target, _FTYPE_MOSTLY_BF16, threads)
 
@@ -38,6 +39,8 @@ def _rewrite(source: Path, target: Path, ftype: int, threads: int) -> Path:
     if target.exists():
         return target
     check_model_file(source)
+    if not (target.parent.is_dir() and os.access(target.parent, os.W_OK)):
+        raise LoadError(f"cannot write {target}: {target.parent} is no folder that can be written to")
     LOG.install()
     params = lib.llama_model_quantize_default_params()
     params.ftype, params.allow_requantize, params.nthread = ftype, True, threads

@@ -23,22 +23,23 @@ def names() -> list[str]:
     return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
-def policy_class(name: str) -> type[Policy]:
-    """The policy called `name`; raises ConfigError naming the nearest one that exists."""
+def policy_class(name: str, also: Iterable[str] = ()) -> type[Policy]:
+    """The policy called `name`; raises ConfigError naming the nearest one that exists, or one of `also`."""
     if name not in names():
-        raise ConfigError(f"unknown policy {name!r}{_nearest(name, names())}")
+        raise ConfigError(f"unknown policy {name!r}{_nearest(name, [*names(), *also])}")
     module = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
     found = [v for v in vars(module).values() if isinstance(v, type) and v.__module__ == module.__name__]
     return next(cls for cls in found if issubclass(cls, Policy) and not inspect.isabstract(cls))
 
 
-def from_spec(spec: str, others: Mapping[str, type[Policy]] = MappingProxyType({})) -> Policy:
+def from_spec(spec: str, others: Mapping[str, type[Policy]] = MappingProxyType({}), also: Iterable[str] = ()) -> Policy:
     """Builds a policy from `name[:key=value,...]`, e.g. `sir:decay=0.9`. others: that have no file here, by name.
 
-    Raises ConfigError for an unknown name or key (naming the nearest valid one) or a bad value.
+    Raises ConfigError for an unknown name or key (naming the nearest valid one) or a bad value. also: names that the
+    caller knows, too, and that the error names.
     """
     name, _, rest = (part.strip() for part in spec.partition(":"))
-    cls = others.get(name) or policy_class(name)
+    cls = others.get(name) or policy_class(name, [*others, *also])
     types = get_type_hints(cls)
     fields = {f.name: types[f.name] for f in dataclasses.fields(cls) if f.repr}
     values: dict[str, Any] = {}
@@ -71,6 +72,6 @@ def _elsewhere(key: str) -> str:
 
 def _nearest(word: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word.lower(), valid, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"{hint} (all: {', '.join(valid)})"

@@ -95,6 +95,13 @@ def test_a_piece_that_runs_out_of_time_is_left_and_one_that_fails_is_named(
         pieces._play(piece, None, time.monotonic() + 60)
 
 
+def test_data_that_is_not_there_is_an_error(
+    results: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert results.main(["--data", str(tmp_path / "none"), "grocery-lead10"]) == 2
+    assert capsys.readouterr().err == f"results: no file or folder {tmp_path / 'none'}; --data names the paper's data\n"
+
+
 def test_a_piece_of_another_model_is_named_with_its_folder(
     results: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:

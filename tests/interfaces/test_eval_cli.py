@@ -20,6 +20,7 @@ QUICK = ("--quick", "--n", "1", "--tokens", "200", "--budget", "128", "--policy"
     [
         (("grocry",), "unknown task 'grocry'; did you mean 'grocery'?"),
         (("xyzzy",), "unknown task 'xyzzy'; `edge-sir eval list` names them"),
+        (("grocery", "--policy", "Retrieval"), "unknown policy 'Retrieval'; did you mean 'retrieval'?"),
         (("grocery", "--policy", "sirlm"), "unknown policy 'sirlm'; did you mean 'sirllm'?"),
         (("grocery", "--budget", "many"), "--budget"),
         (("grocery", "--n", "0"), "--n must be at least 1, not 0"),

@@ -1,5 +1,6 @@
 """Weights rewritten by llama.cpp's quantizer, on tiny files of random weights."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,3 +51,8 @@ def test_what_is_no_model_is_refused_and_leaves_no_part(tmp_path: Path) -> None:
     with pytest.raises((LoadError, UserError)):
         to_bf16(tmp_path / "no.gguf", tmp_path / "out.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["no.gguf"]
+
+
+def test_a_folder_that_is_not_there_is_named(tiny_llama_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=re.escape(f"cannot write {tmp_path / 'no' / 'out.gguf'}")):
+        to_bf16(tiny_llama_path, tmp_path / "no" / "out.gguf")

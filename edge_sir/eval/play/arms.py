@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine
-from edge_sir.errors import BudgetError
+from edge_sir.eval.play.checks import check
 from edge_sir.eval.play.contexts import Contexts
 from edge_sir.eval.play.controls import ArmKeys, FewShot, Retrieval, arm_keys, arm_policy, scores_needed
 from edge_sir.eval.play.dialogue_run import DialogueRun
@@ -79,15 +79,20 @@ def play_dialogues(
     """Plays what the store does not have yet.
 
     deadline: by time.monotonic, seconds; no dialogue is begun after it. on_rows: called with the rows of each dialogue
-    under each arm.
+    under each arm. Raises ConfigError or BudgetError, before anything is played, for an arm that cannot play one.
     """
+
+    def encoded(dialogue: Dialogue) -> EncodedDialogue:
+        return EncodedDialogue(dialogue, contexts.model.codec, contexts.model.template, answer, metrics)
+
+    for dialogue in dialogues:
+        check(encoded(dialogue), [(arm.policy(), arm.budget) for arm in arms], contexts.n_ctx_train)
     for dialogue in dialogues:
         if time.monotonic() > deadline:
             return
         digests = {arm: digest(arm, dialogue) for arm in arms}
         todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id, digests[arm])]
-        encoded = EncodedDialogue(dialogue, contexts.model.codec, contexts.model.template, answer, metrics)
-        for rows in play_dialogue(contexts, encoded, todo, positions=positions):
+        for rows in play_dialogue(contexts, encoded(dialogue), todo, positions=positions):
             rows = [replace(row, digest=digests[Arm(row.policy, row.budget)]) for row in rows]
             store.add(rows)
             on_rows(rows)
@@ -102,7 +107,6 @@ def play_dialogue(
     n_tokens = max(dialogue.n_tokens(), _LEAST)
     keepers = [arm for arm in arms if _keeps_all(arm) and n_tokens <= contexts.n_ctx_train]
     budgets = {arm.budget for arm in arms if arm.budget and not isinstance(arm.policy(), Retrieval)}
-    _check_opening(dialogue, min(budgets, default=0))
     n_trunk = n_tokens if keepers else min(n_tokens, max(budgets, default=0))
     saved: dict[int, _Saved] = {}
     if n_trunk:
@@ -129,15 +133,6 @@ def play_dialogue(
             yield from map(_named, branch.rows, group)
         elif arm in keepers or arm.budget:  # a budget that never overflows keeps everything, too
             yield from (_named(trunk.rows[0], each) for each in group)
-
-
-def _check_opening(dialogue: EncodedDialogue, least: int) -> None:
-    """Raises BudgetError where the system prompt takes the smallest of the budgets; 0 is none."""
-    n = sum(len(tokens) for _, tokens in dialogue.opening())
-    if 0 < least <= n:
-        raise BudgetError(
-            f"the system prompt of dialogue '{dialogue.source.id}' takes {n} of {least} cells; give a larger --budget"
-        )
 
 
 def _streams(arms: Sequence[Arm], dialogue: EncodedDialogue) -> list[list[Arm]]:

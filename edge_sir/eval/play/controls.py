@@ -42,6 +42,9 @@ RECALLS: tuple[ArmRecall, ...] = get_args(ArmRecall)
 """As in a chat (dense: cells, found with `recall_index=dense`), and two controls: last puts cells right before the
 question, oracle recalls the turn that is right."""
 
+CONTROLS = ("drop-gold", "few-shot", "keep-gold", "retrieval")
+"""Arms that are no policies."""
+
 ROOMS: tuple[str, ...] = ("chunks", "exact")
 
 
@@ -83,7 +86,7 @@ def arm_policy(spec: str) -> Policy | FewShot | Retrieval:
         if rest and (key.strip() != "rounds" or not value.strip().isdecimal() or int(value) < 1):
             raise ConfigError(f"few-shot takes rounds=N with N from 1 on, not '{rest}'")
         return FewShot(int(value) if rest else 1)
-    return from_spec(spec, {"sir-tried": SirTried})
+    return from_spec(spec, {"sir-tried": SirTried}, CONTROLS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from edge_sir.errors import BudgetError
 from edge_sir.eval.play.contexts import Contexts
 from edge_sir.eval.play.dialogue_run import DialogueRun
 from edge_sir.eval.play.encoded import EncodedDialogue, EncodedStep
@@ -14,26 +13,31 @@ from edge_sir.policies import from_spec
 from edge_sir.recall.index import TurnIndex
 from edge_sir.text.encoder import Part
 
-__all__ = ["few_shot_rows", "retrieval_rows"]
+__all__ = ["few_shot_rows", "few_shot_windows", "question_sizes", "retrieval_rows"]
 
 
 def few_shot_rows(contexts: Contexts, dialogue: EncodedDialogue, rounds: int) -> list[Row]:
     """One row per question, asked after the `rounds` steps before it and nothing else; probes are no rounds."""
     rows: list[Row] = []
     chosen: dict[int, int] = {}
-    for i in _questions(dialogue):
-        window = [j for j in range(i) if not _is_probe(dialogue.source.steps[j])][-rounds:]
-        n_cells = 64 + _n_opening(dialogue) + sum(dialogue.step(j).n_tokens for j in (*window, i))
+    for i, window, n_cells in few_shot_windows(dialogue, rounds):
         rows.append(_asked(contexts, dialogue, i, window, n_cells, chosen, rows))
         chosen[i] = rows[-1].chosen
     return rows
+
+
+def few_shot_windows(dialogue: EncodedDialogue, rounds: int) -> Iterator[tuple[int, list[int], int]]:
+    """Of each question: its step, the `rounds` steps before it, and the cells that the prompt takes at most."""
+    for i in _questions(dialogue):
+        window = [j for j in range(i) if not _is_probe(dialogue.source.steps[j])][-rounds:]
+        yield i, window, 64 + _n_opening(dialogue) + sum(dialogue.step(j).n_tokens for j in (*window, i))
 
 
 def retrieval_rows(contexts: Contexts, dialogue: EncodedDialogue, n_cells: int) -> list[Row]:
     """One row per question, asked after what matches it, as recall finds it, and nothing else: plain retrieval.
 
     The steps that match come first, best first, then the newest, as many as fit into `n_cells` with the question; in
-    the prompt they stand in the order in which they were said. Raises BudgetError where a question alone does not fit.
+    the prompt they stand in the order in which they were said. Each question must fit alone (`question_sizes`).
     """
     rows: list[Row] = []
     chosen: dict[int, int] = {}
@@ -41,9 +45,6 @@ def retrieval_rows(contexts: Contexts, dialogue: EncodedDialogue, n_cells: int) 
     try:
         for i in _questions(dialogue):
             room = n_cells - _n_opening(dialogue) - _most_tokens(dialogue, i)
-            if room < 0:
-                which = f"question {len(rows)} of dialogue '{dialogue.source.id}'"
-                raise BudgetError(f"{which} takes {n_cells - room} of {n_cells} cells; give a larger --budget")
             window = _matching(dialogue, i, room, index, chosen)
             row = _asked(contexts, dialogue, i, window, n_cells, chosen, rows)
             rows.append(replace(row, archive_bytes=index.n_bytes))
@@ -51,6 +52,11 @@ def retrieval_rows(contexts: Contexts, dialogue: EncodedDialogue, n_cells: int) 
     finally:
         index.close()
     return rows
+
+
+def question_sizes(dialogue: EncodedDialogue) -> Iterator[int]:
+    """How many cells each question takes alone, after the system prompt."""
+    return (_n_opening(dialogue) + _most_tokens(dialogue, i) for i in _questions(dialogue))
 
 
 def _questions(dialogue: EncodedDialogue) -> Iterator[int]:

@@ -110,7 +110,8 @@ def _read(path: Path) -> tuple[Dialogue, ...]:
         except ValidationError as error:
             raise ConfigError(f"line {number} of {path}: {_said(error)}") from None
         except json.JSONDecodeError as error:
-            raise ConfigError(f"line {number} of {path} is no JSON: {error.msg} at character {error.colno}") from None
+            said = f"{error.msg} at character {error.colno}"
+            raise ConfigError(f"line {number} of {path} is no JSON: {said}; each line is one object") from None
         except RecursionError:
             raise ConfigError(f"line {number} of {path} is nested too deep") from None
         except ValueError as error:
