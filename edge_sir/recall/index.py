@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from edge_sir.memory.transcript import Message
 from edge_sir.recall.asking import asks, asks_whether, follows_up, is_about_self, stated
 from edge_sir.recall.dense import SentenceEncoder, Sentences, fused
-from edge_sir.recall.named import about_others, names
+from edge_sir.recall.named import Named
 from edge_sir.recall.terms import is_prefix, is_weak, terms
 
 __all__ = ["Match", "Terms", "TurnIndex"]
@@ -84,13 +84,13 @@ class _Kept:
 @dataclass(frozen=True, slots=True)
 class _Query:
     """weights: of each stem that counts; words: the terms that they are of; needed: those that coverage is of;
-    names: those that name somebody."""
+    named: what it names."""
 
     text: str
     weights: Mapping[str, float]
     words: Mapping[str, str]
     needed: frozenset[str]
-    names: frozenset[str]
+    named: Named
     is_asked: bool
     is_own: bool
 
@@ -238,9 +238,9 @@ class TurnIndex:
         least = settings.coverage if query.is_asked else settings.stated
         good = {turn for turn, c in found.items() if c.coverage >= least and c.most >= settings.least}
         cosines = self._cosines(query)
-        good -= self._about_others(query, {turn: found[turn] for turn in good})
+        others = self._about_others(query, {turn: found[turn] for turn in good})
         scores = fused(self._with_neighbours(found), cosines, settings.dense)
-        good |= self._nearest(query, cosines)
+        good = (good | self._nearest(query, cosines)) - others
         matches = [found.get(turn) or _Candidate(turn) for turn in good - skip]
         return [Match(c.turn, scores[c.turn], c.coverage, c.stems) for c in self._ranked(matches, scores)]
 
@@ -257,19 +257,17 @@ class TurnIndex:
 
     def _about_others(self, query: _Query, found: Mapping[int, _Candidate]) -> set[int]:
         """The turns that match a message about somebody, and are about somebody else."""
-        if not query.names:
+        if not query.named.names:
             return set()
         told = {
             turn: {frozenset(s for s, n in counts.items() if n == _COUNTS["statement"]) for counts in one.sentences}
             for turn, one in found.items()
         }
 
-        def may_correct(turn: int) -> bool:
-            """It names nobody else, or the message asks whether something is so, and may itself give what was so."""
-            said = " ".join(m.text for m in self._known[turn].said if m.role == "user")
-            return asks_whether(query.text) or self.stems(names(said)) <= query.names
+        def said(turn: int) -> str:
+            return "\n".join(m.text for m in self._known[turn].said if m.role == "user")
 
-        return about_others(told, {turn: one.stems for turn, one in found.items()}, query.names, may_correct)
+        return query.named.about_others(told, {t: one.stems for t, one in found.items()}, said, self._stems)
 
     def n_shared(self, text: str, stems: frozenset[str]) -> int:
         """How many of `stems` the text holds."""
@@ -291,7 +289,8 @@ class TurnIndex:
         if not weights or not self._known:
             return None
         whole = f"{subject} {text}" if subject else text
-        named = self.stems(names(whole)) & weights.keys()
+        counted = {word: stem for word, stem in stems.items() if stem in weights}
+        named = Named.of(whole, counted, asks_whether(whole))
         is_question = is_asked or asks(text)
         return _Query(whole, weights, words, frozenset(needed.values()), named, is_question, is_about_self(whole))
 
