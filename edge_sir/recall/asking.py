@@ -15,9 +15,9 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _ASKS_WHETHER = re.compile(
-    r"\W*(?:(?:and|so|but|then|ok|okay|well)\W+)*"
-    r"(?:is|are|was|were|do|does|did|can|could|will|would|should|may|has|have|had|am|must|isn|aren|wasn|weren|don|doesn"
-    r"|didn|hasn|haven)\b",
+    r"\W*(?:(?:and|so|but|then|ok|okay|well|hey|hi|now)\W+)*"
+    r"(?:(?:is|are|was|were|do|does|did|can|could|will|would|should|has|have|had|must)(?:n['’]?t)?|may|am|won['’]?t)\b"
+    r"|\W*(?:right|correct|or not|true)\W*$",
     re.IGNORECASE,
 )
 _ASKS_WITHOUT_SPACES = re.compile(
@@ -86,8 +86,8 @@ def asks(text: str) -> bool:
 
 
 def asks_whether(text: str) -> bool:
-    """Whether a sentence of it is a question that yes or no answers, in English."""
-    return any(_ASKS_WHETHER.match(sentence) is not None for sentence in _SENTENCE_END.split(text))
+    """Whether a clause of it begins as a question that yes or no answers, or ends as one ("right?"), in English."""
+    return any(_ASKS_WHETHER.match(clause) is not None for clause in _CLAUSE.findall(text))
 
 
 def is_about_self(text: str) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge_sir.memory.transcript import Message
-from edge_sir.recall.asking import asks, asks_whether, follows_up, is_about_self, stated
+from edge_sir.recall.asking import asks, follows_up, is_about_self, stated
 from edge_sir.recall.dense import SentenceEncoder, Sentences, fused
 from edge_sir.recall.named import Named
 from edge_sir.recall.terms import is_prefix, is_weak, terms
@@ -288,9 +288,9 @@ class TurnIndex:
         weights = self._rarity(words)
         if not weights or not self._known:
             return None
-        whole = f"{subject} {text}" if subject else text
+        whole = f"{subject}\n{text}" if subject else text
         counted = {word: stem for word, stem in stems.items() if stem in weights}
-        named = Named.of(whole, counted, asks_whether(whole))
+        named = Named.of(text, subject or "", counted)
         is_question = is_asked or asks(text)
         return _Query(whole, weights, words, frozenset(needed.values()), named, is_question, is_about_self(whole))
 

@@ -14,82 +14,113 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from edge_sir.recall.asking import asks_whether
 from edge_sir.recall.terms import is_german, is_weak, terms
 
 __all__ = ["Named", "names"]
 
 _WORD = re.compile(r"[^\W\d_][\w'’]*")
-_BEGINS = frozenset('.!?:;"“„«([')  # what stands before the first word of a sentence
+_BEGINS = frozenset('.!?:;"“„«([…¿¡')  # what stands before the first word of a sentence
 _TIME_WORDS = """
 monday tuesday wednesday thursday friday saturday sunday
 january february march april may june july august september october november december christmas easter
 """
 _TIMES = frozenset(_TIME_WORDS.split())
-_LINKS = frozenset({"is", "are", "was", "were"})  # beside any name
+_LINK_WORDS = "is are was were and or a an the my our your his her their this that no"
+_LINKS = frozenset(_LINK_WORDS.split())  # beside any name
 _COMPARES = re.compile(
     r"\b(?:besides|apart from|aside from|except|other than|else|than|instead of|as well as|same)\b", re.IGNORECASE
 )
+_FIRST = "first before"
+_ALIKE = 2  # letters that a word and its stem have in common at least
 
 
 class _Word(NamedTuple):
     """A word without its ending ("Petra" of "Petra's"), and those before and after it in its sentence, "" for none."""
 
     text: str
+    is_owner: bool
     begins: bool
-    before: str
-    after: str
+    before: str = ""
+    after: str = ""
 
     @property
-    def is_capital(self) -> bool:
-        return len(self.text) > 1 and self.text[0].isupper() and not self.text.isupper()
+    def has_capital(self) -> bool:
+        return len(self.text) > 1 and self.text[0].isupper() and not self.text.isupper() and terms(self.text) != []
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it is written as a name. The first word of a sentence is one for certain if it owns something."""
+        return self.has_capital and (self.is_owner or not self.begins)
 
     @property
     def places(self) -> set[tuple[str, str]]:
-        """Where it stands: after which word, and before which."""
-        beside = {("after", self.before.lower()), ("before", self.after.lower())}
-        return {place for place in beside if place[1] and place[1] not in _LINKS}
+        """Where it stands: after which word, before which, and as the first word before which."""
+        beside = {("after", self.before), ("before", self.after)}
+        if self.begins:
+            beside.add((_FIRST, self.after))
+        return {(where, word.lower()) for where, word in beside if word and word.lower() not in _LINKS}
 
 
 def _words(text: str) -> Iterator[_Word]:
-    found: list[tuple[str, bool]] = []
+    found: list[_Word] = []
     end = 0
     for match in _WORD.finditer(text):
         gap = text[end : match.start()]
-        bare = gap.rstrip()
-        begins = (not found and not bare) or "\n" in gap[len(bare) :] or bare[-1:] in _BEGINS
-        found.append((re.split("['’]", match[0])[0], begins))
+        word, *ending = re.split("['’]", match[0])
+        begins = not found or "\n" in gap or gap.rstrip()[-1:] in _BEGINS
+        found.append(_Word(word, ending == ["s"], begins))
         end = match.end()
-    for i, (word, begins) in enumerate(found):
-        before = "" if begins or not i else found[i - 1][0]
-        after = found[i + 1][0] if i + 1 < len(found) and not found[i + 1][1] else ""
-        yield _Word(word, begins, before, after)
+    for i, word in enumerate(found):
+        before = "" if word.begins else found[i - 1].text
+        after = found[i + 1].text if i + 1 < len(found) and not found[i + 1].begins else ""
+        yield word._replace(before=before, after=after)
 
 
 def names(text: str) -> list[str]:
-    """The terms of a message that are written as names: with a capital letter, inside a sentence.
+    """The terms of a message that are written as names: with a capital letter, inside a sentence or as "Petra's".
 
-    None of a German text, or of one in which the words of all texts have capitals as well: they mark no name there.
-    Days and months are none, since a question about a date that was changed may give the old one.
+    None of a German text, or of one that writes "The" or "Did" with a capital inside a sentence: capitals mark no name
+    there. Days and months are none, since a question about a date that was changed may give the old one.
     """
-    found = [word.text for word in _words(text) if word.is_capital and not word.begins]
-    if is_german(text) or not all(map(terms, found)):
+    found = list(_words(text))
+    if is_german(text) or any(_is_common_capital(word) for word in found):
         return []
-    return [term for word in found for term in terms(word) if term not in _TIMES]
+    return [term for word in found if word.is_name for term in terms(word.text) if _may_name(term)]
+
+
+def _is_common_capital(word: _Word) -> bool:
+    is_capital = len(word.text) > 1 and word.text[0].isupper() and not word.text.isupper()
+    return is_capital and not word.begins and not terms(word.text)
+
+
+def _may_name(term: str) -> bool:
+    return term not in _TIMES and not is_weak(term)
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a message names. names: their stems; stems: of all its terms; asks_whether: it may give what was so."""
+    """What a message names: stems of names. stems: of all its terms. asks_whether: it asks whether something is so."""
 
     names: frozenset[str]
     stems: frozenset[str]
     asks_whether: bool
 
     @classmethod
-    def of(cls, text: str, stems: Mapping[str, str], asks_whether: bool) -> "Named":
-        """stems: by term. No names where the message compares: there others are asked about, too."""
-        named = frozenset() if _COMPARES.search(text) else frozenset(stems[n] for n in names(text) if n in stems)
-        return cls(named, frozenset(stems.values()), asks_whether)
+    def of(cls, text: str, subject: str, stems: Mapping[str, str]) -> "Named":
+        """stems: by term. subject: the question that the message follows up, or "": its names count if it gives none.
+
+        No names where it compares: there others are asked about, too.
+        """
+        own, before = names(text), names(subject)
+        given = set(own or before)
+        replaced = set(before) - given
+        is_open = _COMPARES.search(f"{subject}\n{text}") is not None
+        return cls(
+            frozenset() if is_open else frozenset(stems[name] for name in given if name in stems),
+            frozenset(stem for term, stem in stems.items() if term not in replaced),
+            asks_whether(text) or asks_whether(subject),
+        )
 
     def about_others(
         self,
@@ -98,28 +129,31 @@ class Named:
         said: Callable[[int], str],
         stems_of: Callable[[Iterable[str]], Mapping[str, str]],
     ) -> set[int]:
-        """The turns that give another name in the place of the message's, and hold no more of it than that turn.
+        """The turns that are about somebody else: they give another name where another turn has one of the message's.
 
-        sentences: by turn what each sentence of its user holds of the message, as stems; held: the same of whole turns,
-        the model's sentences included; said: what the user said in a turn; stems_of: of terms. Where the message asks
-        whether something is so, what came after the other turn stays: it may be a correction.
+        Of the message they hold a part of what one sentence of that turn holds. sentences: by turn what each sentence
+        of its user holds of the message, as stems; held: the same of whole turns, the model's sentences included; said:
+        what the user said in a turn; stems_of: of terms. Where the message asks whether something is so, what came
+        after that turn stays: it may be a correction.
         """
-        told = {turn: [s for s in holds if s & self.names] for turn, holds in sentences.items()}
-        told = {turn: holds for turn, holds in told.items() if holds}
+        told = {turn: [s & self.stems for s in holds if s & self.names] for turn, holds in sentences.items()}
         places = lru_cache(None)(lambda turn: self._places(said(turn), stems_of))
-        others = set()
-        for turn, stems in held.items():
-            if not stems or stems & self.names:
-                continue
-            better = [other for other, holds in told.items() if any(stems < sentence for sentence in holds)]
+
+        def is_displaced(turn: int, stems: frozenset[str]) -> bool:
+            better = [t for t, holds in told.items() if any(stems < sentence for sentence in holds)]
             if self.asks_whether:
-                better = [other for other in better if turn < other]
-            if better and not places(turn).is_named and any(places(turn).others & places(o).named for o in better):
-                others.add(turn)
-        return others
+                better = [t for t in better if turn < t]
+            if not better or places(turn).is_named:
+                return False
+            return any(places(turn).others & places(t).named for t in better)
+
+        kept = {turn: stems & self.stems for turn, stems in held.items() if not stems & self.names}
+        return {turn for turn, stems in kept.items() if stems and is_displaced(turn, stems)}
 
     def _places(self, text: str, stems_of: Callable[[Iterable[str]], Mapping[str, str]]) -> "_Places":
+        beginnings = {name[:_ALIKE] for name in self.names}
         found = [(word, terms(word.text)) for word in _words(text)]
+        found = [(w, its) for w, its in found if w.has_capital or any(t[:_ALIKE] in beginnings for t in its)]
         stems = stems_of(term for _, its in found for term in its)
         places = _Places(False, set(), set())
         for word, its in found:
@@ -127,8 +161,8 @@ class Named:
             if own & self.names:
                 places = places._replace(is_named=True)
                 places.named.update(word.places)
-            elif word.is_capital and own and not own & self.stems and not any(t in _TIMES or is_weak(t) for t in its):
-                places.others.update(word.places)
+            elif word.has_capital and own and not own & self.stems and all(map(_may_name, its)):
+                places.others.update(word.places if word.is_name else {p for p in word.places if p[0] == _FIRST})
         return places
 
 

@@ -33,6 +33,7 @@ ohne sag schon sehr sein seine sich sie sind so uber um und uns unser von vor wa
 welchen welcher welches wenn wer wie wieder wir wird wo wohin zu zum zur
 """
 _ENGLISH, _GERMAN = frozenset(_ENGLISH_WORDS.split()), frozenset(_GERMAN_WORDS.split())
+_GERMAN_ALONE = (_GERMAN - _ENGLISH) | frozenset({"wann", "wieso", "weshalb", "woher", "wessen", "am", "im"})
 _COMMON = _ENGLISH | _GERMAN
 
 # Words that most talk has, whatever it is about. A conversation is too short to tell them by how often they come.
@@ -78,9 +79,10 @@ def is_weak(term: str) -> bool:
 
 
 def is_german(text: str) -> bool:
-    """Whether it holds more function words of German than of English."""
+    """Whether it holds more function words of German than of English; what both have counts for neither."""
     found = words(text)
-    return sum(word in _GERMAN for word in found) > sum(word in _ENGLISH for word in found)
+    n_german = sum(word in _GERMAN_ALONE for word in found)
+    return n_german > sum(word in _ENGLISH and word not in _GERMAN for word in found)
 
 
 def words(text: str) -> list[str]:
