@@ -150,12 +150,12 @@ def carry_out(
     """
     try:
         chosen = _choose(pieces, args.names)
-        if args.data is not None and not args.data.exists():
-            raise UserError(f"no file or folder {args.data}; --data names the paper's data")
         if args.list:
             for piece in chosen:
                 print(shlex.join(piece.words(piece.data if piece.of_the_system else "PATH")))
             return 0
+        if args.data is not None and not args.data.exists() and not args.report:
+            raise UserError(f"no file or folder {args.data}; --data names the paper's data")
         complete = args.report or play(_playable(program, chosen, args.data), args.data, args.minutes, args.jobs)
         print(*make(), sep="\n")
         if not complete:

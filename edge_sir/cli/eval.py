@@ -156,11 +156,8 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
             missing = [arm.spec for arm in arms if arm.spec not in {row.policy for row in result.rows}]
             if time.monotonic() > deadline:
                 print(f"edge-sir: {name}: the time is up; the same command goes on from --out", file=sys.stderr)
-            elif missing:
-                which = ", ".join(missing)
-                print(
-                    f"edge-sir: {name}: no context of {contexts.name} holds a dialogue whole: {which}", file=sys.stderr
-                )
+            else:
+                _say_missing(name, contexts.name, missing, nothing=not result.rows and args.task != "all")
             summary, *further = summarize(
                 result.rows,
                 task=name,
@@ -179,6 +176,19 @@ def _play(args: argparse.Namespace, chosen: Mapping[str, tasks.Task]) -> list[di
     finally:
         contexts.close()
     return documents
+
+
+def _say_missing(name: str, model: str, missing: "Sequence[str]", *, nothing: bool) -> None:
+    """Says which arms gave no answers, and why. nothing: none did, of the one task: ConfigError where none can."""
+    from edge_sir.eval.play.controls import FewShot, Retrieval, arm_policy
+
+    asked = [spec for spec in missing if isinstance(arm_policy(spec), FewShot | Retrieval)]
+    if asked and nothing:
+        raise ConfigError(f"{name} is plain text and asks nothing of {', '.join(asked)}; give another --policy")
+    if asked:
+        print(f"edge-sir: {name} is plain text and asks nothing of {', '.join(asked)}", file=sys.stderr)
+    if others := [spec for spec in missing if spec not in asked]:
+        print(f"edge-sir: {name}: no context of {model} holds a dialogue whole: {', '.join(others)}", file=sys.stderr)
 
 
 def _play_one(

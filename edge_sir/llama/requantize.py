@@ -39,7 +39,7 @@ def _rewrite(source: Path, target: Path, ftype: int, threads: int) -> Path:
     if target.exists():
         return target
     check_model_file(source)
-    if not (target.parent.is_dir() and os.access(target.parent, os.W_OK)):
+    if not (target.parent.is_dir() and os.access(target.parent, os.W_OK | os.X_OK)):
         raise LoadError(f"cannot write {target}: {target.parent} is no folder that can be written to")
     LOG.install()
     params = lib.llama_model_quantize_default_params()

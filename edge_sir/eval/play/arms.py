@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
 from edge_sir.engine import Engine
-from edge_sir.eval.play.checks import check
 from edge_sir.eval.play.contexts import Contexts
 from edge_sir.eval.play.controls import ArmKeys, FewShot, Retrieval, arm_keys, arm_policy, scores_needed
 from edge_sir.eval.play.dialogue_run import DialogueRun
@@ -79,20 +78,15 @@ def play_dialogues(
     """Plays what the store does not have yet.
 
     deadline: by time.monotonic, seconds; no dialogue is begun after it. on_rows: called with the rows of each dialogue
-    under each arm. Raises ConfigError or BudgetError, before anything is played, for an arm that cannot play one.
+    under each arm.
     """
-
-    def encoded(dialogue: Dialogue) -> EncodedDialogue:
-        return EncodedDialogue(dialogue, contexts.model.codec, contexts.model.template, answer, metrics)
-
-    for dialogue in dialogues:
-        check(encoded(dialogue), [(arm.policy(), arm.budget) for arm in arms], contexts.n_ctx_train)
     for dialogue in dialogues:
         if time.monotonic() > deadline:
             return
         digests = {arm: digest(arm, dialogue) for arm in arms}
         todo = [arm for arm in arms if not store.is_done(arm.spec, arm.budget, dialogue.id, digests[arm])]
-        for rows in play_dialogue(contexts, encoded(dialogue), todo, positions=positions):
+        encoded = EncodedDialogue(dialogue, contexts.model.codec, contexts.model.template, answer, metrics)
+        for rows in play_dialogue(contexts, encoded, todo, positions=positions):
             rows = [replace(row, digest=digests[Arm(row.policy, row.budget)]) for row in rows]
             store.add(rows)
             on_rows(rows)

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
+from edge_sir.core.budget import Budget
 from edge_sir.core.policy import Policy
+from edge_sir.core.room import check_fit
 from edge_sir.errors import BudgetError, ConfigError
+from edge_sir.eval.play.contexts import Contexts
 from edge_sir.eval.play.controls import FewShot, Retrieval
 from edge_sir.eval.play.encoded import EncodedDialogue
 from edge_sir.eval.play.no_cache import few_shot_windows, question_sizes
@@ -12,16 +15,19 @@ __all__ = ["check"]
 
 
 def check(
-    dialogue: EncodedDialogue, arms: Iterable[tuple[Policy | FewShot | Retrieval, int]], n_ctx_train: int
+    contexts: Contexts, dialogue: EncodedDialogue, arms: Iterable[tuple[Policy | FewShot | Retrieval, int]]
 ) -> None:
     """Raises ConfigError or BudgetError where an arm, a policy at a budget, cannot play a dialogue to its end."""
+    n_tokens = dialogue.n_tokens()
     for policy, budget in arms:
         if isinstance(policy, FewShot):
-            _check_few_shot(dialogue, policy, n_ctx_train)
+            _check_few_shot(contexts, dialogue, policy)
         elif isinstance(policy, Retrieval):
-            _check_retrieval(dialogue, budget, n_ctx_train)
-        elif budget:
+            _check_retrieval(contexts, dialogue, budget)
+        elif 0 < budget < n_tokens:
             _check_opening(dialogue, budget)
+            check_fit(policy, budget, 0)
+            Budget(budget).check_trained_length(contexts.n_ctx_train, contexts.name)
 
 
 def _check_opening(dialogue: EncodedDialogue, budget: int) -> None:
@@ -30,31 +36,20 @@ def _check_opening(dialogue: EncodedDialogue, budget: int) -> None:
         raise BudgetError(f"the system prompt of {_named(dialogue)} takes {n} of {budget} cells; {_LARGER}")
 
 
-def _check_few_shot(dialogue: EncodedDialogue, policy: FewShot, n_ctx_train: int) -> None:
-    _check_asks(dialogue, "few-shot")
+def _check_few_shot(contexts: Contexts, dialogue: EncodedDialogue, policy: FewShot) -> None:
     most = max((n for _, _, n in few_shot_windows(dialogue, policy.rounds)), default=0)
-    if most > n_ctx_train:
+    if most > contexts.n_ctx_train:
         raise ConfigError(
-            f"few-shot:rounds={policy.rounds} takes up to {most} tokens in {_named(dialogue)}, and the model was"
-            f" trained on {n_ctx_train}; take fewer rounds"
+            f"few-shot:rounds={policy.rounds} takes up to {most} cells in {_named(dialogue)}, and {contexts.name} was"
+            f" trained on {contexts.n_ctx_train} positions; take fewer rounds"
         )
 
 
-def _check_retrieval(dialogue: EncodedDialogue, budget: int, n_ctx_train: int) -> None:
-    _check_asks(dialogue, "retrieval")
-    if budget > n_ctx_train:
-        raise ConfigError(
-            f"retrieval writes prompts of {budget} tokens, and the model was trained on {n_ctx_train};"
-            " give a smaller --budget"
-        )
+def _check_retrieval(contexts: Contexts, dialogue: EncodedDialogue, budget: int) -> None:
     for number, n in enumerate(question_sizes(dialogue)):
+        Budget(budget).check_trained_length(contexts.n_ctx_train, contexts.name)
         if n > budget:
             raise BudgetError(f"question {number} of {_named(dialogue)} takes {n} of {budget} cells; {_LARGER}")
-
-
-def _check_asks(dialogue: EncodedDialogue, what: str) -> None:
-    if dialogue.plain:
-        raise ConfigError(f"{what} answers questions, and {_named(dialogue)} is plain text; leave out --policy {what}")
 
 
 _LARGER = "give a larger --budget"

@@ -23,6 +23,7 @@ from edge_sir.policies import from_spec
 from edge_sir.recall.recall import SHARE
 
 __all__ = [
+    "CONTROLS",
     "RECALLS",
     "ArmKeys",
     "ArmRecall",
@@ -43,7 +44,7 @@ RECALLS: tuple[ArmRecall, ...] = get_args(ArmRecall)
 question, oracle recalls the turn that is right."""
 
 CONTROLS = ("drop-gold", "few-shot", "keep-gold", "retrieval")
-"""Arms that are no policies."""
+"""Arms that are no policies to use."""
 
 ROOMS: tuple[str, ...] = ("chunks", "exact")
 

@@ -15,7 +15,9 @@ from edge_sir.core.budget import KEPT_PERCENT, LEAST_BATCH
 from edge_sir.errors import ConfigError
 from edge_sir.eval import task as tasks
 from edge_sir.eval.play.arms import Arm, digest, play_dialogues
+from edge_sir.eval.play.checks import check
 from edge_sir.eval.play.contexts import MOST_OPTION, N_SCRATCH, Contexts
+from edge_sir.eval.play.encoded import EncodedDialogue
 from edge_sir.eval.records import Row
 from edge_sir.eval.store import Key, Store, drop_rows, key_of
 from edge_sir.eval.task import Answer, Ask, Dialogue, Read, Setup, Step, Task, is_valued
@@ -66,10 +68,12 @@ def evaluate(
 
     deadline: by time.monotonic; no dialogue is begun after it. on_start: called with the number of (dialogue, arm)
     pairs that are to be played; on_rows: with the rows of each. Raises ConfigError if the folder holds an evaluation
-    that was asked otherwise, or for bad data.
+    that was asked otherwise, or for bad data; ConfigError or BudgetError, before anything is played or written, for an
+    arm that cannot play a dialogue to its end.
     """
     task = tasks.task(request.task)
     dialogues = _dialogues(contexts, task, request)
+    _check_arms(contexts, arms, dialogues, request)
     config = _config(contexts, task, request)
     store = Store(request.out, config)
     wanted = _wanted(arms, dialogues)
@@ -105,6 +109,13 @@ def _dialogues(contexts: Contexts, task: Task, request: Request) -> list[Dialogu
         remedy = "choose another --metric" if task.needs_data else "try longer ones (--tokens)"
         raise ConfigError(f"these dialogues ask nothing for {', '.join(request.metrics)}; {remedy}")
     return dialogues
+
+
+def _check_arms(contexts: Contexts, arms: Sequence[Arm], dialogues: Sequence[Dialogue], request: Request) -> None:
+    codec, template = contexts.model.codec, contexts.model.template
+    for dialogue in dialogues:
+        encoded = EncodedDialogue(dialogue, codec, template, request.answer, request.metrics)
+        check(contexts, encoded, [(arm.policy(), arm.budget) for arm in arms])
 
 
 def _check_options(contexts: Contexts, dialogues: Sequence[Dialogue]) -> None:
