@@ -10,7 +10,7 @@ Victor", or "Omar's birthday" and "Lena's birthday".
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -45,13 +45,13 @@ class _Word(NamedTuple):
     after: str = ""
 
     @property
-    def has_capital(self) -> bool:
-        return len(self.text) > 1 and self.text[0].isupper() and not self.text.isupper() and terms(self.text) != []
+    def is_capital(self) -> bool:
+        return len(self.text) > 1 and self.text[0].isupper() and not self.text.isupper()
 
     @property
     def is_name(self) -> bool:
         """Whether it is written as a name. The first word of a sentence is one for certain if it owns something."""
-        return self.has_capital and (self.is_owner or not self.begins)
+        return self.is_capital and (self.is_owner or not self.begins) and terms(self.text) != []
 
     @property
     def places(self) -> set[tuple[str, str]]:
@@ -84,14 +84,9 @@ def names(text: str) -> list[str]:
     there. Days and months are none, since a question about a date that was changed may give the old one.
     """
     found = list(_words(text))
-    if is_german(text) or any(_is_common_capital(word) for word in found):
+    if is_german(text) or any(w.is_capital and not w.begins and not terms(w.text) for w in found):
         return []
     return [term for word in found if word.is_name for term in terms(word.text) if _may_name(term)]
-
-
-def _is_common_capital(word: _Word) -> bool:
-    is_capital = len(word.text) > 1 and word.text[0].isupper() and not word.text.isupper()
-    return is_capital and not word.begins and not terms(word.text)
 
 
 def _may_name(term: str) -> bool:
@@ -153,22 +148,23 @@ class Named:
     def _places(self, text: str, stems_of: Callable[[Iterable[str]], Mapping[str, str]]) -> "_Places":
         beginnings = {name[:_ALIKE] for name in self.names}
         found = [(word, terms(word.text)) for word in _words(text)]
-        found = [(w, its) for w, its in found if w.has_capital or any(t[:_ALIKE] in beginnings for t in its)]
+        found = [(w, its) for w, its in found if w.is_capital or any(t[:_ALIKE] in beginnings for t in its)]
         stems = stems_of(term for _, its in found for term in its)
-        places = _Places(False, set(), set())
+        places = _Places()
         for word, its in found:
             own = {stems[term] for term in its if term in stems}
             if own & self.names:
-                places = places._replace(is_named=True)
-                places.named.update(word.places)
-            elif word.has_capital and own and not own & self.stems and all(map(_may_name, its)):
-                places.others.update(word.places if word.is_name else {p for p in word.places if p[0] == _FIRST})
+                places.is_named = True
+                places.named |= word.places
+            elif word.is_capital and own and not own & self.stems and all(map(_may_name, its)):
+                places.others |= word.places if word.is_name else {p for p in word.places if p[0] == _FIRST}
         return places
 
 
-class _Places(NamedTuple):
+@dataclass(slots=True)
+class _Places:
     """Whether a text has a name of the message; where such names stand, and where others."""
 
-    is_named: bool
-    named: set[tuple[str, str]]
-    others: set[tuple[str, str]]
+    is_named: bool = False
+    named: set[tuple[str, str]] = field(default_factory=set)
+    others: set[tuple[str, str]] = field(default_factory=set)
