@@ -263,11 +263,8 @@ class TurnIndex:
             turn: {frozenset(s for s, n in counts.items() if n == _COUNTS["statement"]) for counts in one.sentences}
             for turn, one in found.items()
         }
-
-        def said(turn: int) -> str:
-            return "\n".join(m.text for m in self._known[turn].said if m.role == "user")
-
-        return query.named.about_others(told, {t: one.stems for t, one in found.items()}, said, self._stems)
+        held = {turn: one.stems for turn, one in found.items()}
+        return query.named.about_others(told, held, self._said_by_user, self._stems)
 
     def n_shared(self, text: str, stems: frozenset[str]) -> int:
         """How many of `stems` the text holds."""
@@ -297,10 +294,13 @@ class TurnIndex:
     def _subject(self) -> str | None:
         """The question that a message which only follows up belongs to."""
         for turn in sorted(self._known, reverse=True)[:_FURTHEST]:
-            said = "\n".join(m.text for m in self._known[turn].said if m.role == "user")
+            said = self._said_by_user(turn)
             if not follows_up(said):
                 return said if asks(said) else None
         return None
+
+    def _said_by_user(self, turn: int) -> str:
+        return "\n".join(m.text for m in self._known[turn].said if m.role == "user")
 
     def _stems(self, words: Iterable[str]) -> dict[str, str]:
         """What the tokenizer makes of each of these words."""

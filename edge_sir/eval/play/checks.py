@@ -13,6 +13,8 @@ from edge_sir.eval.play.no_cache import few_shot_windows, question_sizes
 
 __all__ = ["check"]
 
+_LARGER = "give a larger --budget"
+
 
 def check(
     contexts: Contexts, dialogue: EncodedDialogue, arms: Iterable[tuple[Policy | FewShot | Retrieval, int]]
@@ -31,9 +33,9 @@ def check(
 
 
 def _check_opening(dialogue: EncodedDialogue, budget: int) -> None:
-    n = sum(len(tokens) for _, tokens in dialogue.opening())
-    if budget <= n:
-        raise BudgetError(f"the system prompt of {_named(dialogue)} takes {n} of {budget} cells; {_LARGER}")
+    if budget <= dialogue.n_opening:
+        takes = f"takes {dialogue.n_opening} of {budget} cells"
+        raise BudgetError(f"the system prompt of {_named(dialogue)} {takes}; {_LARGER}")
 
 
 def _check_few_shot(contexts: Contexts, dialogue: EncodedDialogue, policy: FewShot) -> None:
@@ -50,9 +52,6 @@ def _check_retrieval(contexts: Contexts, dialogue: EncodedDialogue, budget: int)
         Budget(budget).check_trained_length(contexts.n_ctx_train, contexts.name)
         if n > budget:
             raise BudgetError(f"question {number} of {_named(dialogue)} takes {n} of {budget} cells; {_LARGER}")
-
-
-_LARGER = "give a larger --budget"
 
 
 def _named(dialogue: EncodedDialogue) -> str:

@@ -86,9 +86,14 @@ class EncodedDialogue:
             return [("frame", self.codec.encode(self.codec.bos_text, special=True)[:1])] if self.codec.bos >= 0 else []
         return self.encoder.opening()
 
+    @property
+    def n_opening(self) -> int:
+        """Tokens before the first step, int."""
+        return sum(len(tokens) for _, tokens in self.opening())
+
     def n_tokens(self) -> int:
         """Most tokens that the whole dialogue decodes."""
-        return sum(len(tokens) for _, tokens in self.opening()) + sum(self.step(i).n_tokens for i in range(len(self)))
+        return self.n_opening + sum(self.step(i).n_tokens for i in range(len(self)))
 
     def step(self, i: int, *, first: bool | None = None) -> EncodedStep:
         """Step `i`; first: whether it stands right after the opening (by default step 0 does)."""

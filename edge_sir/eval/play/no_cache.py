@@ -30,7 +30,7 @@ def few_shot_windows(dialogue: EncodedDialogue, rounds: int) -> Iterator[tuple[i
     """Of each question: its step, the `rounds` steps before it, and the cells that the prompt takes at most."""
     for i in _questions(dialogue):
         window = [j for j in range(i) if not _is_probe(dialogue.source.steps[j])][-rounds:]
-        yield i, window, 64 + _n_opening(dialogue) + sum(dialogue.step(j).n_tokens for j in (*window, i))
+        yield i, window, 64 + dialogue.n_opening + sum(dialogue.step(j).n_tokens for j in (*window, i))
 
 
 def retrieval_rows(contexts: Contexts, dialogue: EncodedDialogue, n_cells: int) -> list[Row]:
@@ -44,7 +44,7 @@ def retrieval_rows(contexts: Contexts, dialogue: EncodedDialogue, n_cells: int) 
     index = TurnIndex()
     try:
         for i in _questions(dialogue):
-            room = n_cells - _n_opening(dialogue) - _most_tokens(dialogue, i)
+            room = n_cells - dialogue.n_opening - _most_tokens(dialogue, i)
             window = _matching(dialogue, i, room, index, chosen)
             row = _asked(contexts, dialogue, i, window, n_cells, chosen, rows)
             rows.append(replace(row, archive_bytes=index.n_bytes))
@@ -56,15 +56,11 @@ def retrieval_rows(contexts: Contexts, dialogue: EncodedDialogue, n_cells: int) 
 
 def question_sizes(dialogue: EncodedDialogue) -> Iterator[int]:
     """How many cells each question takes alone, after the system prompt."""
-    return (_n_opening(dialogue) + _most_tokens(dialogue, i) for i in _questions(dialogue))
+    return (dialogue.n_opening + _most_tokens(dialogue, i) for i in _questions(dialogue))
 
 
 def _questions(dialogue: EncodedDialogue) -> Iterator[int]:
     return (i for i in range(len(dialogue)) if isinstance(dialogue.step(i).source, Ask))
-
-
-def _n_opening(dialogue: EncodedDialogue) -> int:
-    return sum(len(tokens) for _, tokens in dialogue.opening())
 
 
 def _most_tokens(dialogue: EncodedDialogue, i: int) -> int:
